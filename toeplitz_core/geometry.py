@@ -1,0 +1,308 @@
+"""The geometry of a convolution: every size that follows from its parameters, before anything is allocated."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+IntOrInts = int | Sequence[int]
+Padding = IntOrInts | str
+
+_INT64_MAX = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class ConvGeometry:
+    """Parameters of an n-dimensional convolution (cross-correlation, as in deep learning), validated.
+
+    Sizes per axis are given as an int (for every axis) or as a tuple with one entry per axis; ``stride``, ``padding``
+    and ``dilation`` also as a tuple of one entry. ``padding`` may be ``"same"`` or ``"valid"``. The number of axes is
+    the length of ``input_size``, else of ``kernel_size``, else 2.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Channels of input and output. ``in_channels`` may be 0: the convolution is then the bias alone.
+    input_size, kernel_size : int or tuple of int
+        Pixels per axis, without padding; kernel taps per axis. ``input_size`` may be 0 where padding makes up for it.
+    stride, dilation : int or tuple of int
+        Steps in input pixels between outputs, and between kernel taps.
+    padding : int, tuple of int, "same" or "valid"
+        Zeros on both sides of each axis. ``"same"`` makes the output as large as the input; where the total is odd the
+        additional zero goes behind.
+    groups : int
+        Number of blocks of channels that are convolved separately.
+
+    Raises
+    ------
+    TypeError, ValueError
+        With the parameter, its value and the rule that it breaks.
+
+    Examples
+    --------
+    >>> g = ConvGeometry(in_channels=3, out_channels=16, input_size=(32, 32), kernel_size=(3, 3), padding=1)
+    >>> g.output_size, g.matrix_shape, g.nnz
+    ((32, 32), (16384, 3072), 424128)
+    >>> ConvGeometry(1, 1, (5, 5), 3, stride=(1, 0))
+    Traceback (most recent call last):
+        ...
+    ValueError: stride[1]=0 must be >= 1
+    """
+
+    in_channels: int
+    out_channels: int
+    input_size: tuple[int, ...]
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...] | str
+    dilation: tuple[int, ...]
+    groups: int
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        input_size: IntOrInts,
+        kernel_size: IntOrInts,
+        stride: IntOrInts = 1,
+        padding: Padding = 0,
+        dilation: IntOrInts = 1,
+        groups: int = 1,
+    ) -> None:
+        rank = next((len(s) for s in (input_size, kernel_size) if isinstance(s, tuple | list)), 2)
+        assign = object.__setattr__
+        assign(self, "in_channels", as_int("in_channels", in_channels, minimum=0))
+        assign(self, "out_channels", as_int("out_channels", out_channels, minimum=1))
+        assign(self, "input_size", _per_axis("input_size", input_size, rank, minimum=0, broadcast=False))
+        assign(self, "kernel_size", _per_axis("kernel_size", kernel_size, rank, minimum=1, broadcast=False))
+        assign(self, "stride", _per_axis("stride", stride, rank, minimum=1))
+        assign(self, "padding", _padding(padding, rank))
+        assign(self, "dilation", _per_axis("dilation", dilation, rank, minimum=1))
+        assign(self, "groups", as_int("groups", groups, minimum=1))
+        self._check_relations()
+
+    def _check_relations(self) -> None:
+        for name, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
+            if channels % self.groups:
+                raise ValueError(f"groups={self.groups} must divide {name}={channels}")
+        if self.padding == "same" and any(s != 1 for s in self.stride):
+            raise ValueError(f"padding='same' needs stride=1 on every axis, but stride={self.stride}")
+        for axis, (padded, extent) in enumerate(zip(self.padded_size, self.kernel_extent, strict=True)):
+            if padded > _INT64_MAX:
+                raise ValueError(f"padding[{axis}] makes the padded input {padded} pixels long, which must fit in int64")
+            if extent > padded:
+                raise ValueError(
+                    f"kernel_size[{axis}]={self.kernel_size[axis]} with dilation[{axis}]={self.dilation[axis]} spans "
+                    f"{extent} pixels and must not be larger than the padded input, which has {padded}"
+                )
+
+    @classmethod
+    def from_weight(
+        cls,
+        weight_shape: Sequence[int],
+        input_size: IntOrInts,
+        stride: IntOrInts = 1,
+        padding: Padding = 0,
+        dilation: IntOrInts = 1,
+        groups: int = 1,
+    ) -> ConvGeometry:
+        """The geometry of a weight of shape ``(out_channels, in_channels / groups, *kernel_size)``.
+
+        Examples
+        --------
+        >>> ConvGeometry.from_weight((6, 2, 3, 3), (8, 8), groups=3).in_channels
+        6
+        """
+        if len(weight_shape) < 3:
+            raise ValueError(
+                f"weight has shape {tuple(weight_shape)}, but must have at least 3 axes: (out_channels, in_channels / groups, *kernel_size)"
+            )
+        out_channels, group_channels, *kernel_size = weight_shape
+        groups = as_int("groups", groups, minimum=1)
+        size = _per_axis("input_size", input_size, len(kernel_size), minimum=0, broadcast=False)
+        return cls(group_channels * groups, out_channels, size, tuple(kernel_size), stride, padding, dilation, groups)
+
+    @property
+    def rank(self) -> int:
+        """Number of axes: 2 for images."""
+        return len(self.input_size)
+
+    @property
+    def kernel_extent(self) -> tuple[int, ...]:
+        """Input pixels that the dilated kernel spans, per axis."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True))
+
+    @property
+    def pads(self) -> tuple[tuple[int, int], ...]:
+        """Zeros (before, after) each axis, with ``"same"`` and ``"valid"`` worked out."""
+        if self.padding == "same":
+            return tuple(((e - 1) // 2, e - 1 - (e - 1) // 2) for e in self.kernel_extent)
+        if isinstance(self.padding, str):
+            return ((0, 0),) * self.rank
+        return tuple((p, p) for p in self.padding)
+
+    @property
+    def padded_size(self) -> tuple[int, ...]:
+        """Pixels per axis, padding included."""
+        return tuple(n + before + after for n, (before, after) in zip(self.input_size, self.pads, strict=True))
+
+    @property
+    def output_size(self) -> tuple[int, ...]:
+        """Outputs per axis: ``floor((padded - extent) / stride) + 1``."""
+        return tuple(
+            (n - e) // s + 1 for n, e, s in zip(self.padded_size, self.kernel_extent, self.stride, strict=True)
+        )
+
+    @property
+    def group_channels(self) -> int:
+        """Input channels that one output channel reads: ``in_channels / groups``."""
+        return self.in_channels // self.groups
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """``(out_channels, in_channels / groups, *kernel_size)``."""
+        return (self.out_channels, self.group_channels, *self.kernel_size)
+
+    @property
+    def pixels(self) -> int:
+        """Input pixels per channel, without padding."""
+        return math.prod(self.input_size)
+
+    @property
+    def positions(self) -> int:
+        """Output pixels per channel."""
+        return math.prod(self.output_size)
+
+    @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """Rows and columns of ``T``: all outputs, and all inputs without padding."""
+        return self.out_channels * self.positions, self.in_channels * self.pixels
+
+    @property
+    def nnz(self) -> int:
+        """Structural nonzeros of ``T``: pairs of an output and a tap that reads a pixel, not padding.
+
+        Per axis, tap ``k`` reads a pixel for the outputs ``o`` with ``0 <= o * stride + k * dilation - before < size``;
+        the axes multiply.
+        """
+        live = 1
+        for size, kernel, stride, (before, _), dilation, outputs in self._axes():
+            offset = before - np.arange(kernel, dtype=np.int64) * dilation
+            first = np.maximum(0, _ceil_div(offset, stride))
+            last = np.minimum(outputs - 1, (offset + (size - 1)) // stride)
+            live *= sum(np.maximum(0, last - first + 1).tolist())
+        return self.out_channels * self.group_channels * live
+
+    @property
+    def index_dtype(self) -> torch.dtype:
+        """int32 where every index and ``nnz`` of the CSR form fit, else int64."""
+        return index_dtype(self.nnz, self.matrix_shape[1])
+
+    def nbytes(self, layout: torch.layout = torch.strided, dtype: torch.dtype = torch.float32) -> int:
+        """Bytes that ``T`` takes in a layout: ``torch.strided``, ``torch.sparse_csr`` or ``torch.sparse_coo``.
+
+        Examples
+        --------
+        >>> g = ConvGeometry(3, 16, (32, 32), 3, padding=1)
+        >>> g.nbytes(), g.nbytes(torch.sparse_csr), g.nbytes(torch.sparse_coo)
+        (201326592, 3458564, 8482560)
+        """
+        rows, columns = self.matrix_shape
+        return layout_nbytes(layout, dtype, rows, columns, self.nnz)
+
+    def live_taps(self, axis: int, outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The taps of an axis that read a pixel rather than padding: the first, and how many.
+
+        Zero padding leaves the live taps of an output contiguous: those with
+        ``0 <= output * stride + tap * dilation - before < size``.
+
+        Parameters
+        ----------
+        axis : int
+        outputs : integer tensor of any shape
+            Output indices along the axis.
+
+        Returns
+        -------
+        two int64 tensors of the shape of ``outputs``
+        """
+        size, kernel, stride, (before, _), dilation, _ = self._axes()[axis]
+        start = outputs * stride - before
+        first = (-(start // dilation)).clamp(0, kernel)
+        end = (torch.div(size - 1 - start, dilation, rounding_mode="floor") + 1).clamp(0, kernel)
+        return first, (end - first).clamp(min=0)
+
+    def _axes(self) -> list[tuple[int, int, int, tuple[int, int], int, int]]:
+        """Per axis: input size, kernel size, stride, pads, dilation, output size."""
+        return list(
+            zip(
+                self.input_size,
+                self.kernel_size,
+                self.stride,
+                self.pads,
+                self.dilation,
+                self.output_size,
+                strict=True,
+            )
+        )
+
+
+def index_dtype(nnz: int, columns: int) -> torch.dtype:
+    """int32 where column indices and the row pointers up to ``nnz`` fit, else int64."""
+    return torch.int32 if max(nnz, columns) < 2**31 else torch.int64
+
+
+def layout_nbytes(layout: torch.layout, dtype: torch.dtype, rows: int, columns: int, nnz: int) -> int:
+    """Bytes of a matrix with ``nnz`` stored elements in a layout (values, and indices where it has them)."""
+    if layout == torch.strided:
+        return rows * columns * dtype.itemsize
+    if layout == torch.sparse_csr:
+        index = index_dtype(nnz, columns).itemsize
+        return nnz * (dtype.itemsize + index) + (rows + 1) * index
+    if layout == torch.sparse_coo:
+        return nnz * (dtype.itemsize + 2 * torch.int64.itemsize)
+    raise ValueError(f"layout={layout} must be torch.strided, torch.sparse_csr or torch.sparse_coo")
+
+
+def as_int(name: str, value: object, *, minimum: int) -> int:
+    """``value`` as an int, if it is an integer (bool is none) of at least ``minimum`` that fits in int64."""
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}={value!r} must be an int, not {type(value).__name__}")
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]  # whether it is an index is what is being asked
+    except TypeError:
+        raise TypeError(f"{name}={value!r} must be an int, not {type(value).__name__}") from None
+    if number < minimum:
+        raise ValueError(f"{name}={number} must be >= {minimum}")
+    if number > _INT64_MAX:
+        raise ValueError(f"{name}={number} must fit in int64")
+    return number
+
+
+def _per_axis(name: str, value: object, rank: int, *, minimum: int, broadcast: bool = True) -> tuple[int, ...]:
+    if not isinstance(value, tuple | list):
+        return (as_int(name, value, minimum=minimum),) * rank
+    values = tuple(as_int(f"{name}[{axis}]", v, minimum=minimum) for axis, v in enumerate(value))
+    if len(values) == 1 and broadcast:
+        return values * rank
+    if len(values) != rank:
+        raise ValueError(f"{name}={values} must be an int or have {rank} entries, one per axis, not {len(values)}")
+    return values
+
+
+def _padding(value: object, rank: int) -> tuple[int, ...] | str:
+    if isinstance(value, str):
+        if value not in ("same", "valid"):
+            raise ValueError(f"padding={value!r} must be an int, a tuple of ints, 'same' or 'valid'")
+        return value
+    return _per_axis("padding", value, rank, minimum=0)
+
+
+def _ceil_div(numerator: np.ndarray, denominator: int) -> np.ndarray:
+    quotient: np.ndarray = -(-numerator // denominator)
+    return quotient

@@ -1,0 +1,256 @@
+"""The matrix of a convolution, by index arithmetic: dense, CSR, COO, or chosen rows of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from toeplitz_core.geometry import ConvGeometry, IntOrInts, Padding, as_int, index_dtype, layout_nbytes
+from toeplitz_core.memory import MatrixTooLargeError, available_bytes
+
+Rows = slice | Sequence[int] | torch.Tensor
+
+# A matrix may take this share of the memory that is free: the caller still has to do something with it.
+_MEMORY_SHARE = 0.5
+
+
+class Entries(NamedTuple):
+    """The stored elements of chosen rows of ``T``, in CSR order: ascending columns within a row."""
+
+    crow: torch.Tensor  # (rows + 1,) int64: where each row's entries begin
+    columns: torch.Tensor  # (nnz,) int32 where the indices fit, else int64
+    values: torch.Tensor  # (nnz,)
+
+
+def toeplitz_matrix(
+    weight: torch.Tensor,
+    input_size: IntOrInts,
+    stride: IntOrInts = 1,
+    padding: Padding = 0,
+    dilation: IntOrInts = 1,
+    groups: int = 1,
+    layout: torch.layout = torch.strided,
+    rows: Rows | None = None,
+    *,
+    memory_budget: int | None = None,
+) -> torch.Tensor:
+    """The doubly blocked Toeplitz matrix ``T`` with ``vec(conv(x)) = T @ vec(x)``.
+
+    Row ``(out_channel, oh, ow)``, column ``(in_channel, h, w)`` (both row-major, the input without padding) holds
+    ``weight[out_channel, c, kh, kw]`` where ``h = oh * stride + kh * dilation - padding``, likewise ``w``, and ``c``
+    is ``in_channel`` within the group of ``out_channel``; all else is zero.
+
+    Parameters
+    ----------
+    weight : tensor of shape (out_channels, in_channels / groups, *kernel_size)
+        Decides dtype, device and number of axes.
+    input_size : int or tuple of int
+        Pixels per axis, without padding.
+    stride, padding, dilation, groups
+        As for :func:`torch.nn.functional.conv2d`; ``"same"`` and ``"valid"`` included.
+    layout : torch.strided, torch.sparse_csr or torch.sparse_coo
+        CSR is canonical: columns ascending, no duplicates, no structural zeros stored; int32 indices where they fit.
+    rows : slice, sequence of int, 1-D integer tensor or boolean mask, optional
+        Only these rows, in this order, duplicates kept. The others are never formed.
+    memory_budget : int, optional
+        Bytes that the matrix may take; half of the free memory of the weight's device if not given.
+
+    Returns
+    -------
+    tensor of shape (rows, in_channels * prod(input_size))
+        The dense matrix is differentiable twice in the weight. torch's sparse tensors are not (a second backward pass
+        through a CSR product raises, through a COO product it is silently cut): use :func:`toeplitz_values`.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        With the parameter, its value and the rule that it breaks.
+    MatrixTooLargeError
+        Before anything is allocated, where the matrix would take more than ``memory_budget``.
+
+    Examples
+    --------
+    >>> toeplitz_matrix(torch.tensor([[[[1.0, 2.0]]]]), input_size=(1, 4))
+    tensor([[1., 2., 0., 0.],
+            [0., 1., 2., 0.],
+            [0., 0., 1., 2.]])
+    >>> toeplitz_matrix(torch.ones(8, 4, 3, 3), input_size=(64, 64), padding=1, rows=[0, -1]).shape
+    torch.Size([2, 16384])
+    """
+    geometry = _geometry(weight, input_size, stride, padding, dilation, groups)
+    chosen = None if rows is None else _row_indices(rows, geometry.matrix_shape[0], weight.device)
+    count = geometry.matrix_shape[0] if chosen is None else len(chosen)
+    _check_budget(geometry, weight, layout, chosen, count, memory_budget)
+    entries = _entries(geometry, weight, chosen)
+    shape = (count, geometry.matrix_shape[1])
+    if layout == torch.sparse_csr:
+        # The invariants hold by construction and are checked in the tests; here the check would cost a pass over the data.
+        crow = entries.crow.to(entries.columns.dtype)
+        return torch.sparse_csr_tensor(crow, entries.columns, entries.values, shape, check_invariants=False)
+    row = torch.repeat_interleave(entries.crow.diff(), output_size=len(entries.columns))
+    if layout == torch.sparse_coo:
+        indices = torch.stack((row, entries.columns))
+        return torch.sparse_coo_tensor(indices, entries.values, shape, is_coalesced=True, check_invariants=False)
+    dense = weight.new_zeros(math.prod(shape))
+    return dense.scatter_(0, row.mul_(shape[1]).add_(entries.columns), entries.values).view(shape)
+
+
+def toeplitz_values(
+    weight: torch.Tensor,
+    input_size: IntOrInts,
+    stride: IntOrInts = 1,
+    padding: Padding = 0,
+    dilation: IntOrInts = 1,
+    groups: int = 1,
+    rows: Rows | None = None,
+) -> torch.Tensor:
+    """The stored values of the CSR (and COO) form of :func:`toeplitz_matrix`, differentiable twice in the weight.
+
+    Returns
+    -------
+    tensor of shape (nnz,)
+        In the order of ``toeplitz_matrix(..., layout=torch.sparse_csr).values()``.
+
+    Examples
+    --------
+    >>> toeplitz_values(torch.tensor([[[[1.0, 2.0]]]]), input_size=(1, 3))
+    tensor([1., 2., 1., 2.])
+    """
+    geometry = _geometry(weight, input_size, stride, padding, dilation, groups)
+    chosen = None if rows is None else _row_indices(rows, geometry.matrix_shape[0], weight.device)
+    return _entries(geometry, weight, chosen).values
+
+
+def _entries(geometry: ConvGeometry, weight: torch.Tensor, rows: torch.Tensor | None) -> Entries:
+    """The entries of ``T``, or of the rows with these (int64, non-negative) indices.
+
+    The pattern repeats from output channel to output channel but for the group's offset, so for the whole matrix it is
+    worked out once and broadcast.
+    """
+    outputs = geometry.out_channels // geometry.groups
+    group_columns = geometry.group_channels * geometry.pixels
+    if rows is None:
+        lengths, columns, taps = _channel_pattern(geometry, torch.arange(geometry.positions, device=weight.device))
+        index = index_dtype(len(columns) * geometry.out_channels, geometry.matrix_shape[1])
+        channel = torch.arange(geometry.out_channels, device=weight.device)
+        lengths = lengths.expand(geometry.out_channels, -1).reshape(-1)
+        columns = (columns.to(index) + (channel // outputs * group_columns).to(index)[:, None]).view(-1)
+        values = weight.reshape(geometry.out_channels, -1).index_select(1, taps).view(-1)
+    else:
+        lengths, columns, taps = _channel_pattern(geometry, rows % geometry.positions)
+        channel = torch.repeat_interleave(rows // geometry.positions, lengths, output_size=len(columns))
+        columns = columns + channel // outputs * group_columns
+        columns = columns.to(index_dtype(len(columns), geometry.matrix_shape[1]))
+        values = weight.reshape(-1).index_select(0, taps + channel * math.prod(geometry.weight_shape[1:]))
+    return Entries(_offsets(lengths), columns, values)
+
+
+def _channel_pattern(geometry: ConvGeometry, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Entries of the rows at output positions, for the first output channel: per row how many, then columns and taps.
+
+    The entries of a row are the product of its input channels and, per axis, a contiguous range of live taps. The
+    index of an entry in its row is therefore a number in mixed radix, whose digits are the channel and the taps.
+    """
+    outputs = unravel(positions, geometry.output_size)
+    live = [geometry.live_taps(axis, output) for axis, output in enumerate(outputs)]
+    lengths = torch.full_like(positions, geometry.group_channels)
+    for _, count in live:
+        lengths = lengths * count
+    offsets = _offsets(lengths)
+    entries = int(offsets[-1])
+    row = torch.repeat_interleave(lengths, output_size=entries)
+    digits = torch.arange(entries, device=positions.device) - offsets[row]
+    columns, taps = torch.zeros_like(digits), torch.zeros_like(digits)
+    pixel_step, tap_step = 1, 1
+    for axis in reversed(range(geometry.rank)):
+        first, count = live[axis]
+        radix = count[row]
+        tap = digits % radix + first[row]
+        digits //= radix
+        start = outputs[axis] * geometry.stride[axis] - geometry.pads[axis][0]
+        columns += (start[row] + tap * geometry.dilation[axis]) * pixel_step
+        taps += tap * tap_step
+        pixel_step *= geometry.input_size[axis]
+        tap_step *= geometry.kernel_size[axis]
+    columns += digits * pixel_step
+    taps += digits * tap_step
+    return lengths, columns, taps
+
+
+def _geometry(
+    weight: torch.Tensor, input_size: IntOrInts, stride: IntOrInts, padding: Padding, dilation: IntOrInts, groups: int
+) -> ConvGeometry:
+    if not isinstance(weight, torch.Tensor):
+        raise TypeError(f"weight must be a torch.Tensor, not {type(weight).__name__}")
+    return ConvGeometry.from_weight(weight.shape, input_size, stride, padding, dilation, groups)
+
+
+def _row_indices(rows: Rows, count: int, device: torch.device) -> torch.Tensor:
+    """``rows`` as a 1-D int64 tensor of indices in ``[0, count)``."""
+    if isinstance(rows, slice):
+        chosen = range(count)[rows]
+        return torch.arange(len(chosen), device=device) * chosen.step + chosen.start
+    if isinstance(rows, torch.Tensor):
+        if rows.ndim != 1:
+            raise ValueError(f"rows has shape {tuple(rows.shape)}, but must be 1-D")
+        if rows.dtype == torch.bool:
+            if len(rows) != count:
+                raise ValueError(f"rows is a mask of {len(rows)} entries, but T has {count} rows")
+            return rows.nonzero().squeeze(1).to(device)
+        if rows.is_floating_point() or rows.is_complex():
+            raise TypeError(f"rows has dtype {rows.dtype}, but must be an integer or boolean tensor")
+        indices = rows.to(device=device, dtype=torch.int64)
+    elif isinstance(rows, Sequence) and not isinstance(rows, str):
+        if rows and all(isinstance(row, bool) for row in rows):
+            return _row_indices(torch.tensor(rows), count, device)
+        indices = torch.tensor(
+            [as_int(f"rows[{i}]", row, minimum=-count) for i, row in enumerate(rows)], dtype=torch.int64, device=device
+        )
+    else:
+        raise TypeError(f"rows={rows!r} must be a slice, a sequence of ints or a 1-D tensor, not {type(rows).__name__}")
+    outside = (indices < -count) | (indices >= count)
+    if outside.any():
+        i = int(outside.nonzero()[0])
+        raise IndexError(f"rows[{i}]={int(indices[i])} must be in [-{count}, {count}), the rows of T")
+    return torch.where(indices < 0, indices + count, indices)
+
+
+def _check_budget(
+    geometry: ConvGeometry,
+    weight: torch.Tensor,
+    layout: torch.layout,
+    rows: torch.Tensor | None,
+    count: int,
+    budget: int | None,
+) -> None:
+    columns = geometry.matrix_shape[1]
+    # A row has at most all taps: an upper limit, since counting the entries of chosen rows would take memory itself.
+    nnz = geometry.nnz if rows is None else count * min(columns, math.prod(geometry.weight_shape[1:]))
+    needed = layout_nbytes(layout, weight.dtype, count, columns, nnz)
+    if budget is None:
+        budget = int(available_bytes(weight.device) * _MEMORY_SHARE)
+    if needed <= budget:
+        return
+    csr = layout_nbytes(torch.sparse_csr, weight.dtype, count, columns, nnz)
+    raise MatrixTooLargeError(
+        f"T of shape ({count}, {columns}) in {weight.dtype} and layout {layout} would take {needed:,} bytes, over "
+        f"memory_budget={budget:,}. Use layout=torch.sparse_csr ({csr:,} bytes), rows= for some rows at a time, or "
+        "ToeplitzOperator, which never forms T"
+    )
+
+
+def unravel(index: torch.Tensor, shape: tuple[int, ...]) -> list[torch.Tensor]:
+    """Coordinates of row-major indices, per axis."""
+    coordinates = []
+    for size in reversed(shape):
+        coordinates.append(index % size)
+        index = index // size
+    return coordinates[::-1]
+
+
+def _offsets(lengths: torch.Tensor) -> torch.Tensor:
+    """Exclusive running sum with the total behind: the row pointers of rows of these lengths."""
+    return torch.cat((lengths.new_zeros(1), lengths.cumsum(0)))

@@ -1,0 +1,335 @@
+"""The matrix of a convolution as a linear operator, applied without forming it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from toeplitz_core.geometry import ConvGeometry, IntOrInts, Padding
+from toeplitz_core.matrix import toeplitz_matrix, unravel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DTYPES = (
+    torch.float64,
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.complex128,
+    torch.complex64,
+    torch.int64,
+    torch.int32,
+    torch.int16,
+    torch.int8,
+    torch.uint8,
+)
+
+# Receptive fields are gathered in blocks of about this many bytes: they outlive no block, unless autograd keeps them.
+_BLOCK_BYTES = 2**25
+
+
+class ToeplitzOperator:
+    """``T`` of :func:`toeplitz_matrix` as an operator: ``A @ x`` and ``A.mT @ y``, differentiable twice.
+
+    Rows are applied block by block: the pixels that a block of outputs reads are gathered by index and multiplied by
+    the weight. ``T``'s structural zeros never meet the data, so a NaN or an infinity stays in its receptive field.
+
+    Parameters
+    ----------
+    weight : tensor of shape (out_channels, in_channels / groups, *kernel_size)
+        Decides dtype and device.
+    input_size, stride, padding, dilation, groups
+        As for :func:`toeplitz_matrix`.
+
+    Examples
+    --------
+    >>> A = ToeplitzOperator(torch.tensor([[[[1.0, 2.0]]]]), input_size=(1, 3))
+    >>> A.shape, A @ torch.tensor([1.0, 10.0, 100.0])
+    ((2, 3), tensor([ 21., 210.]))
+    >>> A.mT @ torch.tensor([1.0, 10.0])
+    tensor([ 1., 12., 20.])
+    """
+
+    def __init__(
+        self,
+        weight: torch.Tensor,
+        input_size: IntOrInts,
+        stride: IntOrInts = 1,
+        padding: Padding = 0,
+        dilation: IntOrInts = 1,
+        groups: int = 1,
+    ) -> None:
+        _check_tensor("weight", weight)
+        self.weight = weight
+        self.geometry = ConvGeometry.from_weight(weight.shape, input_size, stride, padding, dilation, groups)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns, as of ``T``."""
+        return self.geometry.matrix_shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.weight.device
+
+    @property
+    def mT(self) -> TransposedOperator:  # noqa: N802  # torch's name
+        """The transpose. For real weights it is the adjoint: ``A.mT @ y`` is the gradient of ``y . (A @ x)``."""
+        return TransposedOperator(self)
+
+    @property
+    def mH(self) -> TransposedOperator:  # noqa: N802  # torch's name
+        """The conjugate transpose: the adjoint, also for complex weights."""
+        return ToeplitzOperator(self.weight.conj(), *self._parameters()).mT
+
+    def __matmul__(self, x: torch.Tensor) -> torch.Tensor:
+        """``T @ x`` for x of shape (columns,) or (columns, k)."""
+        _check_operand("x", x, self, self.shape[1])
+        g = self.geometry
+        y = forward(g, self.weight, _as_batch(x, g.in_channels, g.pixels))
+        return _from_batch(y.to(self.dtype), x)
+
+    def to_dense(self) -> torch.Tensor:
+        """``T`` as a dense tensor; see :func:`toeplitz_matrix`."""
+        return toeplitz_matrix(self.weight, *self._parameters())
+
+    def to_sparse_csr(self) -> torch.Tensor:
+        """``T`` as a CSR tensor; see :func:`toeplitz_matrix`."""
+        return toeplitz_matrix(self.weight, *self._parameters(), layout=torch.sparse_csr)
+
+    def to_scipy(self) -> Any:  # scipy is optional and has no types
+        """``T`` as a ``scipy.sparse.csr_array``, which holds no gradient. Needs scipy, and a dtype that NumPy has."""
+        from scipy.sparse import csr_array  # noqa: PLC0415  # optional
+
+        if self.dtype == torch.bfloat16:
+            raise TypeError("weight has dtype torch.bfloat16, which NumPy and scipy do not have")
+        csr = toeplitz_matrix(self.weight.detach().cpu(), *self._parameters(), layout=torch.sparse_csr)
+        return csr_array(
+            (csr.values().resolve_conj().numpy(), csr.col_indices().numpy(), csr.crow_indices().numpy()),
+            shape=self.shape,
+        )
+
+    def __repr__(self) -> str:
+        return f"ToeplitzOperator({self.shape[0]}x{self.shape[1]}, {self.dtype}, {self.geometry})"
+
+    def _parameters(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...] | str, tuple[int, ...], int]:
+        g = self.geometry
+        return g.input_size, g.stride, g.padding, g.dilation, g.groups
+
+
+class TransposedOperator:
+    """The transpose of a :class:`ToeplitzOperator`: ``A.mT @ y`` for y of shape (rows of A,) or (rows of A, k)."""
+
+    def __init__(self, operator: ToeplitzOperator) -> None:
+        self._operator = operator
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        rows, columns = self._operator.shape
+        return columns, rows
+
+    @property
+    def mT(self) -> ToeplitzOperator:  # noqa: N802  # torch's name
+        """The operator that this is the transpose of."""
+        return self._operator
+
+    def __matmul__(self, y: torch.Tensor) -> torch.Tensor:
+        _check_operand("y", y, self._operator, self.shape[1])
+        g = self._operator.geometry
+        x = adjoint(g, self._operator.weight, _as_batch(y, g.out_channels, g.positions))
+        return _from_batch(x.to(self._operator.dtype), y)
+
+
+def conv2d(
+    input: torch.Tensor,  # noqa: A002  # the name that F.conv2d gives it
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: IntOrInts = 1,
+    padding: Padding = 0,
+    dilation: IntOrInts = 1,
+    groups: int = 1,
+) -> torch.Tensor:
+    """2-D convolution by the rows of its matrix: a drop-in for :func:`torch.nn.functional.conv2d`.
+
+    Parameters
+    ----------
+    input : tensor of shape (batch, in_channels, H, W) or (in_channels, H, W)
+    weight : tensor of shape (out_channels, in_channels / groups, kH, kW)
+    bias : tensor of shape (out_channels,), optional
+    stride, padding, dilation, groups
+        As for F.conv2d. ``padding`` may be ``"same"`` (needs stride 1) or ``"valid"``.
+
+    Returns
+    -------
+    tensor of shape (batch, out_channels, oH, oW) or (out_channels, oH, oW)
+        Contiguous, on the weight's device, differentiable twice in every tensor argument. float16 and bfloat16 are
+        accumulated in float32 and rounded once, bias included; integers wrap around.
+
+    Raises
+    ------
+    TypeError, ValueError
+        With the parameter, its value and the rule that it breaks.
+
+    Examples
+    --------
+    >>> conv2d(torch.arange(4.0).view(1, 2, 2), torch.ones(1, 1, 2, 2), torch.tensor([0.5]))
+    tensor([[[6.5000]]])
+    """
+    _check_tensor("input", input)
+    _check_tensor("weight", weight)
+    if weight.ndim != 4:
+        raise ValueError(f"weight has shape {tuple(weight.shape)}, but must be 4-D: (out_channels, in_channels / groups, kH, kW)")
+    if input.ndim not in (3, 4):
+        raise ValueError(f"input has shape {tuple(input.shape)}, but must be 4-D, or 3-D without a batch")
+    geometry = ConvGeometry.from_weight(weight.shape, tuple(input.shape[-2:]), stride, padding, dilation, groups)
+    if input.shape[-3] != geometry.in_channels:
+        raise ValueError(
+            f"input has {input.shape[-3]} channels, but weight of shape {tuple(weight.shape)} with groups={groups} "
+            f"needs {geometry.in_channels}"
+        )
+    if input.numel() == 0 and geometry.pixels == 0 and geometry.in_channels and (input.ndim == 3 or len(input)):
+        raise ValueError(f"input has shape {tuple(input.shape)}, but only the batch and the channels may be empty")
+    if bias is not None:
+        _check_tensor("bias", bias)
+        if bias.shape != (geometry.out_channels,):
+            raise ValueError(f"bias has shape {tuple(bias.shape)}, but must be ({geometry.out_channels},), the out_channels")
+    for name, operand in (("input", input), ("bias", bias)):
+        if operand is not None and operand.dtype != weight.dtype:
+            raise TypeError(f"{name} has dtype {operand.dtype}, but must have weight's, {weight.dtype}")
+        if operand is not None and operand.device != weight.device:
+            raise ValueError(f"{name} is on device {operand.device}, but must be on weight's, {weight.device}")
+    x = input.reshape(-1, geometry.in_channels, geometry.pixels) if input.ndim == 3 else input.flatten(2)
+    y = forward(geometry, weight, x)
+    if bias is not None:
+        y = y + bias.to(y.dtype)[:, None]
+    return y.to(weight.dtype).view(*input.shape[:-3], geometry.out_channels, *geometry.output_size)
+
+
+def forward(geometry: ConvGeometry, weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """``T @ x`` for a batch, in the accumulator's dtype: (batch, in_channels, pixels) to (batch, out_channels, positions)."""
+    w = _by_group(geometry, weight)
+    x = _accumulable(x).unflatten(1, (geometry.groups, geometry.group_channels))
+    blocks = []
+    for index, live in _receptive_fields(geometry, x):
+        pixels = x.index_select(-1, index.flatten()).unflatten(-1, index.shape)
+        blocks.append(_contract("gock,ngcpk->ngop", w, torch.where(live, pixels, 0)))
+    return torch.cat(blocks, dim=-1).flatten(1, 2)
+
+
+def adjoint(geometry: ConvGeometry, weight: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """``T.mT @ y`` for a batch, in the accumulator's dtype: (batch, out_channels, positions) to (batch, in_channels, pixels)."""
+    w = _by_group(geometry, weight)
+    y = _accumulable(y).unflatten(1, (geometry.groups, geometry.out_channels // geometry.groups))
+    x = y.new_zeros(len(y), geometry.groups, geometry.group_channels, geometry.pixels)
+    begin = 0
+    for index, live in _receptive_fields(geometry, x):
+        block = y[..., begin : begin + len(index)]
+        begin += len(index)
+        pixels = torch.where(live, _contract("gock,ngop->ngcpk", w, block), 0)
+        x = x.index_add(-1, index.flatten(), pixels.flatten(-2))
+    return x.flatten(1, 2)
+
+
+def receptive_field(geometry: ConvGeometry, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The pixel that each tap reads at output positions, and whether it is one (else it is padding, and the pixel 0).
+
+    Parameters
+    ----------
+    positions : int64 tensor of shape (p,)
+        Row-major indices into ``output_size``.
+
+    Returns
+    -------
+    index : int64 tensor of shape (p, taps per channel)
+        Row-major indices into ``input_size``.
+    live : bool tensor of the same shape
+    """
+    index = torch.zeros(len(positions), 1, dtype=torch.int64, device=positions.device)
+    live = torch.ones_like(index, dtype=torch.bool)
+    for axis, output in enumerate(unravel(positions, geometry.output_size)):
+        size = geometry.input_size[axis]
+        start = output * geometry.stride[axis] - geometry.pads[axis][0]
+        taps = torch.arange(geometry.kernel_size[axis], device=positions.device) * geometry.dilation[axis]
+        pixel = start[:, None] + taps
+        index = (index[:, :, None] * size + pixel[:, None, :]).flatten(1)
+        live = (live[:, :, None] & ((pixel >= 0) & (pixel < size))[:, None, :]).flatten(1)
+    return torch.where(live, index, 0), live
+
+
+def _receptive_fields(geometry: ConvGeometry, x: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Receptive fields of all positions, in blocks that keep what is gathered from ``x`` within ``_BLOCK_BYTES``."""
+    per_position = math.prod(x.shape[:-1]) * x.dtype.itemsize + torch.int64.itemsize
+    block = max(1, _BLOCK_BYTES // (per_position * math.prod(geometry.kernel_size)))
+    for positions in torch.arange(geometry.positions, device=x.device).split(block):
+        index, live = receptive_field(geometry, positions)
+        if geometry.pixels == 0:  # nothing to gather from: every tap is padding
+            index, live = index[:, :0], live[:, :0]
+        yield index, live
+
+
+def _by_group(geometry: ConvGeometry, weight: torch.Tensor) -> torch.Tensor:
+    """The weight as (groups, out_channels / groups, in_channels / groups, taps), accumulable; no taps without pixels."""
+    taps = math.prod(geometry.kernel_size) if geometry.pixels else 0
+    outputs = geometry.out_channels // geometry.groups
+    w = _accumulable(weight).flatten(2)[..., :taps]
+    return w.reshape(geometry.groups, outputs, geometry.group_channels, taps)
+
+
+def _contract(equation: str, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """``einsum`` of two tensors; CUDA has no matrix product for integers, so there it is written out."""
+    if a.is_floating_point() or a.is_complex() or a.device.type == "cpu":
+        return torch.einsum(equation, a, b)
+    return einsum_by_products(equation, a, b)
+
+
+def einsum_by_products(equation: str, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """``einsum`` of two tensors as a broadcast product and a sum: slower and larger, but for every dtype and device."""
+    inputs, kept = equation.split("->")
+    names = inputs.split(",")
+    axes = kept + "".join(sorted(set("".join(names)) - set(kept)))
+    aligned = [
+        tensor.permute([own.index(axis) for axis in axes if axis in own])[
+            tuple(slice(None) if axis in own else None for axis in axes)
+        ]
+        for own, tensor in zip(names, (a, b), strict=True)
+    ]
+    return (aligned[0] * aligned[1]).sum(tuple(range(len(kept), len(axes)))).to(a.dtype)
+
+
+def _accumulable(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def _as_batch(x: torch.Tensor, channels: int, pixels: int) -> torch.Tensor:
+    return (x[:, None] if x.ndim == 1 else x).mT.reshape(-1, channels, pixels)
+
+
+def _from_batch(y: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    columns = y.flatten(1).mT
+    return columns[:, 0] if like.ndim == 1 else columns
+
+
+def _check_tensor(name: str, value: object) -> None:
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, not {type(value).__name__}")
+    if value.dtype not in DTYPES:
+        raise TypeError(f"{name} has dtype {value.dtype}, but must have one of {', '.join(map(str, DTYPES))}")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name} has layout {value.layout}, but must have torch.strided")
+
+
+def _check_operand(name: str, x: torch.Tensor, operator: ToeplitzOperator, length: int) -> None:
+    _check_tensor(name, x)
+    if x.ndim not in (1, 2) or x.shape[0] != length:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}, but must be ({length},) or ({length}, k)")
+    if x.dtype != operator.dtype:
+        raise TypeError(f"{name} has dtype {x.dtype}, but must have weight's, {operator.dtype}")
+    if x.device != operator.device:
+        raise ValueError(f"{name} is on device {x.device}, but must be on weight's, {operator.device}")

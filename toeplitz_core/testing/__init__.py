@@ -1,0 +1,1 @@
+"""Property-based tests of convolutions against their matrix. Needs the extra ``testing``."""
