@@ -74,7 +74,7 @@ class ConvGeometry:
         dilation: IntOrInts = 1,
         groups: int = 1,
     ) -> None:
-        rank = next((len(s) for s in (input_size, kernel_size) if isinstance(s, tuple | list)), 2)
+        rank = max(1, next((len(s) for s in (input_size, kernel_size) if isinstance(s, tuple | list)), 2))
         assign = object.__setattr__
         assign(self, "in_channels", as_int("in_channels", in_channels, minimum=0))
         assign(self, "out_channels", as_int("out_channels", out_channels, minimum=1))
@@ -94,7 +94,9 @@ class ConvGeometry:
             raise ValueError(f"padding='same' needs stride=1 on every axis, but stride={self.stride}")
         for axis, (padded, extent) in enumerate(zip(self.padded_size, self.kernel_extent, strict=True)):
             if padded > _INT64_MAX:
-                raise ValueError(f"padding[{axis}] makes the padded input {padded} pixels long, which must fit in int64")
+                raise ValueError(
+                    f"padding[{axis}] makes the padded input {padded} pixels long, which must fit in int64"
+                )
             if extent > padded:
                 raise ValueError(
                     f"kernel_size[{axis}]={self.kernel_size[axis]} with dilation[{axis}]={self.dilation[axis]} spans "
@@ -120,7 +122,8 @@ class ConvGeometry:
         """
         if len(weight_shape) < 3:
             raise ValueError(
-                f"weight has shape {tuple(weight_shape)}, but must have at least 3 axes: (out_channels, in_channels / groups, *kernel_size)"
+                f"weight has shape {tuple(weight_shape)}, but must have at least 3 axes: (out_channels, "
+                "in_channels / groups, *kernel_size)"
             )
         out_channels, group_channels, *kernel_size = weight_shape
         groups = as_int("groups", groups, minimum=1)
@@ -187,15 +190,13 @@ class ConvGeometry:
     def nnz(self) -> int:
         """Structural nonzeros of ``T``: pairs of an output and a tap that reads a pixel, not padding.
 
-        Per axis, tap ``k`` reads a pixel for the outputs ``o`` with ``0 <= o * stride + k * dilation - before < size``;
-        the axes multiply.
+        Per axis, the pairs of an output ``o`` and a tap ``k`` with ``0 <= o * stride + k * dilation - before < size``
+        are those below ``size + before`` less those below ``before``; the axes multiply.
         """
         live = 1
         for size, kernel, stride, (before, _), dilation, outputs in self._axes():
-            offset = before - np.arange(kernel, dtype=np.int64) * dilation
-            first = np.maximum(0, _ceil_div(offset, stride))
-            last = np.minimum(outputs - 1, (offset + (size - 1)) // stride)
-            live *= sum(np.maximum(0, last - first + 1).tolist())
+            pairs = outputs, stride, kernel, dilation
+            live *= _pairs_below(size + before, *pairs) - _pairs_below(before, *pairs)
         return self.out_channels * self.group_channels * live
 
     @property
@@ -303,6 +304,25 @@ def _padding(value: object, rank: int) -> tuple[int, ...] | str:
     return _per_axis("padding", value, rank, minimum=0)
 
 
-def _ceil_div(numerator: np.ndarray, denominator: int) -> np.ndarray:
-    quotient: np.ndarray = -(-numerator // denominator)
-    return quotient
+def _pairs_below(limit: int, outputs: int, stride: int, taps: int, dilation: int) -> int:
+    """How many ``(o, k)``, ``o < outputs`` and ``k < taps``, have ``o * stride + k * dilation < limit``."""
+    # Tap k has min(outputs, (limit - 1 - k * dilation) // stride + 1) of them: all for the first taps, none for the
+    # last.
+    complete = min(taps, max(0, (limit - 1 - (outputs - 1) * stride) // dilation + 1))
+    some = min(taps, max(0, (limit - 1) // dilation + 1))
+    partial = some - complete
+    return complete * outputs + partial + _floor_sum(partial, stride, dilation, limit - 1 - (some - 1) * dilation)
+
+
+def _floor_sum(terms: int, divisor: int, slope: int, start: int) -> int:
+    """``sum((slope * i + start) // divisor for i in range(terms))`` in logarithmic time, by Euclid's algorithm.
+
+    Graham, Knuth, Patashnik, *Concrete Mathematics* (1994), section 3.5.
+    """
+    total = 0
+    while terms:
+        total += terms * (terms - 1) // 2 * (slope // divisor) + terms * (start // divisor)
+        slope, start = slope % divisor, start % divisor
+        terms, start = divmod(slope * terms + start, divisor)
+        divisor, slope = slope, divisor
+    return total

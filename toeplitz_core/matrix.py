@@ -87,7 +87,7 @@ def toeplitz_matrix(
     entries = _entries(geometry, weight, chosen)
     shape = (count, geometry.matrix_shape[1])
     if layout == torch.sparse_csr:
-        # The invariants hold by construction and are checked in the tests; here the check would cost a pass over the data.
+        # The invariants hold by construction and are checked in the tests: here the check would cost another pass.
         crow = entries.crow.to(entries.columns.dtype)
         return torch.sparse_csr_tensor(crow, entries.columns, entries.values, shape, check_invariants=False)
     row = torch.repeat_interleave(entries.crow.diff(), output_size=len(entries.columns))
@@ -124,7 +124,7 @@ def toeplitz_values(
     return _entries(geometry, weight, chosen).values
 
 
-def _entries(geometry: ConvGeometry, weight: torch.Tensor, rows: torch.Tensor | None) -> Entries:
+def _entries(geometry: ConvGeometry, weight: torch.Tensor, rows: range | torch.Tensor | None) -> Entries:
     """The entries of ``T``, or of the rows with these (int64, non-negative) indices.
 
     The pattern repeats from output channel to output channel but for the group's offset, so for the whole matrix it is
@@ -140,6 +140,8 @@ def _entries(geometry: ConvGeometry, weight: torch.Tensor, rows: torch.Tensor | 
         columns = (columns.to(index) + (channel // outputs * group_columns).to(index)[:, None]).view(-1)
         values = weight.reshape(geometry.out_channels, -1).index_select(1, taps).view(-1)
     else:
+        if isinstance(rows, range):
+            rows = torch.arange(len(rows), device=weight.device) * rows.step + rows.start
         lengths, columns, taps = _channel_pattern(geometry, rows % geometry.positions)
         channel = torch.repeat_interleave(rows // geometry.positions, lengths, output_size=len(columns))
         columns = columns + channel // outputs * group_columns
@@ -148,7 +150,9 @@ def _entries(geometry: ConvGeometry, weight: torch.Tensor, rows: torch.Tensor | 
     return Entries(_offsets(lengths), columns, values)
 
 
-def _channel_pattern(geometry: ConvGeometry, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _channel_pattern(
+    geometry: ConvGeometry, positions: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Entries of the rows at output positions, for the first output channel: per row how many, then columns and taps.
 
     The entries of a row are the product of its input channels and, per axis, a contiguous range of live taps. The
@@ -188,11 +192,10 @@ def _geometry(
     return ConvGeometry.from_weight(weight.shape, input_size, stride, padding, dilation, groups)
 
 
-def _row_indices(rows: Rows, count: int, device: torch.device) -> torch.Tensor:
-    """``rows`` as a 1-D int64 tensor of indices in ``[0, count)``."""
+def _row_indices(rows: Rows, count: int, device: torch.device) -> range | torch.Tensor:
+    """``rows`` as indices in ``[0, count)``: a 1-D int64 tensor, but of a slice, which may be long, the range."""
     if isinstance(rows, slice):
-        chosen = range(count)[rows]
-        return torch.arange(len(chosen), device=device) * chosen.step + chosen.start
+        return range(count)[rows]
     if isinstance(rows, torch.Tensor):
         if rows.ndim != 1:
             raise ValueError(f"rows has shape {tuple(rows.shape)}, but must be 1-D")
@@ -222,7 +225,7 @@ def _check_budget(
     geometry: ConvGeometry,
     weight: torch.Tensor,
     layout: torch.layout,
-    rows: torch.Tensor | None,
+    rows: range | torch.Tensor | None,
     count: int,
     budget: int | None,
 ) -> None:

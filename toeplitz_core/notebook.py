@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from toeplitz_core.geometry import ConvGeometry, IntOrInts
+from toeplitz_core.geometry import ConvGeometry, IntOrInts, as_int
 from toeplitz_core.matrix import toeplitz_matrix
 
 
@@ -98,7 +98,7 @@ def toeplitz_multichannel(
     if not isinstance(input_size, tuple | list) or len(input_size) != 3:
         raise ValueError(f"input_size={input_size} must be (in_ch, H, W)")
     in_channels, *size = input_size
-    _groups(in_channels, kernel)
+    _groups(as_int("input_size[0]", in_channels, minimum=0), kernel)
     outputs, channels, *kernel_size = kernel.shape
     geometry = ConvGeometry(channels, outputs, tuple(size), tuple(kernel_size), stride, padding, dilation)
     # One input channel and every pair of channels an output channel: the rows of T are then the blocks that are wanted.
@@ -137,7 +137,7 @@ def toeplitz_multiply(
     if X.ndim not in (2, 3):
         raise ValueError(f"X has shape {tuple(X.shape)}, but must be (in_ch, Hp * Wp), or with a batch in front")
     size = (output_dim, output_dim) if isinstance(output_dim, int) else tuple(output_dim)
-    if len(size) != 2 or size[0] * size[1] != W.shape[2]:
+    if len(size) != 2 or min(size) < 1 or size[0] * size[1] != W.shape[2]:
         raise ValueError(f"output_dim={output_dim} must multiply to the rows per channel of W, {W.shape[2]}")
     if X.shape[-1] != W.shape[3]:
         raise ValueError(f"X has {X.shape[-1]} pixels per channel, but W has {W.shape[3]} columns")
@@ -148,7 +148,8 @@ def toeplitz_multiply(
         if B.shape != W.shape[:1]:
             raise ValueError(f"B has shape {tuple(B.shape)}, but must be ({W.shape[0]},), the out_ch")
         Y = Y + B[:, None]
-    return Y.unflatten(-1, size)
+    result: torch.Tensor = Y.unflatten(-1, size)
+    return result
 
 
 def _groups(in_channels: int, kernel: torch.Tensor) -> int:

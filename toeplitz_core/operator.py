@@ -185,7 +185,9 @@ def conv2d(
     _check_tensor("input", input)
     _check_tensor("weight", weight)
     if weight.ndim != 4:
-        raise ValueError(f"weight has shape {tuple(weight.shape)}, but must be 4-D: (out_channels, in_channels / groups, kH, kW)")
+        raise ValueError(
+            f"weight has shape {tuple(weight.shape)}, but must be 4-D: (out_channels, in_channels / groups, kH, kW)"
+        )
     if input.ndim not in (3, 4):
         raise ValueError(f"input has shape {tuple(input.shape)}, but must be 4-D, or 3-D without a batch")
     geometry = ConvGeometry.from_weight(weight.shape, tuple(input.shape[-2:]), stride, padding, dilation, groups)
@@ -199,21 +201,22 @@ def conv2d(
     if bias is not None:
         _check_tensor("bias", bias)
         if bias.shape != (geometry.out_channels,):
-            raise ValueError(f"bias has shape {tuple(bias.shape)}, but must be ({geometry.out_channels},), the out_channels")
+            raise ValueError(
+                f"bias has shape {tuple(bias.shape)}, but must be ({geometry.out_channels},), the out_channels"
+            )
     for name, operand in (("input", input), ("bias", bias)):
         if operand is not None and operand.dtype != weight.dtype:
             raise TypeError(f"{name} has dtype {operand.dtype}, but must have weight's, {weight.dtype}")
         if operand is not None and operand.device != weight.device:
             raise ValueError(f"{name} is on device {operand.device}, but must be on weight's, {weight.device}")
-    x = input.reshape(-1, geometry.in_channels, geometry.pixels) if input.ndim == 3 else input.flatten(2)
-    y = forward(geometry, weight, x)
+    y = forward(geometry, weight, (input if input.ndim == 4 else input[None]).flatten(2))
     if bias is not None:
         y = y + bias.to(y.dtype)[:, None]
     return y.to(weight.dtype).view(*input.shape[:-3], geometry.out_channels, *geometry.output_size)
 
 
 def forward(geometry: ConvGeometry, weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """``T @ x`` for a batch, in the accumulator's dtype: (batch, in_channels, pixels) to (batch, out_channels, positions)."""
+    """``T @ x`` in the accumulator's dtype: (batch, in_channels, pixels) to (batch, out_channels, positions)."""
     w = _by_group(geometry, weight)
     x = _accumulable(x).unflatten(1, (geometry.groups, geometry.group_channels))
     blocks = []
@@ -224,7 +227,7 @@ def forward(geometry: ConvGeometry, weight: torch.Tensor, x: torch.Tensor) -> to
 
 
 def adjoint(geometry: ConvGeometry, weight: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """``T.mT @ y`` for a batch, in the accumulator's dtype: (batch, out_channels, positions) to (batch, in_channels, pixels)."""
+    """``T.mT @ y`` in the accumulator's dtype: (batch, out_channels, positions) to (batch, in_channels, pixels)."""
     w = _by_group(geometry, weight)
     y = _accumulable(y).unflatten(1, (geometry.groups, geometry.out_channels // geometry.groups))
     x = y.new_zeros(len(y), geometry.groups, geometry.group_channels, geometry.pixels)
@@ -275,7 +278,7 @@ def _receptive_fields(geometry: ConvGeometry, x: torch.Tensor) -> Iterator[tuple
 
 
 def _by_group(geometry: ConvGeometry, weight: torch.Tensor) -> torch.Tensor:
-    """The weight as (groups, out_channels / groups, in_channels / groups, taps), accumulable; no taps without pixels."""
+    """The weight as (groups, out_channels / groups, in_channels / groups, taps), accumulable; no pixels, no taps."""
     taps = math.prod(geometry.kernel_size) if geometry.pixels else 0
     outputs = geometry.out_channels // geometry.groups
     w = _accumulable(weight).flatten(2)[..., :taps]
@@ -308,7 +311,8 @@ def _accumulable(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _as_batch(x: torch.Tensor, channels: int, pixels: int) -> torch.Tensor:
-    return (x[:, None] if x.ndim == 1 else x).mT.reshape(-1, channels, pixels)
+    batch: torch.Tensor = (x[:, None] if x.ndim == 1 else x).mT.unflatten(1, (channels, pixels))
+    return batch
 
 
 def _from_batch(y: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
