@@ -38,7 +38,7 @@ def _machine() -> int | None:
 
 
 def _control_group() -> int | None:
-    """What a container's control group (version 2) leaves, where there is one with a limit; its file cache counts as free."""
+    """What a container's control group (version 2) leaves, where one sets a limit; its file cache counts as free."""
     group = Path("/sys/fs/cgroup")
     try:
         limit = (group / "memory.max").read_text().strip()

@@ -1,0 +1,45 @@
+"""The README's code runs and prints what it says, and the commands that it gives exist."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from configparser import ConfigParser
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_readme_python_blocks_print_what_follows_them() -> None:
+    """Each Python block, run after those before it, prints exactly the text block that follows it."""
+    blocks = re.findall(r"^```python\n(.*?)^```\n```text\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+    assert len(blocks) == README.count("```python")
+    assert blocks
+    namespace: dict[str, object] = {}
+    for code, expected in blocks:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, "README.md", "exec"), namespace)
+        assert printed.getvalue() == expected
+
+
+def test_readme_tox_environments_exist() -> None:
+    """Every environment that the README runs or lists is one of tox.ini, and none of them is left out."""
+    tox = ConfigParser(interpolation=None)
+    tox.read(ROOT / "tox.ini", encoding="utf-8")
+    environments = {section.partition(":")[2] for section in tox.sections()} - {""}
+    run = set(re.findall(r"tox run -e (\w+)", README))
+    table = set(re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE))
+    assert run <= environments
+    assert table == environments
+    assert (ROOT / ".ci" / "run").read_text(encoding="utf-8").count("python -m tox run") == 1
+
+
+def test_readme_links_lead_to_files() -> None:
+    """Every link and image of the README that is not on the web leads to a file of the repository."""
+    targets = re.findall(r"\]\(([^)#]+)\)", README)
+    local = [target for target in targets if "://" not in target]
+    assert local
+    assert [target for target in local if not (ROOT / target).is_file()] == []
