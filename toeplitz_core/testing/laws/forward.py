@@ -1,0 +1,124 @@
+"""The result of a convolution: equal to ``T x + b`` where the data is exact, within the rounding-error bound where not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from toeplitz_core.testing.case import DTYPES
+from toeplitz_core.testing.data import RECIPES, Operands, draw
+from toeplitz_core.testing.laws.base import Law
+from toeplitz_core.testing.oracle import Expected, expected
+from toeplitz_core.testing.verdict import Comparison, Status, Verdict, compare_bound, compare_exact
+
+if TYPE_CHECKING:
+    from toeplitz_core.testing.case import Case
+    from toeplitz_core.testing.subjects.base import Subject
+
+# A linear mistake in one output row is then more likely to go unnoticed than to show.
+MISTRUSTED_MISS_PROBABILITY = 0.5
+# A bound of half the sum of magnitudes would let a result pass that has lost half of what was summed.
+MISTRUSTED_SHARPNESS = 0.5
+
+
+def forward_verdict(
+    subject: Subject, case: Case, operands: Operands | None = None, outputs: torch.Tensor | None = None
+) -> Verdict:
+    """Judge the result for a case, wholly or at chosen outputs (flat indices), by the kind of its data recipe."""
+    operands = draw(case) if operands is None else operands
+    try:
+        actual = subject.forward(case, operands)
+    except NotImplementedError:
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever an implementation raises on a valid call is a finding
+        return Verdict(Status.FAIL, case, f"raised {type(error).__name__}: {error}")
+    if (message := _contract(case, actual)) is not None:
+        return Verdict(Status.FAIL, case, message)
+    reference = expected(case.geometry, operands.input, operands.weight, operands.bias, outputs=outputs)
+    actual = actual.detach().cpu()
+    actual = actual if outputs is None else actual.reshape(-1)[outputs]
+    if RECIPES[case.data].kind == "real":
+        return _judge_bound(subject, case, actual, reference)
+    return _judge_exact(subject, case, operands, actual, reference)
+
+
+def _contract(case: Case, actual: object) -> str | None:
+    """What is wrong with a result before its values are looked at."""
+    if not isinstance(actual, torch.Tensor):
+        return f"returned {type(actual).__name__}, not a torch.Tensor"
+    if tuple(actual.shape) != case.output_shape:
+        return f"returned shape {tuple(actual.shape)}, not {case.output_shape}"
+    if actual.dtype != case.torch_dtype:
+        return f"returned dtype {actual.dtype}, not {case.torch_dtype}"
+    return None
+
+
+def _judge_exact(
+    subject: Subject, case: Case, operands: Operands, actual: torch.Tensor, reference: Expected
+) -> Verdict:
+    values = torch.view_as_real(actual) if reference.is_complex else actual
+    wanted = reference.value.to(values.dtype)
+    comparison = compare_exact(values, wanted)
+    if comparison is not None and subject.arithmetic(case).bias_after_rounding:
+        # Rounded before and after the bias is added: the other exact value that this arithmetic may return.
+        before = (reference.value - reference.offset).to(values.dtype)
+        wanted = (before.to(reference.value.dtype) + reference.offset).to(values.dtype)
+        comparison = compare_exact(values, wanted)
+    if comparison is not None:
+        return _failure(case, comparison, values, wanted)
+    miss = operands.miss_probability
+    vacuous = bool(reference.products.any()) and not bool((reference.magnitude > reference.bias).any())
+    if actual.numel() and (miss > MISTRUSTED_MISS_PROBABILITY or vacuous):
+        message = f"a wrong output row would go unnoticed with probability up to {miss:.2g}"
+        return Verdict(Status.MISTRUSTED, case, message, miss_probability=miss)
+    return Verdict(Status.PASS, case, miss_probability=miss)
+
+
+def _judge_bound(subject: Subject, case: Case, actual: torch.Tensor, reference: Expected) -> Verdict:
+    values = torch.view_as_real(actual) if reference.is_complex else actual
+    bound = reference.bound(subject.arithmetic(case), has_bias=case.bias)
+    error = values.double() - reference.value
+    if reference.residual is not None:
+        error = error - reference.residual
+    comparison = compare_bound(error.abs(), bound)
+    if comparison is None:
+        return Verdict(Status.PASS, case)
+    informative = reference.magnitude > reference.bias
+    sharpness = float((bound / reference.magnitude)[informative].min()) if informative.any() else 0.0
+    if comparison.ratio > 1:
+        return _failure(case, comparison, values, reference.value, ratio=comparison.ratio)
+    if sharpness > MISTRUSTED_SHARPNESS:
+        message = f"the bound is {sharpness:.2g} of the sum of magnitudes: too wide to tell right from wrong"
+        return Verdict(Status.MISTRUSTED, case, message, ratio=comparison.ratio, sharpness=sharpness)
+    return Verdict(Status.PASS, case, ratio=comparison.ratio, sharpness=sharpness)
+
+
+def _failure(
+    case: Case, found: Comparison, actual: torch.Tensor, wanted: torch.Tensor, ratio: float | None = None
+) -> Verdict:
+    got, should = actual[found.index].item(), wanted[found.index].item()
+    amount = "" if ratio is None else f", an error of {ratio:.4g} times the bound"
+    where = ", ".join(map(str, found.index))
+    message = f"out[{where}]={got:.9g}, but should be {should:.9g}{amount} ({found.wrong} of {found.total} elements wrong)"
+    return Verdict(Status.FAIL, case, message, ratio=ratio, index=found.index, expected=should, actual=got)
+
+
+def _forward(subject: Subject, case: Case) -> Verdict:
+    return forward_verdict(subject, case)
+
+
+FORWARD_EXACT = Law(
+    "forward-exact",
+    "On integers whose sums are exact in the accumulator, the result is T x + b, rounded once.",
+    _forward,
+    recipes=tuple(name for name, recipe in RECIPES.items() if recipe.kind != "real"),
+    dtypes=tuple(DTYPES),
+)
+FORWARD_BOUND = Law(
+    "forward-bound",
+    "On real numbers, no element of the result is further from T x + b than rounding errors can take it.",
+    _forward,
+    recipes=tuple(name for name, recipe in RECIPES.items() if recipe.kind == "real"),
+    dtypes=tuple(name for name in DTYPES if name != "int64"),
+)

@@ -1,0 +1,102 @@
+"""Memory layouts of operands: the same values in other strides, the gaps between them filled with NaN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+Shape = tuple[int, ...]
+
+
+def _contiguous(values: torch.Tensor) -> torch.Tensor:
+    return values.contiguous()
+
+
+def _channels_last(values: torch.Tensor) -> torch.Tensor:
+    return values.contiguous(memory_format=torch.channels_last)
+
+
+def _transposed(values: torch.Tensor) -> torch.Tensor:
+    return values.mT.contiguous().mT
+
+
+def _permuted(values: torch.Tensor) -> torch.Tensor:
+    axes = tuple(reversed(range(values.ndim)))
+    return values.permute(axes).contiguous().permute(axes)
+
+
+def _offset(values: torch.Tensor) -> torch.Tensor:
+    buffer = _poisoned((values.numel() + 8,), values)
+    view = buffer[3 : 3 + values.numel()].view(values.shape)
+    view.copy_(values)
+    return view
+
+
+def _sliced(values: torch.Tensor) -> torch.Tensor:
+    buffer = _poisoned((*values.shape[:-1], 2 * values.shape[-1] + 1), values)
+    view = buffer[..., 1 : 1 + 2 * values.shape[-1] : 2]
+    view.copy_(values)
+    return view
+
+
+def _cropped(values: torch.Tensor) -> torch.Tensor:
+    spatial = max(1, values.ndim - 2)
+    front = values.shape[: values.ndim - spatial]
+    buffer = _poisoned((*front, *(n + 3 for n in values.shape[values.ndim - spatial :])), values)
+    view = buffer[(..., *(slice(1, 1 + n) for n in values.shape[values.ndim - spatial :]))]
+    view.copy_(values)
+    return view
+
+
+def _channel_slice(values: torch.Tensor) -> torch.Tensor:
+    n, c, h, w = values.shape
+    view = _poisoned((n, h, w, c + 3), values).permute(0, 3, 1, 2)[:, 1 : 1 + c]
+    view.copy_(values)
+    return view
+
+
+def _expanded(values: torch.Tensor) -> torch.Tensor:
+    return values[:1].contiguous().expand(values.shape)
+
+
+def _odd_strides(values: torch.Tensor) -> torch.Tensor:
+    base = values.contiguous()
+    strides = [7 if n == 1 else s for n, s in zip(base.shape, base.stride(), strict=True)]
+    return base.as_strided(base.shape, strides)
+
+
+# What each is, and the numbers of axes that it exists for.
+LAYOUTS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str, range]] = {
+    "contiguous": (_contiguous, "row-major", range(1, 9)),
+    "channels_last": (_channels_last, "torch.channels_last: channels innermost", range(4, 5)),
+    "transposed": (_transposed, "the last two axes swapped in memory", range(2, 9)),
+    "permuted": (_permuted, "all axes reversed in memory", range(2, 9)),
+    "offset": (_offset, "row-major, beginning inside a larger buffer", range(1, 9)),
+    "sliced": (_sliced, "every second element of the last axis of a larger buffer", range(1, 9)),
+    "cropped": (_cropped, "a window of a larger image", range(3, 9)),
+    "channel_slice": (_channel_slice, "some channels of a larger channels_last tensor", range(4, 5)),
+    "expanded": (_expanded, "the first axis repeated with stride 0", range(1, 9)),
+    "odd_strides": (_odd_strides, "row-major, with an arbitrary stride on axes of size 1", range(1, 9)),
+}
+
+
+def check_layout(operand: str, layout: str, shape: Shape) -> None:
+    """``ValueError`` where an operand of this shape cannot have the layout."""
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout.{operand}={layout} must be one of {', '.join(LAYOUTS)}")
+    if len(shape) not in LAYOUTS[layout][2]:
+        axes = LAYOUTS[layout][2]
+        needed = f"{axes.start}" if len(axes) == 1 else f"at least {axes.start}"
+        raise ValueError(f"layout.{operand}={layout} needs {needed} axes, but {operand} has {len(shape)}: {shape}")
+
+
+def apply_layout(values: torch.Tensor, layout: str) -> torch.Tensor:
+    """The same values with the strides of a layout (``expanded`` repeats the first along the first axis)."""
+    return LAYOUTS[layout][0](values)
+
+
+def _poisoned(shape: Shape, like: torch.Tensor) -> torch.Tensor:
+    """A buffer in which an element that must not be read is conspicuous."""
+    poison = float("nan") if like.is_floating_point() or like.is_complex() else torch.iinfo(like.dtype).max // 3
+    return torch.full(shape, poison, dtype=like.dtype, device=like.device)

@@ -1,0 +1,278 @@
+"""What a convolution must return, and how far off it may be: ``T x + b`` and the sums of magnitudes that bound its error.
+
+Products of float32 or narrower numbers are exact in float64, so there a float64 sum is off by ``(n + 8) 2^-52 S`` at
+most, which the judge adds to the bound. float64 data is summed in pairs of float64 instead (the compensated dot product
+of Ogita, Rump & Oishi, "Accurate sum and dot product", SIAM J. Sci. Comput. 26, 2005, here summed as a tree), whose
+error is of the order of ``n^2 2^-106 S``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from toeplitz_core.bound import Arithmetic, error_bound, oracle_error
+from toeplitz_core.geometry import ConvGeometry
+from toeplitz_core.operator import forward, receptive_field
+
+# Elements of a block of products that the compensated sum holds at a time (it needs about ten times as many bytes x 8).
+_BLOCK = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The exact result of a convolution, for all outputs or for chosen ones.
+
+    Complex results are kept as two real ones on a last axis. ``value + residual`` is the exact result, where
+    ``residual`` is what did not fit into a float64 (or None).
+    """
+
+    value: torch.Tensor  # float64 (int64 for integers)
+    residual: torch.Tensor | None
+    magnitude: torch.Tensor  # S
+    products: torch.Tensor  # n: taps that are not padding
+    bias: torch.Tensor  # what of S is due to the bias: |b|, but for complex results
+    offset: torch.Tensor  # b
+    is_complex: bool
+
+    def bound(self, arithmetic: Arithmetic, *, has_bias: bool) -> torch.Tensor:
+        """The largest error that the arithmetic allows, the oracle's own included; exactly 0 in windows of padding."""
+        if self.is_complex:
+            # Gauss's three real convolutions: sums of parts are rounded before the products, and two differences follow.
+            extra = torch.tensor([2.0, 5.0], dtype=torch.float64)
+        else:
+            extra = torch.tensor(float(has_bias), dtype=torch.float64)
+        error = error_bound(
+            arithmetic,
+            exact=self.value,
+            magnitude=self.magnitude,
+            roundings=self.products + extra,
+            products=self.products,
+            bias=self.bias,
+            subnormal=None,
+        )
+        if self.residual is None:
+            error = error + oracle_error(self.magnitude, self.products)
+        else:
+            # The magnitudes are summed in plain float64, and so is the difference from the result.
+            error = error * (1 + (self.products + 8) * 2.0**-50)
+        if self.is_complex:
+            return error
+        return torch.where((self.products > 0) | (self.magnitude > self.bias), error, 0)
+
+
+def expected(
+    geometry: ConvGeometry,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    *,
+    outputs: torch.Tensor | None = None,
+) -> Expected:
+    """The exact result for operands of one dtype.
+
+    Parameters
+    ----------
+    x : tensor of shape ([batch,] in_channels, *input_size)
+    weight : tensor of shape (out_channels, in_channels / groups, *kernel_size)
+    bias : tensor of shape (out_channels,), optional
+    outputs : int64 tensor of shape (m,), optional
+        Only these outputs, as flat indices into ``(batch, out_channels, *output_size)``.
+
+    Returns
+    -------
+    Expected
+        Of shape ``([batch,] out_channels, *output_size)``, or (m,) for chosen outputs.
+    """
+    batch = x.reshape(-1, geometry.in_channels, geometry.pixels) if x.numel() else x.reshape(
+        len(x) if x.ndim == geometry.rank + 2 else 1, geometry.in_channels, geometry.pixels
+    )
+    if x.is_complex():
+        return _expected_complex(geometry, batch, weight, bias, x.shape[: -geometry.rank - 1], outputs)
+    parts = _Real(geometry, batch, weight, bias, outputs)
+    shape = (*x.shape[: -geometry.rank - 1], geometry.out_channels, *geometry.output_size)
+    return parts.shaped(shape if outputs is None else (len(outputs),))
+
+
+class _Real:
+    """Exact value, magnitude and number of products of a real convolution, as (batch, out_channels, positions)."""
+
+    def __init__(
+        self,
+        geometry: ConvGeometry,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        outputs: torch.Tensor | None,
+    ) -> None:
+        self.residual: torch.Tensor | None = None
+        integers = not x.is_floating_point()
+        wide = x.dtype == torch.float64
+        offset = torch.zeros(geometry.out_channels, dtype=x.dtype) if bias is None else bias
+        channel = None if outputs is None else outputs // geometry.positions % geometry.out_channels
+        offset = offset[:, None] if channel is None else offset[channel]
+        offset = offset if integers else offset.double()
+        if wide:
+            self.value, self.residual = _compensated(geometry, x, weight, offset, outputs)
+        else:
+            cast = (x, weight) if integers else (x.double(), weight.double())
+            self.value = _apply(geometry, *cast, outputs) + offset
+        self.offset = offset
+        self.bias = offset.abs().double()
+        self.magnitude = _apply(geometry, x.abs().double(), weight.abs().double(), outputs) + self.bias
+        self.products = _products(geometry, outputs)
+
+    def shaped(self, shape: tuple[int, ...]) -> Expected:
+        def full(t: torch.Tensor) -> torch.Tensor:
+            return t.expand(self.value.shape).reshape(shape)
+
+        residual = None if self.residual is None else self.residual.reshape(shape)
+        return Expected(
+            full(self.value),
+            residual,
+            full(self.magnitude),
+            full(self.products),
+            full(self.bias),
+            full(self.offset),
+            is_complex=False,
+        )
+
+
+def _expected_complex(
+    geometry: ConvGeometry,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    front: tuple[int, ...],
+    outputs: torch.Tensor | None,
+) -> Expected:
+    """Real and imaginary part: ``xr*wr - xi*wi`` as one real convolution of twice the channels, likewise the other.
+
+    The imaginary part's magnitude is that of Gauss's three products, which torch uses:
+    ``(|xr|+|xi|) * (|wr|+|wi|) + |xr| * |wr| + |xi| * |wi| + 2|br| + |bi|`` (``*`` the convolution).
+    """
+    doubled = ConvGeometry(
+        2 * geometry.in_channels,
+        geometry.out_channels,
+        geometry.input_size,
+        geometry.kernel_size,
+        geometry.stride,
+        geometry.padding,
+        geometry.dilation,
+        geometry.groups,
+    )
+
+    def by_group(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        halves = [t.unflatten(1, (geometry.groups, geometry.group_channels)) for t in (a, b)]
+        return torch.cat(halves, dim=2).flatten(1, 2)
+
+    def convolve(wr: torch.Tensor, wi: torch.Tensor, b: torch.Tensor | None) -> _Real:
+        return _Real(doubled, by_group(x.real, x.imag), torch.cat((wr, wi), dim=1), b, outputs)
+
+    re = convolve(weight.real, -weight.imag, None if bias is None else bias.real)
+    im = convolve(weight.imag, weight.real, None if bias is None else bias.imag)
+    xr, xi, wr, wi = (t.abs().double() for t in (x.real, x.imag, weight.real, weight.imag))
+    gauss = _apply(geometry, xr + xi, wr + wi, outputs) + re.magnitude - re.bias + 2 * re.bias + im.bias
+    im.magnitude, im.bias = gauss, 2 * re.bias + im.bias
+    shape = (*front, geometry.out_channels, *geometry.output_size) if outputs is None else (len(outputs),)
+    parts = [part.shaped(shape) for part in (re, im)]
+
+    def both(name: str) -> torch.Tensor:
+        return torch.stack([getattr(part, name) for part in parts], dim=-1)
+
+    residual = None if parts[0].residual is None else both("residual")
+    products = both("products") / 2
+    return Expected(both("value"), residual, both("magnitude"), products, both("bias"), both("offset"), is_complex=True)
+
+
+def _apply(
+    geometry: ConvGeometry, x: torch.Tensor, weight: torch.Tensor, outputs: torch.Tensor | None
+) -> torch.Tensor:
+    """``T x`` for all outputs, (batch, out_channels, positions), or for chosen ones, (m,)."""
+    if outputs is None:
+        return forward(geometry, weight, x)
+    pixels, taps = _rows(geometry, x, weight, outputs)
+    return (pixels * taps).sum(-1)
+
+
+def _rows(
+    geometry: ConvGeometry, x: torch.Tensor, weight: torch.Tensor, outputs: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What chosen outputs read and what they multiply it with, each (m, taps of all channels)."""
+    position = outputs % geometry.positions
+    channel = outputs // geometry.positions % geometry.out_channels
+    image = outputs // (geometry.positions * geometry.out_channels)
+    index, live = receptive_field(geometry, position)
+    first = channel // (geometry.out_channels // geometry.groups) * geometry.group_channels
+    channels = first[:, None] + torch.arange(geometry.group_channels)
+    if geometry.pixels == 0:
+        return x.new_zeros(len(outputs), 0), weight.new_zeros(len(outputs), 0)
+    pixels = x[image[:, None, None], channels[:, :, None], index[:, None, :]]
+    pixels = torch.where(live[:, None, :], pixels, 0).flatten(1)
+    return pixels, weight.flatten(1)[channel]
+
+
+def _products(geometry: ConvGeometry, outputs: torch.Tensor | None) -> torch.Tensor:
+    """``n`` per output: live taps per axis multiply. Shape (positions,), or (m,) for chosen outputs."""
+    position = torch.arange(geometry.positions) if outputs is None else outputs % geometry.positions
+    products = torch.full_like(position, geometry.group_channels)
+    for axis in reversed(range(geometry.rank)):
+        size = geometry.output_size[axis]
+        products = products * geometry.live_taps(axis, position % size)[1]
+        position = position // size
+    return products
+
+
+def _compensated(
+    geometry: ConvGeometry, x: torch.Tensor, weight: torch.Tensor, offset: torch.Tensor, outputs: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``T x + b`` in float64 as a value and what it lacks."""
+    chosen = torch.arange(len(x) * geometry.out_channels * geometry.positions) if outputs is None else outputs
+    width = max(1, math.prod(geometry.weight_shape[1:]))
+    values, residuals = [x.new_zeros(0)], [x.new_zeros(0)]
+    for block in chosen.split(max(1, _BLOCK // width)):
+        high, low = _two_product(*_rows(geometry, x, weight, block))
+        value, residual = _tree_sum(high, low)
+        values.append(value)
+        residuals.append(residual)
+    value, residual = torch.cat(values), torch.cat(residuals)
+    if outputs is None:
+        shape = (len(x), geometry.out_channels, geometry.positions)
+        value, residual = value.view(shape), residual.view(shape)
+    value, error = _two_sum(value, offset.expand(value.shape))
+    return value, residual + error
+
+
+def _tree_sum(high: torch.Tensor, low: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sum of pairs over the last axis, halving it again and again."""
+    if high.shape[-1] == 0:
+        return high.sum(-1), low.sum(-1)
+    while high.shape[-1] > 1:
+        half = high.shape[-1] // 2
+        total, error = _two_sum(high[..., :half], high[..., half : 2 * half])
+        rest = low[..., :half] + low[..., half : 2 * half] + error
+        high = torch.cat((total, high[..., 2 * half :]), dim=-1)
+        low = torch.cat((rest, low[..., 2 * half :]), dim=-1)
+    return high[..., 0], low[..., 0]
+
+
+def _two_sum(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """``a + b`` rounded, and its rounding error (Knuth, TAOCP vol. 2, 4.2.2)."""
+    total = a + b
+    other = total - a
+    return total, (a - (total - other)) + (b - other)
+
+
+def _two_product(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """``a * b`` rounded, and its rounding error, without FMA (Dekker, Numer. Math. 18, 1971, with Veltkamp's split)."""
+    product = a * b
+    (a1, a2), (b1, b2) = _split(a), _split(b)
+    return product, a2 * b2 - (((product - a1 * b1) - a2 * b1) - a1 * b2)
+
+
+def _split(a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    c = a * (2.0**27 + 1)
+    high = c - (c - a)
+    return high, a - high

@@ -1,0 +1,6 @@
+"""Implementations under test, one file per back end."""
+
+from toeplitz_core.testing.subjects.base import Subject
+from toeplitz_core.testing.subjects.torch_eager import TorchSubject
+
+__all__ = ["Subject", "TorchSubject"]

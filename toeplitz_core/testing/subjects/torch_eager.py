@@ -1,0 +1,59 @@
+"""Callables with the signature of ``torch.nn.functional.conv2d`` on torch tensors: torch itself, and anyone's kernel."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+
+from toeplitz_core.bound import Arithmetic
+from toeplitz_core.testing.layouts import apply_layout
+from toeplitz_core.testing.subjects.base import Subject
+
+if TYPE_CHECKING:
+    from toeplitz_core.testing.case import Case
+    from toeplitz_core.testing.data import Operands
+
+
+class TorchSubject(Subject):
+    """A callable with ``F.conv2d``'s signature.
+
+    Parameters
+    ----------
+    name : str
+    function : callable
+    layout : str
+        The layout of input and weight where a case names none.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., torch.Tensor] = torch.nn.functional.conv2d,
+        *,
+        layout: str = "contiguous",
+    ) -> None:
+        self.name = name
+        self.function = function
+        self.layout = layout
+
+    def arithmetic(self, case: Case) -> Arithmetic:
+        declared = super().arithmetic(case)
+        # oneDNN's bfloat16 kernels flush subnormals (measured); it is what torch runs on a CPU unless switched off.
+        if case.dtype == "bfloat16" and case.device == "cpu" and torch.backends.mkldnn.enabled:
+            return declared.flushing()
+        return declared
+
+    def forward(self, case: Case, operands: Operands) -> torch.Tensor:
+        def place(name: str, values: torch.Tensor, default: str) -> torch.Tensor:
+            return apply_layout(values.to(case.device), case.layout(name) or default)
+
+        x = place("input", operands.input, self.layout)
+        weight = place("weight", operands.weight, self.layout)
+        bias = None if operands.bias is None else place("bias", operands.bias, "contiguous")
+        # What a library warns of is not what is judged, and a warning turned into an error would be blamed on it.
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            return self.function(x, weight, bias, case.stride, case.padding, case.dilation, case.groups)
