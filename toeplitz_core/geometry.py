@@ -272,11 +272,12 @@ def layout_nbytes(layout: torch.layout, dtype: torch.dtype, rows: int, columns: 
 
 def as_int(name: str, value: object, *, minimum: int) -> int:
     """``value`` as an int, if it is an integer (bool is none) of at least ``minimum`` that fits in int64."""
-    if isinstance(value, bool | np.bool_):
+    # A bool tensor would pass as an index.
+    if isinstance(value, bool | np.bool_) or getattr(value, "dtype", None) == torch.bool:
         raise TypeError(f"{name}={value!r} must be an int, not {type(value).__name__}")
     try:
         number = operator.index(value)  # type: ignore[arg-type]  # whether it is an index is what is being asked
-    except TypeError:
+    except (TypeError, RuntimeError):  # RuntimeError: a tensor without data
         raise TypeError(f"{name}={value!r} must be an int, not {type(value).__name__}") from None
     if number < minimum:
         raise ValueError(f"{name}={number} must be >= {minimum}")

@@ -9,6 +9,7 @@ import torch
 
 from toeplitz_core.geometry import ConvGeometry, IntOrInts, Padding
 from toeplitz_core.matrix import toeplitz_matrix, unravel
+from toeplitz_core.memory import available_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,8 @@ DTYPES = (
 
 # Receptive fields are gathered in blocks of about this many bytes: they outlive no block, unless autograd keeps them.
 _BLOCK_BYTES = 2**25
+# Results up to this size are computed without asking how much memory is free: asking would take longer.
+_SMALL_BYTES = 2**26
 
 
 class ToeplitzOperator:
@@ -176,6 +179,8 @@ def conv2d(
     ------
     TypeError, ValueError
         With the parameter, its value and the rule that it breaks.
+    MemoryError
+        The result would not fit; nothing was allocated.
 
     Examples
     --------
@@ -209,6 +214,7 @@ def conv2d(
             raise TypeError(f"{name} has dtype {operand.dtype}, but must have weight's, {weight.dtype}")
         if operand is not None and operand.device != weight.device:
             raise ValueError(f"{name} is on device {operand.device}, but must be on weight's, {weight.device}")
+    _check_result(geometry, len(input) if input.ndim == 4 else 1, weight)
     y = forward(geometry, weight, (input if input.ndim == 4 else input[None]).flatten(2))
     if bias is not None:
         y = y + bias.to(y.dtype)[:, None]
@@ -327,6 +333,16 @@ def _check_tensor(name: str, value: object) -> None:
         raise TypeError(f"{name} has dtype {value.dtype}, but must have one of {', '.join(map(str, DTYPES))}")
     if value.layout != torch.strided:
         raise TypeError(f"{name} has layout {value.layout}, but must have torch.strided")
+
+
+def _check_result(geometry: ConvGeometry, batch: int, weight: torch.Tensor) -> None:
+    # The positions are counted in int64 besides.
+    nbytes = batch * geometry.matrix_shape[0] * weight.dtype.itemsize + geometry.positions * torch.int64.itemsize
+    if nbytes > _SMALL_BYTES and nbytes > (free := available_bytes(weight.device)):
+        raise MemoryError(
+            f"padding={geometry.padding} makes an output of {geometry.output_size} pixels per channel, which takes "
+            f"{nbytes} bytes, but only {free} are free"
+        )
 
 
 def _check_operand(name: str, x: torch.Tensor, operator: ToeplitzOperator, length: int) -> None:
