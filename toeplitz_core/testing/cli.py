@@ -1,0 +1,167 @@
+"""``toeplitz-core``: a thin driver. Whatever it does can be called from Python."""
+
+from __future__ import annotations
+
+import difflib
+import platform
+from collections.abc import Callable, Mapping
+from typing import Annotated, TypeVar
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+import toeplitz_core
+from toeplitz_core.testing.case import DTYPES, Case
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.profiles import PROFILES
+from toeplitz_core.testing.reports.terminal import print_failure, print_results, print_verdict
+from toeplitz_core.testing.run import UNSAFE_LAYOUTS, UNSAFE_REASON, Plan, exit_code, missing
+from toeplitz_core.testing.search import Result
+from toeplitz_core.testing.subjects import resolve
+from toeplitz_core.testing.verdict import Status
+
+app = typer.Typer(
+    help="Does this convolution compute what it must? Hold it against the convolution's own matrix.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Entry point of the command line."""
+    app(prog_name="toeplitz-core")
+
+
+def _version(requested: bool) -> None:
+    if requested:
+        typer.echo(f"toeplitz-core {toeplitz_core.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def check(
+    subject: Annotated[list[str], typer.Argument(help="'torch', or package.module:callable with F.conv2d's signature.")],
+    law: Annotated[list[str] | None, typer.Option(help="Only this law (repeatable).")] = None,
+    profile: Annotated[str, typer.Option(help=f"Effort: {', '.join(PROFILES)}.")] = "gate",
+    examples: Annotated[int | None, typer.Option(min=1, help="Cases per law and dtype, instead of the profile's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the search: the same seed gives the same cases.")] = None,
+    device: Annotated[list[str] | None, typer.Option(help="cpu, cuda, cuda:1 ... (repeatable); absent ones then fail.")] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help="Only this dtype (repeatable).")] = None,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failure.")] = False,
+) -> None:
+    """Search for a case on which a law fails, and print the smallest.
+
+    Exit codes: 0 all laws hold, 1 a law fails, 2 usage, 3 nothing proven or a required device is absent, 130 interrupted.
+    """
+    for name in dtype or ():
+        _named("--dtype", name, DTYPES)
+    plan = Plan(
+        subjects=[_usage(resolve, name) for name in subject],
+        laws=[_named("--law", name, LAWS) for name in law or LAWS],
+        dtypes=[name for name in DTYPES if name in dtype] if dtype else list(DTYPES),
+        devices=device or ["cpu", "cuda"],
+        profile=_named("--profile", profile, PROFILES),
+        examples=examples,
+        seed=seed,
+        fail_fast=fail_fast,
+    )
+    console = _console()
+    console.print(_header(plan), highlight=False)
+    results: list[Result] = []
+    interrupted = False
+    try:
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+            task = progress.add_task("", total=len(plan.steps))
+            for result in plan.run():
+                results.append(result)
+                progress.update(task, advance=1, description=f"{result.law} {result.dtype}")
+                if not console.is_terminal and result.status is not Status.NOT_RUN:
+                    console.print(f"{result.subject} {result.law} {result.dtype} {result.device}: {result.status.value}, {result.cases} cases", highlight=False)
+                if result.failure is not None:
+                    print_failure(console, result)
+    except KeyboardInterrupt:
+        interrupted = True
+    left_out = [f"layout {layout}: {UNSAFE_REASON}" for layout in UNSAFE_LAYOUTS]
+    print_results(console, results, left_out)
+    if interrupted:
+        console.print("Interrupted: the rest was not run.")
+        raise typer.Exit(130)
+    raise typer.Exit(exit_code(results, required_devices=device or ()))
+
+
+@app.command()
+def replay(
+    case: Annotated[str, typer.Argument(help="The line that a failure printed.")],
+    subject: Annotated[str, typer.Option(help="As for check.")] = "torch",
+) -> None:
+    """Run one case again, under the law that it names or under every law that applies.
+
+    Exit codes: 0 passes, 1 fails, 3 mistrusted or unsupported.
+    """
+    parsed = _usage(Case.parse, case)
+    if (reason := missing(parsed.device)) is not None:
+        raise typer.BadParameter(f"device={parsed.device}: {reason}")
+    tested = _usage(resolve, subject)
+    applying = [law for law in LAWS.values() if parsed.data in law.recipes]
+    verdicts = [law(tested, parsed) for law in ([_named("law", parsed.law, LAWS)] if parsed.law else applying)]
+    console = _console()
+    for verdict in verdicts:
+        print_verdict(console, tested.name, verdict)
+    if any(v.status.is_failure for v in verdicts):
+        raise typer.Exit(1)
+    raise typer.Exit(0 if any(v.status is Status.PASS for v in verdicts) else 3)
+
+
+@app.command()
+def laws() -> None:
+    """List the laws and what each of them says."""
+    for law in LAWS.values():
+        typer.echo(f"{law.name}: {law.statement}")
+
+
+def _console() -> Console:
+    # A log has no width of its own; rich would assume 80 columns and fold the table.
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
+def _header(plan: Plan) -> str:
+    """Echoes the options, so that a typo shows."""
+    effort = f"{plan.examples or plan.profile.examples} cases per law and dtype"
+    seed = f", seed {plan.seed}" if plan.seed is not None else ""
+    return (
+        f"toeplitz-core {toeplitz_core.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
+        f"{platform.system()} {platform.machine()}\n"
+        f"subjects {', '.join(s.name for s in plan.subjects)}; laws {', '.join(law.name for law in plan.laws)}; "
+        f"devices {', '.join(plan.devices)}; profile {plan.profile.name}: {effort}{seed}"
+    )
+
+
+T = TypeVar("T")
+
+
+def _usage(function: Callable[[str], T], text: str) -> T:
+    """A value from the command line; what is wrong with it ends the command with the usage code."""
+    try:
+        return function(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _named(option: str, name: str, table: Mapping[str, T]) -> T:
+    """The entry of a table, or a usage error that lists what there is."""
+    if name not in table:
+        close = difflib.get_close_matches(name, table, n=1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        raise typer.BadParameter(f"{option} {name}: {hint}Legal: {', '.join(table)}")
+    return table[name]

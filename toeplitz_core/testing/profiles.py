@@ -1,0 +1,54 @@
+"""How much effort a run makes: named profiles, the same for the command line and for pytest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import HealthCheck, Phase, Verbosity, settings
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """An amount of effort.
+
+    Parameters
+    ----------
+    examples : int
+        Cases per law and dtype.
+    deterministic : bool
+        The same cases in every run: for a gate, where a failure should come from the change and not from the draw.
+    """
+
+    name: str
+    examples: int
+    deterministic: bool
+
+    def settings(self, *, examples: int | None = None, seeded: bool = False) -> settings:
+        """Hypothesis settings. Convolutions have no natural deadline, and the sizes of data are bounded by construction."""
+        return settings(
+            max_examples=self.examples if examples is None else examples,
+            derandomize=self.deterministic and not seeded,
+            database=None if self.deterministic or seeded else settings.get_profile("default").database,
+            deadline=None,
+            print_blob=True,
+            report_multiple_bugs=False,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+            phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shrink),
+            verbosity=Verbosity.normal,
+        )
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile("smoke", 20, deterministic=False),
+        Profile("gate", 120, deterministic=True),
+        Profile("nightly", 3000, deterministic=False),
+    )
+}
+
+
+def register() -> None:
+    """Make the profiles known to Hypothesis, and with it to ``pytest --hypothesis-profile``."""
+    for profile in PROFILES.values():
+        settings.register_profile(profile.name, profile.settings())

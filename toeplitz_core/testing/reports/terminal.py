@@ -1,0 +1,67 @@
+"""A run as a table on a terminal, and as plain text in a log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from toeplitz_core.testing.verdict import Status
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from toeplitz_core.testing.search import Result
+    from toeplitz_core.testing.verdict import Verdict
+
+_STYLES = {
+    Status.PASS: "green",
+    Status.FAIL: "bold red",
+    Status.CRASH: "bold red",
+    Status.TIMEOUT: "bold red",
+    Status.KNOWN: "yellow",
+}
+_COUNTED = (Status.PASS, Status.MISTRUSTED, Status.UNSUPPORTED)
+
+
+def print_results(console: Console, results: Sequence[Result], left_out: Sequence[str] = ()) -> None:
+    """One row per law and dtype that ran, then what did not run, each with its reason."""
+    table = Table("subject", "law", "dtype", "device", "status", title="Held against T x + b", title_justify="left")
+    for heading in ("cases", *_COUNTED, "largest error / bound"):
+        table.add_column(heading, justify="right")
+    ran = [r for r in results if r.status is not Status.NOT_RUN]
+    for r in ran:
+        status = f"[{_STYLES.get(r.status, 'dim')}]{r.status}[/]"
+        error = "-" if r.status.is_failure else "none (exact)" if r.max_ratio is None else f"{r.max_ratio:.3f}"
+        counts = (str(r.counts[s] or "-") for s in _COUNTED)
+        table.add_row(r.subject, r.law, r.dtype, r.device, status, str(r.cases), *counts, error)
+    console.print(table)
+    total = sum(r.cases for r in ran)
+    failed = sum(r.status.is_failure for r in ran)
+    _plain(console, f"{total} cases; {len(ran) - failed} of {len(ran)} laws hold.")
+    absent = {(r.subject, r.device): r.message for r in results if r.status is Status.NOT_RUN}
+    for line in (*(f"{subject} on {device}: {reason}" for (subject, device), reason in absent.items()), *left_out):
+        _plain(console, f"not run: {line}")
+
+
+def print_failure(console: Console, result: Result) -> None:
+    """The smallest failing case of a law, and the line that replays it."""
+    if result.failure is not None:
+        print_verdict(console, result.subject, result.failure)
+
+
+def print_verdict(console: Console, subject: str, verdict: Verdict) -> None:
+    """One case: its status, what is wrong, and how to run it again."""
+    heading = f"{verdict.status.upper()} {subject}, {verdict.case.law}"
+    console.print(f"{heading}: {verdict.message}" if verdict.message else heading, style=_STYLES.get(verdict.status), markup=False, highlight=False, soft_wrap=True)
+    _plain(console, f"  case:   {verdict.case}")
+    if verdict.ratio is not None:
+        _plain(console, f"  error:  {verdict.ratio:.4g} of the bound")
+    if verdict.status.is_failure:
+        _plain(console, f'  replay: python -m toeplitz_core replay "{verdict.case}" --subject {subject}')
+
+
+def _plain(console: Console, text: str) -> None:
+    """A line that is copied from: not folded, not coloured."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
