@@ -309,7 +309,8 @@ def einsum_by_products(equation: str, a: torch.Tensor, b: torch.Tensor) -> torch
         ]
         for own, tensor in zip(names, (a, b), strict=True)
     ]
-    return (aligned[0] * aligned[1]).sum(tuple(range(len(kept), len(axes)))).to(a.dtype)
+    # The axis of one element makes the sum one over at least an axis: over none, torch sums over all.
+    return (aligned[0] * aligned[1])[..., None].flatten(len(kept)).sum(-1).to(a.dtype)
 
 
 def _accumulable(tensor: torch.Tensor) -> torch.Tensor:

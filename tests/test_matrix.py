@@ -1,0 +1,359 @@
+"""The matrix of a convolution: its entries, its layouts, its rows, and its limits."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812  # torch's custom
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.definition import entries_by_definition, matrix_by_definition, output_size_by_definition
+from tests.operands import DTYPES, affordable_rows, distinct, integers, parameters, small_geometries
+from toeplitz_core import ConvGeometry, MatrixTooLargeError, matrix, toeplitz_matrix, toeplitz_values
+from toeplitz_core.testing.strategies import geometries
+
+LAYOUTS = (torch.strided, torch.sparse_csr, torch.sparse_coo)
+CONVOLUTIONS: dict[int, Callable[..., torch.Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+# Fixed geometries for the laws that are not worth generating examples for.
+FIXED = {
+    "plain": ConvGeometry(1, 1, (4, 5), (2, 3)),
+    "grouped": ConvGeometry(4, 6, (5, 4), (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2),
+    "depthwise": ConvGeometry(3, 6, (4, 4), 3, padding="same", groups=3),
+    "kernel larger than input": ConvGeometry(2, 1, (2, 1), (4, 3), padding=(1, 2)),
+    "windows in padding": ConvGeometry(1, 2, (2, 2), 2, stride=3, padding=4),
+}
+fixed = pytest.mark.parametrize("g", FIXED.values(), ids=FIXED)
+
+
+@given(small_geometries())
+def test_the_matrix_is_the_definition(g: ConvGeometry) -> None:
+    """Every entry of the dense matrix is what the definition of a convolution says, zeros included."""
+    weight = distinct(g.weight_shape)
+    T = toeplitz_matrix(weight, g.input_size, **parameters(g))
+    assert torch.equal(T, matrix_by_definition(weight, g.input_size, **parameters(g)))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@given(g=geometries())
+def test_entries_are_those_of_the_definition(layout: torch.layout, g: ConvGeometry) -> None:
+    """On any geometry, the entries of (evenly spread) rows are those of the definition, at their places, and no more."""
+    weight = distinct(g.weight_shape)
+    total, columns = g.matrix_shape
+    rows = affordable_rows(g, columns if layout == torch.strided else weight[0].numel())
+    chosen = range(total)[rows or slice(None)]
+    T = toeplitz_matrix(weight, g.input_size, layout=layout, rows=rows, **parameters(g))
+    assert T.shape == (len(chosen), columns)
+    found = T.to_sparse_coo().coalesce()
+    places = [(chosen[i], j) for i, j in found.indices().T.tolist()]
+    expected = entries_by_definition(weight, g.input_size, **parameters(g), rows=chosen)
+    assert dict(zip(places, found.values().tolist(), strict=True)) == expected
+
+
+@given(geometries())
+def test_csr_is_canonical(g: ConvGeometry) -> None:
+    """CSR passes torch's invariants, which include ascending columns without duplicates, and stores no structural zero."""
+    weight = distinct(g.weight_shape)
+    rows = affordable_rows(g, weight[0].numel(), 2**20)
+    T = toeplitz_matrix(weight, g.input_size, layout=torch.sparse_csr, rows=rows, **parameters(g))
+    crow, columns, values = T.crow_indices(), T.col_indices(), T.values()
+    torch.sparse_csr_tensor(crow, columns, values, T.shape, check_invariants=True)
+    row = torch.repeat_interleave(torch.arange(len(T)), crow.diff())
+    assert bool((torch.diff(row * T.shape[1] + columns) > 0).all())
+    assert bool((values != 0).all())
+    assert crow.dtype == columns.dtype == torch.int32
+    assert crow[-1] == len(values)
+
+
+@given(geometries())
+def test_coo_is_coalesced(g: ConvGeometry) -> None:
+    """COO claims to be coalesced, and coalescing it again changes nothing."""
+    weight = distinct(g.weight_shape)
+    rows = affordable_rows(g, weight[0].numel(), 2**20)
+    T = toeplitz_matrix(weight, g.input_size, layout=torch.sparse_coo, rows=rows, **parameters(g))
+    assert T.is_coalesced()
+    again = torch.sparse_coo_tensor(T.indices(), T.values(), T.shape, check_invariants=True).coalesce()
+    assert torch.equal(again.indices(), T.indices())
+    assert torch.equal(again.values(), T.values())
+
+
+@given(small_geometries())
+def test_row_counts_are_the_live_taps(g: ConvGeometry) -> None:
+    """Each row stores as many elements as the definition has taps on pixels, and ``nnz`` is their sum."""
+    weight = distinct(g.weight_shape)
+    crow = toeplitz_matrix(weight, g.input_size, layout=torch.sparse_csr, **parameters(g)).crow_indices()
+    counts = Counter(row for row, _ in entries_by_definition(weight, g.input_size, **parameters(g)))
+    assert crow.diff().tolist() == [counts[row] for row in range(g.matrix_shape[0])]
+    assert crow[-1] == g.nnz
+
+
+@pytest.mark.parametrize("layout", [torch.sparse_csr, torch.sparse_coo])
+def test_a_tap_of_value_zero_is_stored(layout: torch.layout) -> None:
+    """The pattern follows from the geometry alone: taps that happen to be zero are stored."""
+    T = toeplitz_matrix(torch.zeros(1, 1, 2, 2), 3, layout=layout)
+    assert T.values().tolist() == [0.0] * 16
+
+
+@fixed
+def test_csr_of_huge_columns_has_int64_indices(g: ConvGeometry) -> None:
+    """Beyond 2**31 columns both index tensors are int64, and up to there int32."""
+    weight = distinct(g.weight_shape)
+    for size, dtype in (((2**20, 2**12), torch.int64), ((2**8, 2**8), torch.int32)):
+        T = toeplitz_matrix(weight, size, layout=torch.sparse_csr, rows=[-1], **parameters(g))
+        assert T.crow_indices().dtype == T.col_indices().dtype == dtype
+        torch.sparse_csr_tensor(T.crow_indices(), T.col_indices(), T.values(), T.shape, check_invariants=True)
+
+
+@fixed
+def test_columns_are_responses_to_unit_vectors(g: ConvGeometry) -> None:
+    """Column ``j`` of ``T`` is torch's convolution of the image whose only pixel is ``j``."""
+    weight = integers(g.weight_shape, seed=1)
+    basis = torch.eye(g.matrix_shape[1], dtype=torch.float64).view(-1, g.in_channels, *g.input_size)
+    pads = [p for before_after in reversed(g.pads) for p in before_after]
+    strings = {**parameters(g), "padding": 0}
+    responses = F.conv2d(F.pad(basis, pads), weight, **strings).flatten(1).T
+    assert torch.equal(toeplitz_matrix(weight, g.input_size, **parameters(g)), responses)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@given(data=st.data())
+def test_the_matrix_times_the_input_is_the_convolution(rank: int, data: st.DataObject) -> None:
+    """``T @ vec(x)`` is torch's convolution in one, two and three dimensions."""
+    g = data.draw(geometries(rank=rank, max_products=2**10, strings=False))
+    weight = integers(g.weight_shape, seed=2)
+    x = integers((g.in_channels, *g.input_size), seed=3)
+    rows = affordable_rows(g, weight[0].numel(), 2**20)
+    T = toeplitz_matrix(weight, g.input_size, layout=torch.sparse_csr, rows=rows, **parameters(g))
+    expected = CONVOLUTIONS[rank](x[None], weight, **parameters(g)).flatten()
+    assert torch.equal(T @ x.flatten(), expected[rows or slice(None)])
+
+
+@pytest.mark.parametrize(("mode", "padding"), [("valid", 0), ("full", (2, 3)), ("same", (1, 1))])
+def test_one_channel_is_a_correlation(mode: str, padding: int | tuple[int, int]) -> None:
+    """For one channel ``T @ vec(x)`` is scipy's correlation, at stride 1."""
+    signal = pytest.importorskip("scipy.signal")
+    kernel_size = (3, 3) if mode == "same" else (3, 4)
+    x, kernel = integers((7, 6), seed=4), integers(kernel_size, seed=5)
+    expected = torch.from_numpy(signal.correlate2d(x.numpy(), kernel.numpy(), mode))
+    T = toeplitz_matrix(kernel[None, None], (7, 6), padding=padding)
+    assert torch.equal((T @ x.flatten()).view(expected.shape), expected)
+
+
+@given(small_geometries())
+def test_stride_one_without_padding_is_block_toeplitz_with_toeplitz_blocks(g: ConvGeometry) -> None:
+    """Per pair of channels, ``T`` depends on ``h - oh`` and ``w - ow`` alone: constant along block and inner diagonals."""
+    size = tuple(n + e for n, e in zip(g.input_size, g.kernel_extent, strict=True))
+    weight = distinct(g.weight_shape)
+    T = toeplitz_matrix(weight, size, dilation=g.dilation, groups=g.groups)
+    oh, ow = output_size_by_definition(size, g.kernel_size, (1, 1), (0, 0), g.dilation)
+    blocks = T.view(g.out_channels, oh, ow, g.in_channels, *size)
+    assert torch.equal(blocks[:, 1:, :, :, 1:, :], blocks[:, :-1, :, :, :-1, :])
+    assert torch.equal(blocks[:, :, 1:, :, :, 1:], blocks[:, :, :-1, :, :, :-1])
+
+
+@given(small_geometries())
+def test_groups_do_not_mix(g: ConvGeometry) -> None:
+    """``T`` is block diagonal over groups."""
+    T = toeplitz_matrix(distinct(g.weight_shape), g.input_size, **parameters(g))
+    blocks = T.view(g.groups, T.shape[0] // g.groups, g.groups, T.shape[1] // g.groups)
+    for i, j in itertools.product(range(g.groups), repeat=2):
+        assert bool(blocks[i, :, j].any()) == (i == j and g.nnz > 0)
+
+
+ROWS: dict[str, tuple[Any, list[int]]] = {
+    "all": (slice(None), list(range(12))),
+    "slice": (slice(2, 9, 3), [2, 5, 8]),
+    "slice backwards": (slice(None, None, -5), [11, 6, 1]),
+    "empty slice": (slice(5, 5), []),
+    "slice beyond the end": (slice(10, 99), [10, 11]),
+    "list": ([3, 0, 7], [3, 0, 7]),
+    "tuple of negative ints": ((-1, -12, 4), [11, 0, 4]),
+    "duplicates": ([2, 2, 1, 2], [2, 2, 1, 2]),
+    "range": (range(4, 0, -2), [4, 2]),
+    "empty list": ([], []),
+    "int64 tensor": (torch.tensor([5, -1]), [5, 11]),
+    "int32 tensor": (torch.tensor([5, -1], dtype=torch.int32), [5, 11]),
+    "uint8 tensor": (torch.tensor([5, 1], dtype=torch.uint8), [5, 1]),
+    "empty tensor": (torch.tensor([], dtype=torch.int64), []),
+    "mask": (torch.arange(12) % 4 == 1, [1, 5, 9]),
+    "mask as a list": ([i in (0, 11) for i in range(12)], [0, 11]),
+    "mask of nothing": (torch.zeros(12, dtype=torch.bool), []),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("rows", "indices"), ROWS.values(), ids=ROWS)
+def test_rows_are_rows_of_the_matrix(layout: torch.layout, rows: Any, indices: list[int]) -> None:
+    """``rows`` in every form gives those rows of ``T``, in that order, as a matrix in the same layout."""
+    weight = distinct((2, 2, 2, 2))
+    whole = toeplitz_matrix(weight, (3, 4))
+    chosen = toeplitz_matrix(weight, (3, 4), rows=rows, layout=layout)
+    assert chosen.layout == layout
+    assert torch.equal(chosen.to_dense(), whole[indices])
+    values = toeplitz_values(weight, (3, 4), rows=rows)
+    assert torch.equal(values, toeplitz_matrix(weight, (3, 4), rows=rows, layout=torch.sparse_csr).values())
+
+
+@given(g=small_geometries(), data=st.data())
+def test_any_rows_of_any_geometry_are_rows_of_the_matrix(g: ConvGeometry, data: st.DataObject) -> None:
+    """Rows chosen in any order, with duplicates, are those of the whole matrix; groups included."""
+    count = g.matrix_shape[0]
+    rows = data.draw(st.lists(st.integers(-count, count - 1), max_size=8))
+    weight = distinct(g.weight_shape)
+    whole = toeplitz_matrix(weight, g.input_size, **parameters(g))
+    for layout in LAYOUTS:
+        chosen = toeplitz_matrix(weight, g.input_size, rows=rows, layout=layout, **parameters(g))
+        assert torch.equal(chosen.to_dense(), whole[rows])
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [
+        ([0, 12], IndexError, "rows[1]=12 must be in [-12, 12), the rows of T"),
+        ([-13], ValueError, "rows[0]=-13 must be >= -12"),
+        (torch.tensor([-13]), IndexError, "rows[0]=-13 must be in [-12, 12), the rows of T"),
+        ([1.0], TypeError, "rows[0]=1.0 must be an int, not float"),
+        ([True, 1], TypeError, "rows[0]=True must be an int, not bool"),
+        (torch.tensor([1.0]), TypeError, "rows has dtype torch.float32, but must be an integer or boolean tensor"),
+        (torch.tensor([1j]), TypeError, "rows has dtype torch.complex64, but must be an integer or boolean tensor"),
+        (torch.tensor([[1]]), ValueError, "rows has shape (1, 1), but must be 1-D"),
+        (torch.tensor(1), ValueError, "rows has shape (), but must be 1-D"),
+        (torch.tensor([True]), ValueError, "rows is a mask of 1 entries, but T has 12 rows"),
+        ([True], ValueError, "rows is a mask of 1 entries, but T has 12 rows"),
+        (3, TypeError, "rows=3 must be a slice, a sequence of ints or a 1-D tensor, not int"),
+        ("0", TypeError, "rows='0' must be a slice, a sequence of ints or a 1-D tensor, not str"),
+    ],
+)
+def test_rows_that_are_none_are_refused(rows: Any, error: type[Exception], message: str) -> None:
+    """Rows out of range, or in a form that does not name rows, are refused with the rule."""
+    for build in (toeplitz_matrix, toeplitz_values):
+        with pytest.raises(error) as caught:
+            build(distinct((2, 2, 2, 2)), (3, 4), rows=rows)
+        assert type(caught.value) is error
+        assert str(caught.value) == message
+
+
+def test_a_weight_that_is_no_tensor_is_refused() -> None:
+    """The weight must be a tensor, whose dtype and device the matrix takes."""
+    with pytest.raises(TypeError, match=r"^weight must be a torch.Tensor, not list$"):
+        toeplitz_matrix([[[[1.0]]]], 3)  # type: ignore[arg-type]
+
+
+def test_an_unknown_layout_is_refused() -> None:
+    """A layout other than the three is refused."""
+    with pytest.raises(ValueError, match=r"^layout=torch.sparse_csc must be torch.strided, "):
+        toeplitz_matrix(torch.ones(1, 1, 1, 1), 3, layout=torch.sparse_csc)
+
+
+@pytest.mark.parametrize("layout", [torch.sparse_csr, torch.sparse_coo])
+def test_rows_of_a_matrix_that_could_not_be_formed(layout: torch.layout) -> None:
+    """Some rows of a ``T`` of 2**58 elements are formed at once, and are those of the definition."""
+    size, channels = (512, 512), 2048
+    weight = torch.ones(1, 1, 1, 1).expand(channels, channels, 3, 3)
+    begin = time.perf_counter()
+    T = toeplitz_matrix(weight, size, padding=1, layout=layout, rows=[0, channels * 2**17 + 700, -1])
+    assert time.perf_counter() - begin < 10
+    assert T.shape == (3, channels * 2**18)
+    found = T.to_sparse_coo().coalesce().indices()
+    assert torch.bincount(found[0]).tolist() == [4 * channels, 9 * channels, 4 * channels]
+    pixels = found[1][found[0] == 1] % 2**18
+    assert pixels.unique().tolist() == [(1 + kh) * 512 + 188 + kw for kh in (-1, 0, 1) for kw in (-1, 0, 1)]
+
+
+@pytest.mark.parametrize("rows", [None, slice(None), slice(None, None, -1), slice(0, 2**28)])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_matrix_over_the_budget_is_refused_before_anything_is_allocated(rows: slice | None, layout: torch.layout) -> None:
+    """A matrix of more bytes than the budget raises at once, with its size and what to use instead."""
+    weight = torch.ones(1, 1, 1, 1).expand(2048, 1024, 1, 1)
+    begin = time.perf_counter()
+    with pytest.raises(MatrixTooLargeError) as caught:
+        toeplitz_matrix(weight, 2**20, layout=layout, rows=rows, memory_budget=2**30)
+    assert time.perf_counter() - begin < 1
+    assert isinstance(caught.value, MemoryError)
+    count = 2**28 if rows == slice(0, 2**28) else 2048 * 2**40
+    nnz = count * 1024
+    needed = {
+        torch.strided: count * 1024 * 2**40 * 4,
+        torch.sparse_csr: nnz * 12 + (count + 1) * 8,
+        torch.sparse_coo: nnz * 20,
+    }
+    assert str(caught.value) == (
+        f"T of shape ({count}, {1024 * 2**40}) in torch.float32 and layout {layout} would take {needed[layout]:,} bytes, "
+        f"over memory_budget=1,073,741,824. Use layout=torch.sparse_csr ({needed[torch.sparse_csr]:,} bytes), rows= for "
+        "some rows at a time, or ToeplitzOperator, which never forms T"
+    )
+
+
+def test_the_budget_is_the_largest_size_that_is_allowed() -> None:
+    """A matrix of exactly the budget is formed, and one byte less refuses it."""
+    weight = torch.ones(1, 1, 2, 2)
+    assert toeplitz_matrix(weight, 3, memory_budget=4 * 9 * 4).shape == (4, 9)
+    with pytest.raises(MatrixTooLargeError):
+        toeplitz_matrix(weight, 3, memory_budget=4 * 9 * 4 - 1)
+    assert toeplitz_matrix(weight, 3, rows=[1], memory_budget=9 * 4).shape == (1, 9)
+
+
+def test_the_default_budget_is_half_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a budget a matrix may take half of the free memory of the weight's device."""
+    monkeypatch.setattr(matrix, "available_bytes", lambda device: {"cpu": 2 * 144}[device.type])
+    weight = torch.ones(1, 1, 2, 2)
+    assert toeplitz_matrix(weight, 3).shape == (4, 9)
+    with pytest.raises(MatrixTooLargeError, match="would take 288 bytes, over memory_budget=144"):
+        toeplitz_matrix(weight.double(), 3)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_matrix_has_the_dtype_of_the_weight(dtype: torch.dtype, layout: torch.layout) -> None:
+    """In every dtype the entries are the weight's own values."""
+    g = FIXED["grouped"]
+    weight = integers(g.weight_shape, dtype, seed=6)
+    T = toeplitz_matrix(weight, g.input_size, layout=layout, **parameters(g))
+    assert T.dtype == dtype
+    assert torch.equal(T.to_dense(), matrix_by_definition(weight, g.input_size, **parameters(g)))
+
+
+@fixed
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("rows", [None, [0, 0, -1]])
+def test_the_matrix_is_differentiable_twice_in_the_weight(
+    g: ConvGeometry, dtype: torch.dtype, rows: list[int] | None
+) -> None:
+    """First and second derivatives of the dense matrix and of the stored values are right."""
+    weight = integers(g.weight_shape, dtype, seed=7).requires_grad_()
+    for build in (toeplitz_matrix, toeplitz_values):
+
+        def projection(w: torch.Tensor, build: Callable[..., torch.Tensor] = build) -> torch.Tensor:
+            entries = build(w, g.input_size, rows=rows, **parameters(g)).flatten()
+            # Two sums of the entries instead of all of them, times a tap so that there is a second derivative.
+            return integers((2, len(entries)), dtype, seed=8) @ entries * w.flatten()[0]
+
+        assert torch.autograd.gradcheck(projection, weight)
+        assert torch.autograd.gradgradcheck(projection, weight)
+
+
+def test_a_weight_of_any_strides_gives_the_same_matrix() -> None:
+    """Transposed, expanded and sliced weights give the matrix of their contiguous copies."""
+    base = distinct((4, 6, 3, 3))
+    for weight in (base.transpose(0, 1), base[:, ::2], base[..., :1].expand(-1, -1, -1, 2), base.flip(3).mT):
+        assert torch.equal(toeplitz_matrix(weight, 4), toeplitz_matrix(weight.contiguous(), 4))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_without_input_channels_or_pixels_there_are_no_columns(layout: torch.layout) -> None:
+    """Zero input channels, or an input of padding alone, give a matrix of all rows and no columns."""
+    assert toeplitz_matrix(torch.ones(2, 0, 2, 2), 3, layout=layout).shape == (8, 0)
+    assert toeplitz_matrix(torch.ones(2, 1, 2, 2), (0, 3), padding=1, layout=layout).shape == (8, 0)
+
+
+def test_a_grid_of_ints_needs_no_tuple() -> None:
+    """An int for the input size holds on every axis of the weight."""
+    weight = distinct((1, 1, 2, 2))
+    assert torch.equal(toeplitz_matrix(weight, 3), toeplitz_matrix(weight, (3, 3)))
