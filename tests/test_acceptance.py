@@ -1,0 +1,380 @@
+"""conv2d accepts the calls that F.conv2d accepts, except where tests/data/torch_defects.toml lists a defect."""
+
+from __future__ import annotations
+
+import functools
+import operator
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, event, example, given, settings
+from hypothesis import strategies as st
+from packaging.specifiers import SpecifierSet
+from torch.nn import functional
+
+import toeplitz_core
+from toeplitz_core.testing.calls import NAMES, OPERANDS, Call, Outcome, TensorSpec
+from toeplitz_core.testing.invalid import BREAKS, calls
+
+_DATA = Path(__file__).parent / "data" / "torch_defects.toml"
+_ROOT = Path(toeplitz_core.__file__).parent.parent
+# What an error of ours may begin with: a parameter of conv2d, or a size that follows from an operand's shape.
+_NAMED = re.compile(rf"({'|'.join(NAMES)}|kernel_size|in_channels|out_channels)\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """An entry of the list; its fields are explained there."""
+
+    name: str
+    call: str
+    torch: str
+    definition: str
+    versions: str
+    seen: list[str]
+    reason: str
+    isolate: bool = False
+    condition: str | None = None
+
+    @property
+    def applies(self) -> bool:
+        """Whether the entry is meant for the installed torch."""
+        return torch.__version__ in SpecifierSet(self.versions, prereleases=True)
+
+    def speaks_for(self, call: Call) -> bool:
+        """Whether the call is the entry's own, or meets its condition."""
+        if self.condition is None:
+            return call == Call.parse(self.call)
+        try:
+            # The list is part of this repository, and its expressions are as trusted as its code.
+            return bool(eval(_compiled(self.condition), _vocabulary(call)))
+        except (AttributeError, TypeError, ValueError, IndexError):
+            return False
+
+
+@functools.cache
+def _compiled(expression: str) -> Any:
+    return compile(expression, str(_DATA), "eval")
+
+
+def _vocabulary(call: Call) -> dict[str, Any]:
+    values = {name: call[name] for name in NAMES}
+    helpers = (_entries, _per_axis, _is_bool_tensor, _is_array, zip, any, all, isinstance, len, bool, str, bytes)
+    return {
+        **values,
+        **{helper.__name__.lstrip("_"): helper for helper in helpers},
+        "operands": [values[name] for name in OPERANDS if isinstance(values[name], TensorSpec)],
+        "__builtins__": {},
+    }
+
+
+def _entries(value: object) -> tuple[object, ...]:
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
+def _per_axis(value: object) -> tuple[int, ...]:
+    values = tuple(operator.index(entry) for entry in _entries(value))  # type: ignore[arg-type]  # else not for us
+    return values * 2 if len(values) == 1 else values
+
+
+def _is_bool_tensor(value: object) -> bool:
+    return isinstance(value, torch.Tensor) and value.dtype == torch.bool
+
+
+def _is_array(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.ndim == 0
+
+
+DEFECTS = [Defect(**entry) for entry in tomllib.loads(_DATA.read_text(encoding="utf-8"))["defect"]]
+APPLICABLE = [defect for defect in DEFECTS if defect.applies]
+
+
+def ours(call: Call) -> Outcome:
+    """What conv2d of ours makes of a call; its errors are of the promised kinds and begin with a parameter's name."""
+    outcome = call.outcome(toeplitz_core.conv2d)
+    if outcome.error is not None:
+        assert outcome.error in (TypeError, ValueError, MemoryError), f"{call}\n{outcome}"
+        assert _NAMED.match(outcome.message), f"{call}\n{outcome}"
+    return outcome
+
+
+def torchs_verdict(theirs: Outcome, definition: Outcome) -> str:
+    """What torch does with a call, in the terms of the list; ``"agrees"`` where it does what the definition does."""
+    if theirs.accepted != definition.accepted:
+        return "accepts" if theirs.accepted else "rejects"
+    if not theirs.accepted:
+        return "agrees"
+    same = theirs == definition and _same_values(theirs.value, definition.value)
+    return "agrees" if same else "wrong value"
+
+
+def _same_values(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
+    assert a is not None
+    assert b is not None
+    return a.device == b.device and (a.is_meta or torch.equal(a, b))
+
+
+def verb(outcome: Outcome) -> str:
+    """``definition`` of the list, for an outcome of ours."""
+    return "accepts" if outcome.accepted else "rejects"
+
+
+def check_parity(call: Call) -> None:
+    """Compare the outcomes of a call: they agree, or a listed defect has it that they differ in just this way."""
+    mine = ours(call)
+    speaking = [defect for defect in APPLICABLE if defect.speaks_for(call)]
+    isolated = [defect for defect in speaking if defect.isolate]
+    if isolated:  # torch is not asked: it could take this process down
+        event("isolated")
+        assert verb(mine) == isolated[0].definition, f"{call}\nours {mine}\n{isolated[0]}"
+        return
+    theirs = call.outcome(functional.conv2d)
+    # Output pixels are counted in memory, also those of an empty batch.
+    if mine.error is MemoryError and theirs.value is not None and theirs.value.numel() == 0:
+        return
+    verdict = torchs_verdict(theirs, mine)
+    event(f"torch {verdict}")
+    if verdict != "agrees":
+        listed = [defect for defect in speaking if (defect.torch, defect.definition) == (verdict, verb(mine))]
+        assert listed, f"torch {verdict}: {call}\nours  {mine}\ntorch {theirs}"
+
+
+@given(calls())
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_call_is_accepted_where_torch_accepts_it(call: Call):
+    """A call has the same outcome in both, or falls under a listed defect of torch in just the way listed."""
+    check_parity(call)
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_each_way_to_break_a_call_has_torchs_outcome(name: str):
+    """Every named way to break a call is tried, however rarely it is drawn among the others."""
+
+    @given(calls(breaks=st.just(name)))
+    @settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow])
+    def check(call: Call) -> None:
+        check_parity(call)
+
+    check()
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.name)
+def test_a_listed_defect_is_still_there(defect: Defect):
+    """What the list says of torch is still so, and conv2d of ours does what the definition says."""
+    call = Call.parse(defect.call)
+    mine = ours(call)
+    assert verb(mine) == defect.definition, f"{call}\n{mine}"
+    assert defect.speaks_for(call), f"{defect.condition} does not hold for {call}"
+    if not defect.applies:
+        pytest.skip(f"listed for torch {defect.versions}, not {torch.__version__}")
+    verdict = isolated_verdict(call) if defect.isolate else torchs_verdict(call.outcome(functional.conv2d), mine)
+    assert verdict == defect.torch, f"stale: torch {torch.__version__} {verdict}, but {defect.name} says {defect.torch}"
+
+
+def isolated_verdict(call: Call) -> str:
+    """What torch does with a call in a process of its own: ``"accepts"``, ``"rejects"`` or ``"crashes"``."""
+    code = (
+        "import sys; from torch.nn.functional import conv2d; from toeplitz_core.testing.calls import Call;"
+        "print('accepts' if Call.parse(sys.argv[1]).outcome(conv2d).accepted else 'rejects', flush=True)"
+    )
+    path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+    child = subprocess.run(
+        [sys.executable, "-c", code, str(call)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert child.returncode <= 0 or "Error" not in child.stderr, child.stderr  # a traceback of our own
+    return child.stdout.strip() or "crashes"
+
+
+def test_the_list_of_defects_is_in_order():
+    """Names and calls of the list are unique, its words are known, and calls stand there as they print."""
+    assert len({defect.name for defect in DEFECTS}) == len({defect.call for defect in DEFECTS}) == len(DEFECTS)
+    for defect in DEFECTS:
+        assert str(Call.parse(defect.call)) == defect.call
+        assert defect.torch in {"accepts", "rejects", "wrong value", "crashes"}
+        assert defect.definition in {"accepts", "rejects"}
+        assert all(version in SpecifierSet(defect.versions) for version in defect.seen)
+
+
+def test_a_valid_call_falls_under_no_defect():
+    """The conditions of the list do not hold for an ordinary call."""
+    call = Call.parse("input=float32[2x3x5x5] weight=float32[4x3x3x3] bias=float32[4] stride=(2,1) padding='valid'")
+    assert not [defect.name for defect in DEFECTS if defect.speaks_for(call)]
+
+
+@given(calls())
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example(Call("float32[]@meta", "[1]", "b'a '", "'\\u3000 \\\\ '", "1e999", "(-1,)", "(1, -2.5, True, None, 1j)"))
+@example(
+    Call("float32[0]", "None", "numpy.array(2)", "[torch.tensor(2), 1]", "torch.Size((2, 2))", "()", "range(1, 3)")
+)
+def test_a_call_survives_its_text(call: Call):
+    """A call parses back from its line to an equal value with equal hash, and the line to itself."""
+    line = str(call)
+    assert Call.parse(line) == call
+    assert hash(Call.parse(line)) == hash(call)
+    assert str(Call.parse(line)) == line
+
+
+def test_values_that_compare_equal_are_different_arguments():
+    """1, 1.0 and True are three different arguments, and only 1 is the default that is left out."""
+    texts = [str(Call("float32[1x5x5]", "float32[1x1x3x3]", stride=text)) for text in ("1", "1.0", "True")]
+    tensors = "input=float32[1x5x5] weight=float32[1x1x3x3]"
+    assert texts == [tensors, f"{tensors} stride=1.0", f"{tensors} stride=True"]
+
+
+def test_only_what_is_no_default_is_passed():
+    """Arguments are the two operands, and by name what differs from the defaults."""
+    args, kwargs = Call.parse("input=int8[1x5x5] weight=int8[1x1x3x3] stride=(2,1) padding=0").arguments()
+    assert [tuple(a.shape) for a in args if isinstance(a, torch.Tensor)] == [(1, 5, 5), (1, 1, 3, 3)]
+    assert kwargs == {"stride": (2, 1)}
+
+
+def test_interrupts_are_not_outcomes():
+    """What is no ordinary exception passes through."""
+
+    def interrupted(*_: object) -> torch.Tensor:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Call("float32[1x5x5]", "float32[1x1x3x3]").outcome(interrupted)
+
+
+_LITERALS = (
+    "or one of numpy.array, numpy.bool, numpy.float64, numpy.int32, numpy.int64, numpy.uint8, range, torch.Size, "
+    "torch.tensor of literals: "
+)
+_OPERAND = f"must be a Python literal without blanks, a tensor such as float32[2x3x5x5] or float32[4]@meta, {_LITERALS}"
+_LITERAL = f"must be a Python literal without blanks, {_LITERALS}"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("", "'' must give input and weight"),
+        ("input=float32[1]", "'input=float32[1]' must give weight"),
+        ("bias", f"'bias' must be name=value, where name is one of {', '.join(NAMES)}"),
+        ("strides=1", f"'strides=1': 'strides' must be one of {', '.join(NAMES)}"),
+        ("input=1 weight=1 stride=1 stride=2", "'stride=2': stride is already given as 1"),
+        ("input=float33[1] weight=1", f"'input=float33[1]' {_OPERAND}dtype='float33' must be one of float64, "),
+        ("input=float32[1]@tpu weight=1", f"'input=float32[1]@tpu' {_OPERAND}device='tpu' must be one of cpu, meta, "),
+        ("input=float32[2x] weight=1", f"'input=float32[2x]' {_OPERAND}invalid decimal literal"),
+        (
+            "input=1 weight=1 stride=int8[1]",
+            f"'stride=int8[1]' {_LITERAL}only input, weight, bias can be such a tensor",
+        ),
+        ("input=1 weight=1 stride=(1,", f"'stride=(1,' {_LITERAL}'(' was never closed"),
+        ("input=1 weight=1 stride=eval('1')", f"\"stride=eval('1')\" {_LITERAL}eval is not known"),
+        ("input=1 weight=1 stride={1}", f"'stride={{1}}' {_LITERAL}{{1}} is not a literal"),
+        ("input=1 weight=1 stride=numpy.uint8(300)", f"'stride=numpy.uint8(300)' {_LITERAL}Python integer 300 out of"),
+    ],
+)
+def test_a_malformed_line_is_refused_with_the_word_and_what_is_legal(line: str, message: str):
+    """A malformed line raises ValueError that points at the word and lists what could stand there."""
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        Call.parse(line)
+
+
+_X = "input=float32[2x3x5x5]"
+_W = "weight=float32[4x3x3x3]"
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "message"),
+    [
+        (f"{_X} weight=[1]", TypeError, "weight must be a torch.Tensor, not list"),
+        (f"input=None {_W}", TypeError, "input must be a torch.Tensor, not NoneType"),
+        (f"{_X} {_W} bias=1.0", TypeError, "bias must be a torch.Tensor, not float"),
+        (f"input=float32[5x5] {_W}", ValueError, "input has shape (5, 5), but must be 4-D, or 3-D without a batch"),
+        (
+            f"{_X} weight=float32[4x3x3]",
+            ValueError,
+            "weight has shape (4, 3, 3), but must be 4-D: (out_channels, in_channels / groups, kH, kW)",
+        ),
+        (f"{_X} {_W} bias=float32[4x1]", ValueError, "bias has shape (4, 1), but must be (4,), the out_channels"),
+        (f"{_X} {_W} bias=float32[3]", ValueError, "bias has shape (3,), but must be (4,), the out_channels"),
+        (f"{_X} {_W} stride=(1,0)", ValueError, "stride[1]=0 must be >= 1"),
+        (f"{_X} {_W} stride=-1", ValueError, "stride=-1 must be >= 1"),
+        (f"{_X} {_W} dilation=0", ValueError, "dilation=0 must be >= 1"),
+        (f"{_X} {_W} padding=(-1,0)", ValueError, "padding[0]=-1 must be >= 0"),
+        (f"{_X} {_W} groups=0", ValueError, "groups=0 must be >= 1"),
+        (f"{_X} weight=float32[4x1x3x3] groups=3", ValueError, "groups=3 must divide out_channels=4"),
+        (
+            f"{_X} weight=float32[4x1x3x3] groups=2",
+            ValueError,
+            "input has 3 channels, but weight of shape (4, 1, 3, 3) with groups=2 needs 2",
+        ),
+        (
+            f"{_X} weight=float64[4x3x3x3]",
+            TypeError,
+            "input has dtype torch.float32, but must have weight's, torch.float64",
+        ),
+        (
+            f"{_X} {_W} bias=float64[4]",
+            TypeError,
+            "bias has dtype torch.float64, but must have weight's, torch.float32",
+        ),
+        (f"{_X} {_W}@meta", ValueError, "input is on device cpu, but must be on weight's, meta"),
+        (f"{_X} {_W} bias=float32[4]@meta", ValueError, "bias is on device meta, but must be on weight's, cpu"),
+        (
+            f"{_X} weight=float32[4x3x6x3]",
+            ValueError,
+            "kernel_size[0]=6 with dilation[0]=1 spans 6 pixels and must not be larger than the "
+            "padded input, which has 5",
+        ),
+        (f"{_X} {_W} stride=1.0", TypeError, "stride=1.0 must be an int, not float"),
+        (f"{_X} {_W} stride=(2,True)", TypeError, "stride[1]=True must be an int, not bool"),
+        (f"{_X} {_W} stride=torch.tensor(True)", TypeError, "stride=tensor(True) must be an int, not Tensor"),
+        (f"{_X} {_W} groups=None", TypeError, "groups=None must be an int, not NoneType"),
+        (f"{_X} {_W} padding=b'same'", TypeError, "padding=b'same' must be an int, not bytes"),
+        (f"{_X} {_W} stride=()", ValueError, "stride=() must be an int or have 2 entries, one per axis, not 0"),
+        (
+            f"{_X} {_W} dilation=(1,1,1)",
+            ValueError,
+            "dilation=(1, 1, 1) must be an int or have 2 entries, one per axis, not 3",
+        ),
+        (
+            f"{_X} {_W} stride=2 padding='same'",
+            ValueError,
+            "padding='same' needs stride=1 on every axis, but stride=(2, 2)",
+        ),
+        (f"{_X} {_W} padding='SAME'", ValueError, "padding='SAME' must be an int, a tuple of ints, 'same' or 'valid'"),
+        (
+            f"input=float32[2x3x0x5] {_W} padding=2",
+            ValueError,
+            "input has shape (2, 3, 0, 5), but only the batch and the channels may be empty",
+        ),
+        (f"{_X} weight=float32[4x3x0x3]", ValueError, "kernel_size[0]=0 must be >= 1"),
+        (f"{_X} weight=float32[0x3x3x3]", ValueError, "out_channels=0 must be >= 1"),
+        (f"{_X} {_W} stride={2**63}", ValueError, f"stride={2**63} must fit in int64"),
+        (
+            f"{_X} {_W} padding={2**62}",
+            ValueError,
+            f"padding[0] makes the padded input {2**63 + 5} pixels long, which must fit in int64",
+        ),
+    ],
+)  # fmt: skip
+def test_a_refusal_names_parameter_value_and_rule(line: str, error: type[Exception], message: str):
+    """Each way to break a call has an exact message with the parameter, its value and the rule."""
+    outcome = Call.parse(line).outcome(toeplitz_core.conv2d)
+    assert (outcome.error, outcome.message) == (error, message)
+
+
+def test_a_result_beyond_memory_is_refused_before_it_is_allocated():
+    """A result that fits no memory is refused by its size."""
+    outcome = Call.parse(f"{_X} {_W} padding=({2**47},0)").outcome(toeplitz_core.conv2d)
+    assert outcome.error is MemoryError
+    assert outcome.message.startswith(f"padding=({2**47}, 0) makes an output of ({2**48 + 3}, 3) pixels per channel")
