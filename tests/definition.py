@@ -33,7 +33,9 @@ def output_size_by_definition(
     """Per axis, how many steps of the stride the dilated kernel can take before it leaves the padded input."""
     pads = pads_by_definition(padding, kernel_size, dilation)
     sizes = []
-    for size, kernel, stride_, (before, after), step in zip(input_size, kernel_size, stride, pads, dilation, strict=True):
+    for size, kernel, stride_, (before, after), step in zip(
+        input_size, kernel_size, stride, pads, dilation, strict=True
+    ):
         outputs = 0
         while outputs * stride_ + (kernel - 1) * step < before + size + after:
             outputs += 1

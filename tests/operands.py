@@ -39,7 +39,9 @@ def integers(shape: tuple[int, ...], dtype: torch.dtype = torch.float64, *, seed
     generator = torch.Generator().manual_seed(seed)
     numbers = torch.randint(-limit, limit + 1, shape, generator=generator)
     if dtype.is_complex:
-        return torch.complex(numbers.double(), torch.randint(-limit, limit + 1, shape, generator=generator).double()).to(dtype)
+        return torch.complex(
+            numbers.double(), torch.randint(-limit, limit + 1, shape, generator=generator).double()
+        ).to(dtype)
     return numbers.to(dtype)
 
 

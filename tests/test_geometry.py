@@ -85,15 +85,21 @@ def test_sizes_follow_from_the_parameters(g: ConvGeometry) -> None:
     pads = pads_by_definition(g.padding, g.kernel_size, g.dilation)
     assert g.pads == tuple(pads)
     assert g.padded_size == tuple(n + before + after for n, (before, after) in zip(g.input_size, pads, strict=True))
-    assert g.kernel_extent == tuple(len(range(0, k * d, d)) * d - d + 1 for k, d in zip(g.kernel_size, g.dilation, strict=True))
+    assert g.kernel_extent == tuple(
+        len(range(0, k * d, d)) * d - d + 1 for k, d in zip(g.kernel_size, g.dilation, strict=True)
+    )
     assert g.weight_shape == (g.out_channels, g.in_channels // g.groups, *g.kernel_size)
     assert (g.pixels, g.positions) == (math.prod(g.input_size), math.prod(g.output_size))
     assert g.matrix_shape == (g.out_channels * g.positions, g.in_channels * g.pixels)
     assert g.rank == 2
 
 
-@pytest.mark.parametrize(("kernel_size", "dilation", "pads"), [(3, 1, (1, 1)), (4, 1, (1, 2)), (4, 3, (4, 5)), (1, 5, (0, 0))])
-def test_same_keeps_the_size_and_puts_the_odd_zero_behind(kernel_size: int, dilation: int, pads: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("kernel_size", "dilation", "pads"), [(3, 1, (1, 1)), (4, 1, (1, 2)), (4, 3, (4, 5)), (1, 5, (0, 0))]
+)
+def test_same_keeps_the_size_and_puts_the_odd_zero_behind(
+    kernel_size: int, dilation: int, pads: tuple[int, int]
+) -> None:
     """``padding="same"`` gives as many outputs as inputs, the odd zero behind."""
     g = ConvGeometry(1, 1, (3, 17), kernel_size, padding="same", dilation=dilation)
     assert g.output_size == g.input_size
@@ -123,7 +129,9 @@ def test_nbytes_is_what_the_matrix_takes(layout: torch.layout, dtype: torch.dtyp
 
 def test_nbytes_of_other_layouts_is_refused() -> None:
     """A layout that the matrix does not come in has no size."""
-    with pytest.raises(ValueError, match="^layout=torch.sparse_csc must be torch.strided, torch.sparse_csr or torch.sparse_coo$"):
+    with pytest.raises(
+        ValueError, match="^layout=torch.sparse_csc must be torch.strided, torch.sparse_csr or torch.sparse_coo$"
+    ):
         ConvGeometry(1, 1, 3, 1).nbytes(torch.sparse_csc)
 
 
@@ -233,13 +241,23 @@ VALID: dict[str, Any] = {"in_channels": 4, "out_channels": 6, "input_size": (8, 
         ({"padding": -1}, ValueError, "padding=-1 must be >= 0"),
         ({"padding": (0, 1.5)}, TypeError, "padding[1]=1.5 must be an int, not float"),
         ({"padding": "full"}, ValueError, "padding='full' must be an int, a tuple of ints, 'same' or 'valid'"),
-        ({"padding": 2**62}, ValueError, "padding[0] makes the padded input 9223372036854775816 pixels long, which must fit in int64"),
+        (
+            {"padding": 2**62},
+            ValueError,
+            "padding[0] makes the padded input 9223372036854775816 pixels long, which must fit in int64",
+        ),
         (
             {"padding": "same", "stride": (1, 2)},
             ValueError,
             "padding='same' needs stride=1 on every axis, but stride=(1, 2)",
         ),
         ({"dilation": np.True_}, TypeError, "dilation=np.True_ must be an int, not bool"),
+        ({"dilation": torch.tensor(True)}, TypeError, "dilation=tensor(True) must be an int, not Tensor"),
+        (
+            {"groups": torch.ones((), device="meta", dtype=torch.int64)},
+            TypeError,
+            "groups=tensor(..., device='meta', size=(), dtype=torch.int64) must be an int, not Tensor",
+        ),
         ({"dilation": (1, -2)}, ValueError, "dilation[1]=-2 must be >= 1"),
         ({"groups": 0}, ValueError, "groups=0 must be >= 1"),
         ({"groups": (1,)}, TypeError, "groups=(1,) must be an int, not tuple"),
@@ -252,7 +270,9 @@ VALID: dict[str, Any] = {"in_channels": 4, "out_channels": 6, "input_size": (8, 
         ),
     ],
 )
-def test_a_broken_rule_is_named_with_parameter_and_value(change: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_a_broken_rule_is_named_with_parameter_and_value(
+    change: dict[str, Any], error: type[Exception], message: str
+) -> None:
     """Each invalid parameter is refused with a message that says which, its value, and the rule."""
     ConvGeometry(**VALID)
     with pytest.raises(error) as caught:

@@ -269,7 +269,9 @@ def test_rows_of_a_matrix_that_could_not_be_formed(layout: torch.layout) -> None
 
 @pytest.mark.parametrize("rows", [None, slice(None), slice(None, None, -1), slice(0, 2**28)])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_matrix_over_the_budget_is_refused_before_anything_is_allocated(rows: slice | None, layout: torch.layout) -> None:
+def test_a_matrix_over_the_budget_is_refused_before_anything_is_allocated(
+    rows: slice | None, layout: torch.layout
+) -> None:
     """A matrix of more bytes than the budget raises at once, with its size and what to use instead."""
     weight = torch.ones(1, 1, 1, 1).expand(2048, 1024, 1, 1)
     begin = time.perf_counter()

@@ -206,7 +206,7 @@ def test_products_are_differentiable_twice(g: ConvGeometry, dtype: torch.dtype) 
 def test_einsum_by_products_is_einsum(equation: str, dtype: torch.dtype) -> None:
     """The broadcast product, summed, is ``torch.einsum``, in the operands' dtype."""
     sizes = {axis: size for size, axis in enumerate("gnockpab", start=1)}
-    shapes = [tuple(sizes[axis] for axis in names) for names in equation.split("->")[0].split(",")]
+    shapes = [tuple(sizes[axis] for axis in names) for names in equation.split("->", maxsplit=1)[0].split(",")]
     a, b = (integers(shape, dtype, seed=seed) for seed, shape in enumerate(shapes))
     found = operator.einsum_by_products(equation, a, b)
     assert found.dtype == dtype
