@@ -14,17 +14,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from toeplitz_core.bound import FLOAT16, Arithmetic, Format, format_of
+from toeplitz_core.bound import FLOAT16, Arithmetic, format_of
 from toeplitz_core.operator import forward
 from toeplitz_core.testing.case import Case
 
 # Integer dtypes wrap around beyond 2^63; staying within float64's integers keeps their sums exact for the oracle too.
 _INT64_LIMIT = 2**53 - 1
+# Beyond this many multiplications the sums of magnitudes of one draw are not computed to see whether they fit.
+_CHECKED_PRODUCTS = 2**24
+# Numbers drawn at a time.
+_FILL_BLOCK = 2**18
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,27 +59,28 @@ class Recipe:
 
 
 class Bits:
-    """Random numbers of one operand of a case, from raw bits."""
+    """Random numbers from raw bits, a stream of its own for each operand of a case."""
 
     def __init__(self, case: Case, operand: str) -> None:
         self._stream = np.random.PCG64([case.seed, *operand.encode()])
 
-    def raw(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Uniform 32-bit integers, as int64."""
-        words = self._stream.random_raw(math.prod(shape))
-        return (np.asarray(words, dtype=np.uint64) >> np.uint64(32)).astype(np.int64).reshape(shape)
+    def raw(self, count: int) -> Array:
+        """Uniform 32-bit integers, as int64: both halves of each word of the stream."""
+        words = np.asarray(self._stream.random_raw((count + 1) // 2), dtype="<u8")
+        return words.view("<u4")[:count].astype(np.int64)
 
-    def integers(self, shape: tuple[int, ...], low: int, high: int) -> np.ndarray:
+    def integers(self, count: int, low: int, high: int) -> Array:
         """Uniform integers in ``[low, high]`` (for ranges below 2^31), as int64."""
-        return low + ((self.raw(shape) * (high - low + 1)) >> 32)
+        return low + ((self.raw(count) * (high - low + 1)) >> 32)
 
-    def signs(self, shape: tuple[int, ...]) -> np.ndarray:
-        return 1 - 2 * (self.raw(shape) & 1)
+    def signs(self, count: int) -> Array:
+        """1 or -1, as int64."""
+        return 1 - 2 * (self.raw(count) & 1)
 
-    def normal(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Nearly unit normal: the sum of twelve uniform numbers less its mean (Irwin-Hall), multiples of 2^-32."""
-        total = self.raw((12, *shape)).sum(axis=0) - 6 * 2**32
-        return np.asarray(total, dtype=np.float64) * 2.0**-32
+    def normal(self, count: int) -> Array:
+        """Nearly unit normal float64: 7/4 of the sum of four uniform numbers less its mean (Irwin-Hall), exactly."""
+        total = self.raw(4 * count).reshape(4, count).sum(axis=0) - 2 * 2**32
+        return np.asarray(total * 7, dtype=np.float64) * 2.0**-34
 
 
 def draw(case: Case) -> Operands:
@@ -86,55 +94,62 @@ def _exact(case: Case, *, limit: int, wide: Literal["both", "input", "weight"]) 
     ``both``: signed, as wide on either side as there is room. Otherwise the probe: positive odd numbers, as wide as the
     format's precision allows on one side, so that rounding that operand, or accumulating narrowly, loses the low bit.
     """
-    taps = max(1, math.prod(case.weight[1:])) * (4 if case.torch_dtype.is_complex else 1)
+    parts = 4 if case.torch_dtype.is_complex else 1
+    taps = max(1, math.prod(case.weight[1:])) * parts
+    # A random sum stays well below the largest possible one. Where checking that is too dear, it must not be needed.
+    optimism = 1 if case.geometry.nnz > _CHECKED_PRODUCTS else 2
     room = limit // (taps + 1)
     widest = _widest_operand(case)
     if wide == "both":
-        fill = _Signed()
+        fill: _Signed | _Odd = _Signed()
         w_max = min(widest, max(2, math.isqrt(room)))
-        x_max = min(widest, max(1, 2 * room // w_max))
+        x_max = min(widest, max(1, optimism * room // w_max))
     else:
         fill = _Odd()
-        probe = min(widest, _PROBE_BITS.get(case.dtype, widest), max(3, 2 * room))
-        other = min(widest, max(1, 2 * room // probe))
+        probe = min(widest, _PROBE_BITS.get(case.dtype, widest), max(3, optimism * room))
+        other = min(widest, max(1, optimism * room // probe))
         x_max, w_max = (probe, other) if wide == "input" else (other, probe)
+    b_max = max(1, min(widest, x_max * w_max, limit // 4))
 
     def operand(name: str, shape: tuple[int, ...], largest: int) -> torch.Tensor:
-        drawn = _drawn_shape(case, name, shape)
-        values = fill(Bits(case, name), drawn, largest, zero=name != "weight")
-        if case.torch_dtype.is_complex:
-            values = values + 1j * fill(Bits(case, name + ".imag"), drawn, largest, zero=name != "weight")
-        return _tensor(values, shape)
+        return _filled(case, name, shape, lambda bits, count: fill(bits, count, largest, zero=name != "weight"))
 
-    bias = operand("bias", case.weight[:1], max(1, min(widest, x_max * w_max, limit // 4))) if case.bias else None
+    def excess(x: torch.Tensor) -> float:
+        """The largest ``S`` in units of the limit; nothing is computed where it cannot exceed it."""
+        if taps * x_max * w_max + parts * b_max <= limit:
+            return 0.0
+        magnitude = _magnitude(case, x, weight, bias)
+        return float(magnitude.max()) / limit if magnitude.numel() else 0.0
+
+    bias = operand("bias", case.weight[:1], b_max) if case.bias else None
     weight = operand("weight", case.weight, w_max)
     x = operand("input", case.input, x_max)
     # The side that is not probed is made narrower first; only what is left of the excess is thinned away.
-    while (excess := _excess(case, x, weight, bias, limit)) > 1 and (w_max if wide == "input" else x_max) > 3:
+    while (over := excess(x)) > 1 and (w_max if wide == "input" else x_max) > 3:
         if wide == "input":
-            w_max = min(w_max - 1, int(w_max / excess))
-            weight = operand("weight", case.weight, max(1, w_max))
+            w_max = max(1, min(w_max - 1, int(w_max / over)))
+            weight = operand("weight", case.weight, w_max)
         else:
-            x_max = min(x_max - 1, int(x_max / excess))
-            x = operand("input", case.input, max(1, x_max))
-    priority = _tensor(Bits(case, "thinning").raw(_drawn_shape(case, "input", case.input)), case.input)
+            x_max = max(1, min(x_max - 1, int(x_max / over)))
+            x = operand("input", case.input, x_max)
+    priority = _filled(case, "input.thinning", case.input, Bits.raw, dtype=torch.int64) if over > 1 else None
     kept = 2**32
     thinned = x
-    while kept and (excess := _excess(case, thinned, weight, bias, limit)) > 1:
-        kept = min(kept * 3 // 4, int(kept / excess * 1.25))
+    while kept and priority is not None and (over := excess(thinned)) > 1:
+        kept = min(kept * 3 // 4, int(kept / over * 1.25))
         thinned = torch.where(priority < kept, x, 0)
     density = kept / 2**32
     miss = max(density / fill.values(x_max), (1 - density) + density * fill.zeros(x_max))
-    return _operands(case, thinned, weight, bias, miss)
+    return Operands(thinned, weight, bias, miss)
 
 
 class _Signed:
     """Integers of either sign; zero only where it is allowed."""
 
-    def __call__(self, bits: Bits, shape: tuple[int, ...], largest: int, *, zero: bool) -> np.ndarray:
+    def __call__(self, bits: Bits, count: int, largest: int, *, zero: bool) -> Array:
         if zero:
-            return bits.integers(shape, -largest, largest)
-        return bits.integers(shape, 1, largest) * bits.signs(shape)
+            return bits.integers(count, -largest, largest)
+        return bits.integers(count, 1, largest) * bits.signs(count)
 
     def values(self, largest: int) -> int:
         """How many values there are, equally likely (zero included)."""
@@ -148,9 +163,9 @@ class _Signed:
 class _Odd:
     """Positive odd integers from the upper half of the range, where they need all their bits."""
 
-    def __call__(self, bits: Bits, shape: tuple[int, ...], largest: int, *, zero: bool) -> np.ndarray:
+    def __call__(self, bits: Bits, count: int, largest: int, *, zero: bool) -> Array:  # noqa: ARG002  # as _Signed
         low, high = self._range(largest)
-        return 2 * bits.integers(shape, low, high) + 1
+        return 2 * bits.integers(count, low, high) + 1
 
     def _range(self, largest: int) -> tuple[int, int]:
         high = (largest - 1) // 2
@@ -160,90 +175,75 @@ class _Odd:
         low, high = self._range(largest)
         return high - low + 1
 
-    def zeros(self, largest: int) -> float:
+    def zeros(self, largest: int) -> float:  # noqa: ARG002  # as _Signed
         return 0.0
 
 
-def _real(case: Case, fill: Callable[[Case, str, tuple[int, ...]], np.ndarray]) -> Operands:
+def _real(case: Case, fill: Callable[[Bits, int], Array]) -> Operands:
     """Real numbers, the input scaled down by a power of two where a sum could overflow the output's format."""
-
-    def parts(operand: str, shape: tuple[int, ...]) -> torch.Tensor:
-        drawn = _drawn_shape(case, operand, shape)
-        values = fill(case, operand, drawn)
-        if case.torch_dtype.is_complex:
-            values = values + 1j * fill(case, operand + ".imag", drawn)
-        # Rounded to the case's dtype here, so that the scaling below and the oracle see what the subject sees.
-        tensor = _tensor(values, shape)
-        return tensor.to(case.torch_dtype).to(tensor.dtype)
-
-    x, weight = parts("input", case.input), parts("weight", case.weight)
-    bias = parts("bias", case.weight[:1]) if case.bias else None
+    x, weight = _filled(case, "input", case.input, fill), _filled(case, "weight", case.weight, fill)
+    bias = _filled(case, "bias", case.weight[:1], fill) if case.bias else None
     threshold = 2.0 ** (format_of(case.torch_dtype).max_exponent - 1)
-    magnitude = _magnitude(case, x, weight, bias)
-    if magnitude.numel() and float(magnitude.max()) >= threshold:
-        x = x * 2.0 ** -math.ceil(math.log2(float(magnitude.max()) / threshold) + 1)
-    return _operands(case, x, weight, bias, miss_probability=0.0)
+    largest = _largest(x) * _largest(weight) * 2 * math.prod(case.weight[1:]) + (0 if bias is None else _largest(bias))
+    if largest * 2 >= threshold and (magnitude := _magnitude(case, x, weight, bias)).numel():
+        over = float(magnitude.max()) / threshold
+        x = x * 2.0 ** -math.ceil(math.log2(over) + 1) if over >= 1 else x
+    return Operands(x, weight, bias, miss_probability=0.0)
 
 
-def _normal(case: Case, operand: str, shape: tuple[int, ...]) -> np.ndarray:
-    return Bits(case, operand).normal(shape)
+def _wide(bits: Bits, count: int, *, spread: int) -> Array:
+    return np.ldexp(bits.normal(count), bits.integers(count, -spread, spread))
 
 
-def _wide(case: Case, operand: str, shape: tuple[int, ...]) -> np.ndarray:
-    spread = 4 if format_of(case.torch_dtype) == FLOAT16 else 24
-    bits = Bits(case, operand)
-    return np.ldexp(bits.normal(shape), bits.integers(shape, -spread, spread))
-
-
-def _constant(case: Case, operand: str, shape: tuple[int, ...]) -> np.ndarray:
+def _constant(bits: Bits, count: int) -> Array:
     # One number a tensor, in [1, 2): constants make rounding errors add up rather than cancel.
-    return np.full(shape, 1 + float(Bits(case, operand).raw((1,))[0]) * 2.0**-32)
+    return np.full(count, 1 + float(bits.raw(1)[0]) * 2.0**-32)
 
 
-def _alternating(case: Case, operand: str, shape: tuple[int, ...]) -> np.ndarray:
-    sign = 1 - 2 * (np.indices(shape).sum(axis=0) % 2) if operand.startswith("input") else 1
-    return _constant(case, operand, shape) * sign + Bits(case, operand).normal(shape) * 2.0**-8
+def _alternating(bits: Bits, count: int) -> Array:
+    # Neighbours nearly cancel, but for noise of 2^-8; both operands alternate where the row length is odd.
+    return (1 - 2 * (np.arange(count) % 2)) * (1 + bits.normal(count) * 2.0**-8)
 
 
-def _drawn_shape(case: Case, operand: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape to draw: an expanded operand repeats its first slice."""
-    if case.layout(operand.partition(".")[0]) == "expanded" and shape[0] > 0:
-        return (1, *shape[1:])
-    return shape
+def _filled(
+    case: Case,
+    name: str,
+    shape: tuple[int, ...],
+    fill: Callable[[Bits, int], Array],
+    dtype: torch.dtype | None = None,
+) -> torch.Tensor:
+    """A tensor of a case's dtype, filled in blocks so that wide intermediate numbers stay small.
+
+    An expanded operand repeats its first slice.
+    """
+    layout = case.layout(name.partition(".")[0])
+    drawn = (1, *shape[1:]) if layout == "expanded" and shape[0] > 0 else shape
+    tensor = torch.empty(drawn, dtype=dtype or case.torch_dtype)
+    parts = ((name, tensor.real), (name + ".imag", tensor.imag)) if tensor.is_complex() else ((name, tensor),)
+    for stream, part in parts:
+        bits, flat = Bits(case, stream), torch.empty(tensor.numel(), dtype=part.dtype)
+        for begin in range(0, tensor.numel(), _FILL_BLOCK):
+            block = flat[begin : begin + _FILL_BLOCK]
+            block.copy_(torch.from_numpy(fill(bits, len(block))))
+        part.copy_(flat.view(drawn))
+    return tensor.expand(shape).contiguous()
 
 
-def _tensor(values: np.ndarray, shape: tuple[int, ...]) -> torch.Tensor:
-    dtype = np.complex128 if np.iscomplexobj(values) else np.float64
-    return torch.from_numpy(values.astype(dtype)).expand(shape)
-
-
-def _operands(
-    case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, miss_probability: float
-) -> Operands:
-    def final(values: torch.Tensor) -> torch.Tensor:
-        return values.to(case.torch_dtype).contiguous()
-
-    return Operands(final(x), final(weight), None if bias is None else final(bias), miss_probability)
+def _largest(values: torch.Tensor) -> float:
+    return float(values.abs().max()) if values.numel() else 0.0
 
 
 def _magnitude(case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """``S`` for real data; for complex data a sum that no part of any of its products or Gauss's sums exceeds."""
 
     def size(values: torch.Tensor) -> torch.Tensor:
-        return values.real.abs() + values.imag.abs() if values.is_complex() else values.abs()
+        if values.is_complex():
+            return 2 * (values.real.double().abs() + values.imag.double().abs())
+        return values.double().abs()
 
     g = case.geometry
     s = forward(g, size(weight), size(x).reshape(-1, g.in_channels, g.pixels))
-    s = s if bias is None else s + size(bias)[:, None]
-    return 2 * s if x.is_complex() else s
-
-
-def _excess(
-    case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, limit: int
-) -> float:
-    """The largest ``S`` in units of the limit."""
-    magnitude = _magnitude(case, x, weight, bias)
-    return float(magnitude.max()) / limit if magnitude.numel() else 0.0
+    return s if bias is None else s + size(bias)[:, None]
 
 
 def _storage_limit(case: Case) -> int:
@@ -255,9 +255,8 @@ def _accumulator_limit(case: Case) -> int:
     """Integers that the accumulator holds exactly, and that do not overflow the output."""
     if case.dtype == "int64":
         return _INT64_LIMIT
-    accumulator: Format = Arithmetic.strictest(case.torch_dtype).accumulator
-    output = format_of(case.torch_dtype)
-    return min(2**accumulator.precision - 1, int((2 - 2.0 ** (1 - output.precision)) * 2.0 ** min(output.max_exponent, 62)))
+    accumulator = Arithmetic.strictest(case.torch_dtype).accumulator
+    return min(2**accumulator.precision - 1, int(torch.finfo(case.torch_dtype).max))
 
 
 def _widest_operand(case: Case) -> int:
@@ -265,6 +264,10 @@ def _widest_operand(case: Case) -> int:
     if case.dtype == "int64":
         return 2**27 - 1
     return 2 ** min(format_of(case.torch_dtype).precision, 27) - 1
+
+
+def _wide_spread(case: Case) -> int:
+    return 4 if format_of(case.torch_dtype) == FLOAT16 else 24
 
 
 # The widest odd operand whose products still leave room for a sum: two bits more than TF32 keeps, or half of float64.
@@ -297,8 +300,8 @@ RECIPES: dict[str, Recipe] = {
             "the probe with the wide numbers in the weight",
             lambda case: _exact(case, limit=_accumulator_limit(case), wide="weight"),
         ),
-        Recipe("normal", "real", "unit normal numbers", lambda case: _real(case, _normal)),
-        Recipe("wide", "real", "normal numbers over a wide range of exponents", lambda case: _real(case, _wide)),
+        Recipe("normal", "real", "unit normal numbers", lambda case: _real(case, Bits.normal)),
+        Recipe("wide", "real", "normal numbers over a wide range of exponents", lambda case: _real(case, partial(_wide, spread=_wide_spread(case)))),
         Recipe("constant", "real", "one number a tensor, so that rounding errors add up", lambda case: _real(case, _constant)),
         Recipe("alternating", "real", "alternating signs, so that sums cancel", lambda case: _real(case, _alternating)),
     )

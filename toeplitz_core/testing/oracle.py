@@ -117,11 +117,10 @@ class _Real:
         if wide:
             self.value, self.residual = _compensated(geometry, x, weight, offset, outputs)
         else:
-            cast = (x, weight) if integers else (x.double(), weight.double())
-            self.value = _apply(geometry, *cast, outputs) + offset
+            self.value = _apply(geometry, x, weight, outputs, torch.int64 if integers else torch.float64) + offset
         self.offset = offset
         self.bias = offset.abs().double()
-        self.magnitude = _apply(geometry, x.abs().double(), weight.abs().double(), outputs) + self.bias
+        self.magnitude = _apply(geometry, x, weight, outputs, torch.float64, absolute=True) + self.bias
         self.products = _products(geometry, outputs)
 
     def shaped(self, shape: tuple[int, ...]) -> Expected:
@@ -173,8 +172,8 @@ def _expected_complex(
 
     re = convolve(weight.real, -weight.imag, None if bias is None else bias.real)
     im = convolve(weight.imag, weight.real, None if bias is None else bias.imag)
-    xr, xi, wr, wi = (t.abs().double() for t in (x.real, x.imag, weight.real, weight.imag))
-    gauss = _apply(geometry, xr + xi, wr + wi, outputs) + re.magnitude - re.bias + 2 * re.bias + im.bias
+    xr, xi, wr, wi = (t.double().abs() for t in (x.real, x.imag, weight.real, weight.imag))
+    gauss = _apply(geometry, xr + xi, wr + wi, outputs, torch.float64) + re.magnitude - re.bias + 2 * re.bias + im.bias
     im.magnitude, im.bias = gauss, 2 * re.bias + im.bias
     shape = (*front, geometry.out_channels, *geometry.output_size) if outputs is None else (len(outputs),)
     parts = [part.shaped(shape) for part in (re, im)]
@@ -188,13 +187,24 @@ def _expected_complex(
 
 
 def _apply(
-    geometry: ConvGeometry, x: torch.Tensor, weight: torch.Tensor, outputs: torch.Tensor | None
+    geometry: ConvGeometry,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    outputs: torch.Tensor | None,
+    dtype: torch.dtype,
+    *,
+    absolute: bool = False,
 ) -> torch.Tensor:
-    """``T x`` for all outputs, (batch, out_channels, positions), or for chosen ones, (m,)."""
+    """``T x`` (or ``|T| |x|``) in a dtype for all outputs, (batch, out_channels, positions), or for chosen ones, (m,)."""
+
+    def cast(values: torch.Tensor) -> torch.Tensor:
+        return values.to(dtype).abs() if absolute else values.to(dtype)
+
     if outputs is None:
-        return forward(geometry, weight, x)
+        return forward(geometry, cast(weight), cast(x))
+    # Only what the chosen outputs read is widened: the operands of a large layer stay as they are.
     pixels, taps = _rows(geometry, x, weight, outputs)
-    return (pixels * taps).sum(-1)
+    return (cast(pixels) * cast(taps)).sum(-1)
 
 
 def _rows(
