@@ -1,4 +1,4 @@
-"""Operands of a convolution for the tests: whole numbers, so that every sum is exact and results compare with ``==``."""
+"""Operands of a convolution for the tests: whole numbers, so that sums are exact and results compare with ``==``."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def operands(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Input, weight and bias whose convolution is exact in ``dtype``, in whatever order it is summed.
 
-    Where the dtype holds few whole numbers, all but some pixels of the input are zero; never a tap, which would hide it.
+    Where the dtype holds few whole numbers, all but some pixels of the input are zero; no tap, which would hide it.
     """
     exact = EXACT.get(dtype, 2**50)
     limit = 3 if exact > 2**20 else 1

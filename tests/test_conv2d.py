@@ -36,7 +36,7 @@ def by_torch(*tensors: torch.Tensor | None, **arguments: Any) -> torch.Tensor:
 def test_conv2d_is_the_convolution(
     dtype: torch.dtype, g: ConvGeometry, batch: int | None, biased: bool, seed: int
 ) -> None:
-    """On any geometry, in every dtype, batched or not, with and without bias, the result is torch's, on whole numbers."""
+    """On any geometry, in every dtype, batched or not, with bias or without, the result is torch's on whole numbers."""
     x, weight, b = operands(g, dtype, batch=1 if batch is None else batch, seed=seed)
     x = x[0] if batch is None else x
     bias = b if biased else None
@@ -196,7 +196,7 @@ def test_a_nan_stays_in_its_receptive_field() -> None:
 
 
 def test_a_result_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A result of more bytes than are free raises before it is computed, where it is large; a small one is not asked."""
+    """A large result of more bytes than are free raises before it is computed; a small one is simply computed."""
     monkeypatch.setattr(operator, "available_bytes", lambda device: {"cpu": 1000}[device.type])
     ones = torch.ones(1, 1, 1, 1)
     assert conv2d(ones, ones, padding=10).numel() == 441
@@ -206,7 +206,7 @@ def test_a_result_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) 
         f"padding={(2**40, 2**40)} makes an output of {(2**41 + 1, 2**41 + 1)} pixels per channel, which takes "
         f"{(2**41 + 1) ** 2 * 12} bytes, but only 1000 are free"
     )
-    monkeypatch.setattr(operator, "available_bytes", lambda device: 2**40)
+    monkeypatch.setattr(operator, "available_bytes", lambda _: 2**40)
     assert conv2d(ones, ones, padding=1200).shape == (1, 1, 2401, 2401)
 
 
@@ -261,7 +261,10 @@ X, W, B = torch.ones(2, 4, 5, 6), torch.ones(6, 2, 3, 2), torch.ones(6)
         (
             {"dilation": (3, 1)},
             ValueError,
-            "kernel_size[0]=3 with dilation[0]=3 spans 7 pixels and must not be larger than the padded input, which has 5",
+            (
+                "kernel_size[0]=3 with dilation[0]=3 spans 7 pixels and must not be larger than the padded input, "
+                "which has 5"
+            ),
         ),
         (
             {"input": X[:, :, :0], "padding": 2},

@@ -130,7 +130,7 @@ def test_nbytes_is_what_the_matrix_takes(layout: torch.layout, dtype: torch.dtyp
 def test_nbytes_of_other_layouts_is_refused() -> None:
     """A layout that the matrix does not come in has no size."""
     with pytest.raises(
-        ValueError, match="^layout=torch.sparse_csc must be torch.strided, torch.sparse_csr or torch.sparse_coo$"
+        ValueError, match=r"^layout=torch.sparse_csc must be torch.strided, torch.sparse_csr or torch.sparse_coo$"
     ):
         ConvGeometry(1, 1, 3, 1).nbytes(torch.sparse_csc)
 
@@ -207,7 +207,7 @@ def test_whole_numbers_of_other_types_become_ints() -> None:
 
 
 def test_geometries_are_values() -> None:
-    """Equal parameters make equal geometries of equal hash; none can be changed afterwards, or given another attribute."""
+    """Equal parameters make equal geometries of equal hash, which cannot be changed, nor given another attribute."""
     a, b = ConvGeometry(2, 4, 5, 3), ConvGeometry(2, 4, (5, 5), [3, 3], stride=(1,))
     assert a == b
     assert hash(a) == hash(b)
@@ -266,7 +266,10 @@ VALID: dict[str, Any] = {"in_channels": 4, "out_channels": 6, "input_size": (8, 
         (
             {"kernel_size": (3, 4), "dilation": (1, 5), "padding": (0, 3)},
             ValueError,
-            "kernel_size[1]=4 with dilation[1]=5 spans 16 pixels and must not be larger than the padded input, which has 15",
+            (
+                "kernel_size[1]=4 with dilation[1]=5 spans 16 pixels and must not be larger than the padded input, "
+                "which has 15"
+            ),
         ),
     ],
 )

@@ -189,7 +189,7 @@ CALLS: dict[str, Callable[[], torch.Tensor]] = {
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_the_core_runs_without_any_convolution_of_torch(call: Callable[[], torch.Tensor]) -> None:
-    """Every public function runs forward and twice backward while torch's convolutions, unfoldings and paddings raise."""
+    """Every public function runs forward and twice backward while torch's convolutions, unfoldings and pads raise."""
     with WithoutConvolution() as mode:
         result = call()
         if result.requires_grad:

@@ -44,7 +44,7 @@ def test_the_matrix_is_the_definition(g: ConvGeometry) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @given(g=geometries())
 def test_entries_are_those_of_the_definition(layout: torch.layout, g: ConvGeometry) -> None:
-    """On any geometry, the entries of (evenly spread) rows are those of the definition, at their places, and no more."""
+    """On any geometry, the entries of (evenly spread) rows are those of the definition, in their places, no more."""
     weight = distinct(g.weight_shape)
     total, columns = g.matrix_shape
     rows = affordable_rows(g, columns if layout == torch.strided else weight[0].numel())
@@ -59,7 +59,7 @@ def test_entries_are_those_of_the_definition(layout: torch.layout, g: ConvGeomet
 
 @given(geometries())
 def test_csr_is_canonical(g: ConvGeometry) -> None:
-    """CSR passes torch's invariants, which include ascending columns without duplicates, and stores no structural zero."""
+    """CSR passes torch's invariants, has ascending columns without duplicates, and stores no structural zero."""
     weight = distinct(g.weight_shape)
     rows = affordable_rows(g, weight[0].numel(), 2**20)
     T = toeplitz_matrix(weight, g.input_size, layout=torch.sparse_csr, rows=rows, **parameters(g))
@@ -148,7 +148,7 @@ def test_one_channel_is_a_correlation(mode: str, padding: int | tuple[int, int])
 
 @given(small_geometries())
 def test_stride_one_without_padding_is_block_toeplitz_with_toeplitz_blocks(g: ConvGeometry) -> None:
-    """Per pair of channels, ``T`` depends on ``h - oh`` and ``w - ow`` alone: constant along block and inner diagonals."""
+    """Per pair of channels, ``T`` is constant along the diagonals of its blocks, and along those within its blocks."""
     size = tuple(n + e for n, e in zip(g.input_size, g.kernel_extent, strict=True))
     weight = distinct(g.weight_shape)
     T = toeplitz_matrix(weight, size, dilation=g.dilation, groups=g.groups)
@@ -287,9 +287,9 @@ def test_a_matrix_over_the_budget_is_refused_before_anything_is_allocated(
         torch.sparse_coo: nnz * 20,
     }
     assert str(caught.value) == (
-        f"T of shape ({count}, {1024 * 2**40}) in torch.float32 and layout {layout} would take {needed[layout]:,} bytes, "
-        f"over memory_budget=1,073,741,824. Use layout=torch.sparse_csr ({needed[torch.sparse_csr]:,} bytes), rows= for "
-        "some rows at a time, or ToeplitzOperator, which never forms T"
+        f"T of shape ({count}, {1024 * 2**40}) in torch.float32 and layout {layout} would take {needed[layout]:,} "
+        f"bytes, over memory_budget=1,073,741,824. Use layout=torch.sparse_csr ({needed[torch.sparse_csr]:,} bytes), "
+        "rows= for some rows at a time, or ToeplitzOperator, which never forms T"
     )
 
 

@@ -52,7 +52,7 @@ def test_perfilter_at_stride_one_is_the_toeplitz_matrix_of_scipy(N: int, K: int)
 
 @given(g=small_geometries(), seed=seeds())
 def test_perchannel_is_the_convolution_of_one_channel(g: ConvGeometry, seed: int) -> None:
-    """``toeplitz_perchannel`` times the flattened (padded) image is the convolution, rectangles and dilation included."""
+    """``toeplitz_perchannel`` times the flattened (padded) image is the convolution, also of rectangles and dilated."""
     kernel, image = integers(g.kernel_size, seed=seed), integers(g.padded_size, seed=seed + 1)
     T = toeplitz_perchannel(kernel, g.padded_size, g.stride, dilation=g.dilation)
     assert T.shape == (g.positions, image.numel())
@@ -72,7 +72,7 @@ def test_perchannel_is_made_of_perfilter_blocks() -> None:
 
 @given(g=small_geometries(), seed=seeds())
 def test_multichannel_times_the_padded_input_is_the_convolution(g: ConvGeometry, seed: int) -> None:
-    """``toeplitz_multiply`` by ``toeplitz_multichannel`` is torch's convolution, groups, dilation and batch included."""
+    """``toeplitz_multiply`` by ``toeplitz_multichannel`` is torch's convolution, with groups, dilation and batch."""
     x, weight, bias = operands(g, seed=seed)
     assert isinstance(g.padding, tuple)
     W = toeplitz_multichannel(weight, (g.in_channels, *g.input_size), g.padding, g.stride, dilation=g.dilation)
@@ -162,15 +162,24 @@ ONES = torch.ones
         (lambda: toeplitz_multichannel(ONES(1, 1, 2, 2), (-1, 3, 3)), "input_size[0]=-1 must be >= 0"),
         (
             lambda: toeplitz_multichannel(ONES(2, 2, 2, 2), (3, 3, 3)),
-            "in_ch=3 must be a multiple of the kernel's 2 channels, and that multiple (the groups) must divide out_ch=2",
+            (
+                "in_ch=3 must be a multiple of the kernel's 2 channels, and that multiple (the groups) "
+                "must divide out_ch=2"
+            ),
         ),
         (
             lambda: toeplitz_multichannel(ONES(2, 1, 2, 2), (3, 3, 3)),
-            "in_ch=3 must be a multiple of the kernel's 1 channels, and that multiple (the groups) must divide out_ch=2",
+            (
+                "in_ch=3 must be a multiple of the kernel's 1 channels, and that multiple (the groups) "
+                "must divide out_ch=2"
+            ),
         ),
         (
             lambda: toeplitz_multichannel(ONES(2, 0, 2, 2), (3, 3, 3)),
-            "in_ch=3 must be a multiple of the kernel's 0 channels, and that multiple (the groups) must divide out_ch=2",
+            (
+                "in_ch=3 must be a multiple of the kernel's 0 channels, and that multiple (the groups) "
+                "must divide out_ch=2"
+            ),
         ),
         (
             lambda: toeplitz_multiply(ONES(1, 4, 9), None, ONES(1, 9), 2),
@@ -194,7 +203,10 @@ ONES = torch.ones
         ),
         (
             lambda: toeplitz_multiply(ONES(1, 2, 4, 9), None, ONES(3, 9), 2),
-            "in_ch=3 must be a multiple of the kernel's 2 channels, and that multiple (the groups) must divide out_ch=1",
+            (
+                "in_ch=3 must be a multiple of the kernel's 2 channels, and that multiple (the groups) "
+                "must divide out_ch=1"
+            ),
         ),
         (
             lambda: toeplitz_multiply(ONES(1, 1, 4, 9), ONES(2), ONES(1, 9), 2),
