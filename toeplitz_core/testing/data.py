@@ -27,7 +27,7 @@ from toeplitz_core.testing.case import Case
 # Integer dtypes wrap around beyond 2^63; staying within float64's integers keeps their sums exact for the oracle too.
 _INT64_LIMIT = 2**53 - 1
 # Beyond this many multiplications the sums of magnitudes of one draw are not computed to see whether they fit.
-_CHECKED_PRODUCTS = 2**24
+_CHECKED_PRODUCTS = 2**22
 # Numbers drawn at a time.
 _FILL_BLOCK = 2**18
 
@@ -184,8 +184,9 @@ def _real(case: Case, fill: Callable[[Bits, int], Array]) -> Operands:
     x, weight = _filled(case, "input", case.input, fill), _filled(case, "weight", case.weight, fill)
     bias = _filled(case, "bias", case.weight[:1], fill) if case.bias else None
     threshold = 2.0 ** (format_of(case.torch_dtype).max_exponent - 1)
-    largest = _largest(x) * _largest(weight) * 2 * math.prod(case.weight[1:]) + (0 if bias is None else _largest(bias))
-    if largest * 2 >= threshold and (magnitude := _magnitude(case, x, weight, bias)).numel():
+    # Complex numbers: four products of parts, twice what their sums are.
+    largest = 8 * _largest(x) * _largest(weight) * math.prod(case.weight[1:]) + (0 if bias is None else 4 * _largest(bias))
+    if largest >= threshold and (magnitude := _magnitude(case, x, weight, bias)).numel():
         over = float(magnitude.max()) / threshold
         x = x * 2.0 ** -math.ceil(math.log2(over) + 1) if over >= 1 else x
     return Operands(x, weight, bias, miss_probability=0.0)
@@ -219,18 +220,22 @@ def _filled(
     layout = case.layout(name.partition(".")[0])
     drawn = (1, *shape[1:]) if layout == "expanded" and shape[0] > 0 else shape
     tensor = torch.empty(drawn, dtype=dtype or case.torch_dtype)
-    parts = ((name, tensor.real), (name + ".imag", tensor.imag)) if tensor.is_complex() else ((name, tensor),)
-    for stream, part in parts:
-        bits, flat = Bits(case, stream), torch.empty(tensor.numel(), dtype=part.dtype)
-        for begin in range(0, tensor.numel(), _FILL_BLOCK):
+    # Real and imaginary part, or the tensor itself, as flat views: a large operand exists once.
+    flats = torch.view_as_real(tensor).view(-1, 2).unbind(1) if tensor.is_complex() else (tensor.view(-1),)
+    for stream, flat in zip((name, name + ".imag"), flats, strict=False):
+        bits = Bits(case, stream)
+        for begin in range(0, len(flat), _FILL_BLOCK):
             block = flat[begin : begin + _FILL_BLOCK]
             block.copy_(torch.from_numpy(fill(bits, len(block))))
-        part.copy_(flat.view(drawn))
     return tensor.expand(shape).contiguous()
 
 
 def _largest(values: torch.Tensor) -> float:
-    return float(values.abs().max()) if values.numel() else 0.0
+    """The largest magnitude of an element, or of its parts."""
+    if not values.numel():
+        return 0.0
+    low, high = torch.aminmax(torch.view_as_real(values) if values.is_complex() else values)
+    return max(-float(low), float(high))
 
 
 def _magnitude(case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:

@@ -1,0 +1,78 @@
+"""The layers of published networks as cases, and how to judge one without doing all of its work again."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.data import Operands
+from toeplitz_core.testing.laws.forward import forward_verdict
+from toeplitz_core.testing.subjects import Subject
+from toeplitz_core.testing.verdict import Verdict
+
+TABLE = Path(__file__).parent / "data" / "model_layers.tsv"
+
+# Up to this many multiplications a layer is judged at every output; beyond, at outputs drawn at random.
+WHOLE = 2**22
+# What the drawn outputs read may take this many numbers (16 MiB each as float64, of which the judge holds a handful).
+ROW_NUMBERS = 2**21
+MAX_ROWS = 512
+# Layers of one kind in the sample, and the multiplications that a layer of it may take.
+SAMPLED_PER_KIND = 5
+SAMPLED_WORK = 2**29
+
+
+def load_layers() -> list[Case]:
+    """All rows of the table, in float32."""
+    with TABLE.open(newline="") as table:
+        return [_case(row) for row in csv.DictReader(table, delimiter="\t")]
+
+
+def sample(layers: Sequence[Case]) -> list[Case]:
+    """Some layers of each kind (groups, kernel, stride, dilation, padding, size), evenly spread; none of the slowest."""
+    kinds: dict[tuple[object, ...], list[Case]] = defaultdict(list)
+    for layer in layers:
+        if layer.geometry.nnz <= SAMPLED_WORK:
+            kinds[_kind(layer)].append(layer)
+    chosen = []
+    for members in kinds.values():
+        step = max(1, len(members) // SAMPLED_PER_KIND)
+        chosen += members[::step][:SAMPLED_PER_KIND]
+    return chosen
+
+
+def judge(subject: Subject, case: Case, operands: Operands) -> Verdict:
+    """The verdict on a layer: at every output of a small one, at randomly drawn outputs of a large one."""
+    return forward_verdict(subject, case, operands, drawn_outputs(case))
+
+
+def drawn_outputs(case: Case) -> torch.Tensor | None:
+    """Flat indices of the outputs to judge, the first and the last among them; None for all."""
+    geometry = case.geometry
+    if geometry.nnz <= WHOLE:
+        return None
+    taps = geometry.group_channels * int(np.prod(geometry.kernel_size))
+    count = max(16, min(MAX_ROWS, ROW_NUMBERS // taps))
+    total = int(np.prod(case.output_shape))
+    words = np.asarray(np.random.PCG64(case.seed).random_raw(count), dtype=np.uint64)
+    drawn = (words % np.uint64(total)).astype(np.int64)
+    return torch.from_numpy(np.concatenate(([0], drawn, [total - 1])))
+
+
+def _case(row: dict[str, str]) -> Case:
+    words = [f"{key}={row[key]}" for key in ("input", "weight", "stride", "padding", "dilation", "groups")]
+    return Case.parse(" ".join([*words, *(["bias"] if row["bias"] == "yes" else [])]))
+
+
+def _kind(case: Case) -> tuple[object, ...]:
+    g = case.geometry
+    grouping = "one" if g.groups == 1 else "depthwise" if g.group_channels == 1 else "groups"
+    kernel = "1x1" if set(g.kernel_size) == {1} else "square" if len(set(g.kernel_size)) == 1 else "flat"
+    steps = (max(g.stride) > 1, max(g.dilation) > 1, g.padding == "same", any(max(p) > 0 for p in g.pads))
+    return grouping, kernel, *steps, case.bias, g.nnz <= WHOLE
