@@ -57,7 +57,7 @@ class Defect:
         try:
             # The list is part of this repository, and its expressions are as trusted as its code.
             return bool(eval(_compiled(self.condition), _vocabulary(call)))
-        except (AttributeError, TypeError, ValueError, IndexError):
+        except (AttributeError, TypeError, ValueError, IndexError, RuntimeError):
             return False
 
 
@@ -332,8 +332,8 @@ _W = "weight=float32[4x3x3x3]"
         (
             f"{_X} weight=float32[4x3x6x3]",
             ValueError,
-            "kernel_size[0]=6 with dilation[0]=1 spans 6 pixels and must not be larger than the "
-            "padded input, which has 5",
+            ("kernel_size[0]=6 with dilation[0]=1 spans 6 pixels and must not be larger than the "
+             "padded input, which has 5"),
         ),
         (f"{_X} {_W} stride=1.0", TypeError, "stride=1.0 must be an int, not float"),
         (f"{_X} {_W} stride=(2,True)", TypeError, "stride[1]=True must be an int, not bool"),

@@ -49,8 +49,8 @@ NOT_INTEGERS = (
     "(1,'1')", "('1','1')", "((1,1),)", "(1,(1,))", "((1,1),(1,1))", "[[1,1]]", "[[1],[1]]",
     "numpy.float64(1.0)", "numpy.bool(True)", "(1,numpy.bool(True))", "numpy.array([1,1])", "numpy.array(1.0)",
     "numpy.array(True)", "(1,numpy.array(1.0))",
-    "torch.tensor(1.0)", "torch.tensor(True)", "(torch.tensor(True),1)", "(1,torch.tensor(True))", "torch.tensor([1,1])",
-    "torch.tensor([True])", "torch.tensor([])", "(1,torch.tensor(1.0))", "range(1,3)",
+    "torch.tensor(1.0)", "torch.tensor(True)", "(torch.tensor(True),1)", "(1,torch.tensor(True))",
+    "torch.tensor([1,1])", "torch.tensor([True])", "torch.tensor([])", "(1,torch.tensor(1.0))", "range(1,3)",
 )  # fmt: skip
 # Spellings of an integer {} and of a pair of it: legal or not, they are what an index protocol could take.
 INTEGER_SPELLINGS = (
@@ -199,7 +199,7 @@ def _out_channels_not_divisible(draw: st.DrawFn, base: Base) -> Changes:
 
 
 def _other_groups(draw: st.DrawFn, base: Base) -> Changes:
-    return {"groups": str(draw(st.integers(1, 8).filter(lambda groups: groups != base.geometry.groups)))}
+    return {"groups": str(draw(st.sampled_from([groups for groups in range(1, 9) if groups != base.geometry.groups])))}
 
 
 def _too_small(name: str) -> Break:
@@ -218,7 +218,7 @@ def _too_small(name: str) -> Break:
 
 def _dtype_of(name: str) -> Break:
     def mismatched(draw: st.DrawFn, base: Base) -> Changes:
-        other = draw(st.sampled_from((*COMPUTED, *UNSUPPORTED)).filter(lambda dtype: dtype != base.dtype))
+        other = draw(st.sampled_from([dtype for dtype in (*COMPUTED, *UNSUPPORTED) if dtype != base.dtype]))
         return {name: str(TensorSpec(other, base.shape(name)))}
 
     return mismatched
