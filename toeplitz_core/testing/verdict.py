@@ -34,7 +34,8 @@ class Verdict:
 
     ``ratio`` is the largest error in units of the bound (None for an exact comparison), ``index`` where it is, with
     ``expected`` and ``actual`` there. ``sharpness`` is the smallest bound / S of the case: 1 proves nothing.
-    ``miss_probability`` is the chance that exact data overlooks a wrong row of a linear implementation.
+    ``miss_probability`` is the chance that exact data overlooks a wrong row of a linear implementation. ``printed`` is
+    what the implementation wrote to its standard streams.
     """
 
     status: Status
@@ -46,6 +47,7 @@ class Verdict:
     actual: float | complex | None = None
     sharpness: float | None = None
     miss_probability: float | None = None
+    printed: str = ""
 
     def replace(self, **changes: object) -> Verdict:
         """A copy with other values."""

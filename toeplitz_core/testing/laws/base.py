@@ -10,7 +10,7 @@ from toeplitz_core.testing.verdict import Status, Verdict
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.case import Case
-    from toeplitz_core.testing.subjects.base import Subject
+    from toeplitz_core.testing.subjects.base import Runner
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +33,13 @@ class Law:
 
     name: str
     statement: str
-    check: Callable[[Subject, Case], Verdict]
+    check: Callable[[Runner, Case], Verdict]
     recipes: tuple[str, ...]
     dtypes: tuple[str, ...]
 
-    def __call__(self, subject: Subject, case: Case) -> Verdict:
+    def __call__(self, subject: Runner, case: Case) -> Verdict:
         """The verdict on a case that names this law; whatever the subject raises becomes one too."""
         case = case.replace(law=self.name)
         if case.dtype not in self.dtypes or case.data not in self.recipes:
             return Verdict(Status.UNSUPPORTED, case, f"{self.name} is not for dtype={case.dtype} data={case.data}")
-        if (reason := subject.unsupported(case)) is not None:
-            return Verdict(Status.UNSUPPORTED, case, reason)
-        try:
-            return self.check(subject, case)
-        except NotImplementedError as error:
-            return Verdict(Status.UNSUPPORTED, case, f"NotImplementedError: {error}")
+        return self.check(subject, case)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from toeplitz_core.bound import Arithmetic
 from toeplitz_core.testing.case import DTYPES
 from toeplitz_core.testing.data import RECIPES, Operands, draw
 from toeplitz_core.testing.laws.base import Law
@@ -14,33 +15,40 @@ from toeplitz_core.testing.verdict import Comparison, Status, Verdict, compare_b
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.case import Case
-    from toeplitz_core.testing.subjects.base import Subject
+    from toeplitz_core.testing.subjects.base import Runner
 
 # A linear mistake in one output row is then more likely to go unnoticed than to show.
 MISTRUSTED_MISS_PROBABILITY = 0.5
 # A bound of half the sum of magnitudes would let a result pass that has lost half of what was summed.
 MISTRUSTED_SHARPNESS = 0.5
 
+# What a call that did not return a result means for the law.
+_STATUSES = {
+    "unsupported": Status.UNSUPPORTED,
+    "raised": Status.FAIL,
+    "spoiled": Status.FAIL,
+    "crashed": Status.CRASH,
+    "timed out": Status.TIMEOUT,
+}
+
 
 def forward_verdict(
-    subject: Subject, case: Case, operands: Operands | None = None, outputs: torch.Tensor | None = None
+    subject: Runner, case: Case, operands: Operands | None = None, outputs: torch.Tensor | None = None
 ) -> Verdict:
     """Judge the result for a case, wholly or at chosen outputs (flat indices), by the kind of its data recipe."""
     operands = draw(case) if operands is None else operands
-    try:
-        actual = subject.forward(case, operands)
-    except NotImplementedError:
-        raise
-    except Exception as error:  # noqa: BLE001  # whatever an implementation raises on a valid call is a finding
-        return Verdict(Status.FAIL, case, f"raised {type(error).__name__}: {error}")
+    outcome = subject.run(case, operands)
+    if outcome.status != "returned":
+        return Verdict(_STATUSES[outcome.status], case, outcome.message, printed=outcome.printed)
+    actual = outcome.output
     if (message := _contract(case, actual)) is not None:
         return Verdict(Status.FAIL, case, message)
     reference = expected(case.geometry, operands.input, operands.weight, operands.bias, outputs=outputs)
     actual = actual.detach().cpu()
     actual = actual if outputs is None else actual.reshape(-1)[outputs]
     if RECIPES[case.data].kind == "real":
-        return _judge_bound(subject, case, actual, reference)
-    return _judge_exact(subject, case, operands, actual, reference)
+        return _judge_bound(outcome.arithmetic, case, actual, reference)
+    return _judge_exact(outcome.arithmetic, case, operands, actual, reference)
 
 
 def _contract(case: Case, actual: object) -> str | None:
@@ -55,12 +63,12 @@ def _contract(case: Case, actual: object) -> str | None:
 
 
 def _judge_exact(
-    subject: Subject, case: Case, operands: Operands, actual: torch.Tensor, reference: Expected
+    arithmetic: Arithmetic, case: Case, operands: Operands, actual: torch.Tensor, reference: Expected
 ) -> Verdict:
     values = torch.view_as_real(actual) if reference.is_complex else actual
     wanted = reference.value.to(values.dtype)
     comparison = compare_exact(values, wanted)
-    if comparison is not None and subject.arithmetic(case).bias_after_rounding:
+    if comparison is not None and arithmetic.bias_after_rounding:
         # Rounded before and after the bias is added: the other exact value that this arithmetic may return.
         before = (reference.value - reference.offset).to(values.dtype)
         wanted = (before.to(reference.value.dtype) + reference.offset).to(values.dtype)
@@ -75,9 +83,9 @@ def _judge_exact(
     return Verdict(Status.PASS, case, miss_probability=miss)
 
 
-def _judge_bound(subject: Subject, case: Case, actual: torch.Tensor, reference: Expected) -> Verdict:
+def _judge_bound(arithmetic: Arithmetic, case: Case, actual: torch.Tensor, reference: Expected) -> Verdict:
     values = torch.view_as_real(actual) if reference.is_complex else actual
-    bound = reference.bound(subject.arithmetic(case), has_bias=case.bias)
+    bound = reference.bound(arithmetic, has_bias=case.bias)
     error = values.double() - reference.value
     if reference.residual is not None:
         error = error - reference.residual
@@ -104,7 +112,7 @@ def _failure(
     return Verdict(Status.FAIL, case, message, ratio=ratio, index=found.index, expected=should, actual=got)
 
 
-def _forward(subject: Subject, case: Case) -> Verdict:
+def _forward(subject: Runner, case: Case) -> Verdict:
     return forward_verdict(subject, case)
 
 

@@ -1,9 +1,10 @@
-"""What the suite needs of an implementation under test."""
+"""What the suite needs of an implementation under test, and what it makes of a call."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from toeplitz_core.bound import FLOAT64, Arithmetic
 
@@ -14,21 +15,70 @@ if TYPE_CHECKING:
     from toeplitz_core.testing.data import Operands
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one call.
+
+    ``output`` is there if it ``returned``; otherwise ``message`` says why not. ``arithmetic`` is what the implementation
+    declares for the case, ``printed`` what it wrote to its standard streams, where that was caught.
+    """
+
+    status: Literal["returned", "unsupported", "raised", "spoiled", "crashed", "timed out"]
+    arithmetic: Arithmetic
+    output: torch.Tensor | None = None
+    message: str = ""
+    printed: str = ""
+
+
+class Runner(Protocol):
+    """An implementation that can be called: in this process (every :class:`Subject`) or in another."""
+
+    name: str
+
+    def run(self, case: Case, operands: Operands) -> Outcome:
+        """Call it. Whatever it does becomes an outcome."""
+        ...
+
+
 class Subject(ABC):
     """An implementation of conv2d. Subclasses say what they support, how they compute, and compute."""
 
     name: str
 
-    def unsupported(self, case: Case) -> str | None:
+    def unsupported(self, case: Case) -> str | None:  # noqa: ARG002  # for subclasses
         """Why the implementation does not claim to handle a case; None if it does. It is then not called."""
         return None
 
     def arithmetic(self, case: Case) -> Arithmetic:
         """How it computes: what its error is judged by. The strictest for the dtype unless it declares otherwise."""
-        if case.dtype == "int64":
-            return Arithmetic(FLOAT64, FLOAT64)
-        return Arithmetic.strictest(case.torch_dtype)
+        return strictest(case)
 
     @abstractmethod
     def forward(self, case: Case, operands: Operands) -> torch.Tensor:
         """The result for a case. ``NotImplementedError`` means unsupported; any other exception is a failure."""
+
+    def run(self, case: Case, operands: Operands) -> Outcome:
+        """Call it in this process."""
+        if (reason := self.unsupported(case)) is not None:
+            return Outcome("unsupported", strictest(case), message=reason)
+        arithmetic = self.arithmetic(case)
+        try:
+            return Outcome("returned", arithmetic, self.forward(case, operands))
+        except NotImplementedError as error:
+            return Outcome("unsupported", arithmetic, message=f"NotImplementedError: {error}")
+        except Exception as error:  # noqa: BLE001  # whatever an implementation raises on a valid call is a finding
+            return Outcome("raised", arithmetic, message=f"raised {type(error).__name__}: {error}")
+
+
+def strictest(case: Case) -> Arithmetic:
+    """The arithmetic of an implementation that declares nothing."""
+    if case.dtype == "int64":
+        return Arithmetic(FLOAT64, FLOAT64)
+    return Arithmetic.strictest(case.torch_dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Environment variables that a subject needs before its process starts, such as ``ONEDNN_MAX_CPU_ISA``."""
+
+    variables: tuple[tuple[str, str], ...] = ()

@@ -1,0 +1,249 @@
+"""Run a subject where it cannot hurt the judge: in a worker process that is replaced when it dies, hangs or is spoiled."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from multiprocessing import reduction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from toeplitz_core.testing.subjects.base import Environment, Outcome, strictest
+from toeplitz_core.testing.transport import SharedFile
+from toeplitz_core.testing.worker import PRINTED, Reply, Request, Settings, serve
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from toeplitz_core.testing.case import Case
+    from toeplitz_core.testing.data import Operands
+
+# A call may take this long in seconds. The first of a worker may have to import a package, or to compile.
+TIMEOUT = 10.0
+FIRST_CALL = 60.0
+# Address space in bytes that a worker may take beyond what it starts with.
+MEMORY = 8 * 2**30
+
+_START = "import sys; sys.path[:] = {path!r}; from toeplitz_core.testing.worker import nursery; nursery({fd})"
+
+
+class Isolation:
+    """Owns the processes of a run. Use as a context manager; ``runner`` gives a subject that runs in a worker.
+
+    Parameters
+    ----------
+    timeout : float
+        Seconds that one call may take.
+    memory : int or None
+        Bytes of address space that a worker may take beyond what it starts with; None for no limit.
+    journal : path, optional
+        A file that holds the case that is running now: what is left of a run if the judge itself is killed.
+    """
+
+    def __init__(self, *, timeout: float = TIMEOUT, memory: int | None = MEMORY, journal: Path | None = None) -> None:
+        self.timeout = timeout
+        self.memory = memory
+        self._room = tempfile.TemporaryDirectory(prefix="toeplitz-core-")
+        self.journal = journal or Path(self._room.name) / "running.txt"
+        self._journal = self.journal.open("w", buffering=1)
+        self._nurseries: dict[Environment, _Nursery] = {}
+        self._runners: list[IsolatedRunner] = []
+
+    def runner(self, name: str, environment: Environment | None = None, *, fork: bool = True) -> IsolatedRunner:
+        """The subject of a name, in a worker. ``fork=False`` starts each worker cleanly, as CUDA needs it."""
+        runner = IsolatedRunner(self, name, environment or Environment(), fork=fork and hasattr(os, "fork"))
+        self._runners.append(runner)
+        return runner
+
+    def write_journal(self, lines: Sequence[str]) -> None:
+        """Put cases on disk before they run."""
+        self._journal.seek(0)
+        self._journal.write("\n".join(lines) + "\n")
+        self._journal.truncate()
+
+    def nursery(self, environment: Environment) -> _Nursery:
+        """The process that forks workers with an environment; started when first asked for, or when it died."""
+        if environment not in self._nurseries:
+            self._nurseries[environment] = _Nursery(environment)
+        return self._nurseries[environment]
+
+    def file(self, name: str) -> Path:
+        """A new, empty file that lives as long as the run."""
+        descriptor, path = tempfile.mkstemp(prefix=f"{name}-", dir=self._room.name)
+        os.close(descriptor)
+        return Path(path)
+
+    def close(self) -> None:
+        """End all processes and remove what they shared."""
+        for runner in self._runners:
+            runner.close()
+        for nursery in self._nurseries.values():
+            nursery.close()
+        self._journal.close()
+        self._room.cleanup()
+
+    def __enter__(self) -> Isolation:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class IsolatedRunner:
+    """A subject in a worker process: whatever it does becomes an :class:`Outcome`."""
+
+    def __init__(self, isolation: Isolation, name: str, environment: Environment, *, fork: bool) -> None:
+        self.name = name
+        self._isolation = isolation
+        self._environment = environment
+        self._fork = fork
+        self._shared = SharedFile()
+        self._worker: _Worker | None = None
+
+    def run(self, case: Case, operands: Operands) -> Outcome:
+        """Call the subject once."""
+        return self.run_batch([case], [operands])[0]
+
+    def run_batch(self, cases: Sequence[Case], operands: Sequence[Operands]) -> list[Outcome]:
+        """Call the subject several times with one message. If that kills the worker, each call is made on its own."""
+        self._isolation.write_journal([f"{case} # {self.name}" for case in cases])
+        fresh = self._worker is None
+        worker = self._worker = self._worker or self._started()
+        self._shared.rewind()
+        requests = [self._packed(case, values) for case, values in zip(cases, operands, strict=True)]
+        answer = worker.ask(requests, self._isolation.timeout * len(cases) + (FIRST_CALL if fresh else 0))
+        if isinstance(answer, list):
+            outcomes = [self._unpacked(reply) for reply in answer]
+            if any(outcome.status == "spoiled" for outcome in outcomes):
+                self.restart()
+            return outcomes
+        self.restart()
+        if len(cases) > 1:
+            return [self.run(case, values) for case, values in zip(cases, operands, strict=True)]
+        return [answer]
+
+    def restart(self) -> None:
+        """End the worker; the next call starts a fresh one."""
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker = None
+
+    def close(self) -> None:
+        """End the worker for good."""
+        self.restart()
+        self._shared.close()
+
+    def _started(self) -> _Worker:
+        isolation = self._isolation
+        settings = Settings(self.name, self._shared.path, str(isolation.file("log")), isolation.memory, tuple(sys.path))
+        return _Worker(isolation, settings, self._environment, fork=self._fork)
+
+    def _packed(self, case: Case, operands: Operands) -> Request:
+        pack = self._shared.pack
+        bias = None if operands.bias is None else pack(operands.bias)
+        return Request(case, pack(operands.input), pack(operands.weight), bias)
+
+    def _unpacked(self, reply: Reply) -> Outcome:
+        output = None if reply.output is None else self._shared.unpack(reply.output)
+        return Outcome(reply.status, reply.arithmetic, output, reply.message, reply.printed)
+
+
+class _Worker:
+    """The judge's end of one worker process."""
+
+    def __init__(self, isolation: Isolation, settings: Settings, environment: Environment, *, fork: bool) -> None:
+        self._log = Path(settings.log)
+        self._nursery = isolation.nursery(environment) if fork else None
+        self._process = None
+        ours, theirs = multiprocessing.Pipe()
+        self._connection = ours
+        with theirs:
+            if self._nursery is not None:
+                self._pid = self._nursery.fork(settings, theirs)
+            else:
+                self._process = multiprocessing.get_context("spawn").Process(
+                    target=serve, args=(settings, theirs, environment.variables), daemon=True
+                )
+                self._process.start()
+
+    def ask(self, requests: list[Request], limit: float) -> list[Reply] | Outcome:
+        """The replies, or what became of the worker instead."""
+        arithmetic = strictest(requests[0].case)
+        try:
+            self._connection.send(requests)
+            if not self._connection.poll(limit):
+                return Outcome("timed out", arithmetic, message=f"did not return within {limit:g} s", printed=self.printed())
+            replies: list[Reply] = self._connection.recv()
+        except (EOFError, OSError):
+            return Outcome("crashed", arithmetic, message=_death(self._end(kill=False)), printed=self.printed())
+        return replies
+
+    def printed(self) -> str:
+        """The end of what the worker wrote to its standard streams."""
+        return self._log.read_text(errors="replace")[-PRINTED:]
+
+    def kill(self) -> None:
+        """End the worker, if it still lives."""
+        self._connection.close()
+        self._end(kill=True)
+        self._log.unlink(missing_ok=True)
+
+    def _end(self, *, kill: bool) -> int:
+        """The exit code of the worker; negative for a signal."""
+        if self._process is not None:
+            if kill:
+                self._process.kill()
+            self._process.join()
+            return self._process.exitcode or 0
+        if self._nursery is None:
+            return 0
+        nursery, self._nursery = self._nursery, None
+        return nursery.reap(self._pid, kill=kill)
+
+
+class _Nursery:
+    """The judge's end of the process that forks workers."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._connection, theirs = multiprocessing.Pipe()
+        with theirs:
+            start = _START.format(path=[entry or os.getcwd() for entry in sys.path], fd=theirs.fileno())  # noqa: PTH109
+            self._process = subprocess.Popen(  # noqa: S603  # our own interpreter
+                [sys.executable, "-c", start],
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **dict(environment.variables)},
+                pass_fds=[theirs.fileno()],
+            )
+
+    def fork(self, settings: Settings, connection: Connection) -> int:
+        """Fork a worker that answers on a connection; its process id."""
+        self._connection.send(settings)
+        reduction.send_handle(self._connection, connection.fileno(), self._process.pid)
+        pid: int = self._connection.recv()
+        return pid
+
+    def reap(self, pid: int, *, kill: bool) -> int:
+        """The exit code of a worker that has ended, or that is to be killed; negative for a signal."""
+        self._connection.send((pid, kill))
+        code: int = self._connection.recv()
+        return code
+
+    def close(self) -> None:
+        """End the process."""
+        self._connection.close()
+        self._process.wait(timeout=10)
+
+
+def _death(code: int) -> str:
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"killed by {signal.Signals(-code).name}"
+        return f"killed by signal {-code}"
+    return f"ended its process with exit code {code}"

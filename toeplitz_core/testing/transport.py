@@ -1,0 +1,83 @@
+"""Tensors between processes: small ones inside a message, large ones through a file that both sides have open."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+# Pipes carry this much in one piece; beyond, copying through memory that both processes see is faster.
+_INLINE_BYTES = 2**16
+# NumPy has no bfloat16: its bits travel as integers.
+_BITS = {torch.bfloat16: torch.int16}
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A tensor as it travels: its bytes, or where in the shared file they are."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    data: bytes | None
+    offset: int = 0
+
+
+class SharedFile:
+    """A file in memory (where the platform has one, else a temporary file) that two processes read and write in turn."""
+
+    def __init__(self, path: str | None = None) -> None:
+        if path is None:
+            memory = Path("/dev/shm")  # noqa: S108  # a directory in memory, where Linux has it
+            where = memory if memory.is_dir() and os.access(memory, os.W_OK) else None
+            descriptor, self.path = tempfile.mkstemp(prefix="toeplitz-", dir=where)
+            os.close(descriptor)
+            self._owned = True
+        else:
+            self.path, self._owned = path, False
+        self._file = Path(self.path).open("r+b", buffering=0)  # noqa: SIM115  # open as long as its owner
+        self._end = 0
+
+    def rewind(self) -> None:
+        """Forget what was packed: the next tensors take its place."""
+        self._end = 0
+
+    def pack(self, tensor: torch.Tensor) -> Packed:
+        """A tensor ready to travel; values only, contiguous."""
+        flat = tensor.detach().cpu().contiguous()
+        flat = flat.view(_BITS.get(flat.dtype, flat.dtype)).resolve_conj().resolve_neg()
+        data = flat.numpy().reshape(-1).view(np.uint8)
+        if data.nbytes <= _INLINE_BYTES:
+            return Packed(tensor.dtype, tuple(tensor.shape), data.tobytes())
+        offset = self._end
+        self._file.seek(offset)
+        view = memoryview(data)
+        while view:  # an unbuffered write may stop after 2 GiB
+            view = view[self._file.write(view) :]
+        self._end += data.nbytes
+        return Packed(tensor.dtype, tuple(tensor.shape), None, offset)
+
+    def unpack(self, packed: Packed) -> torch.Tensor:
+        """The tensor, in memory of its own."""
+        dtype = _BITS.get(packed.dtype, packed.dtype)
+        tensor = torch.empty(packed.shape, dtype=dtype)
+        target = memoryview(tensor.numpy().reshape(-1).view(np.uint8))
+        if packed.data is not None:
+            target[:] = packed.data
+        else:
+            self._file.seek(packed.offset)
+            while target:
+                read = self._file.readinto(target)
+                if not read:
+                    raise EOFError(f"{self.path} ends before the tensor at {packed.offset} does")
+                target = target[read:]
+        return tensor.view(packed.dtype)
+
+    def close(self) -> None:
+        """Close the file; its owner also removes it."""
+        self._file.close()
+        if self._owned:
+            Path(self.path).unlink(missing_ok=True)

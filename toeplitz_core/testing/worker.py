@@ -1,0 +1,213 @@
+"""The process in which a subject runs: it can crash, hang or spoil its globals, and only this process suffers.
+
+Two kinds of processes come from here. A *nursery* is started cleanly with the environment that a subject wants, imports
+torch, computes nothing (so that it has one thread only) and forks workers on request, in milliseconds. Where there is
+no fork, or CUDA must not be forked, each worker is started cleanly instead. The standard library's own fork server is
+one per process and keeps the environment of its first start; subjects differ in theirs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing import reduction
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from toeplitz_core.bound import Arithmetic
+from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.data import Operands
+from toeplitz_core.testing.subjects.base import Outcome, Subject, strictest
+from toeplitz_core.testing.transport import Packed, SharedFile
+
+# What a subject printed is evidence, but not all of it: the end says most.
+PRINTED = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call: a case and its operands."""
+
+    case: Case
+    input: Packed
+    weight: Packed
+    bias: Packed | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What became of a call, as it travels."""
+
+    status: Any
+    arithmetic: Arithmetic
+    output: Packed | None
+    message: str
+    printed: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a worker needs to know before its first call."""
+
+    subject: str
+    shared: str
+    log: str
+    memory: int | None
+    path: tuple[str, ...]
+
+
+def nursery(descriptor: int) -> None:
+    """Fork workers on request: ``Settings`` and a connection in, process id out; or (process id, kill) in, exit code out."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the judge, who ends us by closing the connection
+    control = Connection(descriptor)
+    while True:
+        try:
+            message = control.recv()
+        except (EOFError, OSError):
+            return
+        if isinstance(message, Settings):
+            connection = Connection(reduction.recv_handle(control))
+            pid = os.fork()
+            if pid == 0:
+                control.close()
+                serve(message, connection)
+                os._exit(0)
+            connection.close()
+            control.send(pid)
+        else:
+            pid, kill = message
+            if kill:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            _, status = os.waitpid(pid, 0)
+            control.send(os.waitstatus_to_exitcode(status))
+
+
+def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[str, str]] = ()) -> None:
+    """Answer requests (lists of calls) until the judge hangs up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.update(variables)
+    sys.path[:] = settings.path
+    log = os.open(settings.log, os.O_WRONLY | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    _limit_memory(settings.memory)
+    shared = SharedFile(settings.shared)
+    subject = _resolved(settings.subject)
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            requests: list[Request] = connection.recv()
+            operands = [_unpacked(shared, request) for request in requests]
+            shared.rewind()
+            outcomes = [
+                _guarded(subject, request.case, values, settings.log)
+                for request, values in zip(requests, operands, strict=True)
+            ]
+            connection.send([_replied(shared, outcome) for outcome in outcomes])
+
+
+def _unpacked(shared: SharedFile, request: Request) -> Operands:
+    x, weight = shared.unpack(request.input), shared.unpack(request.weight)
+    bias = None if request.bias is None else shared.unpack(request.bias)
+    return Operands(x, weight, bias, miss_probability=0.0)
+
+
+def _replied(shared: SharedFile, outcome: Outcome) -> Reply:
+    output, message = None, outcome.message
+    if isinstance(outcome.output, torch.Tensor):
+        output = shared.pack(outcome.output)
+    elif outcome.status == "returned":
+        return Reply("raised", outcome.arithmetic, None, f"returned {type(outcome.output).__name__}, not a torch.Tensor", outcome.printed)
+    return Reply(outcome.status, outcome.arithmetic, output, message, outcome.printed)
+
+
+class _Unresolved(Subject):
+    """Stands in for a subject that could not be imported: every call tells why."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name = name
+        self.reason = reason
+
+    def forward(self, case: Case, operands: Operands) -> torch.Tensor:
+        raise RuntimeError(self.reason)
+
+
+def _resolved(name: str) -> Subject:
+    try:
+        resolver = importlib.import_module("toeplitz_core.testing.subjects.resolver")
+        subject: Subject = resolver.resolve(name)
+    except Exception:  # noqa: BLE001  # told with the first call, where someone listens
+        return _Unresolved(name, f"cannot import subject '{name}':\n{traceback.format_exc(limit=-3)}")
+    return subject
+
+
+def _guarded(subject: Subject, case: Case, operands: Operands, log: str) -> Outcome:
+    """Call the subject; what it printed, and what it did to the process, are part of the outcome."""
+    before, begin = _globals(), Path(log).stat().st_size
+    try:
+        outcome = subject.run(case, operands)
+    except SystemExit as error:
+        outcome = Outcome("raised", strictest(case), message=f"raised SystemExit: {error}")
+    after = _globals()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    printed = _printed(log, begin)
+    spoiled = [f"{name} from {before[name]} to {after[name]}" for name in before if before[name] != after[name]]
+    if spoiled:
+        return Outcome("spoiled", outcome.arithmetic, message=f"changed {', '.join(spoiled)}", printed=printed)
+    return Outcome(outcome.status, outcome.arithmetic, outcome.output, outcome.message, printed)
+
+
+def _globals() -> dict[str, object]:
+    """State of the process that a convolution has no business to change."""
+    # float64: flushing is a mode of the processor, and this its cheapest sign.
+    flushes = bool((torch.tensor(5e-324, dtype=torch.float64) * 1 == 0).item())
+    return {
+        "the default dtype": torch.get_default_dtype(),
+        "the number of threads": torch.get_num_threads(),
+        "gradient mode": torch.is_grad_enabled(),
+        "flushing of subnormals": flushes,
+        "deterministic mode": torch.are_deterministic_algorithms_enabled(),
+        "cudnn.enabled": torch.backends.cudnn.enabled,
+        "cudnn.benchmark": torch.backends.cudnn.benchmark,
+        "cudnn.deterministic": torch.backends.cudnn.deterministic,
+        "cudnn.allow_tf32": torch.backends.cudnn.allow_tf32,
+        "oneDNN's switch": torch.backends.mkldnn.enabled,
+        "torch's random state": hash(torch.get_rng_state().numpy().tobytes()),
+        "NumPy's random state": hash(np.random.get_state(legacy=False)["state"]["key"].tobytes()),  # type: ignore[call-overload,index]  # noqa: NPY002
+    }
+
+
+def _printed(log: str, begin: int) -> str:
+    """What the log has from a position on, or the end of it."""
+    end = Path(log).stat().st_size
+    if end == begin:
+        return ""
+    with Path(log).open("rb") as file:
+        file.seek(max(begin, end - PRINTED))
+        return file.read().decode(errors="replace")
+
+
+def _limit_memory(limit: int | None) -> None:
+    """At most this much more address space than now, where the platform can limit it."""
+    if limit is None:
+        return
+    try:
+        import resource  # noqa: PLC0415  # not on Windows
+
+        pages = int(open("/proc/self/statm").read().split()[0])  # noqa: PTH123, SIM115
+        now = pages * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (now + limit, now + limit))
+    except (ImportError, OSError, ValueError):
+        return
+
