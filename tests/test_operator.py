@@ -78,6 +78,7 @@ def test_products_keep_the_dtype(dtype: torch.dtype, g: ConvGeometry, seed: int)
     wide = torch.complex128 if dtype.is_complex else torch.float64
     T = toeplitz_matrix(weight, g.input_size, **parameters(g)).to(wide)
     assert (A.dtype, A.device) == (dtype, weight.device)
+    assert (A @ x).dtype == (A.mT @ y).dtype == dtype  # torch.equal does not ask for it
     assert torch.equal(A @ x, (T @ x.to(wide)).to(dtype))
     assert torch.equal(A.mT @ y, (T.mT @ y.to(wide)).to(dtype))
 
