@@ -217,7 +217,7 @@ def test_any_rows_of_any_geometry_are_rows_of_the_matrix(g: ConvGeometry, data: 
     ("rows", "error", "message"),
     [
         ([0, 12], IndexError, "rows[1]=12 must be in [-12, 12), the rows of T"),
-        ([-13], ValueError, "rows[0]=-13 must be >= -12"),
+        ([-13], IndexError, "rows[0]=-13 must be in [-12, 12), the rows of T"),
         (torch.tensor([-13]), IndexError, "rows[0]=-13 must be in [-12, 12), the rows of T"),
         ([1.0], TypeError, "rows[0]=1.0 must be an int, not float"),
         ([True, 1], TypeError, "rows[0]=True must be an int, not bool"),

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from toeplitz_core.geometry import ConvGeometry, IntOrInts, Padding, as_int, index_dtype, layout_nbytes
 from toeplitz_core.memory import MatrixTooLargeError, available_bytes
 
-Rows = slice | Sequence[int] | torch.Tensor
+Rows = slice | Sequence[int] | torch.Tensor | np.ndarray[Any, np.dtype[Any]]
 
 # A matrix may take this share of the memory that is free: the caller still has to do something with it.
 _MEMORY_SHARE = 0.5
+# Bytes that working out where one entry stands takes at the peak: eight int64 (measured).
+_WORKSPACE = 64
 
 
 class Entries(NamedTuple):
@@ -53,7 +56,7 @@ def toeplitz_matrix(
         As for :func:`torch.nn.functional.conv2d`; ``"same"`` and ``"valid"`` included.
     layout : torch.strided, torch.sparse_csr or torch.sparse_coo
         CSR is canonical: columns ascending, no duplicates, no structural zeros stored; int32 indices where they fit.
-    rows : slice, sequence of int, 1-D integer tensor or boolean mask, optional
+    rows : slice, sequence of int, 1-D integer tensor or array, or boolean mask, optional
         Only these rows, in this order, duplicates kept. The others are never formed.
     memory_budget : int, optional
         Bytes that the matrix may take; half of the free memory of the weight's device if not given.
@@ -196,6 +199,8 @@ def _row_indices(rows: Rows, count: int, device: torch.device) -> range | torch.
     """``rows`` as indices in ``[0, count)``: a 1-D int64 tensor, but of a slice, which may be long, the range."""
     if isinstance(rows, slice):
         return range(count)[rows]
+    if isinstance(rows, np.ndarray):
+        rows = torch.from_numpy(rows)
     if isinstance(rows, torch.Tensor):
         if rows.ndim != 1:
             raise ValueError(f"rows has shape {tuple(rows.shape)}, but must be 1-D")
@@ -210,7 +215,7 @@ def _row_indices(rows: Rows, count: int, device: torch.device) -> range | torch.
         if rows and all(isinstance(row, bool) for row in rows):
             return _row_indices(torch.tensor(rows), count, device)
         indices = torch.tensor(
-            [as_int(f"rows[{i}]", row, minimum=-count) for i, row in enumerate(rows)], dtype=torch.int64, device=device
+            [as_int(f"rows[{i}]", row, minimum=-(2**63)) for i, row in enumerate(rows)], dtype=torch.int64, device=device
         )
     else:
         raise TypeError(f"rows={rows!r} must be a slice, a sequence of ints or a 1-D tensor, not {type(rows).__name__}")
@@ -234,7 +239,10 @@ def _check_budget(
     nnz = geometry.nnz if rows is None else count * min(columns, math.prod(geometry.weight_shape[1:]))
     needed = layout_nbytes(layout, weight.dtype, count, columns, nnz)
     if budget is None:
-        budget = int(available_bytes(weight.device) * _MEMORY_SHARE)
+        # The index arithmetic takes memory too: of one channel's pattern, or of all chosen entries.
+        worked_out = nnz if rows is not None else nnz // geometry.out_channels
+        free = available_bytes(weight.device)
+        budget = max(0, min(int(free * _MEMORY_SHARE), free - worked_out * _WORKSPACE))
     if needed <= budget:
         return
     csr = layout_nbytes(torch.sparse_csr, weight.dtype, count, columns, nnz)

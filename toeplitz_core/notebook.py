@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from toeplitz_core.geometry import ConvGeometry, IntOrInts, as_int
+from toeplitz_core.geometry import ConvGeometry, IntOrInts, as_int, as_int
 from toeplitz_core.matrix import toeplitz_matrix
 
 
@@ -33,6 +33,7 @@ def toeplitz_perfilter(row: torch.Tensor, N: int, K: int, stride: int, *, dilati
     tensor([[1, 2, 0, 0],
             [0, 0, 1, 2]])
     """
+    as_int("N", N, minimum=1)
     if row.shape != (K,):
         raise ValueError(f"row has shape {tuple(row.shape)}, but must be (K,) with K={K}")
     return toeplitz_matrix(row[None, None], (N,), stride, dilation=(dilation,))

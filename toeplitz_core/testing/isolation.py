@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,7 +32,7 @@ FIRST_CALL = 60.0
 # Address space in bytes that a worker may take beyond what it starts with.
 MEMORY = 8 * 2**30
 
-_START = "import sys; sys.path[:] = {path!r}; from toeplitz_core.testing.worker import nursery; nursery({fd})"
+_START = "import sys; sys.path[:] = {path!r}; from toeplitz_core.testing.worker import nursery; nursery({fd}, {room!r})"
 
 
 class Isolation:
@@ -50,8 +51,12 @@ class Isolation:
     def __init__(self, *, timeout: float = TIMEOUT, memory: int | None = MEMORY, journal: Path | None = None) -> None:
         self.timeout = timeout
         self.memory = memory
-        self._room = tempfile.TemporaryDirectory(prefix="toeplitz-core-")
-        self.journal = journal or Path(self._room.name) / "running.txt"
+        memory_room = Path("/dev/shm")  # noqa: S108  # a directory in memory, where Linux has one
+        usable = memory_room.is_dir() and os.access(memory_room, os.W_OK)
+        self.room = Path(tempfile.mkdtemp(prefix="toeplitz-core-", dir=memory_room if usable else None))
+        # On disk, and not in the room: it must survive what ends the judge.
+        self.journal = journal or Path(tempfile.gettempdir()) / f"toeplitz-core-{os.getpid()}.case"
+        self._keep_journal = journal is not None
         self._journal = self.journal.open("w", buffering=1)
         self._nurseries: dict[Environment, _Nursery] = {}
         self._runners: list[IsolatedRunner] = []
@@ -71,12 +76,12 @@ class Isolation:
     def nursery(self, environment: Environment) -> _Nursery:
         """The process that forks workers with an environment; started when first asked for, or when it died."""
         if environment not in self._nurseries:
-            self._nurseries[environment] = _Nursery(environment)
+            self._nurseries[environment] = _Nursery(environment, self.room)
         return self._nurseries[environment]
 
     def file(self, name: str) -> Path:
         """A new, empty file that lives as long as the run."""
-        descriptor, path = tempfile.mkstemp(prefix=f"{name}-", dir=self._room.name)
+        descriptor, path = tempfile.mkstemp(prefix=f"{name}-", dir=self.room)
         os.close(descriptor)
         return Path(path)
 
@@ -87,7 +92,9 @@ class Isolation:
         for nursery in self._nurseries.values():
             nursery.close()
         self._journal.close()
-        self._room.cleanup()
+        if not self._keep_journal:
+            self.journal.unlink(missing_ok=True)
+        shutil.rmtree(self.room, ignore_errors=True)
 
     def __enter__(self) -> Isolation:
         return self
@@ -104,7 +111,7 @@ class IsolatedRunner:
         self._isolation = isolation
         self._environment = environment
         self._fork = fork
-        self._shared = SharedFile()
+        self._shared = SharedFile(str(isolation.file("operands")))
         self._worker: _Worker | None = None
 
     def run(self, case: Case, operands: Operands) -> Outcome:
@@ -211,10 +218,10 @@ class _Worker:
 class _Nursery:
     """The judge's end of the process that forks workers."""
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: Environment, room: Path) -> None:
         self._connection, theirs = multiprocessing.Pipe()
         with theirs:
-            start = _START.format(path=[entry or os.getcwd() for entry in sys.path], fd=theirs.fileno())  # noqa: PTH109
+            start = _START.format(path=[entry or os.getcwd() for entry in sys.path], fd=theirs.fileno(), room=str(room))  # noqa: PTH109
             self._process = subprocess.Popen(  # noqa: S603  # our own interpreter
                 [sys.executable, "-c", start],
                 stdin=subprocess.DEVNULL,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,18 +25,11 @@ class Packed:
 
 
 class SharedFile:
-    """A file in memory (where the platform has one, else a temporary file) that two processes read and write in turn."""
+    """A file that two processes read and write in turn; whoever made it removes it."""
 
-    def __init__(self, path: str | None = None) -> None:
-        if path is None:
-            memory = Path("/dev/shm")  # noqa: S108  # a directory in memory, where Linux has it
-            where = memory if memory.is_dir() and os.access(memory, os.W_OK) else None
-            descriptor, self.path = tempfile.mkstemp(prefix="toeplitz-", dir=where)
-            os.close(descriptor)
-            self._owned = True
-        else:
-            self.path, self._owned = path, False
-        self._file = Path(self.path).open("r+b", buffering=0)  # noqa: SIM115  # open as long as its owner
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._file = Path(path).open("r+b", buffering=0)  # noqa: SIM115  # open as long as its owner
         self._end = 0
 
     def rewind(self) -> None:
@@ -77,7 +68,5 @@ class SharedFile:
         return tensor.view(packed.dtype)
 
     def close(self) -> None:
-        """Close the file; its owner also removes it."""
+        """Close the file."""
         self._file.close()
-        if self._owned:
-            Path(self.path).unlink(missing_ok=True)

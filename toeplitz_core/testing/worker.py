@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -66,7 +67,7 @@ class Settings:
     path: tuple[str, ...]
 
 
-def nursery(descriptor: int) -> None:
+def nursery(descriptor: int, room: str) -> None:
     """Fork workers on request: ``Settings`` and a connection in, process id out; or (process id, kill) in, exit code out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the judge, who ends us by closing the connection
     control = Connection(descriptor)
@@ -74,6 +75,8 @@ def nursery(descriptor: int) -> None:
         try:
             message = control.recv()
         except (EOFError, OSError):
+            # The judge has ended. If it was killed, nobody else removes what the two of us shared.
+            shutil.rmtree(room, ignore_errors=True)
             return
         if isinstance(message, Settings):
             connection = Connection(reduction.recv_handle(control))

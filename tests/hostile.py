@@ -1,0 +1,109 @@
+"""Implementations that hurt the process they run in, or leave something behind. Each computes the right value otherwise."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+
+def correct(*args: Tensor) -> Tensor:
+    """Harmless."""
+    return conv2d(*args)
+
+
+def segfault(*args: Tensor) -> Tensor:
+    """Reads address 0 where a kernel is larger than 1x1."""
+    if args[1].shape[-1] > 1:
+        print("the last words", flush=True)
+        ctypes.string_at(0)
+    return conv2d(*args)
+
+
+def abort(*args: Tensor) -> Tensor:
+    """As a failed assertion in C does."""
+    os.abort()
+
+
+def leave(*args: Tensor) -> Tensor:
+    """Ends the process as if all were well."""
+    os._exit(0)
+
+
+def give_up(*args: Tensor) -> Tensor:
+    """Asks Python to end the process."""
+    sys.exit(3)
+
+
+def killed(*args: Tensor) -> Tensor:
+    """As the kernel does when memory runs out."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(10)
+    return conv2d(*args)
+
+
+def hang(*args: Tensor) -> Tensor:
+    """Never returns, and does not listen to SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        time.sleep(1)
+
+
+def greedy(*args: Tensor) -> Tensor:
+    """Takes a terabyte."""
+    torch.empty(2**40, dtype=torch.uint8)
+    return conv2d(*args)
+
+
+def talkative(*args: Tensor) -> Tensor:
+    """Writes to standard output, through Python and beneath it."""
+    print("from Python")
+    os.write(1, b"from C\n")
+    return conv2d(*args)
+
+
+def default_dtype(*args: Tensor) -> Tensor:
+    """Changes the default dtype."""
+    torch.set_default_dtype(torch.float64)
+    return conv2d(*args)
+
+
+def flush(*args: Tensor) -> Tensor:
+    """Changes the processor's mode for subnormals."""
+    torch.set_flush_denormal(True)
+    return conv2d(*args)
+
+
+def threads(*args: Tensor) -> Tensor:
+    """Changes the number of threads."""
+    torch.set_num_threads(torch.get_num_threads() + 1)
+    return conv2d(*args)
+
+
+def seed(*args: Tensor) -> Tensor:
+    """Draws from the global random stream."""
+    torch.rand(1)
+    return conv2d(*args)
+
+
+def cudnn(*args: Tensor) -> Tensor:
+    """Switches cuDNN's benchmark mode."""
+    torch.backends.cudnn.benchmark = not torch.backends.cudnn.benchmark
+    return conv2d(*args)
+
+
+def nothing(*args: Tensor) -> None:
+    """Returns None."""
+
+
+def write_input(*args: Tensor) -> Tensor:
+    """Overwrites its input after use."""
+    result = conv2d(*args)
+    args[0].zero_()
+    return result

@@ -1,0 +1,213 @@
+"""Whatever a subject does in its process, the judge goes on and knows what happened."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from toeplitz_core.testing import isolation as module
+from toeplitz_core.testing.case import DTYPES, Case
+from toeplitz_core.testing.data import draw
+from toeplitz_core.testing.isolation import Isolation
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.subjects import resolve
+from toeplitz_core.testing.subjects.base import Environment
+from toeplitz_core.testing.transport import SharedFile
+from toeplitz_core.testing.verdict import Status
+
+CASE = Case.parse("input=2x3x8x8 weight=4x3x3x3 bias")
+OPERANDS = draw(CASE)
+
+
+@pytest.fixture(scope="module")
+def isolation() -> Iterator[Isolation]:
+    """Processes of these tests."""
+    with Isolation(timeout=20) as processes:
+        yield processes
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "message"),
+    [
+        ("segfault", "crashed", "killed by SIGSEGV"),
+        ("abort", "crashed", "killed by SIGABRT"),
+        ("killed", "crashed", "killed by SIGKILL"),
+        ("leave", "crashed", "ended its process with exit code 0"),
+        ("give_up", "raised", "raised SystemExit: 3"),
+        ("greedy", "raised", "allocate"),
+        ("nothing", "raised", "returned NoneType"),
+        ("missing", "raised", "has no 'missing'"),
+        ("default_dtype", "spoiled", "the default dtype from torch.float32 to torch.float64"),
+        ("flush", "spoiled", "flushing of subnormals from False to True"),
+        ("threads", "spoiled", "the number of threads"),
+        ("seed", "spoiled", "torch's random state"),
+        ("cudnn", "spoiled", "cudnn.benchmark"),
+    ],
+)
+def test_what_a_subject_does_becomes_an_outcome(isolation: Isolation, name: str, status: str, message: str) -> None:
+    """A crash, an exit or a changed global is told with its cause, and told again by a fresh worker."""
+    runner = isolation.runner(f"tests.hostile:{name}")
+    for _ in range(2):
+        outcome = runner.run(CASE, OPERANDS)
+        assert outcome.status == status
+        assert message in outcome.message
+        assert outcome.output is None
+
+
+def test_a_hang_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that does not return is killed after the timeout, even if it ignores SIGTERM."""
+    monkeypatch.setattr(module, "FIRST_CALL", 0.5)
+    with Isolation(timeout=0.5) as processes:
+        outcome = processes.runner("tests.hostile:hang").run(CASE, OPERANDS)
+        assert (outcome.status, outcome.message) == ("timed out", "did not return within 1 s")
+
+
+def test_output_is_caught_and_kept(isolation: Isolation, capfd: pytest.CaptureFixture[str]) -> None:
+    """What a subject prints, through Python or beneath it, is part of its outcome and not of the judge's output."""
+    outcome = isolation.runner("tests.hostile:talkative").run(CASE, OPERANDS)
+    assert outcome.status == "returned"
+    assert {"from Python", "from C"} <= set(outcome.printed.splitlines())
+    crash = isolation.runner("tests.hostile:segfault").run(CASE, OPERANDS)
+    assert "the last words" in crash.printed
+    captured = capfd.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_the_worker_is_reused_until_it_dies(isolation: Isolation) -> None:
+    """Calls share a worker; after a crash the next call gets a fresh one and the right result."""
+    runner = isolation.runner("tests.hostile:segfault")
+    harmless = Case.parse("input=1x1x4x4 weight=1x1x1x1")
+    first = runner._worker
+    assert runner.run(harmless, draw(harmless)).status == "returned"
+    kept = runner._worker
+    assert kept is not first
+    assert runner.run(harmless, draw(harmless)).status == "returned"
+    assert runner._worker is kept
+    assert runner.run(CASE, OPERANDS).status == "crashed"
+    assert runner.run(harmless, draw(harmless)).status == "returned"
+    assert runner._worker is not kept
+
+
+def test_a_batch_that_kills_its_worker_is_told_case_by_case(isolation: Isolation) -> None:
+    """Of three calls in one message, only the one that crashes is reported as crashed."""
+    harmless = Case.parse("input=1x1x4x4 weight=1x1x1x1")
+    runner = isolation.runner("tests.hostile:segfault")
+    cases = [harmless, CASE, harmless]
+    outcomes = runner.run_batch(cases, [draw(case) for case in cases])
+    assert [outcome.status for outcome in outcomes] == ["returned", "crashed", "returned"]
+
+
+def test_the_judge_keeps_its_operands(isolation: Isolation) -> None:
+    """A subject that overwrites its input overwrites a copy."""
+    before = OPERANDS.input.clone()
+    isolation.runner("tests.hostile:write_input").run(CASE, OPERANDS)
+    assert torch.equal(OPERANDS.input, before)
+
+
+def test_environments_differ_between_runners(isolation: Isolation, tmp_path: Path) -> None:
+    """Each runner's processes start with its own environment variables."""
+    (tmp_path / "reader.py").write_text(
+        "import os, torch\n"
+        "def shape(x, w, *rest):\n"
+        "    return torch.full((2, 4, 6, 6), float(os.environ.get('TOEPLITZ_TEST_VALUE', '-1')))\n"
+    )
+    sys.path.insert(0, str(tmp_path))
+    try:
+        values = [
+            isolation.runner("reader:shape", Environment((("TOEPLITZ_TEST_VALUE", value),))).run(CASE, OPERANDS)
+            for value in ("1", "2")
+        ]
+    finally:
+        sys.path.remove(str(tmp_path))
+    assert [float(outcome.output.flatten()[0]) for outcome in values if outcome.output is not None] == [1.0, 2.0]
+
+
+def test_workers_can_be_started_without_fork(isolation: Isolation) -> None:
+    """A worker that is started cleanly, as CUDA and some platforms need it, gives the same outcomes."""
+    runner = isolation.runner("tests.hostile:segfault", fork=False)
+    harmless = Case.parse("input=1x1x4x4 weight=1x1x1x1")
+    assert runner.run(harmless, draw(harmless)).status == "returned"
+    assert runner.run(CASE, OPERANDS).message == "killed by SIGSEGV"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_results_travel_bit_for_bit(isolation: Isolation, dtype: str) -> None:
+    """Small and large tensors of every dtype come back from a worker as computed in this process."""
+    runner = isolation.runner("tests.hostile:correct")
+    for line in ("input=2x3x8x8 weight=4x3x3x3 bias", "input=1x8x64x64 weight=16x8x1x1", "input=0x1x3x3 weight=1x1x3x3"):
+        case = Case.parse(f"{line} dtype={dtype}")
+        operands = draw(case)
+        there, here = runner.run(case, operands), resolve("torch").run(case, operands)
+        assert there.output is not None
+        assert here.output is not None
+        assert there.output.dtype == here.output.dtype
+        assert torch.equal(there.output, here.output)
+
+
+def test_the_case_is_on_disk_before_the_call(tmp_path: Path) -> None:
+    """After a crash the journal names the case that was running."""
+    journal = tmp_path / "running.txt"
+    with Isolation(journal=journal) as processes:
+        processes.runner("tests.hostile:abort").run(CASE, OPERANDS)
+        assert journal.read_text() == f"{CASE} # tests.hostile:abort\n"
+
+
+def test_nothing_is_left_behind() -> None:
+    """When a run ends, or the judge is killed, no process and no shared file outlives it."""
+    script = (
+        "import os, signal\n"
+        "from toeplitz_core.testing.isolation import Isolation\n"
+        "from toeplitz_core.testing.case import Case\n"
+        "from toeplitz_core.testing.data import draw\n"
+        "case = Case.parse('input=1x1x4x4 weight=1x1x1x1')\n"
+        "processes = Isolation()\n"
+        "runner = processes.runner('torch')\n"
+        "runner.run(case, draw(case))\n"
+        "print(processes.room, processes.nursery(runner._environment)._process.pid, runner._worker._pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
+    room, *rest = done.stdout.split()
+    pids = [int(pid) for pid in rest]
+    assert len(pids) == 2, done.stderr
+    deadline = 50
+    while any(_alive(pid) for pid in pids) and deadline:
+        deadline -= 1
+        subprocess.run(["sleep", "0.1"], check=True)
+    assert not any(_alive(pid) for pid in pids)
+    assert not Path(room).exists()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_crash_is_a_verdict(isolation: Isolation) -> None:
+    """A law on a subject that crashes gives a verdict with the case, the cause and what was printed."""
+    verdict = LAWS["forward-exact"](isolation.runner("tests.hostile:segfault"), CASE)
+    assert (verdict.status, verdict.message) == (Status.CRASH, "killed by SIGSEGV")
+    assert "the last words" in verdict.printed
+    assert verdict.case.law == "forward-exact"
+
+
+def test_a_truncated_file_is_an_error_and_not_a_result(tmp_path: Path) -> None:
+    """Reading a tensor that is not there raises instead of returning what happens to be in memory."""
+    (tmp_path / "shared").touch()
+    shared = SharedFile(str(tmp_path / "shared"))
+    packed = shared.pack(torch.zeros(2**20))
+    os.truncate(shared.path, 100)
+    with pytest.raises(EOFError, match="ends before the tensor"):
+        shared.unpack(packed)
+    shared.close()
