@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
@@ -39,55 +39,75 @@ class _Axis:
 
 
 @functools.cache
-def weighted(*groups: tuple[int, tuple[T, ...]]) -> st.SearchStrategy[T]:
+def weighted(*groups: tuple[int, tuple[T, ...]], place: int = 0) -> st.SearchStrategy[T]:
     """One of the values of several groups, the groups by weight. Shrinks towards the first value of the first group.
 
     One draw from a table rather than a choice of strategies: an example is dozens of choices, and each costs.
+    Hypothesis copies values between draws from equal strategies, which would tie the height to the width in most
+    examples: draws at different ``place`` come from tables that are not equal, being repeated.
     """
     size = math.lcm(*(len(values) for _, values in groups))
-    return st.sampled_from([value for weight, values in groups for value in values for _ in range(weight * size // len(values))])
+    copies = [weight * size // len(values) for weight, values in groups]
+    unit = math.gcd(*copies)
+    table = [v for (_, values), n in zip(groups, copies, strict=True) for v in values for _ in range(n // unit)]
+    return st.sampled_from(table * (place + 1))
 
 
-def kernel_sizes() -> st.SearchStrategy[int]:
+def kernel_sizes(*, limit: int = 17, place: int = 0) -> st.SearchStrategy[int]:
     """Taps along one axis."""
-    return weighted((5, (1,)), (6, (3,)), (3, (2,)), (4, (4, 5, 6, 7)), (2, (8, 9, 11, 16, 17)))
+    return _up_to(min(limit, 17), ((4, (1,)), (6, (3,)), (4, (2,)), (4, (4, 5, 6, 7)), (2, (8, 9, 11, 16, 17))), place)
 
 
-def output_sizes() -> st.SearchStrategy[int]:
+def output_sizes(*, limit: int = BOUNDARIES[-1], place: int = 0) -> st.SearchStrategy[int]:
     """Outputs along one axis: tiny ones often, and the neighbours of tile sizes."""
-    return weighted((9, (1, 2, 3)), (6, (4, 5, 6)), (5, BOUNDARIES))
+    return _up_to(min(limit, BOUNDARIES[-1]), ((2, (1,)), (3, (2, 3)), (2, (4, 5, 6)), (3, BOUNDARIES)), place)
 
 
-def _draw_axis(draw: st.DrawFn, *, unit_stride: bool, padded: bool) -> _Axis:
-    kernel = draw(kernel_sizes())
-    dilation = draw(weighted((14, (1,)), (5, (2, 3)), (1, (4, 5, 7)))) if kernel > 1 else draw(weighted((9, (1,)), (1, (2, 3))))
+def channels(*, limit: int = 64, place: int = 0) -> st.SearchStrategy[int]:
+    """Channels per group: one often, then few, then beside the widths of vector registers."""
+    few, beside, many = (2, 3, 4, 5, 6, 7), (9, 15, 16, 17), (31, 32, 33, 64)
+    return _up_to(min(limit, many[-1]), ((6, (1,)), (6, few), (2, (8,)), (4, beside), (2, many)), place)
+
+
+@functools.cache
+def _up_to(limit: int, groups: tuple[tuple[int, tuple[int, ...]], ...], place: int) -> st.SearchStrategy[int]:
+    """Like ``weighted``, of the values that are at most ``limit``."""
+    within = ((weight, tuple(value for value in values if value <= limit)) for weight, values in groups)
+    return weighted(*((weight, values) for weight, values in within if values), place=place)
+
+
+def _draw_axis(draw: st.DrawFn, place: int, *, kernel: int | None, mode: str, pairs: int) -> _Axis:
+    """An axis on which no more than ``pairs`` pairs of an output and a tap meet.
+
+    Everything is drawn in every mode, and from the same tables whatever was drawn before: what is drawn then keeps its
+    meaning while Hypothesis shrinks something else, and no mode is simpler than another for being shorter.
+    """
+    if kernel is None:
+        kernel = draw(kernel_sizes(limit=pairs, place=place))
+    dilation = draw(weighted((16, (1,)), (3, (2, 3)), (1, (4, 5, 7)), place=place))
     extent = (kernel - 1) * dilation + 1
-    beyond = tuple(range(extent + 1, extent + 4))
-    stride = 1 if unit_stride else draw(weighted((8, (1,)), (9, (2, 3)), (3, beyond)))
-    output = draw(output_sizes())
-    if not padded:
-        return _Axis((output - 1) * stride + extent + _remainder(draw, stride), kernel, stride, 0, dilation)
-    # In the order: none, half, full, more than the kernel spans (windows wholly in padding), anything.
-    padding = draw(
-        weighted((8, (0,)), (5, (extent // 2,)), (3, (extent - 1,)), (2, (extent, extent + 1)), (1, tuple(range(1, extent + 1))))
+    # Negative: so far beyond the kernel.
+    step = draw(weighted((7, (1,)), (9, (2, 3)), (3, (-1, -2, -3)), place=place))
+    stride = 1 if mode == "same" else step if step > 0 else extent - step
+    # The stride counts like taps: it makes the input as large.
+    output = draw(output_sizes(limit=max(1, pairs // max(kernel, stride)), place=place))
+    slack = draw(weighted((1, (0,)), (1, (1, 2, 3, 5)), place=place))
+    margin = draw(
+        weighted((6, ("none",)), (6, ("half",)), (1, ("1", "2")), (3, ("full",)), (4, ("all", "more")), place=place)
     )
-    size = (output - 1) * stride + extent - 2 * padding + _remainder(draw, stride)
+    if mode == "same":
+        return _Axis(output, kernel, 1, 0, dilation)
+    padding = 0
+    if mode == "numbers":
+        # "all" and "more": some windows lie wholly in padding.
+        margins = {"half": extent // 2, "1": 1, "2": 2, "full": extent - 1, "all": extent, "more": extent + 1}
+        padding = margins.get(margin, 0)
+    # Slack: pixels behind the last window, which no output reads.
+    size = (output - 1) * stride + extent - 2 * padding + slack % stride
     if size < 1:
         # The padding alone has room for these outputs. A tiny input then leaves taps, or outputs, that never meet it.
-        size = max(draw(weighted((1, (1, 2, 3)))), extent - 2 * padding)
+        size = max(1 + slack % 3, extent - 2 * padding)
     return _Axis(size, kernel, stride, padding, dilation)
-
-
-def _remainder(draw: st.DrawFn, stride: int) -> int:
-    """Pixels behind the last window, which no output reads."""
-    return draw(st.integers(0, stride - 1)) if stride > 1 else 0
-
-
-def channels(limit: int) -> st.SearchStrategy[int]:
-    """Channels per group, up to a limit: one often, then few, then beside the widths of vector registers."""
-    few = tuple(c for c in (2, 3, 4, 5, 6, 7) if c <= limit)
-    many = tuple(c for c in (8, 9, 15, 16, 17, 24, 31, 32, 33, 48, 64) if c <= limit)
-    return weighted((7, (1,)), *((7, group) for group in (few, many) if group))
 
 
 @st.composite
@@ -101,7 +121,7 @@ def geometries(
     rank : int
         Number of axes.
     max_products : int
-        Limit on the multiplications of one image (not counting padding): channels are drawn within what is left of it.
+        Limit on the multiplications of one image, those by padding not counted (``nnz``).
     strings : bool
         Whether ``padding`` may be ``"same"`` or ``"valid"``.
 
@@ -111,38 +131,53 @@ def geometries(
     >>> find(geometries(), lambda g: g.groups > 1 and g.stride != (1, 1)).kernel_size
     (1, 1)
     """
-    mode = draw(weighted((17, ("numbers",)), (2, ("same",)), (1, ("valid",)))) if strings else "numbers"
-    unit_stride = mode == "same" or draw(weighted((3, (False,)), (1, (True,))))
-    axes = [_draw_axis(draw, unit_stride=unit_stride, padded=mode == "numbers") for _ in range(rank)]
-    if draw(weighted((5, (False,)), (1, (True,)))):
-        # A 1xk (or kx1) kernel, as separable networks have.
-        flat = draw(st.integers(0, rank - 1))
-        axes[flat] = replace(axes[flat], kernel=1, dilation=1, padding=min(axes[flat].padding, 2))
-    padding = tuple(axis.padding for axis in axes) if mode == "numbers" else mode
-    sizes = {
+    pairs = _root(max_products, rank)
+    mode = draw(weighted((16, ("numbers",)), (3, ("same",)), (1, ("valid",)))) if strings else "numbers"
+    # Kernels that are pointwise, flat (1xk, as separable networks have) or square, besides those whose axes differ.
+    shape = draw(weighted((11, ("free",)), (2, ("pointwise",)), (4, ("square",)), (3, tuple(range(rank)))))
+    common: int | None = 1 if shape == "pointwise" else None
+    if shape == "square":
+        common = draw(kernel_sizes(limit=pairs, place=rank))
+    axes = [
+        _draw_axis(draw, axis, kernel=1 if shape == axis else common, mode=mode, pairs=pairs) for axis in range(rank)
+    ]
+    sizes: dict[str, Any] = {
         "input_size": tuple(a.input for a in axes),
         "kernel_size": tuple(a.kernel for a in axes),
         "stride": tuple(a.stride for a in axes),
+        "padding": tuple(a.padding for a in axes) if mode == "numbers" else mode,
         "dilation": tuple(a.dilation for a in axes),
     }
-    room = max(1, max_products // max(1, ConvGeometry(1, 1, padding=padding, **sizes).nnz))
+    single = ConvGeometry(1, 1, **sizes)
+    # Pixels count too: data is drawn for those that no output reads.
+    room = max(1, max_products // max(1, single.nnz, single.pixels, single.positions))
+    groups, inputs, multiplier = _draw_channels(draw, room)
+    return ConvGeometry(groups * inputs, groups * multiplier, groups=groups, **sizes)
+
+
+def _draw_channels(draw: st.DrawFn, room: int) -> tuple[int, int, int]:
+    """Groups, and input and output channels of each, with no more than ``room`` products of a pixel's channels."""
     kind = draw(weighted((12, ("one group",)), (4, ("depthwise",)), (4, ("groups",))))
+    if room == 1:
+        return 1, 1, 1
     if kind == "depthwise":
-        groups, inputs = draw(channels(room)), 1
-        outputs = draw(weighted((3, (1,)), (1, tuple(range(1, max(1, min(4, room // groups)) + 1)))))
-    else:
-        groups = 1 if kind == "one group" else draw(st.integers(1, max(1, min(room, 8))))
-        inputs = draw(channels(max(1, room // groups)))
-        outputs = draw(channels(max(1, room // (groups * inputs))))
-    return ConvGeometry(groups * inputs, groups * outputs, padding=padding, groups=groups, **sizes)
+        groups = draw(channels(limit=room, place=2))
+        return groups, 1, draw(_up_to(room // groups, ((2, (1,)), (1, (2, 3, 4))), 0))
+    groups = 1 if kind == "one group" else draw(_up_to(room, ((3, (2, 3, 4)), (1, (5, 7, 8, 16))), 0))
+    inputs = draw(channels(limit=room // groups))
+    return groups, inputs, draw(channels(limit=room // (groups * inputs), place=1))
 
 
-def layouts(axes: int, *, legal: Collection[str]) -> st.SearchStrategy[str | None]:
-    """The layout of an operand with this number of axes; None (the subject's own) more often than not."""
-    names = [name for name, (_, _, ranks) in LAYOUTS.items() if axes in ranks and name in legal]
-    if not names:
-        return st.none()
-    return weighted((3, (None,)), (2, tuple(names)))
+def _root(number: int, degree: int) -> int:
+    """The largest integer whose power is at most ``number``."""
+    root: int = round(number ** (1 / degree))
+    return root if root**degree <= number else root - 1
+
+
+def layouts(axes: int, *, legal: Collection[str], place: int = 0) -> st.SearchStrategy[str | None]:
+    """The layout of an operand with this number of axes; None is the subject's own."""
+    names = tuple(name for name, (_, _, ranks) in LAYOUTS.items() if axes in ranks and name in legal)
+    return weighted((3, (None,)), (2, names), place=place) if names else st.none()
 
 
 @st.composite
@@ -175,22 +210,22 @@ def cases(
     """
     g = draw(geometries() if geometry is None else geometry)
     # Batches around 16 switch algorithms in some libraries; the empty one is forgotten by others.
-    batch = draw(weighted((8, (1,)), (5, (2, 3)), (2, (None,)), (1, (0,)), (2, (15, 16, 17, 32))))
-    if batch is not None and batch * g.nnz > 2 * MAX_PRODUCTS:
+    batch = draw(weighted((8, (1,)), (5, (2, 3)), (2, (None,)), (1, (0,)), (3, (15, 16, 17, 32))))
+    if batch and batch * max(g.nnz, g.in_channels * g.pixels, g.out_channels * g.positions) > 2 * MAX_PRODUCTS:
         batch = 1
     has_bias = draw(st.booleans())
     chosen = {
         "input": draw(layouts(g.rank + (1 if batch is None else 2), legal=legal_layouts)),
-        "weight": draw(layouts(g.rank + 2, legal=legal_layouts)),
+        "weight": draw(layouts(g.rank + 2, legal=legal_layouts, place=1)),
         "bias": draw(layouts(1, legal=legal_layouts)) if has_bias else None,
     }
     return Case.of(
         g,
         batch,
         bias=has_bias,
-        dtype=draw(st.sampled_from(dtypes)),
+        dtype=draw(st.sampled_from(dtypes)) if len(dtypes) > 1 else dtypes[0],
         layouts=tuple((operand, layout) for operand, layout in chosen.items() if layout is not None),
         device=device,
-        data=draw(st.sampled_from(recipes)),
+        data=draw(st.sampled_from(recipes)) if len(recipes) > 1 else recipes[0],
         seed=draw(st.integers(0, 2**16 - 1)),
     )
