@@ -35,7 +35,7 @@ class Case:
     dtype : str
         One of ``DTYPES``.
     layouts : tuple of (operand, layout)
-        Strides of ``input``, ``weight``, ``bias`` and ``grad`` where the case names them; elsewhere the subject decides.
+        Strides of ``input``, ``weight``, ``bias`` and ``grad`` where the case names them; elsewhere the subject's.
     data : str
         A recipe of :mod:`toeplitz_core.testing.data`.
     seed : int
@@ -78,9 +78,11 @@ class Case:
             raise ValueError(f"data={self.data} must be one of {', '.join(RECIPE_NAMES)}")
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**64:
             raise ValueError(f"seed={self.seed} must be in [0, 2**64)")
+        check_device(self.device)
         if len(self.input) not in (len(self.weight), len(self.weight) - 1):
             raise ValueError(
-                f"input={_sizes(self.input)} must have as many axes as weight={_sizes(self.weight)}, or one fewer (unbatched)"
+                f"input={_sizes(self.input)} must have as many axes as weight={_sizes(self.weight)}, or one fewer "
+                "(unbatched)"
             )
         channel_axis = len(self.input) - len(self.weight) + 1
         geometry = ConvGeometry.from_weight(
@@ -95,7 +97,11 @@ class Case:
         assign(self, "geometry", geometry)
         for name in ("stride", "padding", "dilation", "groups"):
             assign(self, name, getattr(geometry, name))
-        assign(self, "layouts", tuple(sorted(dict(self.layouts).items(), key=lambda item: _OPERANDS.index(item[0]))))
+        if self.batch is not None and self.batch < 0:
+            raise ValueError(f"input={_sizes(self.input)} has batch {self.batch}, which must be >= 0")
+        if unknown := [operand for operand, _ in self.layouts if operand not in _OPERANDS]:
+            raise ValueError(f"layout.{unknown[0]} must be the layout of one of {', '.join(_OPERANDS)}")
+        assign(self, "layouts", tuple(sorted(self.layouts, key=lambda item: _OPERANDS.index(item[0]))))
         shapes = {"input": self.input, "weight": self.weight, "bias": self.weight[:1], "grad": self.output_shape}
         for operand, layout in self.layouts:
             check_layout(operand, layout, shapes[operand])
@@ -179,12 +185,23 @@ class Case:
             words.append(f"layout={layouts.pop('input')}")
             del layouts["weight"]
         words += [f"layout.{operand}={layout}" for operand, layout in layouts.items()]
-        for name, default in (("device", "cpu"), ("data", "integers"), ("seed", 0)):
-            if full or getattr(self, name) != default:
-                words.append(f"{name}={getattr(self, name)}")
+        words += [
+            f"{name}={getattr(self, name)}"
+            for name, usual in (("device", "cpu"), ("data", "integers"), ("seed", 0))
+            if full or getattr(self, name) != usual
+        ]
         if self.law is not None:
             words.append(f"law={self.law}")
         return " ".join(words)
+
+
+def check_device(name: str) -> str:
+    """The name itself; ``ValueError`` where torch knows no such kind of device, present or not."""
+    try:
+        torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device={name} must be a device as torch names them: cpu, cuda, cuda:1, ...") from None
+    return name
 
 
 def _sizes(shape: tuple[int, ...]) -> str:
@@ -204,7 +221,7 @@ def _parse_sizes(text: str) -> tuple[int, ...]:
 
 
 def _parse_padding(text: str) -> tuple[int, ...] | str:
-    if re.fullmatch(r"[\d]+(x[\d]+)*", text, flags=re.ASCII):
+    if re.fullmatch(r"\d+(x\d+)*", text, flags=re.ASCII):
         return _parse_sizes(text)
     if text in ("same", "valid"):
         return text
@@ -245,7 +262,7 @@ _PARSERS: dict[str, Any] = {
     "dtype": _one_of(*DTYPES),
     "layout": _one_of(*LAYOUTS),
     **{f"layout.{operand}": _one_of(*LAYOUTS) for operand in _OPERANDS},
-    "device": _parse_word,
+    "device": check_device,
     "data": _one_of(*RECIPE_NAMES),
     "seed": _parse_int,
     "law": _parse_word,

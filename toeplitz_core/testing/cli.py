@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import platform
+import sys
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Annotated, TypeVar
 
@@ -13,12 +15,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 import toeplitz_core
-from toeplitz_core.testing.case import DTYPES, Case
+from toeplitz_core.testing.case import DTYPES, Case, check_device
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.profiles import PROFILES
-from toeplitz_core.testing.reports.terminal import print_failure, print_results, print_verdict
+from toeplitz_core.testing.reports.terminal import plain, print_failure, print_results, print_step, print_verdict
 from toeplitz_core.testing.run import UNSAFE_LAYOUTS, UNSAFE_REASON, Plan, exit_code, missing
-from toeplitz_core.testing.search import Result
+from toeplitz_core.testing.search import Interrupted, Result
 from toeplitz_core.testing.subjects import resolve
 from toeplitz_core.testing.verdict import Status
 
@@ -27,12 +29,17 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # errors quote cases and parameters such as stride[1], to be copied: no boxes, no markup
 )
 
 
 def main() -> None:
     """Entry point of the command line."""
-    app(prog_name="toeplitz-core")
+    try:
+        app(prog_name="toeplitz-core")
+    except Exception:  # noqa: BLE001  # anything that gets here is an error of our own
+        _own_error()
+        sys.exit(4)
 
 
 def _version(requested: bool) -> None:
@@ -43,60 +50,85 @@ def _version(requested: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
     pass
 
 
 @app.command()
 def check(
-    subject: Annotated[list[str], typer.Argument(help="'torch', or package.module:callable with F.conv2d's signature.")],
+    subject: Annotated[
+        list[str], typer.Argument(help="'torch', or package.module:callable with F.conv2d's signature.")
+    ],
     law: Annotated[list[str] | None, typer.Option(help="Only this law (repeatable).")] = None,
     profile: Annotated[str, typer.Option(help=f"Effort: {', '.join(PROFILES)}.")] = "gate",
-    examples: Annotated[int | None, typer.Option(min=1, help="Cases per law and dtype, instead of the profile's.")] = None,
+    examples: Annotated[
+        int | None, typer.Option(min=1, help="Cases per law and dtype, instead of the profile's.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of the search: the same seed gives the same cases.")] = None,
-    device: Annotated[list[str] | None, typer.Option(help="cpu, cuda, cuda:1 ... (repeatable); absent ones then fail.")] = None,
+    device: Annotated[
+        list[str] | None, typer.Option(help="cpu, cuda, cuda:1 ... (repeatable); absent ones then fail.")
+    ] = None,
     dtype: Annotated[list[str] | None, typer.Option(help="Only this dtype (repeatable).")] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failure.")] = False,
 ) -> None:
     """Search for a case on which a law fails, and print the smallest.
 
-    Exit codes: 0 all laws hold, 1 a law fails, 2 usage, 3 nothing proven or a required device is absent, 130 interrupted.
+    Exit codes: 0 all laws hold, 1 a law fails, 2 usage, 3 nothing proven or a required device is absent, 4 an error of
+    toeplitz-core itself, 130 interrupted.
     """
-    for name in dtype or ():
-        _named("--dtype", name, DTYPES)
     plan = Plan(
         subjects=[_usage(resolve, name) for name in subject],
-        laws=[_named("--law", name, LAWS) for name in law or LAWS],
-        dtypes=[name for name in DTYPES if name in dtype] if dtype else list(DTYPES),
-        devices=device or ["cpu", "cuda"],
+        laws=[_named("--law", name, LAWS) for name in dict.fromkeys(law or LAWS)],
+        dtypes=list({name: _named("--dtype", name, DTYPES) for name in dtype or DTYPES}),
+        devices=[_usage(check_device, name) for name in dict.fromkeys(device or ("cpu", "cuda"))],
         profile=_named("--profile", profile, PROFILES),
         examples=examples,
         seed=seed,
         fail_fast=fail_fast,
     )
     console = _console()
-    console.print(_header(plan), highlight=False)
+    plain(console, _header(plan))
     results: list[Result] = []
-    interrupted = False
+    stopped = ""
+    code = None
     try:
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-            task = progress.add_task("", total=len(plan.steps))
-            for result in plan.run():
-                results.append(result)
-                progress.update(task, advance=1, description=f"{result.law} {result.dtype}")
-                if not console.is_terminal and result.status is not Status.NOT_RUN:
-                    console.print(f"{result.subject} {result.law} {result.dtype} {result.device}: {result.status.value}, {result.cases} cases", highlight=False)
-                if result.failure is not None:
-                    print_failure(console, result)
-    except KeyboardInterrupt:
-        interrupted = True
+        _follow(plan, console, results)
+        stopped = "stopped at the first failure"
+    except KeyboardInterrupt as interrupt:
+        code, stopped = 130, "interrupted"
+        if isinstance(interrupt, Interrupted):
+            results.append(interrupt.result)
+            print_failure(console, interrupt.result)
+    except Exception:  # noqa: BLE001  # whatever it is, what was found before it is printed
+        code, stopped = 4, "an error of toeplitz-core"
+        _own_error()
     left_out = [f"layout {layout}: {UNSAFE_REASON}" for layout in UNSAFE_LAYOUTS]
+    if missed := len(plan.steps) - len(results):
+        left_out.append(f"{missed} of {len(plan.steps)} (each law with each dtype): {stopped}")
     print_results(console, results, left_out)
-    if interrupted:
-        console.print("Interrupted: the rest was not run.")
-        raise typer.Exit(130)
-    raise typer.Exit(exit_code(results, required_devices=device or ()))
+    raise typer.Exit(exit_code(results, required_devices=device or ()) if code is None else code)
+
+
+def _follow(plan: Plan, console: Console, results: list[Result]) -> None:
+    """Run the plan, and print as results come: a bar on a terminal, lines in a log."""
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=len(plan.steps))
+        for result in plan.run():
+            results.append(result)
+            progress.update(task, advance=1, description=f"{result.law} {result.dtype}")
+            if not console.is_terminal and result.status is not Status.NOT_RUN:
+                print_step(console, result)
+            if result.failure is not None:
+                print_failure(console, result)
+
+
+def _own_error() -> None:
+    """Say that the exception being handled is ours, and show where it is from."""
+    traceback.print_exc()
+    typer.echo(
+        "This is an error of toeplitz-core, not of what it tests. Please report it with the lines above.", err=True
+    )
 
 
 @app.command()
@@ -106,15 +138,18 @@ def replay(
 ) -> None:
     """Run one case again, under the law that it names or under every law that applies.
 
-    Exit codes: 0 passes, 1 fails, 3 mistrusted or unsupported.
+    Exit codes: 0 passes, 1 fails, 2 usage, 3 mistrusted, unsupported or no such device, 4 an error of toeplitz-core
+    itself, 130 interrupted.
     """
     parsed = _usage(Case.parse, case)
-    if (reason := missing(parsed.device)) is not None:
-        raise typer.BadParameter(f"device={parsed.device}: {reason}")
     tested = _usage(resolve, subject)
     applying = [law for law in LAWS.values() if parsed.data in law.recipes]
-    verdicts = [law(tested, parsed) for law in ([_named("law", parsed.law, LAWS)] if parsed.law else applying)]
+    held = [_named("law=", parsed.law, LAWS)] if parsed.law else applying
     console = _console()
+    if (reason := missing(parsed.device)) is not None:
+        plain(console, f"not run: {tested.name} on {parsed.device}: {reason}")
+        raise typer.Exit(3)
+    verdicts = [law(tested, parsed) for law in held]
     for verdict in verdicts:
         print_verdict(console, tested.name, verdict)
     if any(v.status.is_failure for v in verdicts):

@@ -24,7 +24,7 @@ class Profile:
     deterministic: bool
 
     def settings(self, *, examples: int | None = None, seeded: bool = False) -> settings:
-        """Hypothesis settings. Convolutions have no natural deadline, and the sizes of data are bounded by construction."""
+        """Hypothesis settings. Convolutions have no natural deadline, and sizes are bounded by construction."""
         return settings(
             max_examples=self.examples if examples is None else examples,
             derandomize=self.deterministic and not seeded,

@@ -15,7 +15,7 @@ from toeplitz_core.testing.verdict import Status
 if TYPE_CHECKING:
     from toeplitz_core.testing.laws.base import Law
     from toeplitz_core.testing.profiles import Profile
-    from toeplitz_core.testing.subjects.base import Subject
+    from toeplitz_core.testing.subjects.base import Runner
 
 # Subjects still run in our process.
 UNSAFE_LAYOUTS = ("channels_last", "channel_slice")
@@ -27,7 +27,7 @@ SAFE_LAYOUTS = tuple(layout for layout in LAYOUTS if layout not in UNSAFE_LAYOUT
 class Plan:
     """What to run, and how hard to look."""
 
-    subjects: Sequence[Subject]
+    subjects: Sequence[Runner]
     laws: Sequence[Law]
     dtypes: Sequence[str]
     devices: Sequence[str]
@@ -37,7 +37,7 @@ class Plan:
     fail_fast: bool = False
 
     @property
-    def steps(self) -> list[tuple[Subject, Law, str, str]]:
+    def steps(self) -> list[tuple[Runner, Law, str, str]]:
         """(subject, law, dtype, device) in the order of the run; without the dtypes that a law is not for."""
         return [
             (subject, law, dtype, device)
@@ -65,8 +65,16 @@ class Plan:
 
 def missing(device: str) -> str | None:
     """Why a device cannot be used; None if it can."""
-    if device.partition(":")[0] == "cuda" and not torch.cuda.is_available():
-        return "torch sees no CUDA device"
+    named = torch.device(device)
+    if named.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (named.index or 0) >= count:
+            return f"torch sees {count} CUDA devices" if count else "torch sees no CUDA device"
+        return None
+    try:
+        torch.empty(1, device=named)
+    except (RuntimeError, NotImplementedError) as error:
+        return str(error).partition("\n")[0]
     return None
 
 

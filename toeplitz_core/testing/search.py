@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import re
 import zlib
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hypothesis import given, seed as hypothesis_seed
-from hypothesis.errors import FlakyFailure
+from hypothesis import given
+from hypothesis import seed as seeded
+from hypothesis.errors import Flaky
 
 from toeplitz_core.testing.layouts import LAYOUTS
 from toeplitz_core.testing.strategies import cases
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
     from toeplitz_core.testing.case import Case
     from toeplitz_core.testing.laws.base import Law
-    from toeplitz_core.testing.subjects.base import Subject
+    from toeplitz_core.testing.subjects.base import Runner
 
 # A law of which more than half of the cases were refused or could prove nothing is not reported as passed.
 PROVEN_SHARE = 0.5
@@ -46,6 +49,22 @@ class Result:
         return sum(self.counts.values())
 
 
+class LawError(Exception):
+    """A law could not judge a case: an error of the suite, and no finding about the subject. Its cause says which."""
+
+    def __init__(self, law: str, subject: str, case: Case) -> None:
+        super().__init__(f'law {law} could not judge subject {subject} on "{case}"')
+        self.case = case
+
+
+class Interrupted(KeyboardInterrupt):
+    """The search was interrupted after it had found a failure, perhaps not the smallest yet: ``result`` has it."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__()
+        self.result = result
+
+
 class _Broken(Exception):  # noqa: N818  # it carries a verdict to Hypothesis, and is not an error of ours
     """A law does not hold: Hypothesis shrinks what raises this."""
 
@@ -54,8 +73,17 @@ class _Broken(Exception):  # noqa: N818  # it carries a verdict to Hypothesis, a
         self.verdict = verdict
 
 
+class _Stop(BaseException):
+    """An error of our own, on its way past Hypothesis, which would shrink it like a failure of the subject."""
+
+    def __init__(self, error: Exception, case: Case) -> None:
+        super().__init__()
+        self.error = error
+        self.case = case
+
+
 class _Tally:
-    """Statuses and the largest ratio, until the first failure: what comes after it is shrinking."""
+    """Statuses and the largest ratio until the first failure, after which Hypothesis shrinks; the smallest failure."""
 
     def __init__(self) -> None:
         self.counts: Counter[Status] = Counter()
@@ -67,13 +95,17 @@ class _Tally:
             self.counts[verdict.status] += 1
             if verdict.ratio is not None and verdict.status is Status.PASS:
                 self.max_ratio = max(verdict.ratio, self.max_ratio or 0.0)
-        if verdict.status.is_failure:
+        if verdict.status.is_failure and (self.smallest is None or _size(verdict.case) < _size(self.smallest.case)):
             self.smallest = verdict
+
+
+def _size(case: Case) -> tuple[int, int]:
+    return math.prod(case.input) + math.prod(case.weight), len(str(case))
 
 
 def search(
     law: Law,
-    subject: Subject,
+    subject: Runner,
     *,
     dtype: str,
     settings: settings,
@@ -86,7 +118,8 @@ def search(
     Parameters
     ----------
     seed : int, optional
-        Of the search; with it the same cases come again. Without it the settings decide.
+        Of the search: with it the same cases come again, for every subject and on every device. Without it, settings
+        that are derandomised stand for seed 0, and others draw new cases.
     layouts : collection of str
         Memory layouts that the cases may name.
 
@@ -94,6 +127,13 @@ def search(
     -------
     Result
         With the smallest failing case that was found.
+
+    Raises
+    ------
+    LawError
+        If the law itself raises.
+    Interrupted
+        For a ``KeyboardInterrupt`` after a failure was found; before, the ``KeyboardInterrupt`` itself.
     """
     if dtype not in law.dtypes:
         reason = f"{law.name} is not for {dtype}"
@@ -101,34 +141,56 @@ def search(
     tally = _Tally()
 
     def holds(case: Case) -> None:
-        verdict = law(subject, case)
+        try:
+            verdict = law(subject, case)
+        except Exception as error:
+            raise _Stop(error, case.replace(law=law.name)) from error
         tally.add(verdict)
         if verdict.status.is_failure:
             raise _Broken(verdict)
 
+    # Hypothesis keys its database by the name: what failed under one law is not to be forgotten because another holds.
+    holds.__name__ = re.sub(r"\W", "_", f"holds_{law.name}_{dtype}_{device}_{subject.name}")
     strategy = cases(dtypes=(dtype,), recipes=law.recipes, legal_layouts=tuple(layouts), device=device)
     test = settings(given(case=strategy)(holds))
-    # Each law and dtype its own stream: the cases of one do not depend on which others run.
-    stream = zlib.crc32(f"{law.name} {dtype}".encode())
-    test = hypothesis_seed(stream if seed is None else seed + stream)(test) if seed is not None else test
-    failure = None
+    if seed is None and settings.derandomize:
+        seed = 0
+    if seed is not None:
+        # Each law and dtype its own stream: the cases of one do not depend on which others run.
+        test = seeded(zlib.crc32(f"{seed} {law.name} {dtype}".encode()))(test)
+    failure, message = _run(test, tally, law, subject, device)
+    return _conclude(law, subject, dtype, device, tally, failure, message)
+
+
+def _run(test: Callable[[], None], tally: _Tally, law: Law, subject: Runner, device: str) -> tuple[Verdict | None, str]:
+    """The smallest failure if there is one, and its message."""
     try:
         test()
     except _Broken as broken:
-        failure = broken.verdict
-    except FlakyFailure:
-        failure = tally.smallest
-    return _conclude(law, subject, dtype, device, tally, failure)
+        return broken.verdict, broken.verdict.message
+    except Flaky:
+        if tally.smallest is None:
+            raise
+        return tally.smallest, f"{tally.smallest.message} (only in some runs of the same case)"
+    except _Stop as stop:
+        raise LawError(law.name, subject.name, stop.case) from stop.error
+    except KeyboardInterrupt:
+        if tally.smallest is None:
+            raise
+        found = tally.smallest
+        raise Interrupted(
+            _conclude(law, subject, found.case.dtype, device, tally, found, f"{found.message} (not shrunk to the end)")
+        ) from None
+    return None, ""
 
 
 def _conclude(
-    law: Law, subject: Subject, dtype: str, device: str, tally: _Tally, failure: Verdict | None
+    law: Law, subject: Runner, dtype: str, device: str, tally: _Tally, failure: Verdict | None, message: str
 ) -> Result:
     judged = sum(tally.counts.values())
     proven = tally.counts[Status.PASS] + tally.counts[Status.KNOWN]
-    message = ""
     if failure is not None:
-        status, message = failure.status, failure.message
+        status, failure = failure.status, failure.replace(message=message)
     elif proven > PROVEN_SHARE * judged:
         status = Status.PASS
     else:

@@ -206,7 +206,7 @@ def cases(
     --------
     >>> from hypothesis import find
     >>> str(find(cases(), lambda case: case.bias))
-    'input=1x1x1 weight=1x1x1x1 bias'
+    'input=1x1x1x1 weight=1x1x1x1 bias'
     """
     g = draw(geometries() if geometry is None else geometry)
     # Batches around 16 switch algorithms in some libraries; the empty one is forgotten by others.

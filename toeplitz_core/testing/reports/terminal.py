@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.table import Table
 
 from toeplitz_core.testing.verdict import Status
@@ -35,14 +36,23 @@ def print_results(console: Console, results: Sequence[Result], left_out: Sequenc
         status = f"[{_STYLES.get(r.status, 'dim')}]{r.status}[/]"
         error = "-" if r.status.is_failure else "none (exact)" if r.max_ratio is None else f"{r.max_ratio:.3f}"
         counts = (str(r.counts[s] or "-") for s in _COUNTED)
-        table.add_row(r.subject, r.law, r.dtype, r.device, status, str(r.cases), *counts, error)
+        table.add_row(escape(r.subject), r.law, r.dtype, r.device, status, str(r.cases), *counts, error)
     console.print(table)
     total = sum(r.cases for r in ran)
-    failed = sum(r.status.is_failure for r in ran)
-    _plain(console, f"{total} cases; {len(ran) - failed} of {len(ran)} laws hold.")
+    holding = sum(r.status is Status.PASS for r in ran)
+    plain(console, f"{total} cases; {holding} of {len(ran)} hold (each law with each dtype).")
+    for r in ran:
+        if r.message and not r.status.is_failure:
+            plain(console, f"{r.status}: {r.subject} {r.law} {r.dtype} {r.device}: {r.message}")
     absent = {(r.subject, r.device): r.message for r in results if r.status is Status.NOT_RUN}
     for line in (*(f"{subject} on {device}: {reason}" for (subject, device), reason in absent.items()), *left_out):
-        _plain(console, f"not run: {line}")
+        plain(console, f"not run: {line}")
+
+
+def print_step(console: Console, result: Result) -> None:
+    """One result as a line of a log."""
+    outcome = f"{result.status}, {result.cases} cases"
+    plain(console, f"{result.subject} {result.law} {result.dtype} {result.device}: {outcome}")
 
 
 def print_failure(console: Console, result: Result) -> None:
@@ -54,14 +64,16 @@ def print_failure(console: Console, result: Result) -> None:
 def print_verdict(console: Console, subject: str, verdict: Verdict) -> None:
     """One case: its status, what is wrong, and how to run it again."""
     heading = f"{verdict.status.upper()} {subject}, {verdict.case.law}"
-    console.print(f"{heading}: {verdict.message}" if verdict.message else heading, style=_STYLES.get(verdict.status), markup=False, highlight=False, soft_wrap=True)
-    _plain(console, f"  case:   {verdict.case}")
+    heading = f"{heading}: {verdict.message}" if verdict.message else heading
+    plain(console, heading, style=_STYLES.get(verdict.status))
+    plain(console, f"  case:   {verdict.case}")
     if verdict.ratio is not None:
-        _plain(console, f"  error:  {verdict.ratio:.4g} of the bound")
+        plain(console, f"  error:  {verdict.ratio:.4g} of the bound")
     if verdict.status.is_failure:
-        _plain(console, f'  replay: python -m toeplitz_core replay "{verdict.case}" --subject {subject}')
+        plain(console, f'  replay: python -m toeplitz_core replay "{verdict.case}" --subject {subject}')
 
 
-def _plain(console: Console, text: str) -> None:
-    """A line that is copied from: not folded, not coloured."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+def plain(console: Console, text: str, *, style: str | None = None) -> None:
+    """A line that is copied from: not folded, and without what a subject's messages could do to a terminal."""
+    printable = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    console.print(printable, style=style, markup=False, highlight=False, soft_wrap=True)

@@ -66,7 +66,8 @@ class Subject(ABC):
             return Outcome("returned", arithmetic, self.forward(case, operands))
         except NotImplementedError as error:
             return Outcome("unsupported", arithmetic, message=f"NotImplementedError: {error}")
-        except Exception as error:  # noqa: BLE001  # whatever an implementation raises on a valid call is a finding
+        # Let through, sys.exit(0) in an implementation would end the run as a success.
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever it raises on a valid call is a finding
             return Outcome("raised", arithmetic, message=f"raised {type(error).__name__}: {error}")
 
 

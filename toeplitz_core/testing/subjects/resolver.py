@@ -32,7 +32,8 @@ def resolve(name: str) -> Subject:
         return SUBJECTS[name]()
     module, colon, attribute = name.partition(":")
     if not colon:
-        close = difflib.get_close_matches(name, SUBJECTS, n=1)
+        # A dotted name is most likely an import path without its colon.
+        close = difflib.get_close_matches(name, SUBJECTS, n=1) or [":".join(name.rsplit(".", 1))] * ("." in name)
         hint = f"did you mean '{close[0]}'? " if close else ""
         raise ValueError(f"no subject '{name}'; {hint}Legal: {', '.join(SUBJECTS)}, or package.module:callable")
     return _imported(name, module, attribute)
@@ -43,8 +44,9 @@ def _imported(name: str, module: str, attribute: str) -> Subject:
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
     try:
         found = importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(f"subject '{name}': cannot import {module}: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever a module raises when it is imported
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"subject '{name}': cannot import {module}: {reason}") from error
     for part in attribute.split("."):
         if not hasattr(found, part):
             close = difflib.get_close_matches(part, dir(found), n=3)

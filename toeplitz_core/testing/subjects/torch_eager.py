@@ -1,4 +1,4 @@
-"""Callables with the signature of ``torch.nn.functional.conv2d`` on torch tensors: torch itself, and anyone's kernel."""
+"""Callables with the signature of ``torch.nn.functional.conv2d`` on torch tensors: torch itself, anyone's kernel."""
 
 from __future__ import annotations
 
@@ -42,13 +42,15 @@ class TorchSubject(Subject):
     def arithmetic(self, case: Case) -> Arithmetic:
         declared = super().arithmetic(case)
         # oneDNN's bfloat16 kernels flush subnormals (measured); it is what torch runs on a CPU unless switched off.
-        if case.dtype == "bfloat16" and case.device == "cpu" and torch.backends.mkldnn.enabled:
+        onednn: bool = torch.backends.mkldnn.enabled  # type: ignore[assignment]  # a bool at run time
+        if case.dtype == "bfloat16" and case.device == "cpu" and onednn:
             return declared.flushing()
         return declared
 
     def forward(self, case: Case, operands: Operands) -> torch.Tensor:
         def place(name: str, values: torch.Tensor, default: str) -> torch.Tensor:
-            return apply_layout(values.to(case.device), case.layout(name) or default)
+            # A copy: a kernel that writes to its operands must not write to those it is judged by.
+            return apply_layout(values.to(case.device, copy=True), case.layout(name) or default)
 
         x = place("input", operands.input, self.layout)
         weight = place("weight", operands.weight, self.layout)
