@@ -20,7 +20,7 @@ _EVALUATION = 1 + 2.0**-40
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A binary floating-point format: precision in bits (with the hidden one) and the exponents of its normal numbers."""
+    """A binary floating-point format: precision in bits (the hidden one counts) and exponents of its normal numbers."""
 
     name: str
     precision: int
@@ -39,6 +39,14 @@ class Format:
     @property
     def smallest_subnormal(self) -> float:
         return 2.0 ** (self.min_exponent - self.precision + 1)
+
+    @property
+    def underflow(self) -> float:
+        """Largest absolute error of rounding to nearest below the normal numbers: half the smallest subnormal.
+
+        For float64 that is no float64 itself, so there it is all of the smallest subnormal.
+        """
+        return max(self.smallest_subnormal / 2, FLOAT64.smallest_subnormal)
 
     @property
     def overflow_threshold(self) -> float:
@@ -80,16 +88,18 @@ class Arithmetic:
     accumulator, output : Format
         Of the running sums, and of the result.
     input_rounding : float
-        Largest relative change of an operand before it is multiplied (0: none; TF32: 2^-10 if truncated).
+        Largest relative change of a normal operand before it is multiplied (0: none; TF32: 2^-10 if truncated). A
+        subnormal one may change by up to all of it.
     truncates : bool
         The accumulator rounds towards zero instead of to nearest.
     flushes : bool
         Subnormal operands or results may become zero.
     partial_format : Format, optional
-        Of partial sums that are stored and read again, ``partial_sums`` times at most.
+        Of partial sums that are stored, rounded to nearest, and read again.
     partial_sums : int
+        How many of them a result is made of at most.
     bias_after_rounding : bool
-        The bias is added to the result after that was rounded to the output format.
+        The bias is added, in the accumulator, to the result after that was rounded to the output format.
     """
 
     accumulator: Format
@@ -103,7 +113,7 @@ class Arithmetic:
 
     @classmethod
     def strictest(cls, dtype: torch.dtype) -> Arithmetic:
-        """What to assume of an implementation that declares nothing: half precision accumulates in float32, once rounded."""
+        """What to assume where nothing is declared: half precision accumulates in float32, and is rounded once."""
         output = format_of(dtype)
         return cls(accumulator=FLOAT32 if output in (FLOAT16, BFLOAT16) else output, output=output)
 
@@ -124,6 +134,14 @@ def error_bound(
 ) -> torch.Tensor:
     """Largest ``|computed - exact|`` that the arithmetic allows, per output element. Finite data without overflow.
 
+    Underflow adds an absolute error to the relative one. Rounded gradually, a sum of numbers of one format has none
+    (Hauser, "Handling floating-point exceptions in numeric programs", ACM TOPLAS 18, 1996), so it is one per product,
+    and one per rounding to a narrower format. Flushed to zero, any product or sum below the smallest normal number may
+    be lost; but adding the zero that it has become is exact, so no more than ``n`` are, in whatever tree of additions.
+    (By induction: a tree of ``m`` products loses at most ``m`` numbers, and ``m - 1`` if its result is not zero, or
+    ``m`` if the bias is one of its terms. If its root is flushed neither of its branches is zero.) A later rounding
+    enlarges all of these errors like the terms themselves.
+
     Parameters
     ----------
     exact : float64 tensor
@@ -137,7 +155,8 @@ def error_bound(
     bias : float64 tensor
         ``|b|``, 0 without a bias.
     subnormal : float64 tensor, optional
-        Sum of ``|w x|`` over products with a subnormal operand, for arithmetic that flushes; 0 if not given.
+        How much ``S`` grows when every subnormal operand doubles, for arithmetic that flushes or rounds its operands:
+        each may change by up to all of it. 0 if not given.
 
     Returns
     -------
@@ -150,33 +169,33 @@ def error_bound(
     ...                   bias=0 * one)) / 2**-24
     0.99999994...
     """
-    acc, out = arithmetic.accumulator, arithmetic.output
-    step = _relative(acc, truncates=arithmetic.truncates)
-    growth = _growth(roundings, step)
-    if arithmetic.partial_format is not None:
-        partial = _growth(torch.tensor(float(arithmetic.partial_sums), dtype=torch.float64), _relative(arithmetic.partial_format))
-        growth = growth + partial + growth * partial
-    error = growth * magnitude
+    acc, out, low = arithmetic.accumulator, arithmetic.output, arithmetic.partial_format
+    flushes, truncates = arithmetic.flushes, arithmetic.truncates
+    # Counts times tiny numbers: integer tensors would make float32 of them, and nothing of the tiny numbers.
+    roundings, products = roundings.double(), products.double()
+    growth = _growth(roundings, _relative(acc, truncates=truncates))
+    if low is not None:
+        stored = _growth(torch.tensor(arithmetic.partial_sums, dtype=torch.float64), _relative(low))
+        growth = growth + stored + growth * stored
     inputs = (1 + arithmetic.input_rounding) ** 2 - 1
-    error = error + (1 + growth) * inputs * (magnitude - bias)
-    if arithmetic.flushes:
-        flushed = (products + (roundings - 1).clamp(min=0)) * acc.smallest_normal
-        error = error + (1 + growth) * (flushed + (0 if subnormal is None else subnormal))
-    else:
-        error = error + (1 + growth) * products * (acc.smallest_subnormal / 2)
-    if arithmetic.partial_format is not None:
-        error = error + arithmetic.partial_sums * arithmetic.partial_format.smallest_subnormal
+    changed = inputs * (magnitude - bias)
+    if subnormal is not None and (flushes or arithmetic.input_rounding):
+        changed = changed + subnormal
+    lost = products * _underflow(acc, flushes=flushes, truncates=truncates)
+    if low is not None:
+        lost = lost + arithmetic.partial_sums * _underflow(low, flushes=flushes)
+    error = growth * magnitude + (1 + growth) * (changed + lost)
     if arithmetic.bias_after_rounding:
-        error = error + _rounded(out, (exact.abs() + bias) + error, flushes=arithmetic.flushes)
-        error = error + _relative(acc) * (exact.abs() + error)
+        error = error + _rounded(out, (exact.abs() + bias) + error, flushes=flushes)
+        error = error + _relative(acc, truncates=truncates) * (exact.abs() + error)
     if out != acc:
-        error = error + _rounded(out, exact.abs() + error, flushes=arithmetic.flushes)
+        error = error + _rounded(out, exact.abs() + error, flushes=flushes)
     return error * _EVALUATION
 
 
 def oracle_error(magnitude: torch.Tensor, products: torch.Tensor) -> torch.Tensor:
-    """What a sum of exact products in float64 may itself be off: ``(n + 8) * 2^-52 * S``, generous by a factor of two."""
-    return (products + 8) * 2.0**-52 * magnitude
+    """What a sum of exact products in float64 may itself be off: ``(n + 8) * 2^-52 * S``, about twice its bound."""
+    return (products.double() + 8) * 2.0**-52 * magnitude
 
 
 def _relative(fmt: Format, *, truncates: bool = False) -> float:
@@ -186,9 +205,16 @@ def _relative(fmt: Format, *, truncates: bool = False) -> float:
 
 def _growth(roundings: torch.Tensor, step: float) -> torch.Tensor:
     """``(1 + step)^roundings - 1`` without cancellation."""
-    return torch.expm1(roundings.double() * torch.log1p(torch.tensor(step, dtype=torch.float64)))
+    return torch.expm1(roundings * torch.log1p(torch.tensor(step, dtype=torch.float64)))
+
+
+def _underflow(fmt: Format, *, flushes: bool, truncates: bool = False) -> float:
+    """Absolute error of one rounding below the normal numbers."""
+    if flushes:
+        return fmt.smallest_normal
+    return fmt.smallest_subnormal if truncates else fmt.underflow
 
 
 def _rounded(fmt: Format, largest: torch.Tensor, *, flushes: bool) -> torch.Tensor:
-    """Error of rounding a number of at most this magnitude to a format once."""
-    return _relative(fmt) * largest + (fmt.smallest_normal if flushes else fmt.smallest_subnormal / 2)
+    """Error of rounding a number of at most this magnitude to a format once, to nearest."""
+    return _relative(fmt) * largest + _underflow(fmt, flushes=flushes)

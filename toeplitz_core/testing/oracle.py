@@ -1,4 +1,4 @@
-"""What a convolution must return, and how far off it may be: ``T x + b`` and the sums of magnitudes that bound its error.
+"""What a convolution must return, and how far off it may be: ``T x + b`` and the magnitudes that bound its error.
 
 Products of float32 or narrower numbers are exact in float64, so there a float64 sum is off by ``(n + 8) 2^-52 S`` at
 most, which the judge adds to the bound. float64 data is summed in pairs of float64 instead (the compensated dot product
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from toeplitz_core.bound import Arithmetic, error_bound, oracle_error
+from toeplitz_core.bound import FLOAT64, Arithmetic, error_bound, oracle_error
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.operator import forward, receptive_field
 
@@ -35,32 +35,43 @@ class Expected:
     products: torch.Tensor  # n: taps that are not padding
     bias: torch.Tensor  # what of S is due to the bias: |b|, but for complex results
     offset: torch.Tensor  # b
+    subnormal: torch.Tensor | None  # how much S grows when every subnormal operand doubles; None where none is
     is_complex: bool
 
     def bound(self, arithmetic: Arithmetic, *, has_bias: bool) -> torch.Tensor:
-        """The largest error that the arithmetic allows, the oracle's own included; exactly 0 in windows of padding."""
+        """The largest error that the arithmetic allows, the oracle's own included.
+
+        It is 0 in windows of padding, whose result is the bias: but if a flush may take that, or where Gauss's
+        differences round it (the imaginary part).
+        """
+        n = self.products.double()
+        products, roundings = n, n + has_bias
         if self.is_complex:
-            # Gauss's three real convolutions: sums of parts are rounded before the products, and two differences follow.
-            extra = torch.tensor([2.0, 5.0], dtype=torch.float64)
-        else:
-            extra = torch.tensor(float(has_bias), dtype=torch.float64)
+            # Gauss's products: a = xr*wr + br, b = xi*wi and c = (xr+xi)*(wr+wi) + (br+bi), of which a - b is the real
+            # part and c - a - b the other. A term of c is rounded twice before its product, and twice after the sum;
+            # two sums of biases more may be flushed.
+            products = n * torch.tensor([2, 3]) + arithmetic.flushes * torch.tensor([0, 2])
+            roundings = n + torch.tensor([2, 5])
         error = error_bound(
             arithmetic,
             exact=self.value,
             magnitude=self.magnitude,
-            roundings=self.products + extra,
-            products=self.products,
+            roundings=roundings,
+            products=products,
             bias=self.bias,
-            subnormal=None,
+            subnormal=self.subnormal,
         )
+        # The magnitudes are summed in plain float64, and so is the difference from the result.
+        error = error * (1 + (n + 8) * 2.0**-50)
         if self.residual is None:
-            error = error + oracle_error(self.magnitude, self.products)
+            error = error + oracle_error(self.magnitude, n)
         else:
-            # The magnitudes are summed in plain float64, and so is the difference from the result.
-            error = error * (1 + (self.products + 8) * 2.0**-50)
+            # Below float64's normal numbers each of the five products of Dekker's is off by half the smallest one.
+            error = error + 4 * products * FLOAT64.smallest_subnormal
+        lost = self.subnormal if arithmetic.flushes and self.subnormal is not None else torch.zeros_like(error)
         if self.is_complex:
-            return error
-        return torch.where((self.products > 0) | (self.magnitude > self.bias), error, 0)
+            lost = torch.stack((lost[..., 0], error[..., 1]), dim=-1)
+        return torch.where(n > 0, error, lost)
 
 
 def expected(
@@ -86,8 +97,10 @@ def expected(
     Expected
         Of shape ``([batch,] out_channels, *output_size)``, or (m,) for chosen outputs.
     """
-    batch = x.reshape(-1, geometry.in_channels, geometry.pixels) if x.numel() else x.reshape(
-        len(x) if x.ndim == geometry.rank + 2 else 1, geometry.in_channels, geometry.pixels
+    batch = (
+        x.reshape(-1, geometry.in_channels, geometry.pixels)
+        if x.numel()
+        else x.reshape(len(x) if x.ndim == geometry.rank + 2 else 1, geometry.in_channels, geometry.pixels)
     )
     if x.is_complex():
         return _expected_complex(geometry, batch, weight, bias, x.shape[: -geometry.rank - 1], outputs)
@@ -122,6 +135,12 @@ class _Real:
         self.bias = offset.abs().double()
         self.magnitude = _apply(geometry, x, weight, outputs, torch.float64, absolute=True) + self.bias
         self.products = _products(geometry, outputs)
+        self.subnormal = None
+        if not integers:
+            x_small, w_small, b_small = (_subnormal(t) for t in (x, weight, offset.to(x.dtype)))
+            if x_small.any() or w_small.any() or b_small.any():
+                grown = _growth(geometry, (x.double().abs(), x_small), (weight.double().abs(), w_small), outputs)
+                self.subnormal = grown + b_small
 
     def shaped(self, shape: tuple[int, ...]) -> Expected:
         def full(t: torch.Tensor) -> torch.Tensor:
@@ -135,6 +154,7 @@ class _Real:
             full(self.products),
             full(self.bias),
             full(self.offset),
+            None if self.subnormal is None else full(self.subnormal),
             is_complex=False,
         )
 
@@ -172,9 +192,17 @@ def _expected_complex(
 
     re = convolve(weight.real, -weight.imag, None if bias is None else bias.real)
     im = convolve(weight.imag, weight.real, None if bias is None else bias.imag)
-    xr, xi, wr, wi = (t.double().abs() for t in (x.real, x.imag, weight.real, weight.imag))
-    gauss = _apply(geometry, xr + xi, wr + wi, outputs, torch.float64) + re.magnitude - re.bias + 2 * re.bias + im.bias
-    im.magnitude, im.bias = gauss, 2 * re.bias + im.bias
+    # The imaginary part by Gauss: of c = (xr+xi)*(wr+wi) + (br+bi), and of the real part's two products.
+    (x_size, x_small), (w_size, w_small) = _sum_of_parts(x), _sum_of_parts(weight)
+    im.bias = 2 * re.bias + im.bias
+    im.magnitude = _apply(geometry, x_size, w_size, outputs, torch.float64) + (re.magnitude - re.bias) + im.bias
+    if re.subnormal is not None or im.subnormal is not None or x_small.any() or w_small.any():
+        zero = torch.zeros_like(re.magnitude)
+        small = re.bias.where(re.bias < torch.finfo(x.dtype).smallest_normal, 0)
+        re.subnormal = zero if re.subnormal is None else re.subnormal
+        im.subnormal = zero if im.subnormal is None else im.subnormal
+        grown = _growth(geometry, (x_size, x_small), (w_size, w_small), outputs)
+        im.subnormal = im.subnormal + re.subnormal + small + grown
     shape = (*front, geometry.out_channels, *geometry.output_size) if outputs is None else (len(outputs),)
     parts = [part.shaped(shape) for part in (re, im)]
 
@@ -183,7 +211,35 @@ def _expected_complex(
 
     residual = None if parts[0].residual is None else both("residual")
     products = both("products") / 2
-    return Expected(both("value"), residual, both("magnitude"), products, both("bias"), both("offset"), is_complex=True)
+    subnormal = None if parts[0].subnormal is None else both("subnormal")
+    return Expected(
+        both("value"), residual, both("magnitude"), products, both("bias"), both("offset"), subnormal, is_complex=True
+    )
+
+
+def _sum_of_parts(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """``|re| + |im|``, and how much of ``re + im`` is lost where subnormal parts, or a subnormal sum, are."""
+    parts = (values.real, values.imag)
+    lost = sum((_subnormal(t) for t in (*parts, parts[0] + parts[1])), start=torch.zeros(()))
+    return parts[0].double().abs() + parts[1].double().abs(), lost
+
+
+def _subnormal(values: torch.Tensor) -> torch.Tensor:
+    """``|values|`` where they are subnormal in their dtype, else 0."""
+    size = values.double().abs()
+    return size.where(size < torch.finfo(values.dtype).smallest_normal, 0)
+
+
+def _growth(
+    geometry: ConvGeometry,
+    x: tuple[torch.Tensor, torch.Tensor],
+    weight: tuple[torch.Tensor, torch.Tensor],
+    outputs: torch.Tensor | None,
+) -> torch.Tensor:
+    """``(|T| + dT) (|x| + dx) - |T| |x|`` for pairs ``(|x|, dx)`` and ``(|w|, dw)``, without cancellation."""
+    (x_size, dx), (w_size, dw) = x, weight
+    grown = _apply(geometry, dx, w_size + dw, outputs, torch.float64)
+    return grown + _apply(geometry, x_size, dw, outputs, torch.float64)
 
 
 def _apply(
@@ -195,7 +251,7 @@ def _apply(
     *,
     absolute: bool = False,
 ) -> torch.Tensor:
-    """``T x`` (or ``|T| |x|``) in a dtype for all outputs, (batch, out_channels, positions), or for chosen ones, (m,)."""
+    """``T x`` (or ``|T| |x|``) in a dtype, (batch, out_channels, positions), or (m,) for chosen outputs."""
 
     def cast(values: torch.Tensor) -> torch.Tensor:
         return values.to(dtype).abs() if absolute else values.to(dtype)
