@@ -77,13 +77,13 @@ def _up_to(limit: int, groups: tuple[tuple[int, tuple[int, ...]], ...], place: i
 
 
 def _draw_axis(draw: st.DrawFn, place: int, *, kernel: int | None, mode: str, pairs: int) -> _Axis:
-    """An axis on which no more than ``pairs`` pairs of an output and a tap meet.
+    """An axis on which no more than ``pairs`` pairs of an output and a tap meet; its kernel is drawn if None is given.
 
     Everything is drawn in every mode, and from the same tables whatever was drawn before: what is drawn then keeps its
     meaning while Hypothesis shrinks something else, and no mode is simpler than another for being shorter.
     """
-    if kernel is None:
-        kernel = draw(kernel_sizes(limit=pairs, place=place))
+    free = draw(kernel_sizes(limit=pairs, place=place))
+    kernel = free if kernel is None else kernel
     dilation = draw(weighted((16, (1,)), (3, (2, 3)), (1, (4, 5, 7)), place=place))
     extent = (kernel - 1) * dilation + 1
     # Negative: so far beyond the kernel.
@@ -106,7 +106,7 @@ def _draw_axis(draw: st.DrawFn, place: int, *, kernel: int | None, mode: str, pa
     size = (output - 1) * stride + extent - 2 * padding + slack % stride
     if size < 1:
         # The padding alone has room for these outputs. A tiny input then leaves taps, or outputs, that never meet it.
-        size = max(1 + slack % 3, extent - 2 * padding)
+        size = max(min(1 + slack % 3, pairs // kernel), extent - 2 * padding)
     return _Axis(size, kernel, stride, padding, dilation)
 
 
@@ -135,12 +135,11 @@ def geometries(
     mode = draw(weighted((16, ("numbers",)), (3, ("same",)), (1, ("valid",)))) if strings else "numbers"
     # Kernels that are pointwise, flat (1xk, as separable networks have) or square, besides those whose axes differ.
     shape = draw(weighted((11, ("free",)), (2, ("pointwise",)), (4, ("square",)), (3, tuple(range(rank)))))
-    common: int | None = 1 if shape == "pointwise" else None
-    if shape == "square":
-        common = draw(kernel_sizes(limit=pairs, place=rank))
-    axes = [
-        _draw_axis(draw, axis, kernel=1 if shape == axis else common, mode=mode, pairs=pairs) for axis in range(rank)
-    ]
+    axes: list[_Axis] = []
+    for axis in range(rank):
+        flat = shape in ("pointwise", axis)
+        kernel = 1 if flat else axes[0].kernel if shape == "square" and axes else None
+        axes.append(_draw_axis(draw, axis, kernel=kernel, mode=mode, pairs=pairs))
     sizes: dict[str, Any] = {
         "input_size": tuple(a.input for a in axes),
         "kernel_size": tuple(a.kernel for a in axes),
