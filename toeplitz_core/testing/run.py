@@ -73,7 +73,7 @@ def missing(device: str) -> str | None:
         return None
     try:
         torch.empty(1, device=named)
-    except (RuntimeError, NotImplementedError) as error:
+    except (AssertionError, NotImplementedError, RuntimeError) as error:  # AssertionError: torch is built without it
         return str(error).partition("\n")[0]
     return None
 

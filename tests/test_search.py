@@ -1,0 +1,417 @@
+"""The search finds planted faults, shrinks them, and says neither too much nor too little of what it found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+from hypothesis.database import DirectoryBasedExampleDatabase
+
+from toeplitz_core import conv2d
+from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.base import Law
+from toeplitz_core.testing.profiles import PROFILES
+from toeplitz_core.testing.run import Plan, exit_code, missing
+from toeplitz_core.testing.search import PROVEN_SHARE, Interrupted, LawError, Result, search
+from toeplitz_core.testing.subjects import TorchSubject
+from toeplitz_core.testing.verdict import Status, Verdict
+
+EXACT = LAWS["forward-exact"]
+GATE = PROFILES["gate"]
+
+
+def hunt(function: Callable[..., torch.Tensor], *, law: Law = EXACT, examples: int = 100, **options: object) -> Result:
+    """Search under the gate's settings, in float32 unless the options say otherwise."""
+    options = {"dtype": "float32", "settings": GATE.settings(examples=examples)} | options
+    return search(law, TorchSubject("planted", function), **options)
+
+
+def law_of(check: Callable[[Case], Status], name: str = "made-up") -> Law:
+    """A law that needs no implementation: the status of each case is what the function says."""
+    return Law(name, "Made up.", lambda _, case: Verdict(check(case), case), EXACT.recipes, EXACT.dtypes)
+
+
+def ignores_dilation(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001  # F.conv2d's signature
+    """Reads neighbouring pixels, dilated or not, and crops to the shape that is expected."""
+    size = conv2d(x, w, b, stride, padding, dilation, groups).shape
+    y = conv2d(x, w, b, stride, padding, 1, groups)
+    return y[..., : size[-2], : size[-1]]
+
+
+def swaps_strides(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001  # F.conv2d's signature
+    """Strides along H by what is meant for W."""
+    return conv2d(x, w, b, stride[::-1], padding, dilation, groups)
+
+
+def drops_last_channel(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001  # F.conv2d's signature
+    """Leaves the last output channel zero where the number of channels is no multiple of a vector of eight."""
+    y = conv2d(x, w, b, stride, padding, dilation, groups)
+    if w.shape[0] % 8:
+        y.narrow(-3, w.shape[0] - 1, 1).zero_()
+    return y
+
+
+def pads_with_ones(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001  # F.conv2d's signature
+    """Pads with ones where padding is given as numbers."""
+    if isinstance(padding, str):
+        return conv2d(x, w, b, stride, padding, dilation, groups)
+    h, v = padding
+    padded = torch.ones(*x.shape[:-2], x.shape[-2] + 2 * h, x.shape[-1] + 2 * v, dtype=x.dtype)
+    padded[..., h : h + x.shape[-2], v : v + x.shape[-1]] = x
+    return conv2d(padded, w, b, stride, 0, dilation, groups)
+
+
+def returns_float64(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001  # F.conv2d's signature
+    """Returns the right numbers in another dtype."""
+    return conv2d(x, w, b, stride, padding, dilation, groups).double()
+
+
+def writes_to_its_input(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001  # F.conv2d's signature
+    """Zeroes its operands, and returns what is right for those."""
+    for operand in (x, w):
+        operand.zero_()
+    return conv2d(x, w, b, stride, padding, dilation, groups)
+
+
+def raises_when_grouped(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001  # F.conv2d's signature
+    """Refuses groups as no implementation may that claims to support them."""
+    if groups > 1:
+        raise ValueError("no groups here")
+    return conv2d(x, w, b, stride, padding, dilation, groups)
+
+
+def exits_when_grouped(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001  # F.conv2d's signature
+    """Ends the process, as a success, where there are groups."""
+    if groups > 1:
+        raise SystemExit(0)
+    return conv2d(x, w, b, stride, padding, dilation, groups)
+
+
+# Each fault, what must hold of its smallest case, the most numbers in that case, and what the message says.
+FAULTS: dict[Callable[..., torch.Tensor], tuple[Callable[[Case], bool], int, str]] = {
+    ignores_dilation: (lambda c: max(c.dilation) > 1 and c.groups == 1 and max(c.stride) == 1, 12, "but should be"),
+    swaps_strides: (lambda c: c.stride[0] != c.stride[1] and max(c.weight) == 1, 6, "returned shape"),
+    drops_last_channel: (lambda c: c.weight == (1, 1, 1, 1) and c.input == (1, 1, 1, 1), 2, "but should be"),
+    pads_with_ones: (lambda c: sorted(c.padding) == [0, 1] and c.weight[:2] == (1, 1), 4, "but should be"),
+    returns_float64: (lambda c: c.weight == (1, 1, 1, 1), 2, "returned dtype torch.float64, not torch.float32"),
+    writes_to_its_input: (lambda c: c.weight == (1, 1, 1, 1), 2, "but should be"),
+    raises_when_grouped: (lambda c: c.groups == 2 and c.weight == (2, 1, 1, 1), 4, "raised ValueError: no groups here"),
+    exits_when_grouped: (lambda c: c.groups == 2 and c.weight == (2, 1, 1, 1), 4, "raised SystemExit: 0"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_finds_and_shrinks(fault: Callable[..., torch.Tensor]):
+    """Each planted fault is found within a hundred examples, and its smallest case shows that fault and no more."""
+    condition, most, said = FAULTS[fault]
+    result = hunt(fault)
+    assert result.status is Status.FAIL
+    assert result.failure is not None
+    case = result.failure.case
+    assert condition(case), case
+    assert math.prod(case.input) + math.prod(case.weight) <= most, case
+    assert said in result.message
+    assert (case.bias, case.layouts, case.seed, case.law) == (False, (), case.seed, "forward-exact")
+    # The line alone is enough to see it again.
+    again = EXACT(TorchSubject("planted", fault), Case.parse(str(case)))
+    assert again.status is Status.FAIL
+
+
+def test_right_implementation_passes():
+    """The matrix itself passes every example; each is counted, and the largest error is one that was allowed."""
+    result = hunt(conv2d, law=LAWS["forward-bound"], examples=60)
+    assert result.status is Status.PASS
+    assert result.failure is None
+    assert result.cases == result.counts[Status.PASS] == 60
+    assert result.max_ratio is not None
+    assert 0 < result.max_ratio <= 1
+    assert hunt(conv2d, examples=5).max_ratio is None
+
+
+def test_shrinking_is_not_counted():
+    """The counts end with the first failure: what is tried while shrinking is no case of its own."""
+    called = []
+
+    def check(case: Case) -> Status:
+        called.append(case)
+        return Status.FAIL if case.groups > 1 else Status.PASS
+
+    result = hunt(conv2d, law=law_of(check))
+    first = next(number for number, case in enumerate(called, start=1) if case.groups > 1)
+    assert result.counts == {Status.PASS: first - 1, Status.FAIL: 1}
+    assert len(called) > first
+
+
+@pytest.mark.parametrize("status", [Status.UNSUPPORTED, Status.MISTRUSTED])
+def test_nothing_proven_is_no_pass(status: Status):
+    """A law most of whose cases are refused, or could prove nothing, ends as that; with fewer of them it passes."""
+    for proven, expected in ((40, status), (100 * PROVEN_SHARE, status), (60, Status.PASS)):
+        judged: list[Case] = []
+
+        def check(case: Case, *, judged: list[Case] = judged, proven: float = proven) -> Status:
+            judged.append(case)
+            return Status.PASS if len(judged) <= proven else status
+
+        result = hunt(conv2d, law=law_of(check))
+        assert result.cases == 100
+        assert result.status is expected
+        shortage = f"nothing proven: only {proven:.0f} of 100 cases could be judged"
+        assert result.message == ("" if expected is Status.PASS else shortage)
+
+
+def test_refusal_is_no_failure():
+    """``NotImplementedError`` is unsupported, and an implementation that raises nothing else has proven nothing."""
+
+    def refuses(*_: object) -> torch.Tensor:
+        raise NotImplementedError("some day")
+
+    result = hunt(refuses, examples=20)
+    assert result.status is Status.UNSUPPORTED
+    assert result.counts == {Status.UNSUPPORTED: 20}
+
+
+def test_dtype_that_the_law_is_not_for():
+    """A law that makes no sense for a dtype is not searched, and is no pass."""
+    result = hunt(conv2d, law=LAWS["forward-bound"], dtype="int64")
+    assert result.status is Status.UNSUPPORTED
+    assert result.cases == 0
+    assert "forward-bound is not for int64" in result.message
+
+
+def seen(law: str = "made-up", dtype: str = "float32", **options: object) -> list[Case]:
+    """The cases of a search, without what names the law or dtype."""
+    cases: list[Case] = []
+
+    def check(case: Case) -> Status:
+        cases.append(case.replace(law=None, dtype="float32", data="integers"))
+        return Status.PASS
+
+    hunt(conv2d, law=law_of(check, law), dtype=dtype, examples=40, **options)
+    return cases
+
+
+def test_gate_is_deterministic():
+    """The gate's search gives the same cases and the same result each time."""
+    assert seen() == seen()
+    assert hunt(pads_with_ones) == hunt(pads_with_ones)
+
+
+def test_seed_decides_the_cases():
+    """The same seed gives the same cases, with any profile's settings; another seed gives others."""
+    smoke = PROFILES["smoke"].settings(examples=40, seeded=True)
+    assert seen(seed=5) == seen(seed=5)
+    assert seen(seed=5, settings=smoke) == seen(seed=5, settings=GATE.settings(examples=40, seeded=True))
+    # Every search begins with the simplest case.
+    assert len(set(seen(seed=5)) & set(seen(seed=6))) <= 2
+
+
+@pytest.mark.parametrize("chosen", [None, 5])
+def test_laws_and_dtypes_have_their_own_cases(chosen: int | None):
+    """Each law and each dtype is searched on cases of its own, in the gate as with a seed."""
+    streams = [seen(law, dtype, seed=chosen) for law in ("made-up", "other") for dtype in ("float32", "float64")]
+    for number, stream in enumerate(streams):
+        for other in streams[:number]:
+            assert len(set(stream) & set(other)) <= 2
+
+
+def test_flaky_failure_is_reported():
+    """An implementation that fails in every third call fails, and no error of Hypothesis says so instead."""
+    calls = []
+
+    def flaky(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001, ANN202  # F.conv2d's signature
+        calls.append(x)
+        y = conv2d(x, w, b, stride, padding, dilation, groups)
+        return y + 1 if len(calls) % 3 == 0 else y
+
+    # Whatever call of three the search ends with.
+    for skipped in range(3):
+        calls[:] = [torch.zeros(())] * skipped
+        result = hunt(flaky)
+        assert result.status is Status.FAIL
+        assert result.failure is not None
+        assert result.failure.message == result.message
+
+
+def test_failure_that_never_comes_again_is_reported():
+    """A failure in one call of all is kept with its case, and is said not to repeat."""
+    calls = []
+
+    def once(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001, ANN202  # F.conv2d's signature
+        calls.append(x)
+        y = conv2d(x, w, b, stride, padding, dilation, groups)
+        return y.double() if len(calls) == 20 else y
+
+    result = hunt(once)
+    assert result.status is Status.FAIL
+    assert result.failure is not None
+    assert "returned dtype" in result.message
+    assert result.message.endswith("(only in some runs of the same case)")
+
+
+def test_smallest_flaky_case_is_kept():
+    """Of the failures of a flaky law the smallest case is reported, not the last."""
+    failed: list[Case] = []
+
+    def check(case: Case) -> Status:
+        if len(failed) < 5:
+            failed.append(case)
+            return Status.FAIL
+        return Status.PASS
+
+    result = hunt(conv2d, law=law_of(check))
+    assert result.failure is not None
+    sizes = [math.prod(case.input) + math.prod(case.weight) for case in failed]
+    assert math.prod(result.failure.case.input) + math.prod(result.failure.case.weight) == min(sizes)
+
+
+def test_interrupt_passes_through():
+    """Ctrl-C ends a search at once."""
+    calls = []
+
+    def check(case: Case) -> Status:
+        calls.append(case)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        return Status.PASS
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        hunt(conv2d, law=law_of(check))
+    assert not isinstance(caught.value, Interrupted)
+    assert len(calls) == 7
+
+
+def test_interrupt_keeps_what_was_found():
+    """Ctrl-C while a failure is being shrunk carries that failure along."""
+    failed: list[Case] = []
+
+    def check(case: Case) -> Status:
+        if len(failed) == 3:
+            raise KeyboardInterrupt
+        if case.groups > 1:
+            failed.append(case)
+            return Status.FAIL
+        return Status.PASS
+
+    with pytest.raises(Interrupted) as caught:
+        hunt(conv2d, law=law_of(check))
+    result = caught.value.result
+    assert result.status is Status.FAIL
+    assert result.failure is not None
+    assert result.failure.case.replace(law=None) in [case.replace(law=None) for case in failed]
+    assert "not shrunk to the end" in result.message
+
+
+@pytest.mark.parametrize("after", ["nothing", "a failure"])
+def test_error_in_a_law_is_our_own(after: str):
+    """An error in a law is no failure of the implementation, not even where that fails as well."""
+
+    def check(case: Case) -> Status:
+        if case.geometry.kernel_size == (1, 1):
+            raise ZeroDivisionError("a bug in a law")
+        return Status.PASS if after == "nothing" else Status.FAIL
+
+    with pytest.raises(LawError, match="law made-up could not judge subject planted on") as caught:
+        hunt(conv2d, law=law_of(check))
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert caught.value.case.geometry.kernel_size == (1, 1)
+    assert caught.value.case.law == "made-up"
+    assert str(caught.value.case) in str(caught.value)
+
+
+def test_error_in_a_law_ends_the_search():
+    """An error in a law is raised at the first case that shows it, and not searched on for smaller ones."""
+    calls = []
+
+    def check(case: Case) -> Status:
+        calls.append(case)
+        raise ZeroDivisionError
+
+    with pytest.raises(LawError):
+        hunt(conv2d, law=law_of(check))
+    assert len(calls) == 1
+
+
+def test_database_is_kept_apart(tmp_path: Path):
+    """What failed under one law is tried first the next time, and is not forgotten because another law holds."""
+    with_database = settings(GATE.settings(), database=DirectoryBasedExampleDatabase(tmp_path), derandomize=False)
+    fails = law_of(lambda case: Status.FAIL if case.groups > 1 else Status.PASS, "fails")
+    found = hunt(conv2d, law=fails, settings=with_database)
+    hunt(conv2d, law=law_of(lambda _: Status.PASS, "holds"), settings=with_database)
+    again = hunt(conv2d, law=fails, settings=with_database)
+    assert again.cases == 1
+    assert again.failure == found.failure
+
+
+def plan(functions: dict[str, Callable[..., torch.Tensor]], **options: object) -> Plan:
+    """A short plan of both laws in float32."""
+    options = {
+        "laws": list(LAWS.values()),
+        "dtypes": ["float32"],
+        "devices": ["cpu"],
+        "profile": GATE,
+        "examples": 20,
+    } | options
+    return Plan(subjects=[TorchSubject(name, function) for name, function in functions.items()], **options)
+
+
+def test_plan_goes_on_after_a_failure():
+    """One law's failure ends that law alone; with ``fail_fast`` it ends the run."""
+    functions = {"broken": returns_float64, "right": conv2d}
+    assert [(r.subject, r.law, r.status.value) for r in plan(functions).run()] == [
+        ("broken", "forward-exact", "fail"),
+        ("broken", "forward-bound", "fail"),
+        ("right", "forward-exact", "pass"),
+        ("right", "forward-bound", "pass"),
+    ]
+    assert [r.status for r in plan(functions, fail_fast=True).run()] == [Status.FAIL]
+
+
+def test_plan_skips_what_makes_no_sense():
+    """Laws are not planned for dtypes that they are not for."""
+    steps = plan({"right": conv2d}, dtypes=["int64", "float32"]).steps
+    assert [(law.name, dtype) for _, law, dtype, _ in steps] == [
+        ("forward-exact", "int64"),
+        ("forward-exact", "float32"),
+        ("forward-bound", "float32"),
+    ]
+
+
+def test_absent_device_is_not_run():
+    """A device that is not there gives results that were not run, with the reason."""
+    reason = missing("cuda:77")
+    assert reason is not None
+    results = list(plan({"right": conv2d}, devices=["cuda:77"]).run())
+    assert [(r.status, r.message, r.cases) for r in results] == [(Status.NOT_RUN, reason, 0)] * 2
+    assert missing("cpu") is None
+    assert missing("xpu:77") is not None
+
+
+def result(status: Status, device: str = "cpu") -> Result:
+    """A result of nothing but its status."""
+    return Result("s", "law", "float32", device, status)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "required", "code"),
+    [
+        ([Status.PASS], [], 0),
+        ([Status.PASS, Status.FAIL], [], 1),
+        ([Status.CRASH], [], 1),
+        ([Status.TIMEOUT, Status.MISTRUSTED], [], 1),
+        ([Status.PASS, Status.MISTRUSTED], [], 3),
+        ([Status.PASS, Status.UNSUPPORTED], [], 3),
+        ([Status.PASS, Status.NOT_RUN], [], 0),
+        ([Status.PASS, Status.NOT_RUN], ["cpu"], 3),
+        ([Status.FAIL, Status.NOT_RUN], ["cpu"], 1),
+        ([Status.NOT_RUN], [], 3),
+        ([], [], 3),
+    ],
+)
+def test_exit_code(statuses: list[Status], required: list[str], code: int):
+    """A failure outweighs what is not proven, which outweighs what holds; a device that was asked for must be there."""
+    assert exit_code([result(status) for status in statuses], required_devices=required) == code
