@@ -79,10 +79,10 @@ def check(
     """
     plan = Plan(
         subjects=[_usage(resolve, name) for name in subject],
-        laws=[_named("--law", name, LAWS) for name in dict.fromkeys(law or LAWS)],
-        dtypes=list({name: _named("--dtype", name, DTYPES) for name in dtype or DTYPES}),
+        laws=[_named(f"--law {name}", name, LAWS) for name in dict.fromkeys(law or LAWS)],
+        dtypes=list({name: _named(f"--dtype {name}", name, DTYPES) for name in dtype or DTYPES}),
         devices=[_usage(check_device, name) for name in dict.fromkeys(device or ("cpu", "cuda"))],
-        profile=_named("--profile", profile, PROFILES),
+        profile=_named(f"--profile {profile}", profile, PROFILES),
         examples=examples,
         seed=seed,
         fail_fast=fail_fast,
@@ -144,7 +144,7 @@ def replay(
     parsed = _usage(Case.parse, case)
     tested = _usage(resolve, subject)
     applying = [law for law in LAWS.values() if parsed.data in law.recipes]
-    held = [_named("law=", parsed.law, LAWS)] if parsed.law else applying
+    held = [_named(f"law={parsed.law}", parsed.law, LAWS)] if parsed.law else applying
     console = _console()
     if (reason := missing(parsed.device)) is not None:
         plain(console, f"not run: {tested.name} on {parsed.device}: {reason}")
@@ -193,10 +193,10 @@ def _usage(function: Callable[[str], T], text: str) -> T:
         raise typer.BadParameter(str(error)) from None
 
 
-def _named(option: str, name: str, table: Mapping[str, T]) -> T:
-    """The entry of a table, or a usage error that lists what there is."""
+def _named(words: str, name: str, table: Mapping[str, T]) -> T:
+    """The entry of a table, or a usage error that quotes the words and lists what there is."""
     if name not in table:
         close = difflib.get_close_matches(name, table, n=1)
         hint = f"did you mean '{close[0]}'? " if close else ""
-        raise typer.BadParameter(f"{option} {name}: {hint}Legal: {', '.join(table)}")
+        raise typer.BadParameter(f"{words}: {hint}Legal: {', '.join(table)}")
     return table[name]

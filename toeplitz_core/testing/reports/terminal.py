@@ -74,6 +74,7 @@ def print_verdict(console: Console, subject: str, verdict: Verdict) -> None:
 
 
 def plain(console: Console, text: str, *, style: str | None = None) -> None:
-    """A line that is copied from: not folded, and without what a subject's messages could do to a terminal."""
+    """A line that is copied from: not folded, and without what a subject's message could do to a terminal or a log."""
     printable = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    printable = printable.encode(console.encoding, "backslashreplace").decode(console.encoding)
     console.print(printable, style=style, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,405 @@
+"""The command line: what it prints, what it promises to exit with, and that what it prints can be run again."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+import toeplitz_core
+from toeplitz_core.testing import cli, run
+from toeplitz_core.testing.case import DTYPES, Case
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.search import Interrupted, search
+from toeplitz_core.testing.search import Result as Found
+from toeplitz_core.testing.verdict import Status, Verdict
+
+CHECKOUT = Path(toeplitz_core.__file__).parents[1]
+ONE = "input=1x1x1x1 weight=1x1x1x1"
+
+# Implementations of somebody's, in a file outside of the repository.
+KERNELS = '''
+import sys
+import torch
+from toeplitz_core import conv2d
+
+def right(*args):
+    return conv2d(*args)
+
+def no_groups(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
+    """Takes the first group for all of them."""
+    y = conv2d(x, w, b, stride, padding, dilation, groups)
+    return y.zero_() if groups > 1 else y
+
+def refuses(*args):
+    raise NotImplementedError("some day")
+
+def only_float32(x, *args):
+    if x.dtype != torch.float32:
+        raise NotImplementedError(f"{x.dtype}")
+    return conv2d(x, *args)
+
+def colours(*args):
+    raise RuntimeError("\\x1b[31mred\\x1b[0m \\u2297 [bold]not markup[/bold] stride[1]")
+
+def leaves(*args):
+    sys.exit(0)
+
+def interrupts(*args):
+    raise KeyboardInterrupt
+
+class Namespace:
+    conv = staticmethod(conv2d)
+
+number = 3
+'''
+
+
+@pytest.fixture
+def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a file of implementations in it."""
+    (tmp_path / "kernels.py").write_text(KERNELS, encoding="utf-8")
+    (tmp_path / "unfinished.py").write_text("def conv2d(:\n", encoding="utf-8")
+    (tmp_path / "needy.py").write_text("import no_such_package_of_mine\n", encoding="utf-8")
+    (tmp_path / "leaving.py").write_text("raise SystemExit(0)\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.delitem(sys.modules, "kernels", raising=False)
+    return tmp_path
+
+
+def call(line: str) -> Result:
+    """The command line in this process."""
+    return CliRunner().invoke(cli.app, shlex.split(line), prog_name="toeplitz-core", env={"COLUMNS": "200"})
+
+
+def process(*command: str, directory: Path = CHECKOUT, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own, with the package found in the checkout."""
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"} | variables
+    return subprocess.run(
+        [sys.executable, *command], cwd=directory, env=environment, capture_output=True, encoding="utf-8", check=False
+    )
+
+
+def replayed(output: str) -> str:
+    """The command that a failure printed to run it again, without ``python -m toeplitz_core``."""
+    found = re.search(r"^  replay: python -m toeplitz_core (.*)$", output, flags=re.MULTILINE)
+    assert found, output
+    return found[1]
+
+
+def test_version():
+    """``--version`` names the program and its version."""
+    result = call("--version")
+    assert (result.exit_code, result.output) == (0, f"toeplitz-core {toeplitz_core.__version__}\n")
+
+
+def test_check_torch():
+    """A run says what was held against what, how many cases, the largest error, and what was not run."""
+    result = call("check torch --profile smoke --examples 4 --seed 1 --dtype float32 --dtype int64")
+    assert result.exit_code == 0, result.output
+    for said in (
+        f"toeplitz-core {toeplitz_core.__version__}, torch {torch.__version__}",
+        "subjects torch; laws forward-exact, forward-bound; devices cpu, cuda; profile smoke: 4 cases",
+        "cases per law and dtype, seed 1",
+        "Held against T x + b",
+        "largest error / bound",
+        "torch forward-exact float32 cpu: pass, 4 cases",
+        "none (exact)",
+        "12 cases; 3 of 3 hold" if not torch.cuda.is_available() else "24 cases; 6 of 6 hold",
+        "not run: layout channels_last: torch 2.13 on a CPU can kill the process",
+        "not run: layout channel_slice: ",
+    ):
+        assert said in result.output, said
+    if not torch.cuda.is_available():
+        assert "not run: torch on cuda: torch sees no CUDA device" in result.output
+    row = next(line for line in result.output.splitlines() if "forward-bound" in line and "│" in line)
+    assert 0 < float(row.split("│")[-2]) <= 1
+
+
+def test_check_runs_every_dtype_of_every_law():
+    """Without options every law is searched for every dtype that it is for."""
+    result = call("check toeplitz --examples 1 --device cpu")
+    assert result.exit_code == 0, result.output
+    for law in LAWS.values():
+        for dtype in law.dtypes:
+            assert f"toeplitz {law.name} {dtype} cpu: pass, 1 cases" in result.output
+    assert set(DTYPES) == set(LAWS["forward-exact"].dtypes)
+
+
+def test_failure_can_be_replayed(kernels: Path):
+    """A failing implementation ends the run with 1, and the line that is printed for it fails again."""
+    result = call("check kernels:no_groups --dtype float32 --device cpu")
+    assert result.exit_code == 1, result.output
+    assert "FAIL kernels:no_groups, forward-exact: out[" in result.output
+    assert "  case:   input=1x2x1x1 weight=2x1x1x1 groups=2" in result.output
+    assert "0 of 2 hold" in result.output
+    assert "Falsifying" not in result.output
+    line = replayed(result.output)
+    assert line.endswith('law=forward-exact" --subject kernels:no_groups')
+    again = call(line)
+    assert again.exit_code == 1
+    assert replayed(again.output) == line
+    assert call(line.replace("no_groups", "right")).exit_code == 0
+    # In a process of its own as well, from the directory of the file.
+    assert process("-m", "toeplitz_core", *shlex.split(line), directory=kernels).returncode == 1
+
+
+def test_gate_finds_the_same_case_in_every_process(kernels: Path):
+    """The gate's result depends on no hash seed and no earlier run."""
+    command = ("-m", "toeplitz_core", "check", "kernels:no_groups", "--law", "forward-exact", "--dtype", "float32")
+    runs = [process(*command, directory=kernels, PYTHONHASHSEED=seed) for seed in ("1", "2")]
+    assert runs[0].returncode == 1
+    assert runs[0].stdout == runs[1].stdout
+
+
+def test_check_goes_on_after_a_failure(kernels: Path):  # noqa: ARG001  # the working directory
+    """One subject's failure does not keep the others from being checked; with ``--fail-fast`` it does."""
+    line = "check kernels:no_groups kernels:right --dtype float32 --device cpu --law forward-exact --examples 60"
+    result = call(line)
+    assert result.exit_code == 1
+    assert "kernels:right forward-exact float32 cpu: pass, 60 cases" in result.output
+    assert "1 of 2 hold" in result.output
+    result = call(f"{line} --fail-fast")
+    assert result.exit_code == 1
+    assert "kernels:right forward-exact" not in result.output
+    assert "not run: 1 of 2 (each law with each dtype): stopped at the first failure" in result.output
+
+
+def test_nested_name(kernels: Path):  # noqa: ARG001  # the working directory
+    """A callable inside of a class or module is named with dots."""
+    result = call("check kernels:Namespace.conv --dtype float32 --device cpu --law forward-exact --examples 2")
+    assert result.exit_code == 0, result.output
+
+
+def test_leaving_is_a_failure(kernels: Path):  # noqa: ARG001  # the working directory
+    """An implementation that calls ``sys.exit(0)`` has failed, and does not end the run as a success."""
+    result = call("check kernels:leaves --dtype float32 --device cpu --examples 2")
+    assert result.exit_code == 1
+    assert "raised SystemExit: 0" in result.output
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("check torhc", ["no subject 'torhc'", "did you mean 'torch'?", "package.module:callable"]),
+        ("check kernels.right", ["did you mean 'kernels:right'?"]),
+        ("check nowhere:conv2d", ["cannot import nowhere", "No module named 'nowhere'"]),
+        ("check unfinished:conv2d", ["cannot import unfinished", "SyntaxError"]),
+        ("check needy:conv2d", ["cannot import needy", "no_such_package_of_mine"]),
+        ("check leaving:conv2d", ["cannot import leaving", "SystemExit"]),
+        ("check kernels:rigth", ["kernels has no 'rigth'", "nearest: right"]),
+        ("check kernels:number", ["must be a callable or a Subject, not int"]),
+        ("check :conv2d", ["cannot import"]),
+        ("check torch --law forward-exakt", ["--law forward-exakt", "did you mean 'forward-exact'?", "forward-bound"]),
+        ("check torch --dtype float31", ["--dtype float31", "did you mean 'float32'?", "bfloat16"]),
+        ("check torch --profile gaet", ["--profile gaet", "did you mean 'gate'?", "smoke, gate, nightly"]),
+        ("check torch --device gpu", ["device=gpu", "cpu, cuda, cuda:1"]),
+        ("check torch --examples 0", ["'--examples'"]),
+        ("check torch --seed -1", ["'--seed'"]),
+        ("check torch --exampels 3", ["--exampels", "--examples"]),
+        ("check", ["subject"]),
+        ("chekc torch", ["chekc", "check"]),
+        (f"replay '{ONE} strid=2'", ["word 3 'strid=2'", "did you mean 'stride'?"]),
+        (f"replay '{ONE} stride=0'", ["stride[0]=0 must be >= 1"]),
+        (f"replay '{ONE} law=forward-exakt'", ["law=forward-exakt", "did you mean 'forward-exact'?"]),
+        (f"replay '{ONE}' --subject torhc", ["did you mean 'torch'?"]),
+    ],
+)
+def test_usage_errors(kernels: Path, line: str, said: list[str]):  # noqa: ARG001  # the working directory
+    """A word that is wrong ends the command with 2 before anything runs, and names what was probably meant."""
+    result = call(line)
+    assert result.exit_code == 2, result.output
+    for part in said:
+        assert part in result.output
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="not run: there is a CUDA device")
+def test_required_device_is_absent():
+    """A device that is asked for and not there ends the run with 3, whatever holds elsewhere."""
+    result = call("check torch --device cpu --device cuda --dtype float32 --examples 2")
+    assert result.exit_code == 3
+    assert "torch forward-exact float32 cpu: pass" in result.output
+    assert "not run: torch on cuda: torch sees no CUDA device" in result.output
+    result = call("check torch --device cuda --dtype float32 --examples 2")
+    assert result.exit_code == 3
+    assert "0 cases" in result.output
+
+
+def test_nothing_proven(kernels: Path):  # noqa: ARG001  # the working directory
+    """An implementation that refuses every case, or every case of a dtype, has proven nothing: 3, with the reason."""
+    result = call("check kernels:refuses --dtype float32 --device cpu --examples 5")
+    assert result.exit_code == 3
+    assert "0 of 2 hold" in result.output
+    assert "unsupported: kernels:refuses forward-exact float32 cpu: nothing proven: only 0 of 5 cases" in result.output
+    result = call("check kernels:only_float32 --dtype float32 --dtype float64 --device cpu --examples 5")
+    assert result.exit_code == 3
+    assert "2 of 4 hold" in result.output
+    assert call("check kernels:only_float32 --dtype float32 --device cpu --examples 5").exit_code == 0
+
+
+def test_nothing_to_run():
+    """Laws and dtypes of which none go together are no pass."""
+    assert call("check torch --law forward-bound --dtype int64").exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        (f"replay '{ONE}'", 0, "PASS torch, forward-exact"),
+        (f"replay '{ONE} data=normal bias'", 0, "of the bound"),
+        (f"replay '{ONE} law=forward-bound'", 3, "UNSUPPORTED torch, forward-bound: forward-bound is not for"),
+        (f"replay '{ONE} dtype=int64 data=normal'", 3, "UNSUPPORTED"),
+        (f"replay '{ONE}' --subject kernels:right", 0, "PASS kernels:right"),
+        (f"replay '{ONE}' --subject kernels:refuses", 3, "UNSUPPORTED kernels:refuses, forward-exact: NotImpl"),
+        (f"replay '{ONE}' --subject kernels:leaves", 1, "FAIL kernels:leaves, forward-exact: raised SystemExit: 0"),
+        (f"replay '{ONE} device=cuda:77'", 3, "not run: torch on cuda:77: torch sees "),
+    ],
+)
+def test_replay(kernels: Path, line: str, code: int, said: str):  # noqa: ARG001  # the working directory
+    """``replay`` ends with 0 if the case passes, 1 if it fails, 3 if it is unsupported or has no device."""
+    result = call(line)
+    assert result.exit_code == code, result.output
+    assert said in result.output
+
+
+def test_replay_of_a_mistrusted_case(monkeypatch: pytest.MonkeyPatch):
+    """A case that could not have told right from wrong ends with 3."""
+    law = LAWS["forward-exact"]
+    doubtful = type(law)(law.name, "", lambda _, case: Verdict(Status.MISTRUSTED, case), law.recipes, law.dtypes)
+    monkeypatch.setitem(LAWS, law.name, doubtful)
+    result = call(f"replay '{ONE}'")
+    assert result.exit_code == 3
+    assert "MISTRUSTED torch" in result.output
+
+
+def test_laws():
+    """``laws`` lists each law with what it says."""
+    result = call("laws")
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [f"{law.name}: {law.statement}" for law in LAWS.values()]
+
+
+def test_interrupted(monkeypatch: pytest.MonkeyPatch):
+    """Ctrl-C ends a run with 130, after what was found before it is printed."""
+    searches = []
+
+    def interrupted(law: object, *args: object, **options: object) -> Found:
+        searches.append(law)
+        if len(searches) == 2:
+            raise KeyboardInterrupt
+        return search(law, *args, **options)
+
+    monkeypatch.setattr(run, "search", interrupted)
+    result = call("check torch --dtype float32 --dtype float64 --device cpu --examples 3")
+    assert result.exit_code == 130
+    assert "torch forward-exact float32 cpu: pass, 3 cases" in result.output
+    assert "3 cases; 1 of 1 hold" in result.output
+    assert "not run: 3 of 4 (each law with each dtype): interrupted" in result.output
+
+
+def test_interrupted_while_shrinking(monkeypatch: pytest.MonkeyPatch):
+    """A failure that was found and not yet shrunk when Ctrl-C came is printed with its line."""
+    verdict = Verdict(Status.FAIL, Case.parse(f"{ONE} law=forward-exact"), "out[0]=1, but should be 2")
+    found = Found("torch", "forward-exact", "float32", "cpu", Status.FAIL, failure=verdict, message=verdict.message)
+
+    def interrupted(*_: object, **__: object) -> Found:
+        raise Interrupted(found)
+
+    monkeypatch.setattr(run, "search", interrupted)
+    result = call("check torch --device cpu")
+    assert result.exit_code == 130
+    assert "FAIL torch, forward-exact: out[0]=1, but should be 2" in result.output
+    assert replayed(result.output).startswith(f'replay "{ONE} law=forward-exact"')
+    assert "0 of 1 hold" in result.output
+
+
+def test_interrupt_in_replay(kernels: Path):
+    """Ctrl-C in ``replay`` ends with 130 too."""
+    result = process("-m", "toeplitz_core", "replay", ONE, "--subject", "kernels:interrupts", directory=kernels)
+    assert result.returncode == 130
+
+
+def test_error_of_our_own(monkeypatch: pytest.MonkeyPatch):
+    """A law that raises ends the run with 4, the gravest code, after what was found, and says whose error it is."""
+
+    def broken(_: object, case: Case) -> Verdict:
+        if case.dtype == "float64":
+            raise ZeroDivisionError("a bug in a law")
+        return Verdict(Status.FAIL, case, "as planned")
+
+    law = LAWS["forward-exact"]
+    monkeypatch.setitem(LAWS, law.name, type(law)(law.name, "", broken, law.recipes, law.dtypes))
+    result = call("check torch --law forward-exact --dtype float32 --dtype float64 --device cpu")
+    assert result.exit_code == 4
+    assert "FAIL torch, forward-exact: as planned" in result.output
+    assert "0 of 1 hold" in result.output
+    assert "not run: 1 of 2 (each law with each dtype): an error of toeplitz-core" in result.output
+    for said in ("ZeroDivisionError: a bug in a law", "LawError: law forward-exact could not judge subject torch on"):
+        assert said in result.stderr
+    assert "This is an error of toeplitz-core, not of what it tests" in result.stderr
+
+
+def test_error_of_our_own_in_replay(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Whatever raises in any command ends the program with 4 and says whose error it is."""
+
+    def broken(*_: object) -> Verdict:
+        raise ZeroDivisionError("a bug in a law")
+
+    law = LAWS["forward-exact"]
+    monkeypatch.setitem(LAWS, law.name, type(law)(law.name, "", broken, law.recipes, law.dtypes))
+    monkeypatch.setattr(sys, "argv", ["toeplitz-core", "replay", ONE])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 4
+    printed = capsys.readouterr().err
+    assert "ZeroDivisionError: a bug in a law" in printed
+    assert "This is an error of toeplitz-core" in printed
+
+
+def test_no_control_characters(kernels: Path):
+    """What is not a terminal gets text alone, whatever a subject's message holds; each of its characters is shown."""
+    command = ("-m", "toeplitz_core", "check", "kernels:colours", "--examples", "2", "--dtype", "float32")
+    result = process(*command, directory=kernels, PYTHONIOENCODING="ascii", TERM="xterm-256color")
+    assert result.returncode == 1, result.stderr
+    for stream in (result.stdout, result.stderr):
+        assert all(character.isprintable() or character == "\n" for character in stream)
+    assert r"raised RuntimeError: \x1b[31mred\x1b[0m \u2297 [bold]not markup[/bold] stride[1]" in result.stdout
+
+
+def test_module_is_the_command(kernels: Path):
+    """``python -m toeplitz_core`` works from the checkout and from anywhere that the package is found."""
+    for directory in (CHECKOUT, kernels):
+        result = process("-m", "toeplitz_core", "--version", directory=directory)
+        assert (result.returncode, result.stdout) == (0, f"toeplitz-core {toeplitz_core.__version__}\n")
+    result = process("-m", "toeplitz_core", "replay", ONE, "--subject", "kernels:right", directory=kernels)
+    assert result.returncode == 0, result.stderr
+    assert "PASS kernels:right" in result.stdout
+
+
+@pytest.mark.parametrize("package", ["typer", "rich", "hypothesis"])
+def test_package_of_the_extra_is_missing(tmp_path: Path, package: str):
+    """Without a package of the extra, the command line says in one line how to install it."""
+    hook = f"""
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "{package}":
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+"""
+    (tmp_path / "sitecustomize.py").write_text(hook, encoding="utf-8")
+    found = os.pathsep.join((str(tmp_path), str(CHECKOUT)))
+    result = process("-m", "toeplitz_core", "--version", directory=tmp_path, PYTHONPATH=found)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr == f"The command line needs {package}: python -m pip install 'toeplitz-core[testing]'\n"
