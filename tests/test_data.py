@@ -1,0 +1,242 @@
+"""Data recipes: exact where they say so, the same everywhere, and unlikely to overlook what is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from toeplitz_core import ConvGeometry
+from toeplitz_core.bound import Arithmetic, format_of
+from toeplitz_core.operator import forward
+from toeplitz_core.testing.case import DTYPES, RECIPE_NAMES, Case
+from toeplitz_core.testing.data import RECIPES, Bits, Operands, draw
+from toeplitz_core.testing.layouts import LAYOUTS, apply_layout
+from toeplitz_core.testing.oracle import Expected, expected
+from toeplitz_core.testing.strategies import cases, geometries
+
+EXACT = tuple(name for name, recipe in RECIPES.items() if recipe.kind != "real")
+REAL = tuple(name for name, recipe in RECIPES.items() if recipe.kind == "real")
+FLOATING = tuple(name for name in DTYPES if name != "int64")
+SMALL = geometries(max_products=2**12)
+
+
+def tensors(operands: Operands) -> list[torch.Tensor]:
+    """Input, weight and the bias where there is one."""
+    return [t for t in (operands.input, operands.weight, operands.bias) if t is not None]
+
+
+def limit_of(case: Case) -> int:
+    """The largest sum of magnitudes that a recipe allows."""
+    if case.dtype == "int64":
+        return 2**53 - 1
+    if RECIPES[case.data].kind == "storage":
+        return 2 ** format_of(case.torch_dtype).precision - 1
+    accumulator = Arithmetic.strictest(case.torch_dtype).accumulator
+    return min(2**accumulator.precision - 1, int(torch.finfo(case.torch_dtype).max))
+
+
+def magnitudes(case: Case, operands: Operands) -> torch.Tensor:
+    """``S`` in int64, for complex data of Gauss's sums."""
+
+    def size(values: torch.Tensor) -> torch.Tensor:
+        return (values.real.abs() + values.imag.abs() if values.is_complex() else values.abs()).long()
+
+    g = case.geometry
+    s = forward(g, size(operands.weight), size(operands.input).reshape(-1, g.in_channels, g.pixels))
+    if operands.bias is not None:
+        s = s + size(operands.bias)[:, None]
+    return 2 * s if operands.input.is_complex() else s
+
+
+def test_recipes_are_those_that_cases_may_name() -> None:
+    """Every name that a case may have is a recipe, in the same order, and knows its name."""
+    assert tuple(RECIPES) == RECIPE_NAMES
+    assert [recipe.name for recipe in RECIPES.values()] == list(RECIPES)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("data", EXACT)
+@settings(max_examples=25)
+@given(drawn=st.data())
+def test_exact_recipes_stay_within_what_their_format_holds(data: str, dtype: str, drawn: st.DataObject) -> None:
+    """All values are whole numbers, no weight is zero, and no sum of magnitudes exceeds what is exact."""
+    case = drawn.draw(cases(geometry=SMALL, dtypes=(dtype,), recipes=(data,)))
+    operands = draw(case)
+    for values in tensors(operands):
+        assert values.dtype == case.torch_dtype
+        parts = torch.view_as_real(values) if values.is_complex() else values
+        assert torch.equal(parts.double(), parts.double().round())
+    weight = torch.view_as_real(operands.weight) if operands.weight.is_complex() else operands.weight
+    assert (weight != 0).all()
+    largest = magnitudes(case, operands)
+    assert not largest.numel() or int(largest.max()) <= limit_of(case)
+    assert 0 <= operands.miss_probability <= 1
+
+
+@pytest.mark.parametrize("data", RECIPES)
+@settings(max_examples=25)
+@given(drawn=st.data())
+def test_data_is_the_same_every_time(data: str, drawn: st.DataObject) -> None:
+    """The same case has the same data, bit by bit."""
+    case = drawn.draw(cases(geometry=SMALL, dtypes=FLOATING, recipes=(data,)))
+    for first, second in zip(tensors(draw(case)), tensors(draw(case)), strict=True):
+        assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("dtype", FLOATING)
+@pytest.mark.parametrize("data", REAL)
+@settings(max_examples=25)
+@given(drawn=st.data())
+def test_real_recipes_never_overflow(data: str, dtype: str, drawn: st.DataObject) -> None:
+    """Operands are finite, and no sum of magnitudes reaches half of the largest number."""
+    case = drawn.draw(cases(geometry=SMALL, dtypes=(dtype,), recipes=(data,)))
+    operands = draw(case)
+    assert all(torch.isfinite(values).all() for values in tensors(operands))
+    magnitude = expected(case.geometry, operands.input, operands.weight, operands.bias).magnitude
+    assert (magnitude < torch.finfo(case.torch_dtype).max / 2).all()
+
+
+@pytest.mark.parametrize("data", RECIPES)
+@settings(max_examples=40)
+@given(drawn=st.data())
+def test_layouts_hold_the_values_that_were_drawn(data: str, drawn: st.DataObject) -> None:
+    """Laid out as the case says, operands have the values they were drawn with: an expanded one repeats its slice."""
+    legal = drawn.draw(st.sampled_from((tuple(LAYOUTS), ("expanded",))))
+    case = drawn.draw(cases(geometry=SMALL, dtypes=("bfloat16", "float32"), recipes=(data,), legal_layouts=legal))
+    operands = draw(case)
+    for name in ("input", "weight", "bias"):
+        if (named := case.layout(name)) is not None:
+            values = getattr(operands, name)
+            assert torch.equal(apply_layout(values, named), values)
+
+
+def test_a_thinned_expanded_input_repeats_its_slice() -> None:
+    """Thinning spares the same pixels in every image of an expanded batch."""
+    case = Case((4, 64, 6, 6), (8, 64, 3, 3), dtype="bfloat16", layouts=(("input", "expanded"),))
+    x = draw(case).input
+    assert (x == 0).float().mean() > 0.5
+    assert torch.equal(x, x[:1].expand(x.shape))
+
+
+def test_streams_of_operands_are_independent() -> None:
+    """Operands of equal shape, the seeds beside each other and the two parts of complex numbers all differ."""
+    case = Case((2, 3, 4, 4), (2, 3, 4, 4), dtype="complex64", data="normal")
+    drawn, beside = draw(case), draw(case.replace(seed=1))
+    parts = [t.flatten() for o in (drawn, beside) for v in (o.input, o.weight) for t in (v.real, v.imag)]
+    for i, a in enumerate(parts):
+        for b in parts[:i]:
+            assert (a == b).float().mean() < 0.05
+            assert abs(float(torch.corrcoef(torch.stack((a, b)))[0, 1])) < 0.35
+
+
+# Input, weight and bias of one case: a promise across machines and releases.
+CASE = Case((1, 2, 1, 2), (2, 2, 1, 2), bias=True, seed=7)
+GOLDEN: dict[str, tuple[list[float], list[float], list[float]]] = {
+    "integers": ([137.0, 3037.0, 3023.0, -824.0], [547.0, -631.0, -981.0, 520.0], [-2701390.0, 3077082.0]),
+    "accumulator": ([137.0, 3037.0, 3023.0, -824.0], [547.0, -631.0, -981.0, 520.0], [-2701390.0, 3077082.0]),
+    "probe": ([6219.0, 7841.0, 7833.0, 5683.0], [381.0, 393.0, 451.0, 375.0], [2470379.0, 3914999.0]),
+    "probe-weight": ([445.0, 561.0, 561.0, 405.0], [5317.0, 5505.0, 6289.0, 5257.0], [2470379.0, 3914999.0]),
+    "normal": (
+        [0.9453507661819458, 0.49764683842658997, 0.44947174191474915, -1.1607073545455933],
+        [1.5269111394882202, 0.8962015509605408, -0.09857561439275742, -1.8466142416000366],
+        [0.1896742880344391, 0.37868866324424744],
+    ),
+    "wide": (
+        [1982544.25, 130455.1328125, 29456.580078125, -9508.5146484375],
+        [100067.6484375, 14683.3662109375, -100.9414291381836, -1890.9329833984375],
+        [24.278308868408203, 2.3113321731216274e-05],
+    ),
+    "constant": (
+        [1.5187143087387085, 1.5187143087387085, 1.5187143087387085, 1.5187143087387085],
+        [1.298378348350525, 1.298378348350525, 1.298378348350525, 1.298378348350525],
+        [1.177969217300415, 1.177969217300415],
+    ),
+    "alternating": (
+        [1.0036927461624146, -1.0019439458847046, 1.001755714416504, -0.9954659938812256],
+        [1.0059645175933838, -1.0035008192062378, 0.999614953994751, -0.9927866458892822],
+        [1.000740885734558, -1.0014792680740356],
+    ),
+}
+
+
+@pytest.mark.parametrize("data", RECIPES)
+def test_data_is_what_it_has_always_been(data: str) -> None:
+    """A seed means the same numbers on every machine and in every release."""
+    operands = draw(CASE.replace(data=data))
+    assert operands.bias is not None
+    found = operands.input.flatten().tolist(), operands.weight.flatten().tolist()[:4], operands.bias.tolist()
+    assert found == GOLDEN[data]
+
+
+@pytest.mark.parametrize(("data", "operand"), [("probe", "input"), ("probe-weight", "weight")])
+@pytest.mark.parametrize(("dtype", "kept"), [("float32", 11), ("float32", 8), ("float64", 24)])
+@settings(max_examples=20)
+@given(g=geometries(max_products=2**10), seed=st.integers(0, 2**16))
+def test_the_probe_sees_a_rounded_operand(
+    data: str, operand: str, dtype: str, kept: int, g: ConvGeometry, seed: int
+) -> None:
+    """Rounding the probed operand to TF32 or bfloat16, or float64's to float32, changes every result of one product.
+
+    In a sum the changes may cancel, but not in most of the sums of a layer.
+    """
+    case = Case.of(g, dtype=dtype, data=data, seed=seed)
+    changed, exact = rounded_result(case, operand, kept)
+    assert changed[(exact.products == 1) & (exact.magnitude > 0)].all()
+    layer = Case((1, 8, 8, 8), (8, 8, 3, 3), dtype=dtype, data=data, seed=seed)
+    assert rounded_result(layer, operand, kept)[0].float().mean() > 0.8
+
+
+def rounded_result(case: Case, operand: str, kept: int) -> tuple[torch.Tensor, Expected]:
+    """Which results change when an operand is rounded to so many bits, and what they should be."""
+    g, operands = case.geometry, draw(case)
+    values = getattr(operands, operand).double()
+    mantissa, exponent = np.frexp(values.numpy())
+    rounded = torch.from_numpy(np.ldexp(np.rint(mantissa * 2.0**kept), exponent - kept)).to(case.torch_dtype)
+    exact = expected(g, operands.input, operands.weight, None)
+    changed = replace(operands, **{operand: rounded})
+    result = expected(g, changed.input, changed.weight, None)
+    return result.value != exact.value, exact
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "input=1x1x3x3 weight=1x1x3x3",
+        "input=1x1x1x1 weight=1x1x1x1 dtype=bfloat16",
+        "input=1x2x3x3 weight=1x2x3x3 dtype=bfloat16",
+        "input=1x16x3x3 weight=1x16x3x3 dtype=bfloat16",
+        "input=1x64x3x3 weight=1x64x3x3 dtype=bfloat16",
+        "input=1x64x3x3 weight=1x64x3x3 dtype=float16",
+        "input=1x1x2x1 weight=1x1x2x1 dtype=complex64",
+        "input=1x4x3x3 weight=1x4x3x3 data=accumulator",
+        "input=1x64x3x3 weight=1x64x3x3 data=probe",
+    ],
+)
+def test_a_dropped_tap_is_missed_no_more_often_than_stated(line: str) -> None:
+    """Over 400 seeds a dropped tap goes unnoticed as often as the miss probability says, or less."""
+    case, draws = Case.parse(line), 400
+    missed, stated = 0, 0.0
+    for seed in range(draws):
+        operands = draw(case.replace(seed=seed))
+        # The tap at the last pixel of the only window: a product of zero is what hides it.
+        missed += bool(operands.input.flatten()[-1] * operands.weight.flatten()[-1] == 0)
+        stated += operands.miss_probability
+    # Four standard deviations, and one for what is never missed.
+    assert missed <= stated + 4 * (draws * (stated / draws) * (1 - stated / draws)) ** 0.5 + 1
+
+
+def test_numbers_are_uniform_in_their_range() -> None:
+    """Whole numbers come as often as each other, both ends included, and normal ones have mean 0 and variance 1."""
+    bits = Bits(Case((1, 1, 1), (1, 1, 1, 1)), "input")
+    counts = np.bincount(bits.integers(70_000, -3, 3) + 3)
+    assert counts.shape == (7,)
+    assert np.abs(counts - 10_000).max() < 500
+    normal = bits.normal(100_000)
+    assert abs(normal.mean()) < 0.02
+    assert abs(normal.std() - 1.01) < 0.02
+    assert set(bits.signs(100)) == {-1, 1}

@@ -1,0 +1,204 @@
+"""Comparisons, and what the forward laws make of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import inf, nan
+
+import pytest
+import torch
+
+from toeplitz_core.bound import Arithmetic
+from toeplitz_core.operator import conv2d
+from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.data import Operands, draw
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.forward import forward_verdict
+from toeplitz_core.testing.subjects.base import Subject
+from toeplitz_core.testing.verdict import Comparison, Status, Verdict, compare_bound, compare_exact
+
+
+def test_equal_tensors_compare_equal() -> None:
+    """Equal tensors have no first difference, empty ones neither, and zeros of either sign are equal."""
+    assert compare_exact(torch.tensor([1.0, -0.0, inf]), torch.tensor([1.0, 0.0, inf])) is None
+    assert compare_exact(torch.empty(2, 0), torch.empty(2, 0)) is None
+
+
+@pytest.mark.parametrize("wrong", [2.0, nan, inf])
+def test_the_first_difference_is_found(wrong: float) -> None:
+    """The first element that differs is named, with how many do; NaN differs from all, itself included."""
+    actual, wanted = torch.ones(2, 3), torch.ones(2, 3)
+    actual[1, 0] = actual[1, 2] = wrong
+    assert compare_exact(actual, wanted) == Comparison(inf, (1, 0), 2, 6)
+    assert compare_exact(torch.tensor([nan]), torch.tensor([nan])) == Comparison(inf, (0,), 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "bound", "comparison"),
+    [
+        ([[0.5, 1.0], [3.0, 0.0]], [[1.0, 1.0], [2.0, 0.0]], Comparison(1.5, (1, 0), 1, 4)),
+        ([1.0, 2.0], [1.0, 2.0], Comparison(1.0, (0,), 0, 2)),
+        ([0.0, 0.0], [0.0, 0.0], Comparison(0.0, (0,), 0, 2)),
+        ([0.0, 5e-324], [0.0, 0.0], Comparison(inf, (1,), 1, 2)),
+        ([0.1, nan], [1.0, 1.0], Comparison(inf, (1,), 1, 2)),
+        ([0.1, inf], [1.0, 1.0], Comparison(inf, (1,), 1, 2)),
+        ([0.1, inf], [1.0, inf], Comparison(inf, (1,), 1, 2)),
+        ([0.1, 0.2], [1.0, nan], Comparison(inf, (1,), 1, 2)),
+    ],
+)
+def test_errors_are_measured_in_units_of_their_bounds(error: list, bound: list, comparison: Comparison) -> None:
+    """The largest ratio counts; NaN and infinity exceed every bound, any error one of 0, and none is none."""
+    assert (
+        compare_bound(torch.tensor(error, dtype=torch.float64), torch.tensor(bound, dtype=torch.float64)) == comparison
+    )
+
+
+def test_no_elements_have_no_largest_error() -> None:
+    """Of no elements there is no comparison."""
+    assert compare_bound(torch.empty(0, 3), torch.empty(0, 3)) is None
+
+
+@dataclass
+class Planted(Subject):
+    """A subject that returns what a function makes of a case and its operands."""
+
+    compute: Callable[[Case, Operands], object]
+    assumed: Arithmetic | None = None
+    name: str = "planted"
+
+    def arithmetic(self, case: Case) -> Arithmetic:
+        return self.assumed or super().arithmetic(case)
+
+    def forward(self, case: Case, operands: Operands) -> torch.Tensor:
+        return self.compute(case, operands)  # type: ignore[return-value]  # some return what they must not
+
+
+def correct(case: Case, operands: Operands) -> torch.Tensor:
+    """The result of the package's own convolution."""
+    g = case.geometry
+    return conv2d(operands.input, operands.weight, operands.bias, g.stride, g.padding, g.dilation, g.groups)
+
+
+def raising(error: Exception) -> Callable[[Case, Operands], object]:
+    """A convolution that raises."""
+
+    def compute(_case: Case, _operands: Operands) -> object:
+        raise error
+
+    return compute
+
+
+CASE = Case((2, 3, 5, 4), (4, 3, 2, 2), bias=True)
+BROKEN: dict[str, tuple[Callable[[Case, Operands], object], str]] = {
+    "shape": (lambda c, o: correct(c, o)[:1], r"returned shape \(1, 4, 4, 3\), not \(2, 4, 4, 3\)"),
+    "dtype": (lambda c, o: correct(c, o).double(), r"returned dtype torch.float64, not torch.float32"),
+    "type": (lambda c, o: correct(c, o).numpy(), r"returned ndarray, not a torch.Tensor"),
+    "nothing": (lambda _c, _o: None, r"returned NoneType, not a torch.Tensor"),
+    "raises": (raising(RuntimeError("no such kernel")), r"raised RuntimeError: no such kernel"),
+    "NaN": (lambda c, o: correct(c, o) * nan, r"out\[0, 0, 0, 0\]=nan, but should be .*96 of 96 elements wrong"),
+}
+
+
+@pytest.mark.parametrize("data", ["integers", "normal"])
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_result_fails(name: str, data: str) -> None:
+    """A result of the wrong shape, dtype or type, or NaN, or an exception instead of it, is a failure that says so."""
+    compute, message = BROKEN[name]
+    verdict = forward_verdict(Planted(compute), CASE.replace(data=data))
+    assert verdict.status is Status.FAIL
+    assert re.search(message, verdict.message)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16", "complex64", "complex128", "int64"])
+@pytest.mark.parametrize("data", ["integers", "normal"])
+def test_a_correct_result_passes(dtype: str, data: str) -> None:
+    """The package's own convolution passes, and the verdict says how sharp the test was."""
+    if data == "normal" and dtype == "int64":
+        return
+    verdict = forward_verdict(Planted(correct), CASE.replace(dtype=dtype, data=data))
+    assert verdict.status is Status.PASS
+    sharp = verdict.miss_probability if data == "integers" else verdict.sharpness
+    assert sharp is not None
+    assert 0 < sharp < 0.5
+
+
+@pytest.mark.parametrize("data", ["integers", "normal"])
+def test_one_wrong_element_fails(data: str) -> None:
+    """An element that is off by 1 is named, with what it is and should be."""
+
+    def off(case: Case, operands: Operands) -> torch.Tensor:
+        y = correct(case, operands)
+        y[1, 2, 3, 0] += 1
+        return y
+
+    verdict = forward_verdict(Planted(off), CASE.replace(data=data))
+    assert (verdict.status, verdict.index) == (Status.FAIL, (1, 2, 3, 0))
+    assert verdict.actual != verdict.expected
+    assert (verdict.ratio is None) == (data == "integers")
+    outputs = torch.tensor([0, 96 - 12 + 9 - 12])
+    chosen = forward_verdict(Planted(off), CASE.replace(data=data), outputs=outputs)
+    assert (chosen.status, chosen.index, chosen.expected) == (Status.FAIL, (1,), verdict.expected)
+
+
+def test_what_is_not_implemented_is_unsupported() -> None:
+    """``NotImplementedError`` is no failure of a law, nor is a dtype that the law is not for."""
+    subject = Planted(raising(NotImplementedError("no groups")))
+    verdict = LAWS["forward-exact"](subject, CASE)
+    assert (verdict.status, verdict.message) == (Status.UNSUPPORTED, "NotImplementedError: no groups")
+    assert LAWS["forward-bound"](subject, CASE.replace(dtype="int64", data="normal")).status is Status.UNSUPPORTED
+
+
+def judged(miss: float) -> Verdict:
+    """The verdict on a correct result whose operands miss a wrong row with this probability."""
+    return forward_verdict(Planted(correct), CASE, replace(draw(CASE), miss_probability=miss))
+
+
+def test_poor_data_is_mistrusted() -> None:
+    """Exact data that would rather miss a wrong row than show it proves nothing; up to a half it does."""
+    assert judged(0.5).status is Status.PASS
+    verdict = judged(0.51)
+    assert (verdict.status, verdict.miss_probability) == (Status.MISTRUSTED, 0.51)
+    assert "probability up to 0.51" in verdict.message
+
+
+def test_input_of_zeros_is_mistrusted() -> None:
+    """Where every product is zero, a result that is the bias proves nothing."""
+    operands = draw(CASE)
+    empty = replace(operands, input=torch.zeros_like(operands.input))
+    assert forward_verdict(Planted(correct), CASE, empty).status is Status.MISTRUSTED
+
+
+def test_a_wide_bound_is_mistrusted() -> None:
+    """A bound of more than half the sum of magnitudes proves nothing; a failure of it is one all the same."""
+    # (1 + r)^2 - 1 is 0.44 and 0.56.
+    for rounding, status in ((0.2, Status.PASS), (0.25, Status.MISTRUSTED)):
+        arithmetic = replace(Arithmetic.strictest(torch.float32), input_rounding=rounding)
+        case = CASE.replace(data="normal", bias=False)
+        assert forward_verdict(Planted(correct, arithmetic), case).status is status
+        negative = Planted(lambda c, o: -2 * correct(c, o), arithmetic)
+        assert forward_verdict(negative, case).status is Status.FAIL
+
+
+def test_a_bias_after_rounding_may_be_rounded_twice() -> None:
+    """Only an arithmetic that adds the bias to a rounded result may return what that gives."""
+    case = Case((1, 2, 1, 1), (1, 2, 1, 1), bias=True, dtype="float16", data="accumulator")
+    x, weight, bias = torch.tensor([2047.0, 2.0]), torch.tensor([1.0, 1.0]), torch.tensor([1.0])
+    operands = Operands(x.half().view(1, 2, 1, 1), weight.half().view(1, 2, 1, 1), bias.half(), miss_probability=0.1)
+    # 2049 is a tie, rounded to 2048, and so is 2048 + 1; once rounded, 2050 is exact.
+    twice = Planted(lambda _c, _o: torch.full((1, 1, 1, 1), 2048.0).half())
+    assert forward_verdict(twice, case, operands).status is Status.FAIL
+    twice.assumed = replace(Arithmetic.strictest(torch.float16), bias_after_rounding=True)
+    assert forward_verdict(twice, case, operands).status is Status.PASS
+    once = Planted(correct, twice.assumed)
+    assert forward_verdict(once, case, operands).status is Status.PASS
+    neither = Planted(lambda _c, _o: torch.full((1, 1, 1, 1), 2052.0).half(), twice.assumed)
+    assert forward_verdict(neither, case, operands).status is Status.FAIL
+
+
+def test_an_empty_batch_passes() -> None:
+    """Of no images the result has only a shape, which is judged."""
+    empty = CASE.replace(input=(0, 3, 5, 4))
+    for data in ("integers", "normal"):
+        assert forward_verdict(Planted(correct), empty.replace(data=data)).status is Status.PASS
