@@ -136,11 +136,11 @@ class _Real:
         self.magnitude = _apply(geometry, x, weight, outputs, torch.float64, absolute=True) + self.bias
         self.products = _products(geometry, outputs)
         self.subnormal = None
-        if not integers:
-            x_small, w_small, b_small = (_subnormal(t) for t in (x, weight, offset.to(x.dtype)))
-            if x_small.any() or w_small.any() or b_small.any():
-                grown = _growth(geometry, (x.double().abs(), x_small), (weight.double().abs(), w_small), outputs)
-                self.subnormal = grown + b_small
+        operands = (x, weight, offset.to(x.dtype))
+        if not integers and any(map(_has_subnormals, operands)):
+            x_small, w_small, b_small = map(_subnormal, operands)
+            grown = _growth(geometry, (x.double().abs(), x_small), (weight.double().abs(), w_small), outputs)
+            self.subnormal = grown + b_small
 
     def shaped(self, shape: tuple[int, ...]) -> Expected:
         def full(t: torch.Tensor) -> torch.Tensor:
@@ -222,6 +222,12 @@ def _sum_of_parts(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     parts = (values.real, values.imag)
     lost = sum((_subnormal(t) for t in (*parts, parts[0] + parts[1])), start=torch.zeros(()))
     return parts[0].double().abs() + parts[1].double().abs(), lost
+
+
+def _has_subnormals(values: torch.Tensor) -> bool:
+    """Whether a number is subnormal in its dtype; block by block, since a weight may be large and hardly ever has one."""
+    limit = torch.finfo(values.dtype).smallest_normal
+    return any(bool(((block != 0) & (block.abs() < limit)).any()) for block in values.flatten().split(_BLOCK))
 
 
 def _subnormal(values: torch.Tensor) -> torch.Tensor:

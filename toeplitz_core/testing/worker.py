@@ -107,13 +107,14 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
     _limit_memory(settings.memory)
     shared = SharedFile(settings.shared)
     subject = _resolved(settings.subject)
+    state = _globals()
     with contextlib.suppress(EOFError, OSError):
         while True:
             requests: list[Request] = connection.recv()
             operands = [_unpacked(shared, request) for request in requests]
             shared.rewind()
             outcomes = [
-                _guarded(subject, request.case, values, settings.log)
+                _guarded(subject, request.case, values, settings.log, state)
                 for request, values in zip(requests, operands, strict=True)
             ]
             connection.send([_replied(shared, outcome) for outcome in outcomes])
@@ -154,9 +155,9 @@ def _resolved(name: str) -> Subject:
     return subject
 
 
-def _guarded(subject: Subject, case: Case, operands: Operands, log: str) -> Outcome:
-    """Call the subject; what it printed, and what it did to the process, are part of the outcome."""
-    before, begin = _globals(), Path(log).stat().st_size
+def _guarded(subject: Subject, case: Case, operands: Operands, log: str, before: dict[str, object]) -> Outcome:
+    """Call the subject; what it printed, and what it did to the state of the process, are part of the outcome."""
+    begin = Path(log).stat().st_size
     try:
         outcome = subject.run(case, operands)
     except SystemExit as error:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from toeplitz_core.testing.data import Operands
 
 
+# Operands of up to this many numbers are copied for the subject.
+_COPIED_NUMBERS = 2**24
+
+
 class TorchSubject(Subject):
     """A callable with ``F.conv2d``'s signature.
 
@@ -49,8 +53,10 @@ class TorchSubject(Subject):
 
     def forward(self, case: Case, operands: Operands) -> torch.Tensor:
         def place(name: str, values: torch.Tensor, default: str) -> torch.Tensor:
-            # A copy: a kernel that writes to its operands must not write to those it is judged by.
-            return apply_layout(values.to(case.device, copy=True), case.layout(name) or default)
+            # A copy: a kernel that writes to its operands must not write to those it is judged by. Of a layer's weight
+            # that is hundreds of megabytes there is only one.
+            copied = values.to(case.device, copy=values.numel() <= _COPIED_NUMBERS)
+            return apply_layout(copied, case.layout(name) or default)
 
         x = place("input", operands.input, self.layout)
         weight = place("weight", operands.weight, self.layout)
