@@ -304,11 +304,21 @@ def test_the_budget_is_the_largest_size_that_is_allowed() -> None:
 
 def test_the_default_budget_is_half_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a budget a matrix may take half of the free memory of the weight's device."""
-    monkeypatch.setattr(matrix, "available_bytes", lambda device: {"cpu": 2 * 144}[device.type])
-    weight = torch.ones(1, 1, 2, 2)
-    assert toeplitz_matrix(weight, 3).shape == (4, 9)
-    with pytest.raises(MatrixTooLargeError, match="would take 288 bytes, over memory_budget=144"):
-        toeplitz_matrix(weight.double(), 3)
+    free = 2 * (64 * 64) * 64 * 4
+    monkeypatch.setattr(matrix, "available_bytes", lambda device: {"cpu": free}[device.type])
+    weight = torch.ones(64, 1, 1, 1)
+    assert toeplitz_matrix(weight, 8).shape == (64 * 64, 64)
+    with pytest.raises(MatrixTooLargeError, match=f"would take {free:,} bytes, over memory_budget={free // 2:,}"):
+        toeplitz_matrix(weight.double(), 8)
+
+
+def test_the_default_budget_leaves_room_to_work_out_the_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sparse matrix of one channel that fits is refused where the index arithmetic would not."""
+    weight = torch.ones(1, 1, 3, 3)
+    nbytes = ConvGeometry(1, 1, 8, 3).nbytes(torch.sparse_csr)
+    monkeypatch.setattr(matrix, "available_bytes", lambda device: {"cpu": 3 * nbytes}[device.type])
+    with pytest.raises(MatrixTooLargeError):
+        toeplitz_matrix(weight, 8, layout=torch.sparse_csr)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
