@@ -101,6 +101,14 @@ def test_real_recipes_never_overflow(data: str, dtype: str, drawn: st.DataObject
     assert (magnitude < torch.finfo(case.torch_dtype).max / 2).all()
 
 
+def test_sums_that_would_overflow_are_scaled_down() -> None:
+    """Numbers so wide that float16 could not hold their sums are made smaller by a power of two."""
+    case = Case((1, 512, 4, 4), (2, 512, 3, 3), dtype="float16", data="wide", seed=3)
+    operands = draw(case)
+    magnitude = expected(case.geometry, operands.input, operands.weight, None).magnitude
+    assert 2**12 < float(magnitude.max()) < 2**15
+
+
 @pytest.mark.parametrize("data", RECIPES)
 @settings(max_examples=40)
 @given(drawn=st.data())

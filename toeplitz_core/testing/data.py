@@ -39,7 +39,10 @@ class Operands:
     """The values of a case's tensors, contiguous on the CPU, in the case's dtype.
 
     ``miss_probability`` is, for a *linear* wrong implementation, the chance that one wrong output row goes unnoticed in
-    this draw: at most the largest probability with which an input element takes any one value (Freivalds, 1977).
+    this draw: at most the largest probability with which an input element takes any one value (Freivalds, 1977). That
+    is of exact results: where sums are rounded to a narrower output, what is below its spacing goes unnoticed besides.
+    There ``integers``, which no output rounds, is the recipe that looks for wrong taps; the others look at the
+    accumulator.
     """
 
     input: torch.Tensor
