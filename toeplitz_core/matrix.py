@@ -89,16 +89,18 @@ def toeplitz_matrix(
     _check_budget(geometry, weight, layout, chosen, count, memory_budget)
     entries = _entries(geometry, weight, chosen)
     shape = (count, geometry.matrix_shape[1])
-    if layout == torch.sparse_csr:
-        # The invariants hold by construction and are checked in the tests: here the check would cost another pass.
-        crow = entries.crow.to(entries.columns.dtype)
-        return torch.sparse_csr_tensor(crow, entries.columns, entries.values, shape, check_invariants=False)
-    row = torch.repeat_interleave(entries.crow.diff(), output_size=len(entries.columns))
-    if layout == torch.sparse_coo:
-        indices = torch.stack((row, entries.columns))
-        return torch.sparse_coo_tensor(indices, entries.values, shape, is_coalesced=True, check_invariants=False)
-    dense = weight.new_zeros(math.prod(shape))
-    return dense.scatter_(0, row.mul_(shape[1]).add_(entries.columns), entries.values).view(shape)
+    if layout == torch.strided:
+        dense = weight.new_zeros(math.prod(shape))
+        flat = _row_of_each(entries).mul_(shape[1]).add_(entries.columns)
+        return dense.scatter_(0, flat, entries.values).view(shape)
+    # The invariants hold by construction and are checked in the tests: here the check would cost another pass. Said by
+    # the context, which torch 2.11 needs: it warns where only the constructor is told.
+    with torch.sparse.check_sparse_tensor_invariants(enable=False):
+        if layout == torch.sparse_csr:
+            crow = entries.crow.to(entries.columns.dtype)
+            return torch.sparse_csr_tensor(crow, entries.columns, entries.values, shape)
+        indices = torch.stack((_row_of_each(entries), entries.columns))
+        return torch.sparse_coo_tensor(indices, entries.values, shape, is_coalesced=True)
 
 
 def toeplitz_values(
@@ -260,6 +262,11 @@ def unravel(index: torch.Tensor, shape: tuple[int, ...]) -> list[torch.Tensor]:
         coordinates.append(index % size)
         index = index // size
     return coordinates[::-1]
+
+
+def _row_of_each(entries: Entries) -> torch.Tensor:
+    """The row of each entry, int64."""
+    return torch.repeat_interleave(entries.crow.diff(), output_size=len(entries.columns))
 
 
 def _offsets(lengths: torch.Tensor) -> torch.Tensor:
