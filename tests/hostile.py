@@ -1,4 +1,4 @@
-"""Implementations that hurt the process they run in, or leave something behind. Each computes the right value otherwise."""
+"""Implementations that hurt the process they run in, or leave something behind; otherwise their values are right."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def segfault(*args: Tensor) -> Tensor:
     return conv2d(*args)
 
 
-def abort(*args: Tensor) -> Tensor:
+def abort(*_: Tensor) -> Tensor:
     """As a failed assertion in C does."""
     os.abort()
 
 
-def leave(*args: Tensor) -> Tensor:
+def leave(*_: Tensor) -> Tensor:
     """Ends the process as if all were well."""
     os._exit(0)
 
 
-def give_up(*args: Tensor) -> Tensor:
+def give_up(*_: Tensor) -> Tensor:
     """Asks Python to end the process."""
     sys.exit(3)
 
@@ -48,7 +48,7 @@ def killed(*args: Tensor) -> Tensor:
     return conv2d(*args)
 
 
-def hang(*args: Tensor) -> Tensor:
+def hang(*_: Tensor) -> Tensor:
     """Never returns, and does not listen to SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:
@@ -98,7 +98,7 @@ def cudnn(*args: Tensor) -> Tensor:
     return conv2d(*args)
 
 
-def nothing(*args: Tensor) -> None:
+def nothing(*_: Tensor) -> None:
     """Returns None."""
 
 

@@ -35,7 +35,7 @@ def load_layers() -> list[Case]:
 
 
 def sample(layers: Sequence[Case]) -> list[Case]:
-    """Some layers of each kind (groups, kernel, stride, dilation, padding, size), evenly spread; none of the slowest."""
+    """Some layers of each kind (groups, kernel, stride, dilation, padding, size), spread evenly; no slow ones."""
     kinds: dict[tuple[object, ...], list[Case]] = defaultdict(list)
     for layer in layers:
         if layer.geometry.nnz <= SAMPLED_WORK:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws import LAWS, Law
 from toeplitz_core.testing.run import SAFE_LAYOUTS
 from toeplitz_core.testing.strategies import cases
 from toeplitz_core.testing.subjects import resolve
@@ -16,7 +16,7 @@ LAWS_AND_DTYPES = [(law, dtype) for law in LAWS.values() for dtype in law.dtypes
 
 @pytest.mark.parametrize(("law", "dtype"), LAWS_AND_DTYPES, ids=lambda value: getattr(value, "name", value))
 @given(data=st.data())
-def test_torch_obeys_the_law(law, dtype, device, data):
+def test_torch_obeys_the_law(law: Law, dtype: str, device: str, data: st.DataObject) -> None:
     """No generated case, in any layout but those that need isolation, breaks a law."""
     case = data.draw(cases(dtypes=[dtype], recipes=law.recipes, legal_layouts=SAFE_LAYOUTS, device=device))
     verdict = law(resolve("torch"), case)

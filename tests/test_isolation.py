@@ -140,7 +140,11 @@ def test_workers_can_be_started_without_fork(isolation: Isolation) -> None:
 def test_results_travel_bit_for_bit(isolation: Isolation, dtype: str) -> None:
     """Small and large tensors of every dtype come back from a worker as computed in this process."""
     runner = isolation.runner("tests.hostile:correct")
-    for line in ("input=2x3x8x8 weight=4x3x3x3 bias", "input=1x8x64x64 weight=16x8x1x1", "input=0x1x3x3 weight=1x1x3x3"):
+    for line in (
+        "input=2x3x8x8 weight=4x3x3x3 bias",
+        "input=1x8x64x64 weight=16x8x1x1",
+        "input=0x1x3x3 weight=1x1x3x3",
+    ):
         case = Case.parse(f"{line} dtype={dtype}")
         operands = draw(case)
         there, here = runner.run(case, operands), resolve("torch").run(case, operands)

@@ -46,7 +46,7 @@ def test_the_sample_has_every_kind_whole_and_by_rows() -> None:
 
 
 def test_a_wrong_weight_is_noticed_at_drawn_outputs() -> None:
-    """A large layer whose implementation flips one output channel's kernel fails although only some outputs are judged."""
+    """A large layer with the kernel of one output channel flipped fails although only some outputs are judged."""
     layer = next(layer for layer in LAYERS if drawn_outputs(layer) is not None and layer.geometry.kernel_size == (3, 3))
 
     def flipped(x: torch.Tensor, weight: torch.Tensor, *rest: object) -> torch.Tensor:

@@ -217,7 +217,9 @@ def _row_indices(rows: Rows, count: int, device: torch.device) -> range | torch.
         if rows and all(isinstance(row, bool) for row in rows):
             return _row_indices(torch.tensor(rows), count, device)
         indices = torch.tensor(
-            [as_int(f"rows[{i}]", row, minimum=-(2**63)) for i, row in enumerate(rows)], dtype=torch.int64, device=device
+            [as_int(f"rows[{i}]", row, minimum=-(2**63)) for i, row in enumerate(rows)],
+            dtype=torch.int64,
+            device=device,
         )
     else:
         raise TypeError(f"rows={rows!r} must be a slice, a sequence of ints or a 1-D tensor, not {type(rows).__name__}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from toeplitz_core.geometry import ConvGeometry, IntOrInts, as_int, as_int
+from toeplitz_core.geometry import ConvGeometry, IntOrInts, as_int
 from toeplitz_core.matrix import toeplitz_matrix
 
 

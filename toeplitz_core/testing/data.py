@@ -1,7 +1,7 @@
 """Data recipes: named ways to fill the operands of a case, bit-identical on every machine.
 
-Random bits come from NumPy's raw PCG64 stream and are turned into numbers by integer and dyadic arithmetic only, so that
-no library's float sampling, and no libm, has a say in what a seed means.
+Random bits come from NumPy's raw PCG64 stream and are turned into numbers by integer and dyadic arithmetic only: no
+library's float sampling, and no libm, has a say in what a seed means.
 
 The exact recipes follow the idea of integer fills (the BLAS testers of Dongarra et al., 1990; oneDNN's benchdnn): if no
 sum of magnitudes ``S = |T| |x| + |b|`` exceeds what a format holds exactly, then every partial sum in any order is
@@ -53,7 +53,7 @@ class Operands:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A named recipe. ``kind`` says how results are judged: ``storage`` and ``accumulator`` exactly, ``real`` by the bound."""
+    """A named recipe. Its ``kind`` says whether results are judged exactly or by the bound (``real``)."""
 
     name: str
     kind: Literal["storage", "accumulator", "real"]
@@ -188,7 +188,9 @@ def _real(case: Case, fill: Callable[[Bits, int], Array]) -> Operands:
     bias = _filled(case, "bias", case.weight[:1], fill) if case.bias else None
     threshold = 2.0 ** (format_of(case.torch_dtype).max_exponent - 1)
     # Complex numbers: four products of parts, twice what their sums are.
-    largest = 8 * _largest(x) * _largest(weight) * math.prod(case.weight[1:]) + (0 if bias is None else 4 * _largest(bias))
+    largest = 8 * _largest(x) * _largest(weight) * math.prod(case.weight[1:]) + (
+        0 if bias is None else 4 * _largest(bias)
+    )
     if largest >= threshold and (magnitude := _magnitude(case, x, weight, bias)).numel():
         over = float(magnitude.max()) / threshold
         x = x * 2.0 ** -math.ceil(math.log2(over) + 1) if over >= 1 else x
@@ -256,7 +258,7 @@ def _magnitude(case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Te
 
 def _storage_limit(case: Case) -> int:
     """Integers that the output's format, and with it every wider one, holds exactly."""
-    return _INT64_LIMIT if case.dtype == "int64" else 2 ** format_of(case.torch_dtype).precision - 1
+    return _INT64_LIMIT if case.dtype == "int64" else _integers(format_of(case.torch_dtype).precision)
 
 
 def _accumulator_limit(case: Case) -> int:
@@ -264,14 +266,19 @@ def _accumulator_limit(case: Case) -> int:
     if case.dtype == "int64":
         return _INT64_LIMIT
     accumulator = Arithmetic.strictest(case.torch_dtype).accumulator
-    return min(2**accumulator.precision - 1, int(torch.finfo(case.torch_dtype).max))
+    return min(_integers(accumulator.precision), int(torch.finfo(case.torch_dtype).max))
 
 
 def _widest_operand(case: Case) -> int:
     """Operands must be exact in the dtype; beyond 2^27 their products leave float64's integers."""
     if case.dtype == "int64":
         return 2**27 - 1
-    return 2 ** min(format_of(case.torch_dtype).precision, 27) - 1
+    return _integers(min(format_of(case.torch_dtype).precision, 27))
+
+
+def _integers(bits: int) -> int:
+    """The largest integer of so many bits."""
+    return (1 << bits) - 1
 
 
 def _wide_spread(case: Case) -> int:
@@ -299,7 +306,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "probe",
             "accumulator",
-            "positive odd inputs too wide for TF32 or bfloat16: rounding them, or a narrow accumulator, loses the low bit",
+            "positive odd inputs too wide for TF32 or bfloat16: rounded, or summed narrowly, they lose the low bit",
             lambda case: _exact(case, limit=_accumulator_limit(case), wide="input"),
         ),
         Recipe(
@@ -309,8 +316,18 @@ RECIPES: dict[str, Recipe] = {
             lambda case: _exact(case, limit=_accumulator_limit(case), wide="weight"),
         ),
         Recipe("normal", "real", "unit normal numbers", lambda case: _real(case, Bits.normal)),
-        Recipe("wide", "real", "normal numbers over a wide range of exponents", lambda case: _real(case, partial(_wide, spread=_wide_spread(case)))),
-        Recipe("constant", "real", "one number a tensor, so that rounding errors add up", lambda case: _real(case, _constant)),
+        Recipe(
+            "wide",
+            "real",
+            "normal numbers over a wide range of exponents",
+            lambda case: _real(case, partial(_wide, spread=_wide_spread(case))),
+        ),
+        Recipe(
+            "constant",
+            "real",
+            "one number a tensor, so that rounding errors add up",
+            lambda case: _real(case, _constant),
+        ),
         Recipe("alternating", "real", "alternating signs, so that sums cancel", lambda case: _real(case, _alternating)),
     )
 }

@@ -1,4 +1,4 @@
-"""Run a subject where it cannot hurt the judge: in a worker process that is replaced when it dies, hangs or is spoiled."""
+"""Run a subject where it cannot hurt the judge: in a worker that is replaced when it dies, hangs or is spoiled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from multiprocessing import reduction
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from toeplitz_core.testing.subjects.base import Environment, Outcome, strictest
 from toeplitz_core.testing.transport import SharedFile
@@ -51,7 +51,7 @@ class Isolation:
     def __init__(self, *, timeout: float = TIMEOUT, memory: int | None = MEMORY, journal: Path | None = None) -> None:
         self.timeout = timeout
         self.memory = memory
-        memory_room = Path("/dev/shm")  # noqa: S108  # a directory in memory, where Linux has one
+        memory_room = Path("/dev/shm")  # a directory in memory, where Linux has one
         usable = memory_room.is_dir() and os.access(memory_room, os.W_OK)
         self.room = Path(tempfile.mkdtemp(prefix="toeplitz-core-", dir=memory_room if usable else None))
         # On disk, and not in the room: it must survive what ends the judge.
@@ -96,10 +96,12 @@ class Isolation:
             self.journal.unlink(missing_ok=True)
         shutil.rmtree(self.room, ignore_errors=True)
 
-    def __enter__(self) -> Isolation:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -186,7 +188,9 @@ class _Worker:
         try:
             self._connection.send(requests)
             if not self._connection.poll(limit):
-                return Outcome("timed out", arithmetic, message=f"did not return within {limit:g} s", printed=self.printed())
+                return Outcome(
+                    "timed out", arithmetic, message=f"did not return within {limit:g} s", printed=self.printed()
+                )
             replies: list[Reply] = self._connection.recv()
         except (EOFError, OSError):
             return Outcome("crashed", arithmetic, message=_death(self._end(kill=False)), printed=self.printed())
@@ -221,8 +225,9 @@ class _Nursery:
     def __init__(self, environment: Environment, room: Path) -> None:
         self._connection, theirs = multiprocessing.Pipe()
         with theirs:
-            start = _START.format(path=[entry or os.getcwd() for entry in sys.path], fd=theirs.fileno(), room=str(room))  # noqa: PTH109
-            self._process = subprocess.Popen(  # noqa: S603  # our own interpreter
+            path = [entry or os.getcwd() for entry in sys.path]  # noqa: PTH109  # sys.path holds strings
+            start = _START.format(path=path, fd=theirs.fileno(), room=str(room))
+            self._process = subprocess.Popen(  # our own interpreter
                 [sys.executable, "-c", start],
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **dict(environment.variables)},

@@ -41,10 +41,10 @@ def _sliced(values: torch.Tensor) -> torch.Tensor:
 
 
 def _cropped(values: torch.Tensor) -> torch.Tensor:
-    spatial = max(1, values.ndim - 2)
-    front = values.shape[: values.ndim - spatial]
-    buffer = _poisoned((*front, *(n + 3 for n in values.shape[values.ndim - spatial :])), values)
-    view = buffer[(..., *(slice(1, 1 + n) for n in values.shape[values.ndim - spatial :]))]
+    front = min(2, values.ndim - 1)  # batch and channels
+    view = _poisoned((*values.shape[:front], *(n + 3 for n in values.shape[front:])), values)
+    for axis in range(front, values.ndim):
+        view = view.narrow(axis, 1, values.shape[axis])
     view.copy_(values)
     return view
 

@@ -225,7 +225,7 @@ def _sum_of_parts(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _has_subnormals(values: torch.Tensor) -> bool:
-    """Whether a number is subnormal in its dtype; block by block, since a weight may be large and hardly ever has one."""
+    """Whether a number is subnormal in its dtype: looked for in blocks, since a weight may be large."""
     limit = torch.finfo(values.dtype).smallest_normal
     return any(bool(((block != 0) & (block.abs() < limit)).any()) for block in values.flatten().split(_BLOCK))
 

@@ -45,7 +45,7 @@ class SharedFile:
             return Packed(tensor.dtype, tuple(tensor.shape), data.tobytes())
         offset = self._end
         self._file.seek(offset)
-        view = memoryview(data)
+        view = memoryview(data)  # type: ignore[arg-type]  # an array is a buffer
         while view:  # an unbuffered write may stop after 2 GiB
             view = view[self._file.write(view) :]
         self._end += data.nbytes
@@ -55,7 +55,7 @@ class SharedFile:
         """The tensor, in memory of its own."""
         dtype = _BITS.get(packed.dtype, packed.dtype)
         tensor = torch.empty(packed.shape, dtype=dtype)
-        target = memoryview(tensor.numpy().reshape(-1).view(np.uint8))
+        target = memoryview(tensor.numpy().reshape(-1).view(np.uint8))  # type: ignore[arg-type]  # as above
         if packed.data is not None:
             target[:] = packed.data
         else:

@@ -68,7 +68,7 @@ class Settings:
 
 
 def nursery(descriptor: int, room: str) -> None:
-    """Fork workers on request: ``Settings`` and a connection in, process id out; or (process id, kill) in, exit code out."""
+    """Fork workers: ``Settings`` and a connection in, process id out; (process id, kill) in, exit code out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the judge, who ends us by closing the connection
     control = Connection(descriptor)
     while True:
@@ -131,7 +131,13 @@ def _replied(shared: SharedFile, outcome: Outcome) -> Reply:
     if isinstance(outcome.output, torch.Tensor):
         output = shared.pack(outcome.output)
     elif outcome.status == "returned":
-        return Reply("raised", outcome.arithmetic, None, f"returned {type(outcome.output).__name__}, not a torch.Tensor", outcome.printed)
+        return Reply(
+            "raised",
+            outcome.arithmetic,
+            None,
+            f"returned {type(outcome.output).__name__}, not a torch.Tensor",
+            outcome.printed,
+        )
     return Reply(outcome.status, outcome.arithmetic, output, message, outcome.printed)
 
 
@@ -142,7 +148,7 @@ class _Unresolved(Subject):
         self.name = name
         self.reason = reason
 
-    def forward(self, case: Case, operands: Operands) -> torch.Tensor:
+    def forward(self, case: Case, operands: Operands) -> torch.Tensor:  # noqa: ARG002  # it has nothing to call
         raise RuntimeError(self.reason)
 
 
@@ -176,6 +182,7 @@ def _globals() -> dict[str, object]:
     """State of the process that a convolution has no business to change."""
     # float64: flushing is a mode of the processor, and this its cheapest sign.
     flushes = bool((torch.tensor(5e-324, dtype=torch.float64) * 1 == 0).item())
+    legacy: Any = np.random.get_state()  # noqa: NPY002  # the global one is what a subject could draw from
     return {
         "the default dtype": torch.get_default_dtype(),
         "the number of threads": torch.get_num_threads(),
@@ -188,7 +195,7 @@ def _globals() -> dict[str, object]:
         "cudnn.allow_tf32": torch.backends.cudnn.allow_tf32,
         "oneDNN's switch": torch.backends.mkldnn.enabled,
         "torch's random state": hash(torch.get_rng_state().numpy().tobytes()),
-        "NumPy's random state": hash(np.random.get_state(legacy=False)["state"]["key"].tobytes()),  # type: ignore[call-overload,index]  # noqa: NPY002
+        "NumPy's random state": hash((legacy[1].tobytes(), legacy[2])),
     }
 
 
@@ -214,4 +221,3 @@ def _limit_memory(limit: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (now + limit, now + limit))
     except (ImportError, OSError, ValueError):
         return
-

@@ -1,4 +1,4 @@
-"""The result of a convolution: equal to ``T x + b`` where the data is exact, within the rounding-error bound where not."""
+"""The result of a convolution: equal to ``T x + b`` where the data is exact, within the bound where not."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def forward_verdict(
     if outcome.status != "returned":
         return Verdict(_STATUSES[outcome.status], case, outcome.message, printed=outcome.printed)
     actual = outcome.output
-    if (message := _contract(case, actual)) is not None:
-        return Verdict(Status.FAIL, case, message)
+    if (message := _contract(case, actual)) is not None or actual is None:
+        return Verdict(Status.FAIL, case, message or "", printed=outcome.printed)
     reference = expected(case.geometry, operands.input, operands.weight, operands.bias, outputs=outputs)
     actual = actual.detach().cpu()
     actual = actual if outputs is None else actual.reshape(-1)[outputs]
@@ -108,7 +108,9 @@ def _failure(
     got, should = actual[found.index].item(), wanted[found.index].item()
     amount = "" if ratio is None else f", an error of {ratio:.4g} times the bound"
     where = ", ".join(map(str, found.index))
-    message = f"out[{where}]={got:.9g}, but should be {should:.9g}{amount} ({found.wrong} of {found.total} elements wrong)"
+    message = (
+        f"out[{where}]={got:.9g}, but should be {should:.9g}{amount} ({found.wrong} of {found.total} elements wrong)"
+    )
     return Verdict(Status.FAIL, case, message, ratio=ratio, index=found.index, expected=should, actual=got)
 
 

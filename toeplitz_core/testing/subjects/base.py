@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Outcome:
     """What became of one call.
 
-    ``output`` is there if it ``returned``; otherwise ``message`` says why not. ``arithmetic`` is what the implementation
-    declares for the case, ``printed`` what it wrote to its standard streams, where that was caught.
+    ``output`` is there if it ``returned``; otherwise ``message`` says why not. ``arithmetic`` is what it declares for
+    the case, ``printed`` what it wrote to its standard streams, where that was caught.
     """
 
     status: Literal["returned", "unsupported", "raised", "spoiled", "crashed", "timed out"]
