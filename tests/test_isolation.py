@@ -35,9 +35,9 @@ def isolation() -> Iterator[Isolation]:
 @pytest.mark.parametrize(
     ("name", "status", "message"),
     [
-        ("segfault", "crashed", "killed by SIGSEGV"),
-        ("abort", "crashed", "killed by SIGABRT"),
-        ("killed", "crashed", "killed by SIGKILL"),
+        ("segfault", "crashed", "was killed by SIGSEGV"),
+        ("abort", "crashed", "was killed by SIGABRT"),
+        ("killed", "crashed", "was killed by SIGKILL"),
         ("leave", "crashed", "ended its process with exit code 0"),
         ("give_up", "raised", "raised SystemExit: 3"),
         ("greedy", "raised", "allocate"),
@@ -133,7 +133,7 @@ def test_workers_can_be_started_without_fork(isolation: Isolation) -> None:
     runner = isolation.runner("tests.hostile:segfault", fork=False)
     harmless = Case.parse("input=1x1x4x4 weight=1x1x1x1")
     assert runner.run(harmless, draw(harmless)).status == "returned"
-    assert runner.run(CASE, OPERANDS).message == "killed by SIGSEGV"
+    assert runner.run(CASE, OPERANDS).message == "was killed by SIGSEGV"
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -201,7 +201,7 @@ def _alive(pid: int) -> bool:
 def test_a_crash_is_a_verdict(isolation: Isolation) -> None:
     """A law on a subject that crashes gives a verdict with the case, the cause and what was printed."""
     verdict = LAWS["forward-exact"](isolation.runner("tests.hostile:segfault"), CASE)
-    assert (verdict.status, verdict.message) == (Status.CRASH, "killed by SIGSEGV")
+    assert (verdict.status, verdict.message) == (Status.CRASH, "was killed by SIGSEGV")
     assert "the last words" in verdict.printed
     assert verdict.case.law == "forward-exact"
 

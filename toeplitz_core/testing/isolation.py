@@ -35,6 +35,10 @@ MEMORY = 8 * 2**30
 _START = "import sys; sys.path[:] = {path!r}; from toeplitz_core.testing.worker import nursery; nursery({fd}, {room!r})"
 
 
+class SubjectError(ValueError):
+    """A subject cannot be imported, or names nothing: a mistake in how it was named, rather than a finding about it."""
+
+
 class Isolation:
     """Owns the processes of a run. Use as a context manager; ``runner`` gives a subject that runs in a worker.
 
@@ -124,7 +128,10 @@ class IsolatedRunner:
         """Call the subject several times with one message. If that kills the worker, each call is made on its own."""
         self._isolation.write_journal([f"{case} # {self.name}" for case in cases])
         fresh = self._worker is None
-        worker = self._worker = self._worker or self._started()
+        try:
+            worker = self.start()
+        except SubjectError as error:
+            return [Outcome("raised", strictest(case), message=str(error)) for case in cases]
         self._shared.rewind()
         requests = [self._packed(case, values) for case, values in zip(cases, operands, strict=True)]
         answer = worker.ask(requests, self._isolation.timeout * len(cases) + (FIRST_CALL if fresh else 0))
@@ -149,10 +156,17 @@ class IsolatedRunner:
         self.restart()
         self._shared.close()
 
-    def _started(self) -> _Worker:
-        isolation = self._isolation
-        settings = Settings(self.name, self._shared.path, str(isolation.file("log")), isolation.memory, tuple(sys.path))
-        return _Worker(isolation, settings, self._environment, fork=self._fork)
+    def start(self) -> _Worker:
+        """The worker, started and with the subject imported if it is not yet; ``SubjectError`` if that fails."""
+        if self._worker is None:
+            isolation = self._isolation
+            log = str(isolation.file("log"))
+            settings = Settings(self.name, self._shared.path, log, isolation.memory, tuple(sys.path))
+            self._worker = _Worker(isolation, settings, self._environment, fork=self._fork)
+            if (reason := self._worker.greeting()) is not None:
+                self.restart()
+                raise SubjectError(reason)
+        return self._worker
 
     def _packed(self, case: Case, operands: Operands) -> Request:
         pack = self._shared.pack
@@ -181,6 +195,16 @@ class _Worker:
                     target=serve, args=(settings, theirs, environment.variables), daemon=True
                 )
                 self._process.start()
+
+    def greeting(self) -> str | None:
+        """Wait until the subject is imported; what went wrong if it is not."""
+        try:
+            if not self._connection.poll(FIRST_CALL):
+                return f"importing it did not end within {FIRST_CALL:g} s"
+            reason: str | None = self._connection.recv()
+        except (EOFError, OSError):
+            return f"importing it {_death(self._end(kill=False))}\n{self.printed()}".rstrip()
+        return reason
 
     def ask(self, requests: list[Request], limit: float) -> list[Reply] | Outcome:
         """The replies, or what became of the worker instead."""
@@ -256,6 +280,6 @@ class _Nursery:
 def _death(code: int) -> str:
     if code < 0:
         with contextlib.suppress(ValueError):
-            return f"killed by {signal.Signals(-code).name}"
-        return f"killed by signal {-code}"
+            return f"was killed by {signal.Signals(-code).name}"
+        return f"was killed by signal {-code}"
     return f"ended its process with exit code {code}"

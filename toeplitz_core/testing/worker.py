@@ -33,6 +33,8 @@ from toeplitz_core.testing.transport import Packed, SharedFile
 
 # What a subject printed is evidence, but not all of it: the end says most.
 PRINTED = 2000
+# Imported by the worker alone: a nursery that has imported a subject could not be forked safely.
+_RESOLVER = "toeplitz_core.testing.subjects.resolver"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +106,21 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
     log = os.open(settings.log, os.O_WRONLY | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    _limit_memory(settings.memory)
     shared = SharedFile(settings.shared)
-    subject = _resolved(settings.subject)
-    state = _globals()
+    try:
+        subject: Subject = importlib.import_module(_RESOLVER).resolve(settings.subject)
+    except Exception as error:  # noqa: BLE001  # the judge decides what that means
+        connection.send(str(error) if isinstance(error, ValueError) else traceback.format_exc())
+        return
+    connection.send(None)
+    state, limit = _globals(), settings.memory
     with contextlib.suppress(EOFError, OSError):
         while True:
             requests: list[Request] = connection.recv()
+            if limit is not None and all(request.case.device == "cpu" for request in requests):
+                # Not before it is known that it stays on the CPU: CUDA reserves address space without end.
+                _limit_memory(limit)
+                limit = None
             operands = [_unpacked(shared, request) for request in requests]
             shared.rewind()
             outcomes = [
@@ -139,26 +149,6 @@ def _replied(shared: SharedFile, outcome: Outcome) -> Reply:
             outcome.printed,
         )
     return Reply(outcome.status, outcome.arithmetic, output, message, outcome.printed)
-
-
-class _Unresolved(Subject):
-    """Stands in for a subject that could not be imported: every call tells why."""
-
-    def __init__(self, name: str, reason: str) -> None:
-        self.name = name
-        self.reason = reason
-
-    def forward(self, case: Case, operands: Operands) -> torch.Tensor:  # noqa: ARG002  # it has nothing to call
-        raise RuntimeError(self.reason)
-
-
-def _resolved(name: str) -> Subject:
-    try:
-        resolver = importlib.import_module("toeplitz_core.testing.subjects.resolver")
-        subject: Subject = resolver.resolve(name)
-    except Exception:  # noqa: BLE001  # told with the first call, where someone listens
-        return _Unresolved(name, f"cannot import subject '{name}':\n{traceback.format_exc(limit=-3)}")
-    return subject
 
 
 def _guarded(subject: Subject, case: Case, operands: Operands, log: str, before: dict[str, object]) -> Outcome:
@@ -209,10 +199,8 @@ def _printed(log: str, begin: int) -> str:
         return file.read().decode(errors="replace")
 
 
-def _limit_memory(limit: int | None) -> None:
+def _limit_memory(limit: int) -> None:
     """At most this much more address space than now, where the platform can limit it."""
-    if limit is None:
-        return
     try:
         import resource  # noqa: PLC0415  # not on Windows
 
