@@ -19,6 +19,7 @@ from toeplitz_core.testing.case import DTYPES, Case
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.search import Interrupted, search
 from toeplitz_core.testing.search import Result as Found
+from toeplitz_core.testing.subjects import SUBJECTS
 from toeplitz_core.testing.verdict import Status, Verdict
 
 CHECKOUT = Path(toeplitz_core.__file__).parents[1]
@@ -103,7 +104,7 @@ def test_version():
 
 def test_check_torch():
     """A run says what was held against what, how many cases, the largest error, and what was not run."""
-    result = call("check torch --profile smoke --examples 4 --seed 1 --dtype float32 --dtype int64")
+    result = call("check torch --inline --profile smoke --examples 4 --seed 1 --dtype float32 --dtype int64")
     assert result.exit_code == 0, result.output
     for said in (
         f"toeplitz-core {toeplitz_core.__version__}, torch {torch.__version__}",
@@ -323,8 +324,24 @@ def test_interrupted_while_shrinking(monkeypatch: pytest.MonkeyPatch):
 
 def test_interrupt_in_replay(kernels: Path):
     """Ctrl-C in ``replay`` ends with 130 too."""
-    result = process("-m", "toeplitz_core", "replay", ONE, "--subject", "kernels:interrupts", directory=kernels)
+    result = process(
+        "-m", "toeplitz_core", "replay", ONE, "--subject", "kernels:interrupts", "--inline", directory=kernels
+    )
     assert result.returncode == 130
+
+
+def test_interrupt_by_a_subject_is_its_failure(kernels: Path):
+    """A subject that interrupts its own process does not interrupt the judge."""
+    result = process("-m", "toeplitz_core", "replay", ONE, "--subject", "kernels:interrupts", directory=kernels)
+    assert result.returncode == 1
+    assert "CRASH kernels:interrupts" in result.stdout
+
+
+def test_subjects():
+    """The list of subjects names each one, and how to name one's own."""
+    lines = call("subjects").output.splitlines()
+    assert [line.partition(":")[0] for line in lines[:-1]] == list(SUBJECTS)
+    assert lines[-1].startswith("package.module:callable")
 
 
 def test_error_of_our_own(monkeypatch: pytest.MonkeyPatch):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import platform
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, TypeVar
 
 import torch
@@ -16,13 +17,18 @@ from rich.progress import Progress
 
 import toeplitz_core
 from toeplitz_core.testing.case import DTYPES, Case, check_device
+from toeplitz_core.testing.isolation import TIMEOUT, Isolation, SubjectError
 from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.layouts import LAYOUTS
 from toeplitz_core.testing.profiles import PROFILES
 from toeplitz_core.testing.reports.terminal import plain, print_failure, print_results, print_step, print_verdict
-from toeplitz_core.testing.run import UNSAFE_LAYOUTS, UNSAFE_REASON, Plan, exit_code, missing
+from toeplitz_core.testing.run import SAFE_LAYOUTS, UNSAFE_LAYOUTS, UNSAFE_REASON, Plan, exit_code, missing
 from toeplitz_core.testing.search import Interrupted, Result
-from toeplitz_core.testing.subjects import resolve
+from toeplitz_core.testing.subjects import SUBJECTS, Runner, check_name, environment, resolve
 from toeplitz_core.testing.verdict import Status
+
+_SUBJECT = "A name that 'subjects' lists, or package.module:callable with F.conv2d's signature."
+_INLINE = "Call the subject in this process: for debuggers and coverage. A crash ends everything."
 
 app = typer.Typer(
     help="Does this convolution compute what it must? Hold it against the convolution's own matrix.",
@@ -57,9 +63,7 @@ def _options(
 
 @app.command()
 def check(
-    subject: Annotated[
-        list[str], typer.Argument(help="'torch', or package.module:callable with F.conv2d's signature.")
-    ],
+    subject: Annotated[list[str], typer.Argument(help=_SUBJECT)],
     law: Annotated[list[str] | None, typer.Option(help="Only this law (repeatable).")] = None,
     profile: Annotated[str, typer.Option(help=f"Effort: {', '.join(PROFILES)}.")] = "gate",
     examples: Annotated[
@@ -70,27 +74,39 @@ def check(
         list[str] | None, typer.Option(help="cpu, cuda, cuda:1 ... (repeatable); absent ones then fail.")
     ] = None,
     dtype: Annotated[list[str] | None, typer.Option(help="Only this dtype (repeatable).")] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that one call may take.")] = TIMEOUT,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failure.")] = False,
+    inline: Annotated[bool, typer.Option("--inline", help=_INLINE)] = False,
 ) -> None:
     """Search for a case on which a law fails, and print the smallest.
 
     Exit codes: 0 all laws hold, 1 a law fails, 2 usage, 3 nothing proven or a required device is absent, 4 an error of
     toeplitz-core itself, 130 interrupted.
     """
-    plan = Plan(
-        subjects=[_usage(resolve, name) for name in subject],
-        laws=[_named(f"--law {name}", name, LAWS) for name in dict.fromkeys(law or LAWS)],
-        dtypes=list({name: _named(f"--dtype {name}", name, DTYPES) for name in dtype or DTYPES}),
-        devices=[_usage(check_device, name) for name in dict.fromkeys(device or ("cpu", "cuda"))],
-        profile=_named(f"--profile {profile}", profile, PROFILES),
-        examples=examples,
-        seed=seed,
-        fail_fast=fail_fast,
-    )
-    console = _console()
+    laws_held = [_named(f"--law {name}", name, LAWS) for name in dict.fromkeys(law or LAWS)]
+    dtypes = list({name: _named(f"--dtype {name}", name, DTYPES) for name in dtype or DTYPES})
+    devices = [_usage(check_device, name) for name in dict.fromkeys(device or ("cpu", "cuda"))]
+    effort = _named(f"--profile {profile}", profile, PROFILES)
+    with _runners(subject, timeout=timeout, inline=inline) as runners:
+        plan = Plan(
+            subjects=runners,
+            laws=laws_held,
+            dtypes=dtypes,
+            devices=devices,
+            profile=effort,
+            examples=examples,
+            seed=seed,
+            fail_fast=fail_fast,
+            layouts=SAFE_LAYOUTS if inline else tuple(LAYOUTS),
+        )
+        code = _carried_out(plan, _console(), required=device or (), inline=inline)
+    raise typer.Exit(code)
+
+
+def _carried_out(plan: Plan, console: Console, *, required: Sequence[str], inline: bool) -> int:
+    """Run the plan and print what came of it, whatever ends it; the exit code."""
     plain(console, _header(plan))
     results: list[Result] = []
-    stopped = ""
     code = None
     try:
         _follow(plan, console, results)
@@ -103,11 +119,28 @@ def check(
     except Exception:  # noqa: BLE001  # whatever it is, what was found before it is printed
         code, stopped = 4, "an error of toeplitz-core"
         _own_error()
-    left_out = [f"layout {layout}: {UNSAFE_REASON}" for layout in UNSAFE_LAYOUTS]
+    left_out = [f"layout {layout}: {UNSAFE_REASON}" for layout in UNSAFE_LAYOUTS if inline]
     if missed := len(plan.steps) - len(results):
         left_out.append(f"{missed} of {len(plan.steps)} (each law with each dtype): {stopped}")
     print_results(console, results, left_out)
-    raise typer.Exit(exit_code(results, required_devices=device or ()) if code is None else code)
+    return exit_code(results, required_devices=required) if code is None else code
+
+
+@contextlib.contextmanager
+def _runners(names: Sequence[str], *, timeout: float, inline: bool) -> Iterator[list[Runner]]:
+    """The subjects of some names, each in a worker process unless ``inline``; a usage error where there is none."""
+    checked = [_usage(check_name, name) for name in dict.fromkeys(names)]
+    if inline:
+        yield [_usage(resolve, name) for name in checked]
+        return
+    with Isolation(timeout=timeout) as isolation:
+        isolated = [isolation.runner(name, environment(name)) for name in checked]
+        for runner in isolated:
+            try:
+                runner.start()
+            except SubjectError as error:
+                raise typer.BadParameter(f"subject '{runner.name}': {error}") from None
+        yield list(isolated)
 
 
 def _follow(plan: Plan, console: Console, results: list[Result]) -> None:
@@ -135,6 +168,8 @@ def _own_error() -> None:
 def replay(
     case: Annotated[str, typer.Argument(help="The line that a failure printed.")],
     subject: Annotated[str, typer.Option(help="As for check.")] = "torch",
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that one call may take.")] = TIMEOUT,
+    inline: Annotated[bool, typer.Option("--inline", help=_INLINE)] = False,
 ) -> None:
     """Run one case again, under the law that it names or under every law that applies.
 
@@ -142,19 +177,27 @@ def replay(
     itself, 130 interrupted.
     """
     parsed = _usage(Case.parse, case)
-    tested = _usage(resolve, subject)
     applying = [law for law in LAWS.values() if parsed.data in law.recipes]
     held = [_named(f"law={parsed.law}", parsed.law, LAWS)] if parsed.law else applying
     console = _console()
-    if (reason := missing(parsed.device)) is not None:
-        plain(console, f"not run: {tested.name} on {parsed.device}: {reason}")
-        raise typer.Exit(3)
-    verdicts = [law(tested, parsed) for law in held]
+    with _runners([subject], timeout=timeout, inline=inline) as (tested,):
+        if (reason := missing(parsed.device)) is not None:
+            plain(console, f"not run: {tested.name} on {parsed.device}: {reason}")
+            raise typer.Exit(3)
+        verdicts = [law(tested, parsed) for law in held]
     for verdict in verdicts:
-        print_verdict(console, tested.name, verdict)
+        print_verdict(console, subject, verdict)
     if any(v.status.is_failure for v in verdicts):
         raise typer.Exit(1)
     raise typer.Exit(0 if any(v.status is Status.PASS for v in verdicts) else 3)
+
+
+@app.command()
+def subjects() -> None:
+    """List the implementations that have a name."""
+    for name, registered in SUBJECTS.items():
+        typer.echo(f"{name}: {registered.statement}")
+    typer.echo("package.module:callable: anything with the signature of torch.nn.functional.conv2d")
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from toeplitz_core.testing.profiles import Profile
     from toeplitz_core.testing.subjects.base import Runner
 
-# Subjects still run in our process.
+# Not for subjects that run in the judge's own process.
 UNSAFE_LAYOUTS = ("channels_last", "channel_slice")
-UNSAFE_REASON = "torch 2.13 on a CPU can kill the process on tensors whose channels are innermost"
+UNSAFE_REASON = "torch 2.13 on a CPU can kill the process on tensors whose channels are innermost; not run inline"
 SAFE_LAYOUTS = tuple(layout for layout in LAYOUTS if layout not in UNSAFE_LAYOUTS)
 
 
@@ -35,6 +35,7 @@ class Plan:
     examples: int | None = None
     seed: int | None = None
     fail_fast: bool = False
+    layouts: Collection[str] = SAFE_LAYOUTS
 
     @property
     def steps(self) -> list[tuple[Runner, Law, str, str]]:
@@ -56,7 +57,7 @@ class Plan:
                 yield Result(subject.name, law.name, dtype, device, Status.NOT_RUN, message=reason)
                 continue
             result = search(
-                law, subject, dtype=dtype, settings=settings, device=device, seed=self.seed, layouts=SAFE_LAYOUTS
+                law, subject, dtype=dtype, settings=settings, device=device, seed=self.seed, layouts=self.layouts
             )
             yield result
             if self.fail_fast and result.status.is_failure:

@@ -20,16 +20,25 @@ if TYPE_CHECKING:
     from hypothesis import settings
 
     from toeplitz_core.testing.case import Case
+    from toeplitz_core.testing.known import KnownFailures
     from toeplitz_core.testing.laws.base import Law
     from toeplitz_core.testing.subjects.base import Runner
 
 # A law of which more than half of the cases were refused or could prove nothing is not reported as passed.
 PROVEN_SHARE = 0.5
+# How often a first failure is run again, to see whether it repeats; how often each smaller case then runs, if not; and
+# how often the smallest case runs in the end.
+CONFIRMATIONS = 3
+SHRINKING_RUNS = 8
+FINAL_RUNS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of one law on one subject, for one dtype and device."""
+    """What came of one law on one subject, for one dtype and device.
+
+    ``known`` says how many cases each entry of a list of known failures spoke for, by its name.
+    """
 
     subject: str
     law: str
@@ -40,6 +49,7 @@ class Result:
     max_ratio: float | None = None
     failure: Verdict | None = None
     message: str = ""
+    known: Counter[str] = field(default_factory=Counter)
 
     @property
     def cases(self) -> int:
@@ -87,14 +97,35 @@ class _Tally:
         self.counts: Counter[Status] = Counter()
         self.max_ratio: float | None = None
         self.smallest: Verdict | None = None
+        self.known: Counter[str] = Counter()
+        self.runs = 1
 
-    def add(self, verdict: Verdict) -> None:
+    def judged(self, judge: Callable[[Case], Verdict], case: Case) -> Verdict:
+        """The verdict on a case. Once a failure was seen that did not repeat, a case fails if one of some runs does."""
+        verdict = judge(case)
+        first = self.smallest is None
+        self._add(verdict)
+        if first and verdict.status.is_failure:
+            self.runs = 1 if _failures(judge, case, CONFIRMATIONS) == CONFIRMATIONS else SHRINKING_RUNS
+        for _ in range(self.runs - 1):
+            if verdict.status.is_failure:
+                break
+            verdict = judge(case)
+            self._add(verdict)
+        return verdict
+
+    def _add(self, verdict: Verdict) -> None:
         if self.smallest is None:
             self.counts[verdict.status] += 1
             if verdict.ratio is not None and verdict.status is Status.PASS:
                 self.max_ratio = max(verdict.ratio, self.max_ratio or 0.0)
         if verdict.status.is_failure:
             self.smallest = verdict  # what is tried after a failure is smaller
+
+
+def _failures(judge: Callable[[Case], Verdict], case: Case, runs: int) -> int:
+    """In how many of some further runs a case fails."""
+    return sum(judge(case).status.is_failure for _ in range(runs))
 
 
 def search(
@@ -106,6 +137,7 @@ def search(
     device: str = "cpu",
     seed: int | None = None,
     layouts: Collection[str] = tuple(LAYOUTS),
+    known: KnownFailures | None = None,
 ) -> Result:
     """Look for a case on which a law fails.
 
@@ -116,6 +148,8 @@ def search(
         that are derandomised stand for seed 0, and others draw new cases.
     layouts : collection of str
         Memory layouts that the cases may name.
+    known : KnownFailures, optional
+        Failures that are counted, and beyond which the search goes on.
 
     Returns
     -------
@@ -134,12 +168,19 @@ def search(
         return Result(subject.name, law.name, dtype, device, Status.UNSUPPORTED, message=reason)
     tally = _Tally()
 
-    def holds(case: Case) -> None:
+    def judge(case: Case) -> Verdict:
         try:
             verdict = law(subject, case)
+            entry = None if known is None else known.match(subject.name, verdict)
         except Exception as error:
             raise _Stop(error, case.replace(law=law.name)) from error
-        tally.add(verdict)
+        if entry is None:
+            return verdict
+        tally.known[entry.name] += tally.smallest is None  # else it was met while shrinking
+        return verdict.replace(status=Status.KNOWN)
+
+    def holds(case: Case) -> None:
+        verdict = tally.judged(judge, case)
         if verdict.status.is_failure:
             raise _Broken(verdict)
 
@@ -152,20 +193,30 @@ def search(
     if seed is not None:
         # Each law and dtype its own stream: the cases of one do not depend on which others run.
         test = seeded(zlib.crc32(f"{seed} {law.name} {dtype}".encode()))(test)
-    failure, message = _run(test, tally, law, subject, device)
+    failure = _run(test, tally, law, subject, device)
+    message = "" if failure is None else failure.message
+    if failure is not None and tally.runs > 1:
+
+        def afresh(case: Case) -> Verdict:
+            subject.restart()
+            return judge(case)
+
+        failed = _failures(afresh, failure.case, FINAL_RUNS)
+        message = f"{message} (fails again in {failed} of {FINAL_RUNS} runs)"
     return _conclude(law, subject, dtype, device, tally, failure, message)
 
 
-def _run(test: Callable[[], None], tally: _Tally, law: Law, subject: Runner, device: str) -> tuple[Verdict | None, str]:
-    """The smallest failure if there is one, and its message."""
+def _run(test: Callable[[], None], tally: _Tally, law: Law, subject: Runner, device: str) -> Verdict | None:
+    """The smallest failure, if there is one."""
     try:
         test()
     except _Broken as broken:
-        return broken.verdict, broken.verdict.message
+        return broken.verdict
     except Flaky:
         if tally.smallest is None:
             raise
-        return tally.smallest, f"{tally.smallest.message} (only in some runs of the same case)"
+        tally.runs = SHRINKING_RUNS
+        return tally.smallest
     except _Stop as stop:
         raise LawError(law.name, subject.name, stop.case) from stop.error
     except KeyboardInterrupt:
@@ -175,7 +226,7 @@ def _run(test: Callable[[], None], tally: _Tally, law: Law, subject: Runner, dev
         raise Interrupted(
             _conclude(law, subject, found.case.dtype, device, tally, found, f"{found.message} (not shrunk to the end)")
         ) from None
-    return None, ""
+    return None
 
 
 def _conclude(
@@ -186,9 +237,11 @@ def _conclude(
     if failure is not None:
         status, failure = failure.status, failure.replace(message=message)
     elif proven > PROVEN_SHARE * judged:
-        status = Status.PASS
+        status = Status.KNOWN if tally.known else Status.PASS
     else:
         refused = tally.counts[Status.UNSUPPORTED] >= tally.counts[Status.MISTRUSTED]
         status = Status.UNSUPPORTED if refused else Status.MISTRUSTED
         message = f"nothing proven: only {proven} of {judged} cases could be judged"
-    return Result(subject.name, law.name, dtype, device, status, tally.counts, tally.max_ratio, failure, message)
+    return Result(
+        subject.name, law.name, dtype, device, status, tally.counts, tally.max_ratio, failure, message, tally.known
+    )

@@ -1,7 +1,7 @@
 """Implementations under test, one file per back end."""
 
-from toeplitz_core.testing.subjects.base import Subject
-from toeplitz_core.testing.subjects.resolver import SUBJECTS, resolve
+from toeplitz_core.testing.subjects.base import Outcome, Runner, Subject
+from toeplitz_core.testing.subjects.resolver import SUBJECTS, check_name, environment, resolve
 from toeplitz_core.testing.subjects.torch_eager import TorchSubject
 
-__all__ = ["SUBJECTS", "Subject", "TorchSubject", "resolve"]
+__all__ = ["SUBJECTS", "Outcome", "Runner", "Subject", "TorchSubject", "check_name", "environment", "resolve"]

@@ -39,6 +39,10 @@ class Runner(Protocol):
         """Call it. Whatever it does becomes an outcome."""
         ...
 
+    def restart(self) -> None:
+        """Forget what earlier calls left behind, as far as that is possible."""
+        ...
+
 
 class Subject(ABC):
     """An implementation of conv2d. Subclasses say what they support, how they compute, and compute."""
@@ -56,6 +60,9 @@ class Subject(ABC):
     @abstractmethod
     def forward(self, case: Case, operands: Operands) -> torch.Tensor:
         """The result for a case. ``NotImplementedError`` means unsupported; any other exception is a failure."""
+
+    def restart(self) -> None:  # noqa: B027  # there is nothing that a subject must do
+        """Nothing: this process goes on."""
 
     def run(self, case: Case, operands: Operands) -> Outcome:
         """Call it in this process."""

@@ -14,17 +14,20 @@ from toeplitz_core.testing.subjects import torch_eager
 from toeplitz_core.testing.subjects.base import Environment, Subject
 from toeplitz_core.testing.subjects.torch_eager import TorchSubject
 
+_PLAIN = Environment()
+
+
 @dataclass(frozen=True, slots=True)
 class Registered:
     """A subject with a name: how it is made, what it is, and what its process must start with."""
 
     make: Callable[[], Subject]
     statement: str
-    environment: Environment = Environment()
+    environment: Environment = _PLAIN
 
 
 def _isa(name: str) -> Registered:
-    """torch with the instructions that oneDNN may use limited, which it reads when the process starts."""
+    """Limits the instructions that oneDNN may use; it reads that when the process starts."""
     return Registered(
         lambda: TorchSubject(f"torch-{name.lower().replace('_', '-')}"),
         f"torch, oneDNN limited to {name}",

@@ -106,25 +106,25 @@ def _deterministic() -> Iterator[None]:
 
 
 def torch_channels_last() -> Subject:
-    """torch on operands in channels_last."""
+    """Operands in channels_last."""
     return TorchSubject("torch-channels-last", layout="channels_last")
 
 
 def torch_native() -> Subject:
-    """torch without oneDNN and NNPACK."""
+    """Neither oneDNN nor NNPACK."""
     return TorchSubject("torch-native", context=_without_onednn)
 
 
 def torch_deterministic() -> Subject:
-    """torch with deterministic algorithms only."""
+    """Deterministic algorithms only."""
     return TorchSubject("torch-deterministic", context=_deterministic)
 
 
 def torch_inference() -> Subject:
-    """torch in inference mode."""
+    """In inference mode."""
     return TorchSubject("torch-inference", context=torch.inference_mode)
 
 
 def torch_compile() -> Subject:
-    """torch.compile of conv2d: compiles for each geometry."""
+    """Compiled, for each geometry anew."""
     return TorchSubject("torch-compile", torch.compile(torch.nn.functional.conv2d, dynamic=False))
