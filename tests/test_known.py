@@ -1,0 +1,490 @@
+"""Known failures: each entry speaks for its own finding alone, and is noticed when nobody needs it any more."""
+
+from __future__ import annotations
+
+import time
+import tomllib
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toeplitz_core import conv2d
+from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.conditions import ATTRIBUTES, FUNCTIONS, Condition, necessary
+from toeplitz_core.testing.files import check_writable, write_atomically
+from toeplitz_core.testing.known import REPLAYS, Entry, KnownFailures
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.profiles import PROFILES
+from toeplitz_core.testing.run import exit_code
+from toeplitz_core.testing.search import LawError, Result, search
+from toeplitz_core.testing.strategies import cases
+from toeplitz_core.testing.subjects import TorchSubject
+from toeplitz_core.testing.verdict import Status, Verdict
+
+GROUPED = "input=1x2x1x1 weight=2x1x1x1 groups=2"
+ENTRY = f"""
+[[failure]]
+name = "no-groups"
+subject = "mine"
+law = "forward-exact"
+condition = "groups > 1"
+example = "{GROUPED}"
+reason = "It takes the first group for all."
+"""
+
+
+def load(text: str, directory: Path, **options: object) -> KnownFailures:
+    """The list in a file of this text."""
+    path = directory / "known.toml"
+    path.write_text(text, encoding="utf-8")
+    return KnownFailures.load(path, **options)
+
+
+def failing(case: str = GROUPED, status: Status = Status.FAIL, law: str = "forward-exact") -> Verdict:
+    """The verdict on a case that fails."""
+    return Verdict(status, Case.parse(case).replace(law=law), "out[0]=0, but should be 1")
+
+
+def result(verdict: Verdict, subject: str = "mine") -> Result:
+    """The result of a search that ended with a verdict, after ten cases."""
+    case = verdict.case
+    failure = verdict if verdict.status.is_failure else None
+    counts = Counter({Status.PASS: 9, verdict.status: 1})
+    return Result(subject, str(case.law), case.dtype, case.device, verdict.status, counts, failure=failure)
+
+
+# Conditions
+
+
+@pytest.mark.parametrize(
+    ("text", "case"),
+    [
+        ("dtype == 'bfloat16' and device == 'cpu'", "input=1x1x1x1 weight=1x1x1x1 dtype=bfloat16"),
+        ("device == 'cuda'", "input=1x1x1x1 weight=1x1x1x1 device=cuda:3"),
+        ("seed % 2 and seed // 2 == 3 and -seed < 0", "input=1x1x1x1 weight=1x1x1x1 seed=7"),
+        ("bias and not batched and batch == 1", "input=1x1x1 weight=1x1x1x1 bias"),
+        ("batch == 0", "input=0x1x1x1 weight=1x1x1x1"),
+        ("depthwise and in_channels == 2 == out_channels and group_channels == 1", GROUPED),
+        ("any(k > 1 for k in kernel_size) and 2 not in kernel_size", "input=1x1x3x3 weight=1x1x3x1"),
+        ("padding == ((0, 1), (1, 1)) and padding_name == 'same'", "input=1x1x5x5 weight=1x1x2x3 padding=same"),
+        ("padding_name == '' and padding[0][1] == 2", "input=1x1x5x5 weight=1x1x3x3 padding=2"),
+        ("output_size == (3, 2) and rank == 2", "input=1x1x5x5 weight=1x1x3x3 stride=1x2"),
+        ("all_padding", "input=1x1x5x5 weight=1x1x1x1 padding=1x0"),
+        ("all_padding", "input=1x1x0x5 weight=1x1x3x3 padding=2"),
+        ("not all_padding", "input=1x1x5x5 weight=1x1x2x1 padding=1x0"),
+        ("layout_input == 'channels_last' and layout_weight == layout_grad == 'default'",
+         "input=1x2x3x3 weight=1x2x1x1 layout.input=channels_last"),
+        ("sum(d * (k - 1) for k, d in zip(kernel_size, dilation)) == 6", "input=1x1x9x9 weight=1x1x3x3 dilation=1x2"),
+        ("max(stride) > min(stride) and len(stride) == 2", "input=1x1x9x9 weight=1x1x3x3 stride=1x2"),
+        ("data in ('integers', 'probe')", "input=1x1x9x9 weight=1x1x3x3 data=probe"),
+        ("all(s == 1 for s in stride if s < 2)", "input=1x1x9x9 weight=1x1x3x3 stride=2"),
+    ],
+)  # fmt: skip
+def test_condition_holds(text: str, case: str):
+    """A condition sees the case's attributes, and its opposite does not hold where it does."""
+    assert Condition(text).holds(Case.parse(case))
+    assert not Condition(f"not ({text})").holds(Case.parse(case))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("dtype.upper() == 'FLOAT32'", "'dtype.upper()' is not allowed"),
+        ("dtype.__class__", "'dtype.__class__' is not allowed"),
+        ("().__class__.__bases__", "is not allowed"),
+        ("__import__('os')", "is not allowed"),
+        ("open('x')", "is not allowed"),
+        ("any", "unknown name 'any'"),
+        ("__builtins__", "unknown name '__builtins__'"),
+        ("grups > 1", "unknown name 'grups'; did you mean 'groups'?"),
+        ("(any)(stride)()", "is not allowed"),
+        ("any(*stride)", "is not allowed"),
+        ("max(stride, key=len)", "is not allowed"),
+        ("lambda: 1", "is not allowed"),
+        ("(x := groups)", "is not allowed"),
+        ("groups if bias else 1", "is not allowed"),
+        ("[s for s in stride]", "is not allowed"),
+        ("{s for s in stride}", "is not allowed"),
+        ("any(s > 1 for s in stride for t in stride)", "must have one generator with one 'for'"),
+        ("any(any(t > s for t in stride) for s in stride)", "must have one generator with one 'for'"),
+        ("max((s for s in stride), 1)", "must have one generator with one 'for'"),
+        ("any(dtype for dtype in stride)", "must be variables that have no name of an attribute"),
+        ("any(x for x.y in stride)", "must be variables that have no name of an attribute"),
+        ("any(s async for s in stride)", "must"),
+        ("9 ** 9", "'9 ** 9' is not allowed"),
+        ("1 << 99", "'1 << 99' is not allowed"),
+        ("groups == 1.5", "'1.5' is not allowed"),
+        ("groups is None", "is not allowed"),
+        ("f'{dtype}'", "is not allowed"),
+        ("stride[::2]", "is not allowed"),
+        (f"seed < {2**64 + 1}", "must be at most 2**64"),
+        ("groups >", "must be a Python expression"),
+        ("import os", "must be a Python expression"),
+        ("", "must be a Python expression"),
+        ("groups > 1 " * 100, "it has 1100 characters and must have at most 1000"),
+        ("-" * 999 + "1", "nested too deeply"),
+    ],
+)  # fmt: skip
+def test_condition_is_refused(text: str, said: str):
+    """Whatever could reach beyond the case, or cost more than a glance, is refused before it is evaluated."""
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # the text is compared below
+        Condition(text)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["stride * 99999999999 != 0", "stride[2] == 1", "groups > stride", "groups // 0 == 1",
+                                  "max(s for s in stride if s > 9) == 1", "any(a for a, b, c in padding)",
+                                  "any(s for s in groups)", "'a' * 99999999999 == ''"])  # fmt: skip
+def test_unfit_condition_does_not_hold(text: str):
+    """What cannot be evaluated for a case does not hold for it, and takes neither memory nor time."""
+    begun = time.monotonic()
+    assert not Condition(text).holds(Case.parse(GROUPED))
+    assert time.monotonic() - begun < 5
+
+
+def test_every_attribute_is_documented():
+    """Each attribute has a meaning, and none hides a function."""
+    assert all(attribute.meaning for attribute in ATTRIBUTES.values())
+    assert not set(ATTRIBUTES) & set(FUNCTIONS)
+    case = Case.parse(GROUPED)
+    assert all(isinstance(attribute.of(case), bool | int | str | tuple) for attribute in ATTRIBUTES.values())
+
+
+@given(case=cases())
+def test_all_padding_is_what_a_count_of_taps_says(case: Case):
+    """``all_padding`` agrees with a convolution of ones by ones: a window in the padding alone sums to 0."""
+    g = case.geometry
+    before = torch.nn.functional.pad(
+        torch.ones(1, 1, *g.input_size, dtype=torch.float64), [p for pads in reversed(g.pads) for p in pads]
+    )
+    kernel = torch.ones(1, 1, *g.kernel_size, dtype=torch.float64)
+    taps = torch.nn.functional.conv2d(before, kernel, None, g.stride, 0, g.dilation)
+    assert Condition("all_padding").holds(case) == bool((taps == 0).any())
+
+
+@given(case=cases())
+def test_necessary_condition_holds_for_its_case(case: Case):
+    """The condition that is derived from a case holds for that case."""
+    assert necessary(case).holds(case)
+
+
+def test_necessary_condition_is_what_is_not_simplest():
+    """A derived condition names what shrinking could not make simpler, and it only."""
+    assert necessary(Case.parse(GROUPED)).text == "dtype == 'float32' and device == 'cpu' and groups >= 2"
+    layout = "layout.input=channels_last layout.weight=transposed"
+    line = f"input=0x4x5x1 weight=6x2x1x1 stride=3x1 padding=1x0 groups=2 bias dtype=float16 data=wide {layout}"
+    parts = necessary(Case.parse(line)).text.split(" and ")
+    assert parts == [
+        "dtype == 'float16'", "device == 'cpu'", "data == 'wide'", "batch == 0", "groups >= 2", "group_channels >= 2",
+        "out_channels >= 6", "input_size[0] >= 5", "stride[0] >= 3", "padding[0][0] >= 1", "padding[0][1] >= 1",
+        "all_padding", "bias", "layout_input == 'channels_last'", "layout_weight == 'transposed'",
+    ]  # fmt: skip
+
+
+# The list
+
+
+def test_entry_is_narrow(tmp_path: Path):
+    """An entry matches a failure of its subject, law, status and condition, and nothing next to it."""
+    known = load(ENTRY, tmp_path)
+    assert known.match("mine", failing()) is known.entries[0]
+    assert known.match("mine", failing(status=Status.CRASH)) is known.entries[0]
+    assert known.match("mine", failing("input=1x4x3x3 weight=4x1x1x1 groups=4")) is known.entries[0]
+    assert known.match("mine2", failing()) is None
+    assert known.match("mine", failing(law="forward-bound")) is None
+    assert known.match("mine", failing("input=1x2x1x1 weight=2x2x1x1")) is None
+    for status in set(Status) - {Status.FAIL, Status.CRASH, Status.TIMEOUT}:
+        assert known.match("mine", failing(status=status)) is None
+    crash = load(ENTRY + 'status = "crash"\n', tmp_path)
+    assert crash.match("mine", failing()) is None
+    assert crash.match("mine", failing(status=Status.CRASH)) is crash.entries[0]
+    several = load(ENTRY.replace('"mine"', '["other", "mine"]'), tmp_path)
+    assert several.match("mine", failing()) is several.match("other", failing()) is several.entries[0]
+
+
+@pytest.mark.parametrize(
+    ("versions", "applies"),
+    [
+        ('torch = "<1"', False),
+        ('torch = ">=2"', True),
+        ('torch = ">=2", numpy = "<1"', False),
+        ('torch = ">=2", numpy = ">=1"', True),
+        ('no_such_package_of_mine = ">=0"', False),
+        (f'torch = "=={torch.__version__.partition("+")[0]}"', True),
+    ],
+)
+def test_entry_is_for_its_versions(tmp_path: Path, versions: str, applies: bool):
+    """An entry matches only where each package that it names is installed in a version that it is for."""
+    known = load(f"{ENTRY}versions = {{ {versions} }}\n", tmp_path)
+    assert known.entries[0].applies is applies
+    assert (known.match("mine", failing()) is not None) is applies
+
+
+def test_first_entry_counts(tmp_path: Path):
+    """Of two entries that speak for a failure, the first one counts."""
+    known = load(ENTRY + ENTRY.replace("no-groups", "again"), tmp_path)
+    matched = known.match("mine", failing())
+    assert matched is not None
+    assert matched.name == "no-groups"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t.replace("reason", "raison"), "failure 1: unknown key 'raison'; did you mean 'reason'?"),
+        (lambda t: t.replace('law = "forward-exact"', ""), "failure 1: key 'law' is missing"),
+        (lambda t: t.replace("forward-exact", "forward"), "failure 1: law='forward' must be one of forward-exact, "),
+        (lambda t: t.replace("groups > 1", "groups > 2"), "failure 1: condition='groups > 2' must hold for"),
+        (lambda t: t.replace("groups > 1", "group > 1"), "failure 1: condition='group > 1': unknown name 'group'"),
+        (lambda t: t.replace("weight=2x1", "weight=2x7"), "failure 1: example='input=1x2x1x1 weight=2x7"),
+        (lambda t: t.replace("groups=2", "groups=2 law=forward-bound"), "must name law=forward-exact or none"),
+        (lambda t: t.replace('"mine"', "3"), "failure 1: subject=3 must be a string or a list"),
+        (lambda t: t.replace('"mine"', "[3]"), "failure 1: subject: 3 must be a string"),
+        (lambda t: t.replace('"mine"', "[]"), "failure 1: subject=[] must be one name or more"),
+        (lambda t: t.replace("It takes the first group for all.", " "), "failure 1: reason='' must not be empty"),
+        (lambda t: t + 'status = "pass"', "failure 1: status='pass' must be one of fail, crash, timeout"),
+        (lambda t: t + 'versions = "2.13"', "failure 1: versions='2.13' must be a table"),
+        (lambda t: t + "versions = { torch = 2 }", "failure 1: versions: 2 must be a string"),
+        (lambda t: t + 'versions = { torch = "2.13" }', "failure 1: versions.torch='2.13' must be a PEP 440 specifier"),
+        (lambda t: t + ENTRY.replace("reason", "raison"), "failure 2: unknown key 'raison'"),
+        (lambda t: t + ENTRY, "known.toml: name='no-groups' must be the name of one entry only"),
+        (lambda t: t + "[other]", "known.toml: unknown key 'other'; Legal: [[failure]]"),
+        (lambda _: "failure = 3", "known.toml: failure must be tables: [[failure]]"),
+        (lambda t: t + "[[", "known.toml: "),
+    ],
+)  # fmt: skip
+def test_error_says_where_and_what(tmp_path: Path, change: Callable[[str], str], said: str):
+    """What is wrong with a list is said with its file, entry, key, value and rule."""
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # the text is compared below
+        load(change(ENTRY), tmp_path, laws=("forward-exact", "forward-bound"))
+    assert str(caught.value).startswith(str(tmp_path / "known.toml"))
+    assert said in str(caught.value)
+
+
+def test_file_that_is_not_there(tmp_path: Path):
+    """A list that is not there is an error, and no empty list."""
+    with pytest.raises(ValueError, match="No such file"):
+        KnownFailures.load(tmp_path / "none.toml")
+
+
+# Adopting
+
+
+def test_adopted_failure_is_known(tmp_path: Path):
+    """What is adopted is written so that it loads again as the same entry, which speaks for that failure."""
+    path = tmp_path / "known.toml"
+    found = failing(status=Status.CRASH).replace(message='a "quote", \x1b, \x7f, \\, \n and ⊗')
+    known = KnownFailures().adopt([result(found)], "2030-01-02")
+    known.write(path)
+    again = KnownFailures.load(path)
+    assert [str(entry) for entry in again.entries] == [str(entry) for entry in known.entries]
+    entry = again.match("mine", found)
+    assert entry is not None
+    assert entry.reason == f"adopted on 2030-01-02: {found.message}"
+    assert entry.status is Status.CRASH
+    assert dict(entry.versions) == {"torch": f"=={torch.__version__.partition('+')[0]}"}
+    assert entry.applies
+    assert "[[failure]]\nname = " in path.read_text(encoding="utf-8")
+
+
+def test_adopting_adds_what_is_lacking(tmp_path: Path):
+    """A list that is there keeps its text, comments included, and gets only what it does not speak for yet."""
+    path = tmp_path / "known.toml"
+    path.write_text(f"# Mine.\n{ENTRY}", encoding="utf-8")
+    known = KnownFailures.load(path)
+    same = known.adopt([result(failing())], "2030-01-02")
+    assert same == known
+    other = failing("input=1x1x1x1 weight=1x1x1x1 bias")
+    grown = known.adopt([result(failing()), result(other), result(other)], "2030-01-02")
+    assert len(grown.entries) == 2
+    for _ in range(2):  # the second time there is nothing to add
+        grown.write(path)
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith(f"# Mine.\n{ENTRY}")
+        assert len(tomllib.loads(text)["failure"]) == 2
+    matched = KnownFailures.load(path).match("mine", other)
+    assert matched is not None
+    assert matched.name == "mine-forward-exact-float32-1"
+
+
+def test_nothing_to_adopt(tmp_path: Path):
+    """Where nothing fails, the list that is written is empty, and loads."""
+    path = tmp_path / "known.toml"
+    passing = result(failing(status=Status.PASS))
+    KnownFailures().adopt([passing], "2030-01-02").write(path)
+    assert KnownFailures.load(path) == KnownFailures()
+
+
+@given(reason=st.text(min_size=1).filter(str.strip), subject=st.text(min_size=1))
+def test_entry_round_trip(reason: str, subject: str):
+    """An entry's text reads back as the entry, whatever its strings hold."""
+    case = Case.parse(GROUPED)
+    entry = Entry("n", (subject, "b"), "law", Condition("groups > 1"), case, reason, (("torch", ">=2"),), link="x")
+    (table,) = tomllib.loads(str(entry))["failure"]
+    assert Entry.parse(table, 1) == entry
+
+
+# Stale entries
+
+
+@pytest.mark.parametrize(
+    ("replayed", "met", "why"),
+    [
+        (Status.PASS, False, "its example holds"),
+        (Status.PASS, True, "its example holds"),
+        (Status.FAIL, False, None),
+        (Status.FAIL, True, None),
+        (Status.UNSUPPORTED, False, "it matches nothing; its example ends as unsupported: out[0]=0, but should be 1"),
+        (Status.UNSUPPORTED, True, None),
+        (Status.CRASH, False, "it matches nothing; its example ends as crash: out[0]=0, but should be 1"),
+    ],
+)
+def test_stale_entry(tmp_path: Path, replayed: Status, met: bool, why: str | None):
+    """An entry is stale if its example holds again, or if neither its example nor a case of the run is matched."""
+    known = load(f'{ENTRY}status = "fail"\n', tmp_path)
+    ran = result(failing(status=Status.PASS))
+    ran.known.update({"no-groups": 1} if met else {})
+    stale = known.stale([ran], lambda _, case: Verdict(replayed, case, "out[0]=0, but should be 1"))
+    assert [(s.entry.name, s.subject, s.why) for s in stale] == ([] if why is None else [("no-groups", "mine", why)])
+
+
+def test_failure_in_some_runs_is_not_stale(tmp_path: Path):
+    """An example that fails in the last of its replays still fails."""
+    known = load(ENTRY, tmp_path)
+    replayed = []
+
+    def replay(_: str, case: Case) -> Verdict:
+        replayed.append(case)
+        return Verdict(Status.FAIL if len(replayed) == REPLAYS else Status.PASS, case)
+
+    assert known.stale([result(failing(status=Status.PASS))], replay) == []
+    assert len(replayed) == REPLAYS
+    assert replayed[0].law == "forward-exact"
+
+
+@pytest.mark.parametrize("kind", ["subject", "law", "dtype", "device", "version", "not run", "no cases"])
+def test_entry_that_was_not_met_is_not_stale(tmp_path: Path, kind: str):
+    """An entry of another subject, law, dtype, device or version, or of what did not run, is not judged."""
+    versions = 'versions = { torch = "<1" }' if kind == "version" else ""
+    known = load(f"{ENTRY}{versions}\n", tmp_path)
+    verdict = failing(status=Status.NOT_RUN if kind == "not run" else Status.PASS)
+    changes = {"dtype": {"dtype": "float64"}, "device": {"device": "cuda"}, "law": {"law": "forward-bound"}}
+    ran = result(
+        verdict.replace(case=verdict.case.replace(**changes.get(kind, {}))), "x" if kind == "subject" else "mine"
+    )
+    if kind == "no cases":
+        ran.counts.clear()
+
+    def replay(*_: object) -> Verdict:
+        raise AssertionError("nothing to replay")
+
+    assert known.stale([ran], replay) == []
+
+
+# Files
+
+
+def test_file_is_whole_or_as_it_was(tmp_path: Path):
+    """A file that cannot be written is left as it was, and nothing is left beside it; a link stays a link."""
+    path, link = tmp_path / "report", tmp_path / "link"
+    write_atomically(path, "old")
+    link.symlink_to(path)
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(path, "new \ud800")
+    assert path.read_text(encoding="utf-8") == "old"
+    write_atomically(link, "new")
+    assert path.read_text(encoding="utf-8") == "new"
+    assert link.is_symlink()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "report"]
+
+
+def test_writable(tmp_path: Path):
+    """A place where no file can be written is named before a run, not after it."""
+    assert check_writable(tmp_path / "new") == tmp_path / "new"
+    with pytest.raises(ValueError, match="is a directory"):
+        check_writable(tmp_path)
+    with pytest.raises(ValueError, match="must be in a directory that exists"):
+        check_writable(tmp_path / "none" / "new")
+
+
+# In a search
+
+
+def takes_the_first_group(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001  # F.conv2d's signature
+    """Zeroes what has groups, and adds one where there is a bias."""
+    y = conv2d(x, w, b, stride, padding, dilation, groups)
+    return torch.zeros_like(y) if groups > 1 else y if b is None else y + 1
+
+
+def hunt(known: KnownFailures | None, examples: int = 100) -> Result:
+    """Search the gate's cases in float32."""
+    subject = TorchSubject("mine", takes_the_first_group)
+    settings = PROFILES["gate"].settings(examples=examples)
+    return search(LAWS["forward-exact"], subject, dtype="float32", settings=settings, known=known)
+
+
+BIAS = (
+    ENTRY.replace("no-groups", "bias")
+    .replace("groups > 1", "bias")
+    .replace(GROUPED, "input=1x1x1x1 weight=1x1x1x1 bias")
+)
+
+
+def test_search_goes_on_beyond_a_known_failure(tmp_path: Path):
+    """A known failure is counted and is not what the search ends with, not even where the next one shrinks to it."""
+    result = hunt(None)
+    assert result.failure is not None
+    groups = load(ENTRY, tmp_path)
+    result = hunt(groups)
+    assert result.status is Status.FAIL
+    assert result.failure is not None
+    assert (result.failure.case.groups, result.failure.case.bias) == (1, True)
+    assert result.known.keys() == {"no-groups"}
+    assert result.counts[Status.KNOWN] == result.known["no-groups"]
+    bias = load(BIAS, tmp_path)
+    result = hunt(bias)
+    assert result.failure is not None
+    assert (result.failure.case.groups > 1, result.failure.case.bias) == (True, False)
+
+
+def test_all_failures_known(tmp_path: Path):
+    """A law that fails only as listed is known, neither a pass nor a failure; every case was judged."""
+    result = hunt(load(ENTRY + BIAS, tmp_path))
+    assert result.status is Status.KNOWN
+    assert result.failure is None
+    assert result.cases == 100
+    assert result.known.total() == result.counts[Status.KNOWN] > result.known["bias"] > 0
+    assert exit_code([result]) == 0
+
+
+def test_list_of_others_changes_nothing(tmp_path: Path):
+    """A list that speaks for other subjects leaves a search as it is without one."""
+    assert hunt(load(ENTRY.replace("mine", "theirs"), tmp_path)) == hunt(None)
+
+
+def test_adopted_search_is_known():
+    """What a search found and adopted is known in the next one, and each round finds something else."""
+    known = KnownFailures()
+    for _ in range(3):
+        found = hunt(known)
+        if found.failure is None:
+            break
+        known = known.adopt([found], "2030-01-02")
+    assert hunt(known).status is Status.KNOWN
+    assert len(known.entries) == 2
+
+
+def test_error_in_a_list_is_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """An error in matching is no failure of the subject."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(KnownFailures, "match", broken)
+    with pytest.raises(LawError):
+        hunt(load(ENTRY, tmp_path))

@@ -1,0 +1,85 @@
+"""A run as JUnit XML, which CI systems show: one test case per subject, law, dtype and device.
+
+A law that fails is a ``failure``. Where nothing was proven, or a device that was asked for is absent, or an error of
+our own ended the run, it is an ``error``, so that no report is green where the exit code is not 0. What was not run is
+``skipped``, with the reason. Known failures pass, with a property for each entry.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+from toeplitz_core.testing.reports.record import environment, nothing_proven, replay_command
+from toeplitz_core.testing.verdict import Status
+
+if TYPE_CHECKING:
+    from toeplitz_core.testing.reports.record import Record
+    from toeplitz_core.testing.search import Result
+
+# Whatever XML 1.0 (section 2.2) has no character for, and the carriage return, which its readers turn into another.
+_FORBIDDEN = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def to_junit(record: Record) -> str:
+    """The document as text."""
+    suite = ET.Element("testsuite", name="toeplitz-core")
+    properties = ET.SubElement(suite, "properties")
+    for name, value in (*environment().items(), *(record.options or {}).items()):
+        _property(properties, name, value)
+    for result in record.results:
+        suite.append(_case(result, required=result.device in record.required_devices))
+    for stale in record.stale:
+        case = ET.SubElement(suite, "testcase", classname="known failures", name=_text(stale.entry.name))
+        said = f"stale for {stale.subject}: {stale.why}"
+        # A stale entry fails a run only where that was asked for.
+        fails = record.exit_code == 3 and (record.options or {}).get("fail_stale")
+        _outcome(case, "error" if fails else "skipped", "stale", said)
+    if record.ended == "error":
+        case = ET.SubElement(suite, "testcase", classname="toeplitz-core", name="run")
+        _outcome(case, "error", "error of toeplitz-core", record.error)
+    cases = suite.findall("testcase")
+    suite.set("tests", str(len(cases)))
+    for kind, attribute in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
+        suite.set(attribute, str(sum(case.find(kind) is not None for case in cases)))
+    root = ET.Element("testsuites", name="toeplitz-core")
+    root.append(suite)
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode", xml_declaration=False) + "\n"
+
+
+def _case(result: Result, *, required: bool) -> ET.Element:
+    name = f"{result.law}[{result.dtype}-{result.device}]"
+    case = ET.Element("testcase", classname=_text(result.subject), name=_text(name))
+    properties = ET.SubElement(case, "properties")
+    _property(properties, "cases", result.cases)
+    if result.max_ratio is not None:
+        _property(properties, "max_ratio", result.max_ratio)
+    for entry, count in result.known.items():
+        _property(properties, f"known: {entry}", f"{count} cases")
+    if result.failure is not None and result.status.is_failure:
+        replay = replay_command(result.subject, result.failure.case)
+        details = f"case:   {result.failure.case}\nreplay: {replay}"
+        _outcome(case, "failure", result.status.value, result.failure.message, details)
+    elif nothing_proven(result):
+        _outcome(case, "error", "nothing proven", result.message)
+    elif result.status is Status.NOT_RUN and required:
+        _outcome(case, "error", "device is absent", result.message)
+    elif result.status in (Status.NOT_RUN, Status.UNSUPPORTED):
+        _outcome(case, "skipped", result.status.value, result.message)
+    return case
+
+
+def _property(parent: ET.Element, name: str, value: object) -> None:
+    ET.SubElement(parent, "property", name=_text(name), value=_text(str(value)))
+
+
+def _outcome(case: ET.Element, kind: str, of: str, message: str, details: str = "") -> None:
+    outcome = ET.SubElement(case, kind, type=of, message=_text(message))
+    outcome.text = _text(details) or None
+
+
+def _text(text: str) -> str:
+    """Text with whatever XML forbids as a backslash escape."""
+    return _FORBIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

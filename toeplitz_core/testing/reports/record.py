@@ -1,0 +1,92 @@
+"""A run as a value: what every machine-readable report is made from."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import hypothesis
+import numpy as np
+import torch
+
+import toeplitz_core
+from toeplitz_core.testing.verdict import Status
+
+if TYPE_CHECKING:
+    from toeplitz_core.testing.known import KnownFailures, Stale
+    from toeplitz_core.testing.search import Result
+
+Ended = Literal["completed", "stopped at the first failure", "interrupted", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What came of a run.
+
+    Parameters
+    ----------
+    results : sequence of Result
+        One for each step of the plan; of a step that was not reached, one that was not run.
+    exit_code : int
+        Of the command.
+    ended : str
+        How the run ended; ``error`` says which of our own errors ended it, if one did.
+    options : mapping
+        What was asked for: profile, examples, seed, ...
+    required_devices : collection of str
+        Devices that were asked for by name.
+    known : KnownFailures, optional
+        The list that the run was given.
+    stale : sequence of Stale
+        Its entries that are not needed any more.
+    """
+
+    results: Sequence[Result]
+    exit_code: int
+    ended: Ended = "completed"
+    error: str = ""
+    options: Mapping[str, object] | None = None
+    required_devices: Collection[str] = ()
+    known: KnownFailures | None = None
+    stale: Sequence[Stale] = ()
+
+    @property
+    def statuses(self) -> Counter[Status]:
+        """Of the results."""
+        return Counter(result.status for result in self.results)
+
+    @property
+    def counts(self) -> Counter[Status]:
+        """Of the cases, of all results together."""
+        return sum((result.counts for result in self.results), Counter[Status]())
+
+    @property
+    def matched(self) -> Counter[str]:
+        """Cases that each entry of the list spoke for, by its name."""
+        return sum((result.known for result in self.results), Counter[str]())
+
+
+def environment() -> dict[str, str]:
+    """What a result may depend on: versions and platform."""
+    return {
+        "toeplitz_core": toeplitz_core.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "hypothesis": hypothesis.__version__,
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+    }
+
+
+def nothing_proven(result: Result) -> bool:
+    """Whether too few of a result's cases could be judged, which is neither a pass nor a failure."""
+    return result.status is Status.MISTRUSTED or (result.status is Status.UNSUPPORTED and result.cases > 0)
+
+
+def replay_command(subject: str, case: object) -> str:
+    """The command that runs a case again."""
+    return f'python -m toeplitz_core replay "{case}" --subject {subject}'
