@@ -279,16 +279,18 @@ def test_adopted_failure_is_known(tmp_path: Path):
     """What is adopted is written so that it loads again as the same entry, which speaks for that failure."""
     path = tmp_path / "known.toml"
     found = failing(status=Status.CRASH).replace(message='a "quote", \x1b, \x7f, \\, \n and ⊗')
-    known = KnownFailures().adopt([result(found)], "2030-01-02")
+    known = KnownFailures().adopt([result(found, "torch-channels-last")], "2030-01-02")
     known.write(path)
     again = KnownFailures.load(path)
     assert [str(entry) for entry in again.entries] == [str(entry) for entry in known.entries]
-    entry = again.match("mine", found)
+    entry = again.match("torch-channels-last", found)
     assert entry is not None
     assert entry.reason == f"adopted on 2030-01-02: {found.message}"
     assert entry.status is Status.CRASH
     assert dict(entry.versions) == {"torch": f"=={torch.__version__.partition('+')[0]}"}
     assert entry.applies
+    for subject in ("mine", "torch.nn.functional:conv2d"):  # nobody's, and in no one package
+        assert KnownFailures().adopt([result(found, subject)], "2030-01-02").entries[0].versions == ()
     assert "[[failure]]\nname = " in path.read_text(encoding="utf-8")
 
 

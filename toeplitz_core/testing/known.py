@@ -226,12 +226,11 @@ class KnownFailures:
         """The entry that a failing verdict counts for, or None."""
         return next((entry for entry in self.entries if entry.speaks_for(subject, verdict)), None)
 
-    def adopt(self, results: Iterable[Result], date: str, packages: Iterable[str] = ("torch",)) -> KnownFailures:
+    def adopt(self, results: Iterable[Result], date: str) -> KnownFailures:
         """The list with an entry more for the failure of each result that it does not speak for yet.
 
-        ``date`` is what the entry's reason gives; ``packages`` are those whose installed versions it is for.
+        ``date`` is what the entry's reason gives. An entry for a library is for the installed version of it alone.
         """
-        versions = tuple((package, f"=={Version(v).public}") for package in packages if (v := _installed(package)))
         grown = self
         for result in results:
             found = result.failure
@@ -244,7 +243,7 @@ class KnownFailures:
                 condition=necessary(found.case),
                 example=found.case,
                 reason=f"adopted on {date}: {found.message or found.status}",
-                versions=versions,
+                versions=_versions(result.subject),
                 status=found.status,
             )
             grown = KnownFailures((*grown.entries, entry))
@@ -313,6 +312,13 @@ def _installed(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _versions(subject: str) -> tuple[tuple[str, str], ...]:
+    """The installed version of the library that a registered subject is named after: torch-channels-last is torch."""
+    package = subject.partition("-")[0]
+    version = None if ":" in subject else _installed(package)
+    return () if version is None else ((package, f"=={Version(version).public}"),)
 
 
 def _free_name(wanted: str, entries: Collection[Entry]) -> str:

@@ -8,19 +8,28 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from toeplitz_core.testing.known import KnownFailures
 from toeplitz_core.testing.layouts import LAYOUTS
 from toeplitz_core.testing.search import Result, search
 from toeplitz_core.testing.verdict import Status
 
 if TYPE_CHECKING:
+    from toeplitz_core.testing.known import Stale
     from toeplitz_core.testing.laws.base import Law
     from toeplitz_core.testing.profiles import Profile
     from toeplitz_core.testing.subjects.base import Runner
+
+    Step = tuple[Runner, Law, str, str]
 
 # Not for subjects that run in the judge's own process.
 UNSAFE_LAYOUTS = ("channels_last", "channel_slice")
 UNSAFE_REASON = "torch 2.13 on a CPU can kill the process on tensors whose channels are innermost; not run inline"
 SAFE_LAYOUTS = tuple(layout for layout in LAYOUTS if layout not in UNSAFE_LAYOUTS)
+
+
+# How often a failing law is searched again while its failures are adopted: each round finds the next of its faults, and
+# an implementation with more of them than this has none to be kept apart.
+ADOPTION_ROUNDS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +45,10 @@ class Plan:
     seed: int | None = None
     fail_fast: bool = False
     layouts: Collection[str] = SAFE_LAYOUTS
+    known: KnownFailures | None = None
 
     @property
-    def steps(self) -> list[tuple[Runner, Law, str, str]]:
+    def steps(self) -> list[Step]:
         """(subject, law, dtype, device) in the order of the run; without the dtypes that a law is not for."""
         return [
             (subject, law, dtype, device)
@@ -51,17 +61,64 @@ class Plan:
 
     def run(self) -> Iterator[Result]:
         """The result of each step, as it comes. A device that is not there gives one that was not run."""
-        settings = self.profile.settings(examples=self.examples, seeded=self.seed is not None)
-        for subject, law, dtype, device in self.steps:
+        for step in self.steps:
+            subject, law, dtype, device = step
             if (reason := missing(device)) is not None:
                 yield Result(subject.name, law.name, dtype, device, Status.NOT_RUN, message=reason)
                 continue
-            result = search(
-                law, subject, dtype=dtype, settings=settings, device=device, seed=self.seed, layouts=self.layouts
-            )
+            result = self._search(step, self.known)
             yield result
             if self.fail_fast and result.status.is_failure:
                 return
+
+    def _search(self, step: Step, known: KnownFailures | None) -> Result:
+        subject, law, dtype, device = step
+        return search(
+            law,
+            subject,
+            dtype=dtype,
+            settings=self.profile.settings(examples=self.examples, seeded=self.seed is not None),
+            device=device,
+            seed=self.seed,
+            layouts=self.layouts,
+            known=known,
+        )
+
+    def unreached(self, results: Sequence[Result], reason: str) -> list[Result]:
+        """For each step that has no result, one that was not run."""
+        reached = {(r.subject, r.law, r.dtype, r.device) for r in results}
+        steps = [(subject.name, law.name, dtype, device) for subject, law, dtype, device in self.steps]
+        return [Result(*step, Status.NOT_RUN, message=reason) for step in steps if step not in reached]
+
+    def stale(self, results: Sequence[Result]) -> list[Stale]:
+        """The known failures that are not needed any more. An example in a layout that is not run is left alone."""
+        if self.known is None:
+            return []
+        legal = [
+            entry
+            for entry in self.known.entries
+            if {layout for _, layout in entry.example.layouts} <= set(self.layouts)
+        ]
+        subjects = {subject.name: subject for subject in self.subjects}
+        laws = {law.name: law for law in self.laws}
+        return KnownFailures(tuple(legal)).stale(
+            results, lambda subject, case: laws[str(case.law)](subjects[subject], case)
+        )
+
+    def adopt(self, results: Sequence[Result], date: str, there: KnownFailures) -> KnownFailures:
+        """The list ``there`` with entries for what fails, searched again until nothing else does."""
+        own = () if self.known is None else self.known.entries
+        names = {entry.name for entry in own}
+        failing = [result for result in results if result.status.is_failure]
+        for _ in range(ADOPTION_ROUNDS):
+            there = there.adopt(failing, date)
+            if not failing:
+                break
+            known = KnownFailures((*own, *(entry for entry in there.entries if entry.name not in names)))
+            steps = {(s.name, law.name, dtype, device): (s, law, dtype, device) for s, law, dtype, device in self.steps}
+            again = [self._search(steps[r.subject, r.law, r.dtype, r.device], known) for r in failing]
+            failing = [result for result in again if result.status.is_failure]
+        return there
 
 
 def missing(device: str) -> str | None:
@@ -79,11 +136,13 @@ def missing(device: str) -> str | None:
     return None
 
 
-def exit_code(results: Sequence[Result], *, required_devices: Sequence[str] = ()) -> int:
-    """1 a law fails; 3 nothing proven, or a required device is absent; 0 all laws hold."""
+def exit_code(
+    results: Sequence[Result], *, required_devices: Sequence[str] = (), refused_stale: Sequence[Stale] = ()
+) -> int:
+    """1 a law fails; 3 nothing proven, a required device is absent, or an entry is stale and not to be; 0 all hold."""
     if any(result.status.is_failure for result in results):
         return 1
     absent = any(r.status is Status.NOT_RUN and r.device in required_devices for r in results)
     ran = [r for r in results if r.status is not Status.NOT_RUN]
     unproven = not ran or any(r.status in (Status.MISTRUSTED, Status.UNSUPPORTED) for r in ran)
-    return 3 if absent or unproven else 0
+    return 3 if absent or unproven or refused_stale else 0
