@@ -1,0 +1,135 @@
+"""Faults of arithmetic: the right operands, in too narrow a format or with a number that is slightly off."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tests.faults.convolution import Convolution, implementation
+
+
+def _summed(c: Convolution, dtype: torch.dtype) -> Tensor:
+    """Products and sums in a format of choice, one term after the other."""
+    total = c.zeros(dtype)
+    for term in c.terms(dtype):
+        total = total + term
+    return c.with_bias(total)
+
+
+def _tf32(values: Tensor) -> Tensor:
+    """Rounded to the eleven bits of TF32, to nearest, ties to even."""
+    bits = values.float().view(torch.int32)
+    return ((bits + 0xFFF + ((bits >> 13) & 1)) & ~0x1FFF).view(torch.float32).double()
+
+
+@implementation
+def rounds_to_tf32(c: Convolution) -> Tensor:
+    """Rounds float32 operands to TF32, as tensor cores do."""
+    if c.dtype != torch.float32:
+        return c.value()
+    return c.replace(input=_tf32(c.input), weight=_tf32(c.weight)).value()
+
+
+@implementation
+def rounds_weight_to_bfloat16(c: Convolution) -> Tensor:
+    """Rounds a float32 weight, and nothing else, to bfloat16, as fast-math modes do."""
+    if c.dtype != torch.float32:
+        return c.value()
+    return c.replace(weight=c.weight.bfloat16().double()).value()
+
+
+@implementation
+def sums_bfloat16_narrowly(c: Convolution) -> Tensor:
+    """Accumulates bfloat16 in bfloat16."""
+    return _summed(c, torch.bfloat16) if c.dtype == torch.bfloat16 else c.value()
+
+
+@implementation
+def sums_float16_narrowly(c: Convolution) -> Tensor:
+    """Accumulates float16 in float16."""
+    return _summed(c, torch.float16) if c.dtype == torch.float16 else c.value()
+
+
+@implementation
+def sums_float64_in_float32(c: Convolution) -> Tensor:
+    """Accumulates float64 in float32."""
+    return _summed(c, torch.float32) if c.dtype == torch.float64 else c.value()
+
+
+@implementation
+def sums_int64_in_int32(c: Convolution) -> Tensor:
+    """Keeps the low 32 bits of an int64 sum."""
+    return c.value().int() if c.dtype == torch.int64 else c.value()
+
+
+@implementation
+def sums_int64_in_float64(c: Convolution) -> Tensor:
+    """Accumulates int64 in float64, which loses bits beyond 2^53 where integers should wrap around."""
+    return _summed(c, torch.float64).long() if c.dtype == torch.int64 else c.value()
+
+
+@implementation
+def conjugates_weight(c: Convolution) -> Tensor:
+    """Conjugates a complex weight, as the inner product of complex vectors does."""
+    return c.replace(weight=c.weight.conj().resolve_conj()).value()
+
+
+@implementation
+def changes_one_weight(c: Convolution) -> Tensor:
+    """Reads the last number of the weight as if it were larger by a ten-thousandth."""
+    weight = c.weight.clone()
+    weight[-1, -1, -1, -1] += (weight[-1, -1, -1, -1] * 1e-4).to(weight.dtype)
+    return c.replace(weight=weight).value()
+
+
+@implementation
+def adds_bias_twice(c: Convolution) -> Tensor:
+    """Starts the sums with the bias, and adds it to them in the end."""
+    return c.replace(bias=None if c.bias is None else 2 * c.bias).value()
+
+
+@implementation
+def drops_bias_of_groups(c: Convolution) -> Tensor:
+    """Forgets the bias where there are groups."""
+    return c.replace(bias=None if c.groups > 1 else c.bias).value()
+
+
+@implementation
+def flushes_subnormals(c: Convolution) -> Tensor:
+    """Takes subnormal operands and results of float32 for zero."""
+    if c.dtype != torch.float32:
+        return c.value()
+    y = c.replace(input=_flushed(c.input), weight=_flushed(c.weight)).value()
+    return _flushed(y)
+
+
+def _flushed(values: Tensor) -> Tensor:
+    return values * (values.abs() >= torch.finfo(torch.float32).smallest_normal)
+
+
+@implementation
+def takes_nan_for_zero(c: Convolution) -> Tensor:
+    """Lets a NaN in the input count as zero."""
+    return c.replace(input=c.input.nan_to_num(nan=0.0, posinf=float("inf"), neginf=float("-inf"))).value()
+
+
+@implementation
+def adds_bias_after_rounding(c: Convolution) -> Tensor:
+    """Adds the bias to a result that was rounded to half precision already."""
+    y = c.replace(bias=None).value().to(c.dtype)
+    return y if c.bias is None else (y.to(c.accumulator) + c.bias.to(c.accumulator)[:, None, None])
+
+
+@implementation
+def truncates_bfloat16(c: Convolution) -> Tensor:
+    """Cuts a float32 result off to bfloat16 instead of rounding it."""
+    if c.dtype != torch.bfloat16:
+        return c.value()
+    return (c.value().float().view(torch.int32) & ~0xFFFF).view(torch.float32)
+
+
+@implementation
+def saturates_float16(c: Convolution) -> Tensor:
+    """Returns the largest float16 instead of infinity."""
+    largest = torch.finfo(torch.float16).max
+    return c.value().clamp(-largest, largest) if c.dtype == torch.float16 else c.value()

@@ -1,0 +1,158 @@
+"""A call of conv2d as a value that a planted fault changes in one place before, while or after it is computed.
+
+Nothing here calls a convolution of torch: what is right about a planted fault comes from the matrix, in a wide format
+and on operands in canonical strides, so that a fault is that fault and not one of torch's besides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from toeplitz_core import ConvGeometry, conv2d
+
+Pads = tuple[tuple[int, int], ...]
+
+_ACCUMULATORS = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """What a call asks for: operands with a batch, contiguous, in the widest format of their kind.
+
+    ``given`` are input, weight and bias as they came, in their own strides and dtype. ``pads`` may become any numbers
+    of zeros before and behind each axis.
+    """
+
+    input: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    stride: tuple[int, ...]
+    pads: Pads
+    dilation: tuple[int, ...]
+    groups: int
+    given: tuple[Tensor, Tensor, Tensor | None]
+    geometry: ConvGeometry
+
+    def replace(self, **changes: Any) -> Convolution:
+        """A copy with other values; ``geometry`` stays that of the call."""
+        return replace(self, **changes)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the operands as given, and of the result."""
+        return self.given[1].dtype
+
+    @property
+    def accumulator(self) -> torch.dtype:
+        """What a correct implementation sums in: float32 for half precision, else the dtype itself."""
+        return _ACCUMULATORS.get(self.dtype, self.dtype)
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        """Pixels that the dilated kernel spans, per axis."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.weight.shape[2:], self.dilation, strict=True))
+
+    def value(self) -> Tensor:
+        """The right result of this convolution, in the format of its operands, by its matrix."""
+        padding = tuple(min(pads) for pads in self.pads)
+        rest = tuple((before - p, behind - p) for (before, behind), p in zip(self.pads, padding, strict=True))
+        x = self.input if not any(map(any, rest)) else padded(self.input, rest)
+        return conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+    def result(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """For each output, the result of the window that begins at this row and column of the padded input.
+
+        A window that would leave the padded input is moved back into it.
+        """
+        dense = self.replace(stride=(1, 1)).value()
+        rows, columns = rows.clamp(max=dense.shape[2] - 1), columns.clamp(max=dense.shape[3] - 1)
+        return dense[:, :, rows][:, :, :, columns]
+
+    def terms(
+        self, dtype: torch.dtype, order: Callable[[int], list[int]] = lambda n: list(range(n))
+    ) -> Iterator[Tensor]:
+        """Products of a tap with all the pixels that it meets, for one channel of a group and one tap after another.
+
+        Each has the shape ``(batch, groups, out_channels / groups, oH, oW)`` and is computed in ``dtype``; ``order``
+        gives the indices of so many of them in the order wanted.
+        """
+        x = padded(self.input.to(dtype), self.pads).unflatten(1, (self.groups, -1))
+        w = self.weight.to(dtype).unflatten(0, (self.groups, -1))
+        (height, width), (down, across) = self.geometry.output_size, self.stride
+        channels, *kernel = self.weight.shape[1:]
+        for index in order(channels * kernel[0] * kernel[1]):
+            channel, tap = divmod(index, kernel[0] * kernel[1])
+            kh, kw = divmod(tap, kernel[1])
+            top, left = kh * self.dilation[0], kw * self.dilation[1]
+            rows = slice(top, top + (height - 1) * down + 1, down)
+            columns = slice(left, left + (width - 1) * across + 1, across)
+            yield x[:, :, None, channel, rows, columns] * w[:, :, channel, kh, kw, None, None]
+
+    def zeros(self, dtype: torch.dtype) -> Tensor:
+        """A sum of no terms."""
+        outputs = self.weight.shape[0] // self.groups
+        shape = (self.input.shape[0], self.groups, outputs, *self.geometry.output_size)
+        return self.input.new_zeros(shape, dtype=dtype)
+
+    def with_bias(self, sums: Tensor) -> Tensor:
+        """Sums of terms plus the bias, in the format of the sums, with one axis of channels."""
+        y = sums.flatten(1, 2)
+        return y if self.bias is None else y + self.bias.to(y.dtype)[:, None, None]
+
+
+def padded(x: Tensor, pads: Pads, value: float = 0) -> Tensor:
+    """A copy of an image with numbers around it."""
+    (top, bottom), (left, right) = pads
+    height, width = x.shape[-2:]
+    y = x.new_full((*x.shape[:-2], top + height + bottom, left + width + right), value)
+    y[..., top : top + height, left : left + width] = x
+    return y
+
+
+def implementation(compute: Callable[[Convolution], Tensor]) -> Callable[..., Tensor]:
+    """``F.conv2d``'s signature for a function of a :class:`Convolution`; its result is rounded once to the dtype."""
+
+    def function(
+        input: Tensor,  # noqa: A002  # the name that F.conv2d gives it
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: int | tuple[int, ...] = 1,
+        padding: int | tuple[int, ...] | str = 0,
+        dilation: int | tuple[int, ...] = 1,
+        groups: int = 1,
+    ) -> Tensor:
+        geometry = ConvGeometry.from_weight(weight.shape, tuple(input.shape[-2:]), stride, padding, dilation, groups)
+        x = input if input.ndim == 4 else input[None]
+        wide = _wide(weight.dtype)
+        operands = [None if t is None else _canonical(t.to(wide)) for t in (x, weight, bias)]
+        y = compute(
+            Convolution(
+                *operands,  # type: ignore[arg-type]  # only the bias may be None, and is where it was
+                geometry.stride,
+                geometry.pads,
+                geometry.dilation,
+                geometry.groups,
+                (input, weight, bias),
+                geometry,
+            )
+        ).to(weight.dtype)
+        return y if input.ndim == 4 else y[0]
+
+    function.__name__ = function.__qualname__ = compute.__name__
+    function.__doc__, function.__module__ = compute.__doc__, compute.__module__
+    return function
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    if dtype.is_complex:
+        return torch.complex128
+    return torch.float64 if dtype.is_floating_point else torch.int64
+
+
+def _canonical(tensor: Tensor) -> Tensor:
+    return tensor.clone(memory_format=torch.contiguous_format)

@@ -1,0 +1,150 @@
+"""Faults of index arithmetic: the wrong pixel, tap, channel or image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tests.faults.convolution import Convolution, implementation, padded
+
+
+@implementation
+def flips_kernel(c: Convolution) -> Tensor:
+    """Convolves in the sense of mathematics: the kernel is turned by 180 degrees."""
+    return c.replace(weight=c.weight.flip(2, 3)).value()
+
+
+@implementation
+def swaps_strides(c: Convolution) -> Tensor:
+    """Steps along H by what is meant for W, and the other way round."""
+    height, width = c.geometry.output_size
+    return c.result(torch.arange(height) * c.stride[1], torch.arange(width) * c.stride[0])
+
+
+@implementation
+def ignores_stride_of_pointwise(c: Convolution) -> Tensor:
+    """Takes a 1x1 kernel for a matrix product with neighbouring pixels, whatever the stride."""
+    if c.geometry.kernel_size != (1, 1):
+        return c.value()
+    height, width = c.geometry.output_size
+    return c.result(torch.arange(height), torch.arange(width))
+
+
+@implementation
+def shortens_long_strides(c: Convolution) -> Tensor:
+    """Steps by no more than the kernel spans, as if no pixel could lie between two windows."""
+    steps = [min(stride, extent) for stride, extent in zip(c.stride, c.extent, strict=True)]
+    height, width = c.geometry.output_size
+    return c.result(torch.arange(height) * steps[0], torch.arange(width) * steps[1])
+
+
+@implementation
+def ignores_dilation(c: Convolution) -> Tensor:
+    """Reads neighbouring pixels, dilated or not."""
+    height, width = c.geometry.output_size
+    return c.replace(dilation=(1, 1)).value()[..., :height, :width]
+
+
+@implementation
+def shifts_padding(c: Convolution) -> Tensor:
+    """Puts one zero too many before each row, and one too few behind it."""
+    before, behind = c.pads[1]
+    if not behind:
+        return c.value()
+    return c.replace(pads=(c.pads[0], (before + 1, behind - 1))).value()
+
+
+@implementation
+def odd_zero_in_front(c: Convolution) -> Tensor:
+    """Puts the odd zero of ``same`` before the input instead of behind it."""
+    return c.replace(pads=tuple((behind, before) for before, behind in c.pads)).value()
+
+
+@implementation
+def wraps_into_next_row(c: Convolution) -> Tensor:
+    """Reads the pixels of the next row where the padding behind a row should be."""
+    x, (top, bottom), (left, right) = c.input, *c.pads
+    width = x.shape[-1]
+    if not right or not width:
+        return c.value()
+    image = padded(x, ((top, bottom), (left, right)))
+    count = min(right, width)
+    below = padded(x, ((0, 1), (0, 0)))[..., 1:, :count]
+    image[..., top : top + x.shape[-2], left + width : left + width + count] = below
+    return c.replace(input=image, pads=((0, 0), (0, 0))).value()
+
+
+@implementation
+def swaps_last_taps(c: Convolution) -> Tensor:
+    """Swaps the last two taps of a row, in the last input channel only."""
+    if c.weight.shape[3] < 2:
+        return c.value()
+    weight = c.weight.clone()
+    weight[:, -1, :, -2:] = c.weight[:, -1, :, -2:].flip(-1)
+    return c.replace(weight=weight).value()
+
+
+@implementation
+def drops_tail_channels(c: Convolution) -> Tensor:
+    """Sums whole vectors of eight input channels, and forgets what is left over behind them."""
+    channels = c.weight.shape[1]
+    if channels < 8 or channels % 8 == 0:
+        return c.value()
+    weight = c.weight.clone()
+    weight[:, channels // 8 * 8 :] = 0
+    return c.replace(weight=weight).value()
+
+
+@implementation
+def interleaves_groups(c: Convolution) -> Tensor:
+    """Lets output channel ``o`` read group ``o % groups``, as if the groups took turns."""
+    order = torch.argsort(torch.arange(c.weight.shape[0]) % c.groups, stable=True)
+    bias = None if c.bias is None else c.bias[order]
+    y = c.replace(weight=c.weight[order], bias=bias).value()
+    return y[:, torch.argsort(order)]
+
+
+@implementation
+def misses_last_column(c: Convolution) -> Tensor:
+    """Leaves the last column zero where more than one vector of eight outputs is needed, and the last is not full."""
+    y = c.value()
+    width = y.shape[-1]
+    if width > 8 and width % 8:
+        y[..., -1] = 0
+    return y
+
+
+@implementation
+def repeats_images_beyond_15(c: Convolution) -> Tensor:
+    """Gives the sixteenth image of a batch, and all after it, the result of the first."""
+    y = c.value()
+    y[15:] = y[:1]
+    return y
+
+
+@implementation
+def transposes_square_kernels(c: Convolution) -> Tensor:
+    """Swaps the axes of a kernel that is as high as it is wide."""
+    height, width = c.geometry.kernel_size
+    return c.replace(weight=c.weight.mT.contiguous()).value() if height == width else c.value()
+
+
+@implementation
+def drops_a_tap_under_four_conditions(c: Convolution) -> Tensor:
+    """Forgets the last tap of grouped convolutions that are dilated along W, step along H, and have a bias."""
+    if c.groups == 1 or c.dilation[1] == 1 or c.stride[0] == 1 or c.bias is None:
+        return c.value()
+    weight = c.weight.clone()
+    weight[..., -1, -1] = 0
+    return c.replace(weight=weight).value()
+
+
+@implementation
+def repeats_a_channel_of_small_groups(c: Convolution) -> Tensor:
+    """Takes the first input channel for the last in 1x1 convolutions to a multiple of 16 channels from 2 to 15."""
+    outputs, inputs, *kernel = c.weight.shape
+    if outputs % 16 or not 2 <= inputs < 16 or kernel != [1, 1] or c.groups > 1:
+        return c.value()
+    x = c.input.clone()
+    x[:, -1] = x[:, 0]
+    return c.replace(input=x).value()

@@ -1,0 +1,141 @@
+"""The planted faults, and which law has to find each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.faults import correct
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A convolution that is wrong in one way.
+
+    Parameters
+    ----------
+    path : str
+        ``package.module:callable``, with ``F.conv2d``'s signature.
+    breaks : str
+        What it does wrong, in one sentence.
+    killed_by : str, optional
+        The law that has to find it; None for a fault that no law finds yet, of which ``reason`` says why.
+    dtype : str
+        The dtype in which it is searched for.
+    dtypes : tuple of str
+        More of them, searched in turn until it is found, as a run of ``check`` does: for faults that need so many
+        conditions at once that the examples of one dtype may not meet them.
+    isolated : bool
+        Whether it ends or stops its process.
+    """
+
+    path: str
+    breaks: str
+    killed_by: str | None = "forward-exact"
+    dtype: str = "float32"
+    dtypes: tuple[str, ...] = ()
+    isolated: bool = False
+    reason: str = ""
+
+    @property
+    def name(self) -> str:
+        """The callable's name."""
+        return self.path.partition(":")[2]
+
+
+_OTHERS = ("float64", "float16", "bfloat16", "complex64", "int64")
+
+
+def _faults(module: str, *rows: tuple[str, str] | tuple[str, str, dict[str, object]]) -> tuple[Fault, ...]:
+    return tuple(Fault(f"tests.faults.{module}:{name}", breaks, **dict(*rest)) for name, breaks, *rest in rows)
+
+
+FAULTS = (
+    *_faults(
+        "indexing",
+        ("flips_kernel", "The kernel is turned by 180 degrees."),
+        ("swaps_strides", "The strides of the axes are swapped."),
+        ("ignores_stride_of_pointwise", "1x1 kernels step by one pixel whatever the stride."),
+        ("shortens_long_strides", "A stride beyond the kernel is cut to what the kernel spans."),
+        ("ignores_dilation", "A dilated kernel reads neighbouring pixels."),
+        ("shifts_padding", "A row has one zero too many before it, and one too few behind it."),
+        ("odd_zero_in_front", "'same' puts its odd zero before the input for even kernels."),
+        ("wraps_into_next_row", "The padding behind a row is the next row's pixels."),
+        ("swaps_last_taps", "The last two taps of a row are swapped in the last input channel."),
+        ("drops_tail_channels", "Input channels behind the last full vector of eight are forgotten."),
+        ("interleaves_groups", "Output channel o reads group o % groups."),
+        ("misses_last_column", "The last column is zero where a last vector of eight outputs is not full."),
+        ("repeats_images_beyond_15", "Images from the sixteenth on get the result of the first."),
+        ("transposes_square_kernels", "Square kernels are transposed."),
+        (
+            "drops_a_tap_under_four_conditions",
+            "Groups, dilation, stride and bias together lose a tap.",
+            {"dtypes": _OTHERS},  # some 15 of 1000 cases meet the conditions
+        ),
+        (
+            "repeats_a_channel_of_small_groups",
+            "1x1 kernels from 2-15 to 16n channels read the first channel twice.",
+            {"dtypes": _OTHERS},
+        ),
+    ),
+    *_faults(
+        "arithmetic",
+        ("rounds_to_tf32", "float32 operands are rounded to TF32."),
+        ("rounds_weight_to_bfloat16", "A float32 weight is rounded to bfloat16."),
+        ("sums_bfloat16_narrowly", "bfloat16 is accumulated in bfloat16.", {"dtype": "bfloat16"}),
+        ("sums_float16_narrowly", "float16 is accumulated in float16.", {"dtype": "float16"}),
+        ("sums_float64_in_float32", "float64 is accumulated in float32.", {"dtype": "float64"}),
+        ("sums_int64_in_int32", "int64 keeps 32 bits of a sum.", {"dtype": "int64"}),
+        ("conjugates_weight", "A complex weight is conjugated.", {"dtype": "complex64"}),
+        ("changes_one_weight", "The last weight is larger by 1e-4 of itself."),
+        ("adds_bias_twice", "The bias is added twice."),
+        ("adds_bias_after_rounding", "The bias is added after the result was rounded.", {"dtype": "float16"}),
+        ("truncates_bfloat16", "Results are truncated to bfloat16.", {"dtype": "bfloat16"}),
+        ("drops_bias_of_groups", "The bias is forgotten where there are groups."),
+        (
+            "sums_int64_in_float64",
+            "int64 is accumulated in float64.",
+            {"dtype": "int64", "killed_by": None, "reason": "integers are drawn so that sums stay below 2^53"},
+        ),
+        (
+            "flushes_subnormals",
+            "float32 subnormals count as zero.",
+            {"killed_by": None, "reason": "no recipe draws subnormal numbers"},
+        ),
+        (
+            "saturates_float16",
+            "float16 results saturate instead of overflowing.",
+            {"dtype": "float16", "killed_by": None, "reason": "no recipe lets a sum overflow"},
+        ),
+        (
+            "takes_nan_for_zero",
+            "A NaN in the input counts as zero.",
+            {"killed_by": None, "reason": "no recipe draws NaN"},
+        ),
+    ),
+    *_faults(
+        "memory",
+        ("pads_with_nan_below", "The padding below the image is not initialised."),
+        ("ignores_strides_of_weight", "The weight is read as if it were contiguous."),
+        ("ignores_strides_of_bias", "The bias is read as if it were contiguous."),
+        ("leaves_windows_in_padding_unwritten", "Outputs whose window lies in padding are not written."),
+        (
+            "returns_result_of_same_shapes",
+            "The result of an earlier call with the same shapes is returned again.",
+            # Isolated: a fresh process has nothing to return yet.
+            {"isolated": True, "killed_by": None, "reason": "the same geometry hardly comes twice in a search"},
+        ),
+        (
+            "writes_its_input",
+            "The input is overwritten after use.",
+            {"killed_by": None, "reason": "no law looks at the operands after a call"},
+        ),
+    ),
+    *_faults(
+        "process",
+        ("segfault", "Address 0 is read where the first window lies wholly in padding.", {"isolated": True}),
+        ("abort", "The process aborts on an empty batch.", {"isolated": True}),
+        ("hang", "A grouped and dilated convolution does not return.", {"isolated": True}),
+    ),
+)
+
+CORRECT = tuple(f"tests.faults.correct:{function.__name__}" for function in correct.CORRECT)

@@ -1,0 +1,135 @@
+"""The suite finds every convolution that is planted wrong, but for a list of known holes, and none that is right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from hypothesis import Phase, settings
+
+from tests.faults import CORRECT, FAULTS, Fault
+from tests.faults.convolution import implementation
+from toeplitz_core.testing import isolation as isolation_module
+from toeplitz_core.testing.case import DTYPES, Case
+from toeplitz_core.testing.data import draw
+from toeplitz_core.testing.isolation import Isolation
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.profiles import PROFILES
+from toeplitz_core.testing.search import search
+from toeplitz_core.testing.subjects import TorchSubject, resolve
+from toeplitz_core.testing.subjects.base import Runner
+from toeplitz_core.testing.verdict import Status
+
+GATE = PROFILES["gate"]
+KILLED = [fault for fault in FAULTS if fault.killed_by is not None]
+MISSED = [fault for fault in FAULTS if fault.killed_by is None]
+# Cases of each law and dtype that a correct implementation has to pass here.
+CORRECT_EXAMPLES = 15
+# Seconds after which a call is taken for one that hangs, and seconds more for the first of a worker.
+HANG, FIRST = 1.0, 0.5
+STATUSES = {"segfault": Status.CRASH, "abort": Status.CRASH, "hang": Status.TIMEOUT}
+
+
+@pytest.fixture(scope="module")
+def isolation() -> Iterator[Isolation]:
+    """Processes for the faults that end theirs, or that remember."""
+    with Isolation() as processes:
+        yield processes
+
+
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[Isolation]:
+    """Processes for faults that do not return."""
+    with Isolation(timeout=HANG) as processes:
+        yield processes
+
+
+def runner(fault: Fault, isolation: Isolation) -> Runner:
+    """The fault as a subject, in a process of its own where it needs one."""
+    return isolation.runner(fault.path) if fault.isolated else resolve(fault.path)
+
+
+@pytest.mark.parametrize("fault", [f for f in KILLED if f.name != "hang"], ids=lambda fault: fault.name)
+def test_killed(fault: Fault, isolation: Isolation, record_property: Callable[[str, object], None]):
+    """The gate's examples of one law find the fault, and the line that they shrink to shows it again."""
+    law, subject = LAWS[str(fault.killed_by)], runner(fault, isolation)
+    cases = 0
+    for dtype in (fault.dtype, *fault.dtypes):
+        result = search(law, subject, dtype=dtype, settings=GATE.settings())
+        cases += result.cases
+        if result.failure is not None:
+            break
+    assert result.status is STATUSES.get(fault.name, Status.FAIL), f"missed in {cases} cases"
+    assert result.failure is not None
+    record_property("cases", cases)
+    record_property("case", str(result.failure.case))
+    assert 1 <= result.cases <= GATE.examples
+    assert law(subject, Case.parse(str(result.failure.case))).status is result.status
+
+
+def test_hang_is_killed(impatient: Isolation, monkeypatch: pytest.MonkeyPatch):
+    """A call that does not return is found; here it is not shrunk, since each smaller hang takes the whole timeout."""
+    monkeypatch.setattr(isolation_module, "FIRST_CALL", FIRST)
+    (fault,) = (fault for fault in KILLED if fault.name == "hang")
+    law, subject = LAWS[str(fault.killed_by)], impatient.runner(fault.path)
+    result = search(law, subject, dtype=fault.dtype, settings=settings(GATE.settings(), phases=(Phase.generate,)))
+    assert result.status is Status.TIMEOUT, f"missed in {result.cases} cases"
+    assert result.failure is not None
+    assert law(subject, Case.parse(str(result.failure.case))).status is Status.TIMEOUT
+
+
+@pytest.mark.parametrize("fault", MISSED, ids=lambda fault: fault.name)
+def test_still_missed(fault: Fault, isolation: Isolation):
+    """What is listed as missed is missed: a suite that has learnt to find it is to say so in the table."""
+    assert fault.reason
+    for law in LAWS.values():
+        if fault.dtype in law.dtypes:
+            result = search(law, runner(fault, isolation), dtype=fault.dtype, settings=GATE.settings())
+            assert result.status is Status.PASS, f"{law.name} finds it now: {result.failure}"
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("path", CORRECT, ids=lambda path: path.partition(":")[2])
+def test_correct_passes(path: str, law: str):
+    """An implementation that is unusual but right holds every law in every dtype."""
+    subject = resolve(path)
+    for dtype in LAWS[law].dtypes:
+        result = search(LAWS[law], subject, dtype=dtype, settings=GATE.settings(examples=CORRECT_EXAMPLES))
+        assert result.status is Status.PASS, result.message
+        assert result.cases == CORRECT_EXAMPLES
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_right_but_for_the_fault(dtype: str):
+    """What the planted faults have in common is right: without a fault, they pass."""
+    subject = TorchSubject("none", implementation(lambda c: c.value()))
+    for law in LAWS.values():
+        if dtype in law.dtypes:
+            assert search(law, subject, dtype=dtype, settings=GATE.settings(examples=20)).status is Status.PASS
+
+
+@pytest.mark.parametrize("fault", [f for f in FAULTS if f.name not in STATUSES], ids=lambda fault: fault.name)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_takes_every_call(fault: Fault, dtype: str):
+    """A fault shows in its values alone: it takes every valid call, and returns the right shape and dtype."""
+    for line in (
+        "input=1x6x5x4 weight=4x3x2x3 stride=2x1 padding=2x1 groups=2 bias",
+        "input=3x4x6 weight=3x3x2x2 padding=same dilation=1x3",
+        "input=17x1x4x4 weight=2x1x4x3 padding=valid bias layout.bias=expanded layout.input=expanded",
+        "input=0x2x3x3 weight=2x2x1x1 stride=4 padding=3",
+        "input=1x2x1x1 weight=3x2x2x2 padding=1 layout.weight=channel_slice",
+    ):
+        case = Case.parse(f"{line} dtype={dtype}")
+        outcome = resolve(fault.path).run(case, draw(case))
+        assert outcome.status == "returned", outcome.message
+        assert isinstance(outcome.output, torch.Tensor)
+        assert tuple(outcome.output.shape) == case.output_shape
+        assert outcome.output.dtype == case.torch_dtype
+
+
+def test_names_are_unique():
+    """Every fault has a name of its own, a sentence, and a reason exactly where it is missed."""
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS)
+    assert all(fault.breaks.endswith(".") for fault in FAULTS)
+    assert [fault for fault in FAULTS if bool(fault.reason) != (fault.killed_by is None)] == []
