@@ -18,16 +18,26 @@ from rich.progress import Progress
 import toeplitz_core
 from toeplitz_core.testing.case import DTYPES, Case, check_device
 from toeplitz_core.testing.isolation import TIMEOUT, Isolation, SubjectError
+from toeplitz_core.testing.known import KnownFailures, Stale
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.layouts import LAYOUTS
+from toeplitz_core.testing.outputs import Asked, Outputs
 from toeplitz_core.testing.profiles import PROFILES
-from toeplitz_core.testing.reports.terminal import plain, print_failure, print_results, print_step, print_verdict
+from toeplitz_core.testing.reports.terminal import (
+    plain,
+    print_failure,
+    print_known,
+    print_results,
+    print_step,
+    print_verdict,
+)
 from toeplitz_core.testing.run import SAFE_LAYOUTS, UNSAFE_LAYOUTS, UNSAFE_REASON, Plan, exit_code, missing
 from toeplitz_core.testing.search import Interrupted, Result
 from toeplitz_core.testing.subjects import SUBJECTS, Runner, check_name, environment, resolve
 from toeplitz_core.testing.verdict import Status
 
 _SUBJECT = "A name that 'subjects' lists, or package.module:callable with F.conv2d's signature."
+_KNOWN = "Known failures (TOML): they are counted, and do not fail the run."
 _INLINE = "Call the subject in this process: for debuggers and coverage. A crash ends everything."
 
 app = typer.Typer(
@@ -77,17 +87,34 @@ def check(
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that one call may take.")] = TIMEOUT,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failure.")] = False,
     inline: Annotated[bool, typer.Option("--inline", help=_INLINE)] = False,
+    known: Annotated[str | None, typer.Option(metavar="FILE", help=_KNOWN)] = None,
+    fail_stale: Annotated[
+        bool, typer.Option("--fail-stale", help="End with 3 if an entry of the known failures is needed no longer.")
+    ] = False,
+    write_known: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Add what fails to this list of known failures.")
+    ] = None,
+    json: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write the results as JSON; - is the standard output.")
+    ] = None,
+    junit: Annotated[str | None, typer.Option(metavar="FILE", help="Write the results as JUnit XML.")] = None,
 ) -> None:
     """Search for a case on which a law fails, and print the smallest.
 
-    Exit codes: 0 all laws hold, 1 a law fails, 2 usage, 3 nothing proven or a required device is absent, 4 an error of
-    toeplitz-core itself, 130 interrupted.
+    Exit codes: 0 all laws hold, 1 a law fails, 2 usage, 3 nothing proven or a required device is absent (or, with
+    --fail-stale, a known entry is stale), 4 an error of toeplitz-core itself, 130 interrupted.
     """
+    outputs = _usage(Outputs, json=json, junit=junit, write_known=write_known)
+    if fail_stale and known is None:
+        raise typer.BadParameter("--fail-stale needs --known FILE")
+    listed = None if known is None else _usage(lambda path: KnownFailures.load(path, laws=LAWS), known)
     laws_held = [_named(f"--law {name}", name, LAWS) for name in dict.fromkeys(law or LAWS)]
     dtypes = list({name: _named(f"--dtype {name}", name, DTYPES) for name in dtype or DTYPES})
     devices = [_usage(check_device, name) for name in dict.fromkeys(device or ("cpu", "cuda"))]
     effort = _named(f"--profile {profile}", profile, PROFILES)
-    with _runners(subject, timeout=timeout, inline=inline) as runners:
+    # Nothing but the JSON goes where the JSON goes.
+    aside = contextlib.redirect_stdout(sys.stderr) if json == "-" else contextlib.nullcontext()
+    with aside, _runners(subject, timeout=timeout, inline=inline) as runners:
         plan = Plan(
             subjects=runners,
             laws=laws_held,
@@ -98,32 +125,48 @@ def check(
             seed=seed,
             fail_fast=fail_fast,
             layouts=SAFE_LAYOUTS if inline else tuple(LAYOUTS),
+            known=listed,
         )
-        code = _carried_out(plan, _console(), required=device or (), inline=inline)
+        asked = Asked(plan, required_devices=device or (), fail_stale=fail_stale, inline=inline, timeout=timeout)
+        code = _carried_out(asked, _console(), outputs)
     raise typer.Exit(code)
 
 
-def _carried_out(plan: Plan, console: Console, *, required: Sequence[str], inline: bool) -> int:
-    """Run the plan and print what came of it, whatever ends it; the exit code."""
+def _carried_out(asked: Asked, console: Console, outputs: Outputs) -> int:
+    """Run the plan, print and write what came of it, whatever ends it; the exit code."""
+    plan = asked.plan
     plain(console, _header(plan))
     results: list[Result] = []
+    stale: list[Stale] = []
     code = None
+    error = stopped = ""
     try:
         _follow(plan, console, results)
-        stopped = "stopped at the first failure"
+        stopped = "stopped at the first failure" if plan.unreached(results, "") else ""
+        stale = plan.stale(results)
+        if outputs.adopting is not None:
+            adopted = outputs.adopt(plan, results)
+            plain(console, f"adopted: {adopted} entries, written to {outputs.write_known}")
     except KeyboardInterrupt as interrupt:
         code, stopped = 130, "interrupted"
         if isinstance(interrupt, Interrupted):
             results.append(interrupt.result)
             print_failure(console, interrupt.result)
-    except Exception:  # noqa: BLE001  # whatever it is, what was found before it is printed
+    except Exception as raised:  # noqa: BLE001  # whatever it is, what was found before it is printed
         code, stopped = 4, "an error of toeplitz-core"
+        error = f"{type(raised).__name__}: {raised}"
         _own_error()
-    left_out = [f"layout {layout}: {UNSAFE_REASON}" for layout in UNSAFE_LAYOUTS if inline]
+    left_out = [f"layout {layout}: {UNSAFE_REASON}" for layout in UNSAFE_LAYOUTS if asked.inline]
     if missed := len(plan.steps) - len(results):
         left_out.append(f"{missed} of {len(plan.steps)} (each law with each dtype): {stopped}")
     print_results(console, results, left_out)
-    return exit_code(results, required_devices=required) if code is None else code
+    if code is None:
+        refused = stale if asked.fail_stale else ()
+        code = exit_code(results, required_devices=asked.required_devices, refused_stale=refused)
+    record = asked.record(results, code, stopped=stopped, error=error, stale=stale)
+    print_known(console, record)
+    outputs.write(record)
+    return code
 
 
 @contextlib.contextmanager
@@ -228,10 +271,10 @@ def _header(plan: Plan) -> str:
 T = TypeVar("T")
 
 
-def _usage(function: Callable[[str], T], text: str) -> T:
+def _usage(function: Callable[..., T], *values: str, **options: str | None) -> T:
     """A value from the command line; what is wrong with it ends the command with the usage code."""
     try:
-        return function(text)
+        return function(*values, **options)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 

@@ -110,12 +110,12 @@ class Plan:
         own = () if self.known is None else self.known.entries
         names = {entry.name for entry in own}
         failing = [result for result in results if result.status.is_failure]
+        steps = {(s.name, law.name, dtype, device): (s, law, dtype, device) for s, law, dtype, device in self.steps}
         for _ in range(ADOPTION_ROUNDS):
             there = there.adopt(failing, date)
             if not failing:
                 break
             known = KnownFailures((*own, *(entry for entry in there.entries if entry.name not in names)))
-            steps = {(s.name, law.name, dtype, device): (s, law, dtype, device) for s, law, dtype, device in self.steps}
             again = [self._search(steps[r.subject, r.law, r.dtype, r.device], known) for r in failing]
             failing = [result for result in again if result.status.is_failure]
         return there
@@ -137,7 +137,7 @@ def missing(device: str) -> str | None:
 
 
 def exit_code(
-    results: Sequence[Result], *, required_devices: Sequence[str] = (), refused_stale: Sequence[Stale] = ()
+    results: Sequence[Result], *, required_devices: Collection[str] = (), refused_stale: Collection[Stale] = ()
 ) -> int:
     """1 a law fails; 3 nothing proven, a required device is absent, or an entry is stale and not to be; 0 all hold."""
     if any(result.status.is_failure for result in results):

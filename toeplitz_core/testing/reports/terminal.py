@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
+from toeplitz_core.testing.reports.record import replay_command
 from toeplitz_core.testing.verdict import Status
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from toeplitz_core.testing.reports.record import Record
     from toeplitz_core.testing.search import Result
     from toeplitz_core.testing.verdict import Verdict
 
@@ -23,7 +25,7 @@ _STYLES = {
     Status.TIMEOUT: "bold red",
     Status.KNOWN: "yellow",
 }
-_COUNTED = (Status.PASS, Status.MISTRUSTED, Status.UNSUPPORTED)
+_COUNTED = (Status.PASS, Status.KNOWN, Status.MISTRUSTED, Status.UNSUPPORTED)
 
 
 def print_results(console: Console, results: Sequence[Result], left_out: Sequence[str] = ()) -> None:
@@ -49,6 +51,15 @@ def print_results(console: Console, results: Sequence[Result], left_out: Sequenc
         plain(console, f"not run: {line}")
 
 
+def print_known(console: Console, record: Record) -> None:
+    """Which entries of the list of known failures matched, how often and why they are there, and which are stale."""
+    for entry in () if record.known is None else record.known.entries:
+        if count := record.matched[entry.name]:
+            plain(console, f"known: {entry.name}: {count} cases: {entry.reason}", style=_STYLES[Status.KNOWN])
+    for stale in record.stale:
+        plain(console, f"stale: {stale.entry.name} for {stale.subject}: {stale.why}")
+
+
 def print_step(console: Console, result: Result) -> None:
     """One result as a line of a log."""
     outcome = f"{result.status}, {result.cases} cases"
@@ -70,7 +81,7 @@ def print_verdict(console: Console, subject: str, verdict: Verdict) -> None:
     if verdict.ratio is not None:
         plain(console, f"  error:  {verdict.ratio:.4g} of the bound")
     if verdict.status.is_failure:
-        plain(console, f'  replay: python -m toeplitz_core replay "{verdict.case}" --subject {subject}')
+        plain(console, f"  replay: {replay_command(subject, verdict.case)}")
 
 
 def plain(console: Console, text: str, *, style: str | None = None) -> None:

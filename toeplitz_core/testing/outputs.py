@@ -1,0 +1,108 @@
+"""What a run was asked to do, and the files that it writes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO, cast
+
+from toeplitz_core.testing.files import check_writable, write_atomically
+from toeplitz_core.testing.known import KnownFailures
+from toeplitz_core.testing.reports.json import to_json
+from toeplitz_core.testing.reports.junit import to_junit
+from toeplitz_core.testing.reports.record import Ended, Record
+
+if TYPE_CHECKING:
+    from toeplitz_core.testing.known import Stale
+    from toeplitz_core.testing.run import Plan
+    from toeplitz_core.testing.search import Result
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A plan, and what else decides how its run ends."""
+
+    plan: Plan
+    required_devices: Collection[str] = ()
+    fail_stale: bool = False
+    inline: bool = False
+    timeout: float | None = None
+
+    @property
+    def options(self) -> dict[str, object]:
+        """For reports: whatever the results depend on."""
+        return {
+            "subjects": [subject.name for subject in self.plan.subjects],
+            "laws": [law.name for law in self.plan.laws],
+            "dtypes": list(self.plan.dtypes),
+            "devices": list(self.plan.devices),
+            "profile": self.plan.profile.name,
+            "examples": self.plan.examples or self.plan.profile.examples,
+            "seed": self.plan.seed,
+            "timeout": self.timeout,
+            "fail_fast": self.plan.fail_fast,
+            "fail_stale": self.fail_stale,
+            "inline": self.inline,
+        }
+
+    def record(
+        self, results: Sequence[Result], exit_code: int, *, stopped: str, error: str, stale: Sequence[Stale]
+    ) -> Record:
+        """What came of the run; ``stopped`` says why steps were not reached."""
+        return Record(
+            (*results, *self.plan.unreached(results, stopped)),
+            exit_code,
+            ended="error" if error else cast("Ended", stopped or "completed"),
+            error=error,
+            options=self.options,
+            required_devices=self.required_devices,
+            known=self.plan.known,
+            stale=stale,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """The files that a run writes. ``json="-"`` is the standard output, as it was when this was made.
+
+    Raises
+    ------
+    ValueError
+        For a file that cannot be written, or a list of known failures that cannot be read, before the run.
+    """
+
+    json: str | None = None
+    junit: str | None = None
+    write_known: str | None = None
+    adopting: KnownFailures | None = field(init=False, default=None)
+    stdout: TextIO = field(init=False, default_factory=lambda: sys.stdout)
+
+    def __post_init__(self) -> None:
+        for path in (self.json, self.junit, self.write_known):
+            if path is not None and not (path == "-" and path is self.json):
+                check_writable(path)
+        if self.write_known is not None:
+            there = Path(self.write_known).is_file() and Path(self.write_known).stat().st_size
+            listed = KnownFailures.load(self.write_known) if there else KnownFailures()
+            object.__setattr__(self, "adopting", listed)
+
+    def adopt(self, plan: Plan, results: Sequence[Result]) -> int:
+        """Write what fails to the list of known failures; how many entries were added."""
+        assert self.adopting is not None
+        assert self.write_known is not None
+        grown = plan.adopt(results, datetime.now(UTC).date().isoformat(), self.adopting)
+        grown.write(self.write_known)
+        return len(grown.entries) - len(self.adopting.entries)
+
+    def write(self, record: Record) -> None:
+        """Write the reports."""
+        if self.json == "-":
+            self.stdout.write(to_json(record))
+            self.stdout.flush()
+        elif self.json is not None:
+            write_atomically(self.json, to_json(record))
+        if self.junit is not None:
+            write_atomically(self.junit, to_junit(record))
