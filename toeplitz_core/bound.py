@@ -10,9 +10,14 @@ is summed. So the error is at most ``((1 + u')^K - 1) * S`` with ``S = |T| |x| +
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 import torch
+
+if TYPE_CHECKING:
+    from toeplitz_core.geometry import ConvGeometry
 
 # Slack for evaluating the bound itself in float64, which takes a few dozen roundings.
 _EVALUATION = 1 + 2.0**-40
@@ -53,7 +58,11 @@ class Format:
         """Values from here on round to infinity: the largest number and half a step more (for float64: infinity)."""
         if self.max_exponent >= 1023:
             return float("inf")
-        return (2 - 2.0**-self.precision) * 2.0**self.max_exponent
+        return self.overflow_threshold_in(0)
+
+    def overflow_threshold_in(self, exponent: int) -> float:
+        """The same in units of ``2^exponent``, where float64's is a number too (rounded up to a power of two)."""
+        return math.ldexp(2 - 2.0**-self.precision, self.max_exponent - exponent)
 
 
 FLOAT64 = Format("float64", 53, -1022, 1023)
@@ -80,6 +89,47 @@ def format_of(dtype: torch.dtype) -> Format:
 
 
 @dataclass(frozen=True, slots=True)
+class Sums:
+    """What an algorithm rounds: all that its bound needs beside the formats.
+
+    Parameters
+    ----------
+    magnitude : float64 tensor of shape (batch, out_channels, positions), or None
+        The sum of magnitudes that its relative errors are relative to, without the bias. None: ``|T| |x|``.
+    roundings : float64 tensor
+        The most roundings to nearest that a term meets, but for a bias.
+    underflows : float64 tensor
+        Roundings below the normal numbers, each counted as often as its error enters the result.
+    gain : float
+        No intermediate number is larger than this times ``magnitude`` and bias,
+    peak : float
+        or than this.
+    """
+
+    magnitude: torch.Tensor | None
+    roundings: torch.Tensor
+    underflows: torch.Tensor
+    gain: float = 1.0
+    peak: float = 0.0
+
+
+class Algorithm(Protocol):
+    """A way to compute other than product after product: see ``toeplitz_core.testing.algorithms``."""
+
+    def sums(self, geometry: ConvGeometry, x: torch.Tensor, weight: torch.Tensor) -> Sums | None:
+        """What it rounds, or None where it does not apply.
+
+        Parameters
+        ----------
+        x : float64 tensor of shape (batch, in_channels, pixels)
+            The magnitudes of the input.
+        weight : float64 tensor of shape (out_channels, in_channels / groups, *kernel_size)
+            The magnitudes of the weight.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Arithmetic:
     """How an implementation computes: all that its error bound needs to know.
 
@@ -100,6 +150,8 @@ class Arithmetic:
         How many of them a result is made of at most.
     bias_after_rounding : bool
         The bias is added, in the accumulator, to the result after that was rounded to the output format.
+    algorithms : tuple of Algorithm
+        Beside direct summation, those that the implementation may choose: the largest bound holds.
     """
 
     accumulator: Format
@@ -110,6 +162,7 @@ class Arithmetic:
     partial_format: Format | None = None
     partial_sums: int = 0
     bias_after_rounding: bool = False
+    algorithms: tuple[Algorithm, ...] = ()
 
     @classmethod
     def strictest(cls, dtype: torch.dtype) -> Arithmetic:
@@ -191,6 +244,12 @@ def error_bound(
     if out != acc:
         error = error + _rounded(out, exact.abs() + error, flushes=flushes)
     return error * _EVALUATION
+
+
+def overflow_reach(arithmetic: Arithmetic, *, magnitude: torch.Tensor, roundings: torch.Tensor) -> torch.Tensor:
+    """Largest number that can occur in the accumulator: ``(1 + f) S``, where an operand may be rounded up before."""
+    grown = 1 + _growth(roundings.double(), _relative(arithmetic.accumulator, truncates=arithmetic.truncates))
+    return magnitude * grown * (1 + arithmetic.input_rounding) ** 2 * _EVALUATION
 
 
 def oracle_error(magnitude: torch.Tensor, products: torch.Tensor) -> torch.Tensor:

@@ -9,16 +9,27 @@ error is of the order of ``n^2 2^-106 S``.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 
-from toeplitz_core.bound import FLOAT64, Arithmetic, error_bound, oracle_error
+from toeplitz_core.bound import (
+    FLOAT64,
+    Algorithm,
+    Arithmetic,
+    Sums,
+    error_bound,
+    oracle_error,
+    overflow_reach,
+)
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.operator import forward, receptive_field
 
 # Elements of a block of products that the compensated sum holds at a time (it needs about ten times as many bytes x 8).
 _BLOCK = 2**20
+# float64 operands are scaled below this power of two: products, their splits and sums then stay far from overflow.
+_LARGEST_EXPONENT = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +37,8 @@ class Expected:
     """The exact result of a convolution, for all outputs or for chosen ones.
 
     Complex results are kept as two real ones on a last axis. ``value + residual`` is the exact result, where
-    ``residual`` is what did not fit into a float64 (or None).
+    ``residual`` is what did not fit into a float64 (or None). All are in units of ``2^exponent``, which is 1 but for
+    large float64.
     """
 
     value: torch.Tensor  # float64 (int64 for integers)
@@ -37,13 +49,66 @@ class Expected:
     offset: torch.Tensor  # b
     subnormal: torch.Tensor | None  # how much S grows when every subnormal operand doubles; None where none is
     is_complex: bool
+    exponent: int = 0
+    alternatives: tuple[Sums, ...] = ()  # of the algorithms that apply, in the shape of the value
+    parts: float = 0.0  # the largest number that Gauss adds of the parts of an operand
+
+    def in_units(self, values: torch.Tensor) -> torch.Tensor:
+        """Numbers in float64, in units of ``2^exponent``."""
+        return _scaled(values.double(), -self.exponent)
 
     def bound(self, arithmetic: Arithmetic, *, has_bias: bool) -> torch.Tensor:
-        """The largest error that the arithmetic allows, the oracle's own included.
+        """The largest error that the arithmetic allows, the oracle's own included: of all algorithms that it may use.
 
-        It is 0 in windows of padding, whose result is the bias: but if a flush may take that, or where Gauss's
-        differences round it (the imaginary part).
+        For direct sums it is 0 in windows of padding, whose result is the bias: but if a flush may take that, or where
+        Gauss's differences round it (the imaginary part). Elsewhere a tile reaches beyond the window.
         """
+        error = self._direct_bound(arithmetic, has_bias=has_bias)
+        for sums in self.alternatives:
+            error = error.maximum(self._bound_of(arithmetic, sums, has_bias=has_bias))
+        return error
+
+    def overflow(self, arithmetic: Arithmetic, bound: torch.Tensor, *, has_bias: bool) -> Overflow:
+        """Where a result need not be a finite number within the bound.
+
+        As long as nothing in the accumulator can overflow, only the rounding to the output may, and to an infinity of
+        the right sign. Where something in the accumulator may, infinities can meet: whatever comes of them is right.
+        """
+        anything = torch.zeros(self.value.shape, dtype=torch.bool)
+        for sums in (None, *self.alternatives):
+            magnitude = self.magnitude if sums is None or sums.magnitude is None else sums.magnitude + self.bias
+            gain, peak = (1.0, 0.0) if sums is None else (sums.gain, sums.peak)
+            roundings = self.products + 6 if sums is None else sums.roundings + 6
+            reach = overflow_reach(arithmetic, magnitude=magnitude, roundings=roundings) * gain
+            formats = [arithmetic.accumulator, *([arithmetic.partial_format] if arithmetic.partial_format else [])]
+            limit = min(fmt.overflow_threshold_in(self.exponent) for fmt in formats)
+            # Operands are not scaled, nor is what they are transformed to.
+            largest = min(fmt.overflow_threshold_in(1) for fmt in formats)
+            anything |= (reach >= limit) | (max(peak, self.parts) / 2 >= largest)
+        threshold = arithmetic.output.overflow_threshold_in(self.exponent)
+        size = self.value.abs() + bound
+        infinite = size >= threshold
+        if arithmetic.bias_after_rounding and has_bias:
+            anything |= size + 2 * self.bias >= threshold
+        return Overflow(anything | (infinite & (self.value > 0)), anything | (infinite & (self.value < 0)), anything)
+
+    def _bound_of(self, arithmetic: Arithmetic, sums: Sums, *, has_bias: bool) -> torch.Tensor:
+        magnitude = self.magnitude if sums.magnitude is None else sums.magnitude + self.bias
+        # As below: complex results are differences.
+        extra = torch.tensor([2, 5]) if self.is_complex else torch.tensor(int(has_bias))
+        error = error_bound(
+            arithmetic,
+            exact=self.value,
+            magnitude=magnitude,
+            roundings=sums.roundings + extra,
+            products=sums.underflows,
+            bias=self.bias,
+            subnormal=self.subnormal,
+        )
+        error = error * (1 + (self.products.double() + 8) * 2.0**-50) + oracle_error(self.magnitude, self.products)
+        return torch.where(self.products > 0, error, error if sums.magnitude is not None else torch.zeros_like(error))
+
+    def _direct_bound(self, arithmetic: Arithmetic, *, has_bias: bool) -> torch.Tensor:
         n = self.products.double()
         products, roundings = n, n + has_bias
         if self.is_complex:
@@ -74,6 +139,23 @@ class Expected:
         return torch.where(n > 0, error, lost)
 
 
+class Overflow(NamedTuple):
+    """Where infinity, minus infinity and NaN are legitimate results."""
+
+    positive: torch.Tensor
+    negative: torch.Tensor
+    nan: torch.Tensor
+
+    def excuses(self, values: torch.Tensor) -> torch.Tensor:
+        """Which values are not finite, and legitimate."""
+        infinite = values.isinf()
+        return (
+            (infinite & (values > 0) & self.positive)
+            | (infinite & (values < 0) & self.negative)
+            | (values.isnan() & self.nan)
+        )
+
+
 def expected(
     geometry: ConvGeometry,
     x: torch.Tensor,
@@ -81,8 +163,9 @@ def expected(
     bias: torch.Tensor | None,
     *,
     outputs: torch.Tensor | None = None,
+    algorithms: tuple[Algorithm, ...] = (),
 ) -> Expected:
-    """The exact result for operands of one dtype.
+    """The exact result for operands of one dtype. They are finite; float64 within 600 powers of two of the largest.
 
     Parameters
     ----------
@@ -91,6 +174,8 @@ def expected(
     bias : tensor of shape (out_channels,), optional
     outputs : int64 tensor of shape (m,), optional
         Only these outputs, as flat indices into ``(batch, out_channels, *output_size)``.
+    algorithms : tuple of Algorithm
+        For which the bound is needed too.
 
     Returns
     -------
@@ -102,11 +187,87 @@ def expected(
         if x.numel()
         else x.reshape(len(x) if x.ndim == geometry.rank + 2 else 1, geometry.in_channels, geometry.pixels)
     )
+    gauss = max((_largest_sum(t) for t in (x, weight, bias) if t is not None), default=0.0) if x.is_complex() else 0.0
+    exponent = 0
+    if x.dtype in (torch.float64, torch.complex128):
+        down = [max(0, _exponent(t) - _LARGEST_EXPONENT) for t in (x, weight)]
+        down[0] += 0 if bias is None else max(0, _exponent(bias) - sum(down) - 2 * _LARGEST_EXPONENT)
+        batch, weight = _scaled(batch, -down[0]), _scaled(weight, -down[1])
+        exponent = sum(down)
+        bias = None if bias is None else _scaled(bias, -exponent)
+    front = x.shape[: -geometry.rank - 1]
+    shape = (*front, geometry.out_channels, *geometry.output_size) if outputs is None else (len(outputs),)
     if x.is_complex():
-        return _expected_complex(geometry, batch, weight, bias, x.shape[: -geometry.rank - 1], outputs)
-    parts = _Real(geometry, batch, weight, bias, outputs)
-    shape = (*x.shape[: -geometry.rank - 1], geometry.out_channels, *geometry.output_size)
-    return parts.shaped(shape if outputs is None else (len(outputs),))
+        found = _expected_complex(geometry, batch, weight, bias, front, outputs)
+    else:
+        found = _Real(geometry, batch, weight, bias, outputs).shaped(shape)
+    alternatives = _alternatives(geometry, batch, weight, outputs, shape, algorithms) if algorithms else ()
+    return replace(found, exponent=exponent, parts=gauss, alternatives=alternatives)
+
+
+def _alternatives(
+    geometry: ConvGeometry,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    outputs: torch.Tensor | None,
+    shape: tuple[int, ...],
+    algorithms: tuple[Algorithm, ...],
+) -> tuple[Sums, ...]:
+    """What algorithms round, in the shape of the results; of complex ones the sums of Gauss's products."""
+
+    def pairs() -> list[tuple[torch.Tensor, torch.Tensor]]:
+        if not x.is_complex():
+            return [(x.double().abs(), weight.double().abs())]
+        parts = [(t.real.double().abs(), t.imag.double().abs()) for t in (x, weight)]
+        (xr, xi), (wr, wi) = parts
+        return [(xr, wr), (xi, wi), (xr + xi, wr + wi)]
+
+    def shaped(values: list[torch.Tensor]) -> torch.Tensor:
+        full = [v.expand(len(x), geometry.out_channels, geometry.positions).reshape(-1) for v in values]
+        full = [(v if outputs is None else v[outputs]).reshape(shape) for v in full]
+        return torch.stack((full[0] + full[1], sum(full, start=torch.zeros(()))), dim=-1) if x.is_complex() else full[0]
+
+    found = []
+    for algorithm in algorithms:
+        sums = [s for a, b in pairs() if (s := algorithm.sums(geometry, a, b)) is not None]
+        if not sums:
+            continue
+        magnitude = (
+            None
+            if any(s.magnitude is None for s in sums)
+            else shaped([s.magnitude for s in sums if s.magnitude is not None])
+        )
+        found.append(
+            Sums(
+                magnitude,
+                sums[0].roundings,
+                shaped([s.underflows for s in sums]),
+                gain=max(s.gain for s in sums),
+                peak=max(s.peak for s in sums),
+            )
+        )
+    return tuple(found)
+
+
+def _largest_sum(values: torch.Tensor) -> float:
+    """The largest ``|re| + |im|``, halved lest it overflow, then doubled."""
+    sizes = values.real.double().abs() / 2 + values.imag.double().abs() / 2
+    return 2 * float(sizes.max()) if values.numel() else 0.0
+
+
+def _exponent(values: torch.Tensor) -> int:
+    """The least integer ``e`` with all parts below ``2^e``."""
+    parts = torch.view_as_real(values) if values.is_complex() else values
+    largest = float(parts.abs().max()) if parts.numel() else 0.0
+    return math.frexp(largest)[1]
+
+
+def _scaled(values: torch.Tensor, exponent: int) -> torch.Tensor:
+    """``values * 2^exponent``, in steps that are numbers themselves."""
+    while exponent:
+        step = max(-1000, min(1000, exponent))
+        values, exponent = values * 2.0**step, exponent - step
+    return values
 
 
 class _Real:

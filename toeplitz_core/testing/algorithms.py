@@ -1,0 +1,253 @@
+"""Algorithms that do not add product after product in the accumulator: Winograd, FFT, matrix units.
+
+Each has an error bound of the same form as direct summation, ``((1 + u')^K - 1) * S`` (see ``bound.py``): what differs
+is the sum of magnitudes ``S`` that is rounded, and the number ``K`` of roundings on the longest way to a result.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from itertools import pairwise
+
+import torch
+
+from toeplitz_core.bound import Sums
+from toeplitz_core.geometry import ConvGeometry
+
+Matrix = tuple[tuple[Fraction, ...], ...]
+
+# The points of Lavin & Gray, "Fast algorithms for convolutional neural networks" (CVPR 2016), in the order in which
+# they are added for larger tiles; infinity is always one more.
+_POINTS = tuple(map(Fraction, ("0", "1", "-1", "2", "-2", "1/2", "-1/2")))
+_TAPS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Winograd:
+    """F(m, 3) on every axis: tiles of ``m`` outputs from ``m + 2`` inputs, for 3 taps, stride 1 and no dilation.
+
+    A tile is ``A^T [sum_c (G g_c G^T) * (B^T d_c B)] A``, and no term of it meets more roundings than its transforms,
+    the product, the sum over channels and the bias have: for each of six one-dimensional transforms as many as a row
+    of its matrix has entries (a multiplication by a rounded constant each, and additions), and one. So the error is
+    bounded by that of ``|A^T| [sum_c |G| |g_c| |G^T| * |B^T| |d_c| |B|] |A|``, which is at most ``amplification`` times
+    the sum over channels of ``||g_c||_1 max |d_c|``: of every tile that has the output, since where tiles begin is not
+    known. (That product of magnitudes does not depend on how the rows of the matrices are scaled.)
+
+    Parameters
+    ----------
+    outputs : int
+        ``m``: 2, 4 or 6.
+    """
+
+    outputs: int
+
+    def __post_init__(self) -> None:
+        if self.outputs not in (2, 4, 6):
+            raise ValueError(f"outputs={self.outputs} must be 2, 4 or 6")
+
+    @property
+    def amplification(self) -> float:
+        """Largest ``S`` in units of ``||g||_1 max |d|``, of one axis."""
+        output, kernel, data = winograd_matrices(self.outputs)
+        rows = [sum(map(abs, row)) for row in data]
+        return float(
+            max(
+                sum((abs(a * k[tap]) * size for a, k, size in zip(row, kernel, rows, strict=True)), Fraction(0))
+                for row in output
+                for tap in range(_TAPS)
+            )
+        )
+
+    @property
+    def path(self) -> int:
+        """Roundings of a term in the transforms of one axis."""
+        return sum(_longest(matrix) + 1 for matrix in winograd_matrices(self.outputs))
+
+    def sums(self, geometry: ConvGeometry, x: torch.Tensor, weight: torch.Tensor) -> Sums | None:
+        """For 3 taps on every axis, stride 1 and no dilation."""
+        if not _is_plain(geometry) or any(k != _TAPS for k in geometry.kernel_size):
+            return None
+        rank, margin = geometry.rank, self.outputs - 1
+        images = _padded(geometry, x, margin)
+        largest = _windows(images, rank, 2 * margin + _TAPS).amax(tuple(range(-rank, 0)))
+        size = weight.flatten(2).sum(-1)
+        magnitude = self.amplification**rank * _by_channel(geometry, size, largest)
+        # What a rounding below the normal numbers, or a flush of an operand or of a step, changes in a result.
+        out, kernel, data = (_norm(m) for m in winograd_matrices(self.outputs))
+        ops = 2 * (_TAPS + 2 + self.outputs)
+        in_data, in_kernel = (sum(ops * v**axis for axis in range(rank)) + v**rank for v in (data, kernel))
+        ones = torch.ones_like
+        spread = in_data * kernel**rank * _by_channel(geometry, size, ones(largest))
+        spread = spread + in_kernel * data**rank * _by_channel(geometry, ones(size), largest)
+        underflows = out**rank * (spread + 2 * geometry.group_channels) + ops * sum(out**axis for axis in range(rank))
+        gain = (out * kernel * data) ** rank
+        operands = max(data**rank * _most(x), kernel**rank * _most(size))
+        return Sums(magnitude, self._roundings(geometry), underflows, gain=gain, peak=operands)
+
+    def _roundings(self, geometry: ConvGeometry) -> torch.Tensor:
+        return torch.tensor(geometry.group_channels + geometry.rank * self.path, dtype=torch.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Fft:
+    """Tiles multiplied in the frequency domain, for kernels up to the tile's size, stride 1 and no dilation.
+
+    For ``N`` points and ``L = log2 N`` the error is at most ``(1+u)^{3L} (1+sqrt(5)u)^{3L+1} (1+beta)^{3L} - 1`` times
+    ``||g||_2 ||d||_2`` (Percival, "Rapid multiplication modulo the sum and difference of highly composite numbers",
+    Math. Comp. 72, 2003; Brent & Zimmermann, "Modern computer arithmetic", 2010, 3.3.1; twiddle factors off by
+    ``beta <= u``). A sum over channels, and a bias, which enter before the inverse transform, meet one rounding more
+    for each.
+
+    Parameters
+    ----------
+    tile : int
+        Points along each axis, a power of two.
+    """
+
+    tile: int
+
+    def __post_init__(self) -> None:
+        if self.tile < 2 or self.tile & (self.tile - 1):
+            raise ValueError(f"tile={self.tile} must be a power of two")
+
+    def sums(self, geometry: ConvGeometry, x: torch.Tensor, weight: torch.Tensor) -> Sums | None:
+        """For kernels that fit into the tile, stride 1 and no dilation."""
+        if not _is_plain(geometry) or max(geometry.kernel_size) > self.tile:
+            return None
+        rank, points = geometry.rank, self.tile**geometry.rank
+        unit = _most(x) or 1.0  # squares must not overflow
+        energy = (x / unit) ** 2
+        margins = [self.tile - k for k in geometry.kernel_size]
+        energy = _padded(geometry, energy, *margins)
+        last = tuple(range(-rank, 0))
+        energy = _windows(energy, rank, self.tile).sum(last)
+        # Of the tiles that have the output, the one with the largest norm.
+        norm = _windows(energy, rank, *(m + 1 for m in margins)).amax(last).sqrt() * unit
+        size = torch.linalg.vector_norm(weight.flatten(2), dim=-1)
+        magnitude = _by_channel(geometry, size, norm)
+        stages = math.log2(points)
+        # (1 + sqrt(5) u) in units of log(1 + u'): four u more are enough for u <= 2^-8.
+        multiplied = math.sqrt(5) * (3 * stages + 1) * (1 + 2.0**-6)
+        roundings = torch.tensor(6 * stages + geometry.group_channels + multiplied, dtype=torch.float64)
+        # Eight underflows a point and stage, of unit size in the transform that is inverted.
+        both = _by_channel(geometry, size, torch.ones_like(norm)) + _by_channel(geometry, torch.ones_like(size), norm)
+        underflows = 16 * stages * points * (both + geometry.group_channels + 1)
+        peak = points * max(_most(x), _most(weight))
+        return Sums(magnitude, roundings, underflows, gain=float(points), peak=peak)
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixUnits:
+    """Blocks of exact products, aligned to the largest exponent, cut off and added at once (tensor cores).
+
+    A block of ``b`` products and the running sum are cut to ``g`` bits more than the accumulator keeps, and their sum
+    is truncated to it: with ``e = 2u`` that is a change by at most ``e (1 + (t + 1) 2^-g)`` of the sum of magnitudes
+    for ``t`` products that are not zero. A result is made of ``q = kH kW ceil(C / b)`` blocks at most, which together
+    have ``n`` products: ``e (q (1 + 2^-g) + n 2^-g)``, and ``e`` for a bias added thereafter. (Blocks of the kind of
+    Blanchard, Higham, Lopez, Mary & Pranesh, SIAM J. Sci. Comput. 42, 2020; their sizes as in Khattak & Mikaitis'
+    models: V100 (4, 0), A100 (8, 1), H100 and B200 (16, 2), for TF32 4 and 8.)
+
+    Parameters
+    ----------
+    block : int
+        Products that are added at once. With the default, and no guard bits, no known unit is worse: ``q <= n`` gives
+        ``3 K e``.
+    guard_bits : int
+    """
+
+    block: int = 1
+    guard_bits: int = 0
+
+    def __post_init__(self) -> None:
+        if self.block < 1:
+            raise ValueError(f"block={self.block} must be >= 1")
+        if self.guard_bits < 0:
+            raise ValueError(f"guard_bits={self.guard_bits} must be >= 0")
+
+    def sums(self, geometry: ConvGeometry, x: torch.Tensor, weight: torch.Tensor) -> Sums | None:  # noqa: ARG002  # as others
+        """Of every geometry: the products of the direct sum, in other roundings."""
+        taps = math.prod(geometry.kernel_size)
+        blocks = taps * -(-geometry.group_channels // self.block)
+        cut = 2.0**-self.guard_bits
+        truncations = blocks * (1 + cut) + taps * geometry.group_channels * cut
+        # 2u in units of log(1 + u / (1 + u)), which is a little less than u.
+        roundings = torch.tensor(2 * truncations * (1 + 2.0**-6) + 1, dtype=torch.float64)
+        lost = torch.tensor(6.0 * taps * geometry.group_channels, dtype=torch.float64)
+        return Sums(None, roundings, lost)
+
+
+@cache
+def winograd_matrices(outputs: int) -> tuple[Matrix, Matrix, Matrix]:
+    """``A^T``, ``G`` and ``B^T`` of F(outputs, 3), exactly (Toom-Cook: a product of polynomials by its values).
+
+    Examples
+    --------
+    >>> output, kernel, data = winograd_matrices(2)
+    >>> [[int(v) for v in row] for row in output]
+    [[1, 1, 1, 0], [0, 1, -1, 1]]
+    """
+    points = _POINTS[: outputs + 1]
+    size = len(points) + 1
+
+    def polynomial(roots: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
+        found = [Fraction(1)]
+        for root in roots:
+            found = [a - root * b for a, b in pairwise([Fraction(0), *found, Fraction(0)])]
+        return (*found, *[Fraction(0)] * (size - len(found)))
+
+    others = [points[:i] + points[i + 1 :] for i in range(len(points))]
+    last = [Fraction(i == outputs - 1) for i in range(outputs)]
+    output = tuple((*(p**i for p in points), last[i]) for i in range(outputs))
+    kernel = [
+        tuple(p**k / math.prod(p - q for q in rest) for k in range(_TAPS))
+        for p, rest in zip(points, others, strict=True)
+    ]
+    top = tuple(Fraction(k == _TAPS - 1) for k in range(_TAPS))
+    data = (*map(polynomial, others), polynomial(points))
+    return output, (*kernel, top), data
+
+
+def _longest(matrix: Matrix) -> int:
+    """The most entries that a row has."""
+    return max(sum(v != 0 for v in row) for row in matrix)
+
+
+def _norm(matrix: Matrix) -> float:
+    """The largest sum of magnitudes of a row, or 1."""
+    return max(1.0, *(float(sum(map(abs, row))) for row in matrix))
+
+
+def _most(values: torch.Tensor) -> float:
+    return float(values.max()) if values.numel() else 0.0
+
+
+def _is_plain(geometry: ConvGeometry) -> bool:
+    return all(s == 1 for s in geometry.stride) and all(
+        d == 1 or k == 1 for d, k in zip(geometry.dilation, geometry.kernel_size, strict=True)
+    )
+
+
+def _padded(geometry: ConvGeometry, x: torch.Tensor, *margins: int) -> torch.Tensor:
+    """Images with their padding and a margin besides: one for all axes, or one each."""
+    margins = margins * geometry.rank if len(margins) == 1 else margins
+    images = x.reshape(len(x), geometry.in_channels, *geometry.input_size)
+    widths = [(before + m, after + m) for (before, after), m in zip(geometry.pads, margins, strict=True)]
+    return torch.nn.functional.pad(images, [w for pair in reversed(widths) for w in pair])
+
+
+def _windows(images: torch.Tensor, rank: int, *sizes: int) -> torch.Tensor:
+    """All windows of a size, each on as many axes more at the end."""
+    sizes = sizes * rank if len(sizes) == 1 else sizes
+    for axis, size in enumerate(sizes):
+        images = images.unfold(2 + axis, size, 1)
+    return images
+
+
+def _by_channel(geometry: ConvGeometry, weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Sums over the channels of a group, (batch, out_channels, positions), of (out, channels) and (batch, in, ...)."""
+    pixels = x.reshape(len(x), geometry.groups, geometry.group_channels, geometry.positions)
+    rows = weight.reshape(geometry.groups, geometry.out_channels // geometry.groups, geometry.group_channels)
+    return torch.einsum("goc,ngcp->ngop", rows, pixels).reshape(len(x), geometry.out_channels, geometry.positions)

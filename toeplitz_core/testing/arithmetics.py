@@ -1,0 +1,60 @@
+"""How known implementations compute: an ``Arithmetic`` for each, as their documents and measurements have it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from toeplitz_core.bound import FLOAT32, Arithmetic
+from toeplitz_core.testing.algorithms import Fft, MatrixUnits, Winograd
+
+if TYPE_CHECKING:
+    from toeplitz_core.testing.case import Case
+
+# torch leaves smaller batches to other kernels (aten/src/ATen/native/Convolution.cpp, use_nnpack).
+NNPACK_BATCH = 16
+NNPACK_KERNEL = 16
+# "The first 10 bits of the mantissa are read" (torch's CUDA notes): TF32 inputs are truncated.
+TF32_ROUNDING = 2.0**-10
+
+# The larger bound of the two: it depends on shapes and caches which of them NNPACK takes.
+NNPACK = (Winograd(6), Fft(16))
+
+
+def torch_cpu(case: Case, *, onednn: bool = True, nnpack: bool = True) -> Arithmetic:
+    """How torch computes on a CPU.
+
+    Direct sums in the dtype itself, or for half precision in float32. oneDNN's bfloat16 kernels flush subnormals
+    (measured). Without oneDNN, float32 batches of 16 and more go to NNPACK.
+
+    Parameters
+    ----------
+    onednn, nnpack : bool
+        As ``torch.backends.mkldnn.enabled`` and ``torch.backends.nnpack``.
+    """
+    declared = Arithmetic.strictest(case.torch_dtype)
+    if case.torch_dtype == torch.bfloat16 and onednn:
+        return declared.flushing()
+    large = (case.batch or 0) >= NNPACK_BATCH and max(case.geometry.kernel_size) <= NNPACK_KERNEL
+    if declared.output == FLOAT32 and nnpack and not onednn and large:
+        return replace(declared, algorithms=NNPACK)
+    return declared
+
+
+def torch_cuda(case: Case, *, tf32: bool = True) -> Arithmetic:
+    """How torch computes on a GPU, whichever it is.
+
+    Half precision runs on matrix units, and may add the bias to a rounded result; so does float32 as torch comes
+    (``torch.backends.cudnn.allow_tf32``), with inputs cut to TF32. Subnormals may be flushed.
+    """
+    declared = Arithmetic.strictest(case.torch_dtype)
+    if declared.accumulator != FLOAT32:
+        return declared
+    if declared.output != FLOAT32:
+        return replace(declared, algorithms=(MatrixUnits(),), bias_after_rounding=True, flushes=True)
+    if tf32:
+        return replace(declared, algorithms=(MatrixUnits(),), input_rounding=TF32_ROUNDING, flushes=True)
+    # cuDNN's heuristics may take Winograd or FFT all the same.
+    return replace(declared, algorithms=(Winograd(2), Winograd(4), Winograd(6), Fft(16), Fft(32)), flushes=True)
