@@ -186,6 +186,10 @@ def test_junit_is_as_grave_as_the_exit_code():
     assert [outcome(case) for case in parsed(absent)[1]] == ["error"]
     stale = replace(green, exit_code=3, stale=RECORD.stale, options={"fail_stale": True})
     assert [outcome(case) for case in parsed(stale)[1]] == ["passed", "error"]
+    unreached = [result(Status.NOT_RUN, "interrupted", cases=0)]
+    interrupted = replace(green, exit_code=130, ended="interrupted", unreached=unreached, required_devices=["cpu"])
+    assert [outcome(case) for case in parsed(interrupted)[1]] == ["passed", "skipped", "error"]
+    assert [outcome(case) for case in parsed(replace(green, results=[], exit_code=3))[1]] == ["error"]
     broken = replace(green, exit_code=4, ended="error", error="LawError: x")
     assert [outcome(case) for case in parsed(broken)[1]] == ["passed", "error"]
 

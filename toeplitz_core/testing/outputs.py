@@ -53,7 +53,7 @@ class Asked:
     ) -> Record:
         """What came of the run; ``stopped`` says why steps were not reached."""
         return Record(
-            (*results, *self.plan.unreached(results, stopped)),
+            results,
             exit_code,
             ended="error" if error else cast("Ended", stopped or "completed"),
             error=error,
@@ -61,6 +61,7 @@ class Asked:
             required_devices=self.required_devices,
             known=self.plan.known,
             stale=stale,
+            unreached=self.plan.unreached(results, stopped),
         )
 
 

@@ -38,7 +38,7 @@ def document(record: Record) -> dict[str, Any]:
             "cases": record.counts.total(),
             "counts": _counted(record.counts),
         },
-        "results": [_result(result) for result in record.results],
+        "results": [_result(result) for result in (*record.results, *record.unreached)],
         "known": None if record.known is None else _known(record),
     }
 

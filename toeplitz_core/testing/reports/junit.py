@@ -1,8 +1,8 @@
 """A run as JUnit XML, which CI systems show: one test case per subject, law, dtype and device.
 
-A law that fails is a ``failure``. Where nothing was proven, or a device that was asked for is absent, or an error of
-our own ended the run, it is an ``error``, so that no report is green where the exit code is not 0. What was not run is
-``skipped``, with the reason. Known failures pass, with a property for each entry.
+A law that fails is a ``failure``. Where nothing was proven, or a device that was asked for is absent, or the run was
+interrupted or ended by our own error, there is an ``error``, so that no report is green where the exit code is not 0.
+What was not run is ``skipped``, with the reason. Known failures pass, with a property for each entry.
 """
 
 from __future__ import annotations
@@ -30,15 +30,23 @@ def to_junit(record: Record) -> str:
         _property(properties, name, value)
     for result in record.results:
         suite.append(_case(result, required=result.device in record.required_devices))
+    for result in record.unreached:
+        suite.append(_case(result, required=False))
     for stale in record.stale:
         case = ET.SubElement(suite, "testcase", classname="known failures", name=_text(stale.entry.name))
         said = f"stale for {stale.subject}: {stale.why}"
         # A stale entry fails a run only where that was asked for.
         fails = record.exit_code == 3 and (record.options or {}).get("fail_stale")
         _outcome(case, "error" if fails else "skipped", "stale", said)
-    if record.ended == "error":
+    red = any(suite.find(f"testcase/{kind}") is not None for kind in ("failure", "error"))
+    if record.error or (record.exit_code and not red):
         case = ET.SubElement(suite, "testcase", classname="toeplitz-core", name="run")
-        _outcome(case, "error", "error of toeplitz-core", record.error)
+        _outcome(
+            case,
+            "error",
+            "error of toeplitz-core" if record.error else record.ended,
+            record.error or f"the run ended with exit code {record.exit_code}",
+        )
     cases = suite.findall("testcase")
     suite.set("tests", str(len(cases)))
     for kind, attribute in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):

@@ -29,7 +29,7 @@ class Record:
     Parameters
     ----------
     results : sequence of Result
-        One for each step of the plan; of a step that was not reached, one that was not run.
+        One for each step of the plan that was reached.
     exit_code : int
         Of the command.
     ended : str
@@ -42,6 +42,8 @@ class Record:
         The list that the run was given.
     stale : sequence of Stale
         Its entries that are not needed any more.
+    unreached : sequence of Result
+        One that was not run for each other step of the plan.
     """
 
     results: Sequence[Result]
@@ -52,11 +54,12 @@ class Record:
     required_devices: Collection[str] = ()
     known: KnownFailures | None = None
     stale: Sequence[Stale] = ()
+    unreached: Sequence[Result] = ()
 
     @property
     def statuses(self) -> Counter[Status]:
-        """Of the results."""
-        return Counter(result.status for result in self.results)
+        """Of the results, unreached ones included."""
+        return Counter(result.status for result in (*self.results, *self.unreached))
 
     @property
     def counts(self) -> Counter[Status]:

@@ -1,0 +1,311 @@
+"""The command line's files: reports for machines, and lists of known failures."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import shlex
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import jsonschema
+import pytest
+from typer.testing import CliRunner, Result
+
+from toeplitz_core.testing import cli, run
+from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.known import KnownFailures
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.search import Interrupted, search
+from toeplitz_core.testing.search import Result as Found
+from toeplitz_core.testing.verdict import Status, Verdict
+
+SCHEMA = json.loads((importlib.resources.files("toeplitz_core.testing.reports") / "schema.json").read_text("utf-8"))
+CHECK = "check {} --dtype float32 --device cpu --inline --law forward-exact "
+
+KERNELS = """
+import torch
+from toeplitz_core import conv2d
+
+print("imported")
+
+def right(*args):
+    return conv2d(*args)
+
+def refuses(*args):
+    raise NotImplementedError("some day")
+
+def two_faults(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
+    print("called")
+    if groups > 1:
+        raise RuntimeError("\\x1b[31mno groups\\x1b[0m")
+    y = conv2d(x, w, b, stride, padding, dilation, groups)
+    return y if b is None else y + 1
+"""
+GROUPS = """
+[[failure]]
+name = "groups"
+subject = ["kernels:two_faults", "kernels:right", "kernels:refuses"]
+law = "forward-exact"
+condition = "groups > 1"
+example = "input=1x2x1x1 weight=2x1x1x1 groups=2"
+reason = "There are no groups."
+"""
+BIAS = """
+[[failure]]
+name = "bias"
+subject = "kernels:two_faults"
+law = "forward-exact"
+condition = "bias and groups == 1"
+example = "input=1x1x1x1 weight=1x1x1x1 bias"
+reason = "It adds one."
+"""
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with implementations and lists in it."""
+    for name, text in (("kernels.py", KERNELS), ("groups.toml", GROUPS), ("both.toml", GROUPS + BIAS)):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.delitem(sys.modules, "kernels", raising=False)
+    return tmp_path
+
+
+def call(line: str) -> Result:
+    """The command line in this process."""
+    return CliRunner().invoke(cli.app, shlex.split(line), prog_name="toeplitz-core", env={"COLUMNS": "60"})
+
+
+def check(subject: str, options: str = "") -> Result:
+    """One law of a subject in float32."""
+    return call(CHECK.format(f"kernels:{subject}") + options)
+
+
+def validated(text: str) -> dict[str, object]:
+    """JSON that is as the schema says."""
+    read = json.loads(text)
+    jsonschema.validate(read, SCHEMA, cls=jsonschema.Draft202012Validator)
+    return read
+
+
+def test_json_and_junit(directory: Path):
+    """Both reports say what the terminal says, and a failing case can be replayed with the command in them."""
+    result = check("two_faults", "--json run.json --junit run.xml --seed 3")
+    assert result.exit_code == 1, result.output
+    read = validated((directory / "run.json").read_text(encoding="utf-8"))
+    (found,) = read["results"]
+    assert (found["status"], found["subject"], found["law"]) == ("fail", "kernels:two_faults", "forward-exact")
+    assert f"  case:   {found['case']}\n" in result.output
+    assert f"  replay: {found['replay']}\n" in result.output
+    assert read["summary"]["exit_code"] == 1
+    assert (read["options"]["seed"], read["options"]["examples"]) == (3, 120)
+    assert read["known"] is None
+    again = call(found["replay"].removeprefix("python -m toeplitz_core ") + " --inline")
+    assert again.exit_code == 1
+    (case,) = ET.parse(directory / "run.xml").getroot().iter("testcase")
+    failure = case.find("failure")
+    assert failure is not None
+    assert found["replay"] in str(failure.text)
+
+
+@pytest.mark.parametrize("subject", ["right", "two_faults"])
+def test_json_on_standard_output(subject: str):
+    """With ``--json -`` the standard output is the document and nothing else, whatever a subject prints."""
+    result = check(subject, "--json - --examples 20")
+    assert validated(result.stdout)["summary"]["exit_code"] == result.exit_code
+    assert "Held against T x + b" in result.stderr
+    assert "imported" in result.stderr
+
+
+def test_nothing_proven_is_in_both_reports(directory: Path):
+    """A subject that refuses everything is unsupported in JSON, and an error in JUnit."""
+    assert check("refuses", "--examples 5 --json run.json --junit run.xml").exit_code == 3
+    read = validated((directory / "run.json").read_text(encoding="utf-8"))
+    assert read["results"][0]["status"] == "unsupported"
+    assert read["results"][0]["counts"]["unsupported"] == 5
+    assert "nothing proven" in read["results"][0]["message"]
+    assert [e.get("type") for e in ET.parse(directory / "run.xml").getroot().iter("error")] == ["nothing proven"]
+
+
+def test_absent_device_is_in_both_reports(directory: Path):
+    """A device that is not there is not run, with the reason."""
+    line = "check kernels:right --inline --device cuda:77 --dtype float32 --json run.json --junit run.xml"
+    assert call(line).exit_code == 3
+    read = validated((directory / "run.json").read_text(encoding="utf-8"))
+    assert [r["status"] for r in read["results"]] == ["not-run"] * 2
+    assert all(r["message"].startswith("torch sees") for r in read["results"])
+    assert len(list(ET.parse(directory / "run.xml").getroot().iter("error"))) == 2
+
+
+def test_interrupted_run_is_written(directory: Path, monkeypatch: pytest.MonkeyPatch):
+    """After Ctrl-C both reports hold what was found, and name what was not reached."""
+    verdict = Verdict(Status.FAIL, Case.parse("input=1x1x1x1 weight=1x1x1x1 law=forward-bound"), "wrong")
+    found = Found("kernels:right", "forward-bound", "float32", "cpu", Status.FAIL, failure=verdict)
+
+    def interrupted(law: object, *args: object, **options: object) -> Found:
+        if law is LAWS["forward-bound"]:
+            raise Interrupted(found)
+        return search(law, *args, **options)
+
+    monkeypatch.setattr(run, "search", interrupted)
+    dtypes = "--dtype float32 --dtype float64"
+    result = call(f"check kernels:right --inline --examples 2 --device cpu {dtypes} --json run.json --junit run.xml")
+    assert result.exit_code == 130
+    read = validated((directory / "run.json").read_text(encoding="utf-8"))
+    assert read["summary"]["ended"] == "interrupted"
+    assert read["summary"]["exit_code"] == 130
+    assert [(r["status"], r["message"]) for r in read["results"]] == [
+        ("pass", None), ("pass", None), ("fail", "wrong"), ("not-run", "interrupted"),
+    ]  # fmt: skip
+    kinds = [[child.tag for child in case] for case in ET.parse(directory / "run.xml").getroot().iter("testcase")]
+    passed = ["properties"]
+    assert kinds == [passed, passed, [*passed, "failure"], [*passed, "skipped"]]
+
+
+def test_error_of_our_own_is_written(directory: Path, monkeypatch: pytest.MonkeyPatch):
+    """An error of our own is in both reports, after what was found before it."""
+
+    def broken(_: object, case: Case) -> Verdict:
+        if case.dtype == "float64":
+            raise ZeroDivisionError("a bug in a law")
+        return Verdict(Status.PASS, case)
+
+    law = LAWS["forward-exact"]
+    monkeypatch.setitem(LAWS, law.name, type(law)(law.name, "", broken, law.recipes, law.dtypes))
+    options = "--dtype float32 --dtype float64 --device cpu --examples 2 --json run.json --junit run.xml"
+    result = call(f"check kernels:right --inline --law forward-exact {options}")
+    assert result.exit_code == 4
+    read = validated((directory / "run.json").read_text(encoding="utf-8"))
+    assert read["summary"]["ended"] == "error"
+    assert read["summary"]["error"].startswith("LawError: law forward-exact could not judge")
+    assert [r["status"] for r in read["results"]] == ["pass", "not-run"]
+    assert [e.get("type") for e in ET.parse(directory / "run.xml").getroot().iter("error")] == [
+        "error of toeplitz-core"
+    ]
+
+
+def test_fail_fast_is_written(directory: Path):
+    """What ``--fail-fast`` left out is not run."""
+    line = "check kernels:two_faults kernels:right --inline --dtype float32 --device cpu --law forward-exact"
+    assert call(f"{line} --fail-fast --json run.json").exit_code == 1
+    read = validated((directory / "run.json").read_text(encoding="utf-8"))
+    assert [r["status"] for r in read["results"]] == ["fail", "not-run"]
+    assert read["summary"]["ended"] == "stopped at the first failure"
+
+
+@pytest.mark.parametrize("option", ["--json", "--junit", "--write-known"])
+def test_file_that_cannot_be_written(option: str):
+    """A file that cannot be written is a usage error before anything runs."""
+    for path in ("none/run", "."):
+        result = check("right", f"{option} {path}")
+        assert result.exit_code == 2
+        assert "forward-exact float32" not in result.output
+
+
+# Known failures
+
+
+def test_known_failures_do_not_fail_a_run(directory: Path):
+    """With both of its faults listed an implementation passes the gate; each is counted and said, with its reason."""
+    assert check("two_faults").exit_code == 1
+    result = check("two_faults", "--known groups.toml")
+    assert result.exit_code == 1
+    assert "bias law=forward-exact" in result.output
+    result = check("two_faults", "--known both.toml --json run.json --junit run.xml --fail-stale")
+    assert result.exit_code == 0, result.output
+    read = validated((directory / "run.json").read_text(encoding="utf-8"))
+    (found,) = read["results"]
+    assert found["status"] == "known"
+    assert found["counts"]["known"] == sum(found["known"].values())
+    for name, reason in (("groups", "There are no groups."), ("bias", "It adds one.")):
+        assert f"known: {name}: {found['known'][name]} cases: {reason}" in result.output
+    assert [entry["cases"] for entry in read["known"]] == [found["known"]["groups"], found["known"]["bias"]]
+    assert "stale" not in result.output
+    suite = ET.parse(directory / "run.xml").getroot()[0]
+    assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["1", "0", "0", "0"]
+
+
+def test_stale_entry_is_said_and_fails_where_asked(directory: Path):
+    """An entry whose example holds again is said to be stale; with ``--fail-stale`` it ends the run with 3."""
+    result = check("right", "--examples 20 --known groups.toml --json run.json")
+    assert result.exit_code == 0
+    assert "stale: groups for kernels:right: its example holds" in result.output
+    read = validated((directory / "run.json").read_text(encoding="utf-8"))
+    assert read["known"][0]["stale"] == [{"subject": "kernels:right", "why": "its example holds"}]
+    result = check("right", "--examples 20 --known groups.toml --fail-stale --junit run.xml")
+    assert result.exit_code == 3
+    assert [e.get("type") for e in ET.parse(directory / "run.xml").getroot().iter("error")] == ["stale"]
+    result = check("refuses", "--examples 3 --known groups.toml")
+    assert "stale: groups for kernels:refuses: it matches nothing; its example ends as unsupported" in result.output
+
+
+def test_failure_outweighs_a_stale_entry():
+    """Where a law fails, a stale entry does not hide that."""
+    line = "check kernels:right kernels:two_faults --inline --dtype float32 --device cpu --law forward-exact"
+    result = call(f"{line} --known groups.toml --fail-stale")
+    assert result.exit_code == 1
+    assert "stale: groups for kernels:right" in result.output
+
+
+def test_entry_in_a_layout_that_is_not_run_is_left_alone(directory: Path):
+    """Inline, an example in a layout that can kill the process is neither replayed nor called stale."""
+    text = GROUPS.replace("groups=2", "groups=2 layout=channels_last")
+    (directory / "groups.toml").write_text(text, encoding="utf-8")
+    result = check("right", "--examples 3 --known groups.toml --fail-stale")
+    assert result.exit_code == 0
+    assert "stale" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--known none.toml", "No such file"),
+        ("--known wrong.toml", "wrong.toml: failure 1: law='forward' must be one of forward-exact"),
+        ("--write-known wrong.toml", "wrong.toml: failure 1: unknown key 'raison'"),
+        ("--fail-stale", "--fail-stale needs --known FILE"),
+    ],
+)
+def test_wrong_list(directory: Path, options: str, said: str):
+    """A list that is not there, or is wrong, is a usage error that says what is."""
+    wrong = GROUPS.replace("reason", "raison") if "write" in options else GROUPS.replace("forward-exact", "forward")
+    (directory / "wrong.toml").write_text(wrong, encoding="utf-8")
+    result = check("right", options)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_adopting_turns_the_gate_green(directory: Path):
+    """``--write-known`` lists every fault that the gate meets, so that the next run with the list passes."""
+    result = check("two_faults", "--write-known adopted.toml")
+    assert result.exit_code == 1
+    assert "adopted: 2 entries, written to adopted.toml" in result.output
+    listed = KnownFailures.load(directory / "adopted.toml", laws=LAWS)
+    assert {(entry.example.groups > 1, entry.example.bias) for entry in listed.entries} == {
+        (True, False),
+        (False, True),
+    }
+    assert all(entry.reason.startswith("adopted on 2") for entry in listed.entries)
+    text = (directory / "adopted.toml").read_text(encoding="utf-8")
+    result = check("two_faults", "--known adopted.toml --fail-stale --write-known adopted.toml")
+    assert result.exit_code == 0, result.output
+    assert (directory / "adopted.toml").read_text(encoding="utf-8") == text
+    # A list of its own beside one that is known gets only what that one lacks.
+    result = check("two_faults", "--known groups.toml --write-known rest.toml")
+    assert len(KnownFailures.load(directory / "rest.toml").entries) == 1
+
+
+def test_known_crash_in_a_worker(directory: Path):
+    """A listed crash of a worker is counted, and the search goes on; nothing is judged in the process of the judge."""
+    kernel = "import os\nfrom toeplitz_core import conv2d\n"
+    kernel += "def dies(x, w, b, s, p, d, g):\n    return os.abort() if g > 1 else conv2d(x, w, b, s, p, d, g)\n"
+    (directory / "deadly.py").write_text(kernel, encoding="utf-8")
+    listed = GROUPS.replace('["kernels:two_faults", "kernels:right", "kernels:refuses"]', '"deadly:dies"')
+    (directory / "deadly.toml").write_text(f'{listed}status = "crash"\n', encoding="utf-8")
+    line = "check deadly:dies --dtype float32 --device cpu --law forward-exact --examples 30"
+    assert call(line).exit_code == 1
+    result = call(f"{line} --known deadly.toml --fail-stale")
+    assert result.exit_code == 0, result.output
+    assert "known: groups: " in result.output
