@@ -39,8 +39,8 @@ def check_wheel(wheel: Path) -> None:
         names = archive.namelist()
     tops = {name.split("/")[0] for name in names}
     require(all(top == "toeplitz_core" or top.endswith(".dist-info") for top in tops), f"{wheel.name} holds {tops}")
-    for wanted in ("toeplitz_core/py.typed", "toeplitz_core/testing/cli.py"):
-        require(wanted in names, f"{wheel.name} lacks {wanted}")
+    for wanted in ("py.typed", "testing/cli.py", "testing/reports/schema.json"):
+        require(f"toeplitz_core/{wanted}" in names, f"{wheel.name} lacks toeplitz_core/{wanted}")
     require(any(name.endswith("licenses/LICENSE") for name in names), f"{wheel.name} lacks the licence")
 
 
