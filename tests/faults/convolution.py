@@ -129,18 +129,18 @@ def implementation(compute: Callable[[Convolution], Tensor]) -> Callable[..., Te
         geometry = ConvGeometry.from_weight(weight.shape, tuple(input.shape[-2:]), stride, padding, dilation, groups)
         x = input if input.ndim == 4 else input[None]
         wide = _wide(weight.dtype)
-        operands = [None if t is None else _canonical(t.to(wide)) for t in (x, weight, bias)]
-        y = compute(
-            Convolution(
-                *operands,  # type: ignore[arg-type]  # only the bias may be None, and is where it was
-                geometry.stride,
-                geometry.pads,
-                geometry.dilation,
-                geometry.groups,
-                (input, weight, bias),
-                geometry,
-            )
-        ).to(weight.dtype)
+        call = Convolution(
+            input=_canonical(x, wide),
+            weight=_canonical(weight, wide),
+            bias=None if bias is None else _canonical(bias, wide),
+            stride=geometry.stride,
+            pads=geometry.pads,
+            dilation=geometry.dilation,
+            groups=geometry.groups,
+            given=(input, weight, bias),
+            geometry=geometry,
+        )
+        y = compute(call).to(weight.dtype)
         return y if input.ndim == 4 else y[0]
 
     function.__name__ = function.__qualname__ = compute.__name__
@@ -154,5 +154,5 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype.is_floating_point else torch.int64
 
 
-def _canonical(tensor: Tensor) -> Tensor:
-    return tensor.clone(memory_format=torch.contiguous_format)
+def _canonical(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.to(dtype, copy=True, memory_format=torch.contiguous_format)

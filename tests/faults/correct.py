@@ -27,7 +27,7 @@ def in_random_order(c: Convolution) -> Tensor:
 @implementation
 def backwards_from_the_bias(c: Convolution) -> Tensor:
     """Begins with the bias and adds the products from the last to the first."""
-    total = c.with_bias(c.zeros(c.accumulator)).unflatten(1, (c.groups, -1))
+    total: Tensor = c.with_bias(c.zeros(c.accumulator)).unflatten(1, (c.groups, -1))
     for term in c.terms(c.accumulator, lambda n: list(range(n))[::-1]):
         total = total + term
     return total.flatten(1, 2)

@@ -29,7 +29,7 @@ def pads_with_nan_below(c: Convolution) -> Tensor:
 
 def _without_strides(tensor: Tensor, wide: torch.dtype) -> Tensor:
     """The numbers that lie in memory from the tensor's first one on, as far as its memory goes."""
-    storage = tensor.untyped_storage().nbytes() // tensor.element_size() - tensor.storage_offset()
+    storage = int(tensor.untyped_storage().nbytes()) // tensor.element_size() - int(tensor.storage_offset())
     flat = tensor.as_strided((storage,), (1,), tensor.storage_offset())
     index = torch.arange(tensor.numel()).clamp(max=max(storage - 1, 0))
     return flat[index].view(tensor.shape).to(wide)
