@@ -291,6 +291,7 @@ def test_adopted_failure_is_known(tmp_path: Path):
     assert entry.applies
     for subject in ("mine", "torch.nn.functional:conv2d"):  # nobody's, and in no one package
         assert KnownFailures().adopt([result(found, subject)], "2030-01-02").entries[0].versions == ()
+    assert "\nversions = { torch = " in path.read_text(encoding="utf-8")
     assert "[[failure]]\nname = " in path.read_text(encoding="utf-8")
 
 
@@ -326,7 +327,8 @@ def test_nothing_to_adopt(tmp_path: Path):
 def test_entry_round_trip(reason: str, subject: str):
     """An entry's text reads back as the entry, whatever its strings hold."""
     case = Case.parse(GROUPED)
-    entry = Entry("n", (subject, "b"), "law", Condition("groups > 1"), case, reason, (("torch", ">=2"),), link="x")
+    versions = (("torch", ">=2"), ("zope.interface", ""))
+    entry = Entry("n", (subject, "b"), "law", Condition("groups > 1"), case, reason, versions, link="x")
     (table,) = tomllib.loads(str(entry))["failure"]
     assert Entry.parse(table, 1) == entry
 
@@ -399,6 +401,7 @@ def test_file_is_whole_or_as_it_was(tmp_path: Path):
     with pytest.raises(UnicodeEncodeError):
         write_atomically(path, "new \ud800")
     assert path.read_text(encoding="utf-8") == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "report"]
     write_atomically(link, "new")
     assert path.read_text(encoding="utf-8") == "new"
     assert link.is_symlink()
@@ -423,9 +426,11 @@ def takes_the_first_group(x, w, b, stride, padding, dilation, groups):  # noqa: 
     return torch.zeros_like(y) if groups > 1 else y if b is None else y + 1
 
 
-def hunt(known: KnownFailures | None, examples: int = 100) -> Result:
+def hunt(
+    known: KnownFailures | None, examples: int = 100, function: Callable[..., torch.Tensor] = takes_the_first_group
+) -> Result:
     """Search the gate's cases in float32."""
-    subject = TorchSubject("mine", takes_the_first_group)
+    subject = TorchSubject("mine", function)
     settings = PROFILES["gate"].settings(examples=examples)
     return search(LAWS["forward-exact"], subject, dtype="float32", settings=settings, known=known)
 
@@ -452,6 +457,20 @@ def test_search_goes_on_beyond_a_known_failure(tmp_path: Path):
     result = hunt(bias)
     assert result.failure is not None
     assert (result.failure.case.groups > 1, result.failure.case.bias) == (True, False)
+
+
+def test_known_failure_met_while_shrinking_is_not_counted(tmp_path: Path):
+    """What is tried while another failure shrinks is no case of its own, known or not."""
+
+    def raises(*_: object) -> torch.Tensor:
+        raise RuntimeError
+
+    known = load(ENTRY.replace("groups > 1", "groups == 1").replace(GROUPED, "input=1x1x1x1 weight=1x1x1x1"), tmp_path)
+    result = hunt(known, function=raises)
+    assert result.failure is not None
+    assert result.failure.case.groups == 2
+    assert result.known == {"no-groups": result.counts[Status.KNOWN]}
+    assert result.cases == result.counts[Status.KNOWN] + 1
 
 
 def test_all_failures_known(tmp_path: Path):

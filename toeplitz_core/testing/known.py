@@ -145,7 +145,7 @@ class Entry:
     def __str__(self) -> str:
         """The entry as TOML."""
         subject = self.subjects[0] if len(self.subjects) == 1 else list(self.subjects)
-        versions = ", ".join(f"{_quoted(package)} = {_quoted(text)}" for package, text in self.versions)
+        versions = ", ".join(f"{_key(package)} = {_quoted(text)}" for package, text in self.versions)
         lines = [f"name = {_quoted(self.name)}", f"subject = {_quoted(subject)}"]
         lines += [f"versions = {{ {versions} }}"] * bool(versions)
         lines.append(f"law = {_quoted(self.law)}")
@@ -325,6 +325,10 @@ def _free_name(wanted: str, entries: Collection[Entry]) -> str:
     taken = {entry.name for entry in entries}
     numbered = (f"{wanted}-{number}" for number in range(1, len(taken) + 2))
     return next(name for name in numbered if name not in taken)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _quoted(name)
 
 
 def _quoted(value: str | list[str]) -> str:

@@ -31,18 +31,22 @@ _COUNTED = (Status.PASS, Status.KNOWN, Status.MISTRUSTED, Status.UNSUPPORTED)
 def print_results(console: Console, results: Sequence[Result], left_out: Sequence[str] = ()) -> None:
     """One row per law and dtype that ran, then what did not run, each with its reason."""
     table = Table("subject", "law", "dtype", "device", "status", title="Held against T x + b", title_justify="left")
-    for heading in ("cases", *_COUNTED, "largest error / bound"):
-        table.add_column(heading, justify="right")
     ran = [r for r in results if r.status is not Status.NOT_RUN]
+    # Without a list of known failures there is nothing to say of them.
+    counted = [status for status in _COUNTED if status is not Status.KNOWN or any(r.known for r in ran)]
+    for heading in ("cases", *counted, "largest error / bound"):
+        table.add_column(heading, justify="right")
     for r in ran:
         status = f"[{_STYLES.get(r.status, 'dim')}]{r.status}[/]"
         error = "-" if r.status.is_failure else "none (exact)" if r.max_ratio is None else f"{r.max_ratio:.3f}"
-        counts = (str(r.counts[s] or "-") for s in _COUNTED)
+        counts = (str(r.counts[s] or "-") for s in counted)
         table.add_row(escape(r.subject), r.law, r.dtype, r.device, status, str(r.cases), *counts, error)
     console.print(table)
     total = sum(r.cases for r in ran)
     holding = sum(r.status is Status.PASS for r in ran)
-    plain(console, f"{total} cases; {holding} of {len(ran)} hold (each law with each dtype).")
+    known = sum(r.status is Status.KNOWN for r in ran)
+    listed = f", {known} but for known failures" if known else ""
+    plain(console, f"{total} cases; {holding} of {len(ran)} hold{listed} (each law with each dtype).")
     for r in ran:
         if r.message and not r.status.is_failure:
             plain(console, f"{r.status}: {r.subject} {r.law} {r.dtype} {r.device}: {r.message}")
