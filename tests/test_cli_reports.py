@@ -301,6 +301,24 @@ def test_adopting_turns_the_gate_green(directory: Path):
     assert len(KnownFailures.load(directory / "rest.toml").entries) == 1
 
 
+def test_interrupted_while_adopting(directory: Path, monkeypatch: pytest.MonkeyPatch):
+    """Ctrl-C while more faults are searched keeps what was adopted, and what was found is listed once."""
+    searches = []
+
+    def interrupted(*args: object, **options: object) -> Found:
+        searches.append(args)
+        found = search(*args, **options)
+        if len(searches) == 2:
+            raise Interrupted(found)
+        return found
+
+    monkeypatch.setattr(run, "search", interrupted)
+    result = check("two_faults", "--write-known adopted.toml --json run.json")
+    assert result.exit_code == 130
+    assert len(KnownFailures.load(directory / "adopted.toml").entries) == 1
+    assert len(validated((directory / "run.json").read_text(encoding="utf-8"))["results"]) == 1
+
+
 def test_known_crash_in_a_worker(directory: Path):
     """A listed crash of a worker is counted, and the search goes on; nothing is judged in the process of the judge."""
     kernel = "import os\nfrom toeplitz_core import conv2d\n"

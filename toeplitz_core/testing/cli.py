@@ -139,9 +139,11 @@ def _carried_out(asked: Asked, console: Console, outputs: Outputs) -> int:
     results: list[Result] = []
     stale: list[Stale] = []
     code = None
+    followed = False
     error = stopped = ""
     try:
         _follow(plan, console, results)
+        followed = True
         stopped = "stopped at the first failure" if plan.unreached(results, "") else ""
         stale = plan.stale(results)
         if outputs.adopting is not None:
@@ -149,7 +151,7 @@ def _carried_out(asked: Asked, console: Console, outputs: Outputs) -> int:
             plain(console, f"adopted: {adopted} entries, written to {outputs.write_known}")
     except KeyboardInterrupt as interrupt:
         code, stopped = 130, "interrupted"
-        if isinstance(interrupt, Interrupted):
+        if isinstance(interrupt, Interrupted) and not followed:  # else it is of a result that is there
             results.append(interrupt.result)
             print_failure(console, interrupt.result)
     except Exception as raised:  # noqa: BLE001  # whatever it is, what was found before it is printed

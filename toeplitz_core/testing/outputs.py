@@ -94,8 +94,9 @@ class Outputs:
         """Write what fails to the list of known failures; how many entries were added."""
         assert self.adopting is not None
         assert self.write_known is not None
-        grown = plan.adopt(results, datetime.now(UTC).date().isoformat(), self.adopting)
-        grown.write(self.write_known)
+        grown = self.adopting
+        for grown in plan.adopt(results, datetime.now(UTC).date().isoformat(), self.adopting):
+            grown.write(self.write_known)
         return len(grown.entries) - len(self.adopting.entries)
 
     def write(self, record: Record) -> None:

@@ -105,20 +105,20 @@ class Plan:
             results, lambda subject, case: laws[str(case.law)](subjects[subject], case)
         )
 
-    def adopt(self, results: Sequence[Result], date: str, there: KnownFailures) -> KnownFailures:
-        """The list ``there`` with entries for what fails, searched again until nothing else does."""
+    def adopt(self, results: Sequence[Result], date: str, there: KnownFailures) -> Iterator[KnownFailures]:
+        """The list ``there`` with entries for what fails, searched again and longer until nothing else does."""
         own = () if self.known is None else self.known.entries
         names = {entry.name for entry in own}
         failing = [result for result in results if result.status.is_failure]
         steps = {(s.name, law.name, dtype, device): (s, law, dtype, device) for s, law, dtype, device in self.steps}
         for _ in range(ADOPTION_ROUNDS):
             there = there.adopt(failing, date)
+            yield there
             if not failing:
-                break
+                return
             known = KnownFailures((*own, *(entry for entry in there.entries if entry.name not in names)))
             again = [self._search(steps[r.subject, r.law, r.dtype, r.device], known) for r in failing]
             failing = [result for result in again if result.status.is_failure]
-        return there
 
 
 def missing(device: str) -> str | None:
