@@ -169,6 +169,19 @@ def test_each_way_to_break_a_call_has_torchs_outcome(name: str):
     check()
 
 
+@pytest.mark.parametrize("empty", ["input: empty batch", "input: no channels"])
+@pytest.mark.parametrize("name", [name for name in BREAKS if not name.startswith("input: ")])
+def test_each_way_to_break_a_call_with_an_empty_input_has_torchs_outcome(name: str, empty: str):
+    """Torch returns early for an empty input, before it looks at everything: each other break is tried with one."""
+
+    @given(calls(breaks=st.just(name), together=[empty]))
+    @settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow])
+    def check(call: Call) -> None:
+        check_parity(call)
+
+    check()
+
+
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.name)
 def test_a_listed_defect_is_still_there(defect: Defect):
     """What the list says of torch is still so, and conv2d of ours does what the definition says."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import time
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -257,9 +258,7 @@ def test_rows_of_a_matrix_that_could_not_be_formed(layout: torch.layout) -> None
     """Some rows of a ``T`` of 2**58 elements are formed at once, and are those of the definition."""
     size, channels = (512, 512), 2048
     weight = torch.ones(1, 1, 1, 1).expand(channels, channels, 3, 3)
-    begin = time.perf_counter()
     T = toeplitz_matrix(weight, size, padding=1, layout=layout, rows=[0, channels * 2**17 + 700, -1])
-    assert time.perf_counter() - begin < 10
     assert T.shape == (3, channels * 2**18)
     found = T.to_sparse_coo().coalesce().indices()
     assert torch.bincount(found[0]).tolist() == [4 * channels, 9 * channels, 4 * channels]
@@ -274,10 +273,8 @@ def test_a_matrix_over_the_budget_is_refused_before_anything_is_allocated(
 ) -> None:
     """A matrix of more bytes than the budget raises at once, with its size and what to use instead."""
     weight = torch.ones(1, 1, 1, 1).expand(2048, 1024, 1, 1)
-    begin = time.perf_counter()
     with pytest.raises(MatrixTooLargeError) as caught:
         toeplitz_matrix(weight, 2**20, layout=layout, rows=rows, memory_budget=2**30)
-    assert time.perf_counter() - begin < 1
     assert isinstance(caught.value, MemoryError)
     count = 2**28 if rows == slice(0, 2**28) else 2048 * 2**40
     nnz = count * 1024
@@ -286,10 +283,11 @@ def test_a_matrix_over_the_budget_is_refused_before_anything_is_allocated(
         torch.sparse_csr: nnz * 12 + (count + 1) * 8,
         torch.sparse_coo: nnz * 20,
     }
+    csr = f"layout=torch.sparse_csr ({needed[torch.sparse_csr]:,} bytes), " if layout != torch.sparse_csr else ""
     assert str(caught.value) == (
         f"T of shape ({count}, {1024 * 2**40}) in torch.float32 and layout {layout} would take {needed[layout]:,} "
-        f"bytes, over memory_budget=1,073,741,824. Use layout=torch.sparse_csr ({needed[torch.sparse_csr]:,} bytes), "
-        "rows= for some rows at a time, or ToeplitzOperator, which never forms T"
+        f"bytes, over memory_budget=1,073,741,824. Use {csr}rows= for some rows at a time, or ToeplitzOperator, which "
+        "never forms T"
     )
 
 
@@ -304,21 +302,44 @@ def test_the_budget_is_the_largest_size_that_is_allowed() -> None:
 
 def test_the_default_budget_is_half_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a budget a matrix may take half of the free memory of the weight's device."""
-    free = 2 * (64 * 64) * 64 * 4
+    free = 2 * (64 * 512) * 512 * 4
     monkeypatch.setattr(matrix, "available_bytes", lambda device: {"cpu": free}[device.type])
     weight = torch.ones(64, 1, 1, 1)
-    assert toeplitz_matrix(weight, 8).shape == (64 * 64, 64)
-    with pytest.raises(MatrixTooLargeError, match=f"would take {free:,} bytes, over memory_budget={free // 2:,}"):
-        toeplitz_matrix(weight.double(), 8)
+    assert toeplitz_matrix(weight, (1, 512)).shape == (64 * 512, 512)
+    with pytest.raises(
+        MatrixTooLargeError, match=rf"would take {free:,} bytes, and [\d,]+ on the way .* {free:,} are free"
+    ):
+        toeplitz_matrix(weight.double(), (1, 512))
 
 
-def test_the_default_budget_leaves_room_to_work_out_the_entries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sparse matrix of one channel that fits is refused where the index arithmetic would not."""
-    weight = torch.ones(1, 1, 3, 3)
-    nbytes = ConvGeometry(1, 1, 8, 3).nbytes(torch.sparse_csr)
-    monkeypatch.setattr(matrix, "available_bytes", lambda device: {"cpu": 3 * nbytes}[device.type])
-    with pytest.raises(MatrixTooLargeError):
-        toeplitz_matrix(weight, 8, layout=torch.sparse_csr)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("rows", [None, slice(None, None, 2), list(range(4000))])
+def test_the_default_budget_covers_the_peak(layout: torch.layout, rows: slice | list[int] | None) -> None:
+    """A matrix without zeros takes no more memory on the way than what is refused if it is not free."""
+    script = f"""
+import resource, torch
+from toeplitz_core import ConvGeometry, MatrixTooLargeError, matrix, toeplitz_matrix
+weight = torch.ones(4000, 2000, 1, 1)
+geometry = ConvGeometry.from_weight(weight.shape, 1)
+rows = {rows!r}
+chosen = None if rows is None else range(4000)[rows] if isinstance(rows, slice) else torch.tensor(rows)
+toeplitz_matrix(weight[:8, :8], 1, layout={layout})
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+low, high = 0, 2**34
+while high - low > 2**20:  # the least free memory with which it is not refused
+    matrix.available_bytes = lambda device: (low + high) // 2
+    try:
+        matrix._check_budget(geometry, weight, {layout}, chosen, None)
+        high = (low + high) // 2
+    except MatrixTooLargeError:
+        low = (low + high) // 2
+matrix.available_bytes = lambda device: 2**40
+toeplitz_matrix(weight, 1, layout={layout}, rows=rows)
+print(high, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=True)
+    demanded, peak = map(int, done.stdout.split())
+    assert peak <= demanded
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

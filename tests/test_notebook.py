@@ -195,7 +195,7 @@ ONES = torch.ones
         ),
         (
             lambda: toeplitz_multiply(ONES(1, 1, 4, 9), None, ONES(1, 9), (-2, -2)),
-            "output_dim=(-2, -2) must multiply to the rows per channel of W, 4",
+            "output_dim[0]=-2 must be >= 1",
         ),
         (
             lambda: toeplitz_multiply(ONES(1, 1, 4, 9), None, ONES(1, 8), 2),

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.operands import DTYPES, FLOATS, distinct, integers, parameters, seeds, small_geometries
-from toeplitz_core import ConvGeometry, ToeplitzOperator, operator, toeplitz_matrix
+from toeplitz_core import ConvGeometry, ToeplitzOperator, matrix, operator, toeplitz_matrix
 from toeplitz_core.testing.strategies import geometries
 
 GEOMETRIES = {
@@ -259,16 +259,16 @@ def test_repr_tells_shape_dtype_and_geometry() -> None:
         (
             torch.ones(4, dtype=torch.bool),
             TypeError,
-            "{} has dtype torch.bool, but must have one of " + ", ".join(map(str, operator.DTYPES)),
+            "{} has dtype torch.bool, but must have one of " + ", ".join(map(str, matrix.DTYPES)),
         ),
     ],
 )
 def test_a_vector_that_does_not_fit_is_refused(operand: Any, error: type[Exception], message: str) -> None:
     """Vectors of another length, dtype, device or layout are refused with the rule, under the name of their side."""
     A = ToeplitzOperator(torch.ones(4, 4, 1, 1), 1)
-    for name, matrix in (("x", A), ("y", A.mT)):
+    for name, side in (("x", A), ("y", A.mT)):
         with pytest.raises(error) as caught:
-            matrix @ operand
+            side @ operand
         assert str(caught.value) == message.format(name)
 
 

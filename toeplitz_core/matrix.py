@@ -14,10 +14,25 @@ from toeplitz_core.memory import MatrixTooLargeError, available_bytes
 
 Rows = slice | Sequence[int] | torch.Tensor | np.ndarray[Any, np.dtype[Any]]
 
+# The dtypes that convolutions are computed in.
+DTYPES = (
+    torch.float64,
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.complex128,
+    torch.complex64,
+    torch.int64,
+    torch.int32,
+    torch.int16,
+    torch.int8,
+    torch.uint8,
+)
+
 # A matrix may take this share of the memory that is free: the caller still has to do something with it.
 _MEMORY_SHARE = 0.5
-# Bytes that working out where one entry stands takes at the peak: eight int64 (measured).
-_WORKSPACE = 64
+# Bytes that working out where one entry stands takes at the peak: a dozen int64 (measured).
+_PATTERN_BYTES = 96
 
 
 class Entries(NamedTuple):
@@ -86,7 +101,7 @@ def toeplitz_matrix(
     geometry = _geometry(weight, input_size, stride, padding, dilation, groups)
     chosen = None if rows is None else _row_indices(rows, geometry.matrix_shape[0], weight.device)
     count = geometry.matrix_shape[0] if chosen is None else len(chosen)
-    _check_budget(geometry, weight, layout, chosen, count, memory_budget)
+    _check_budget(geometry, weight, layout, chosen, memory_budget)
     entries = _entries(geometry, weight, chosen)
     shape = (count, geometry.matrix_shape[1])
     if layout == torch.strided:
@@ -126,6 +141,7 @@ def toeplitz_values(
     """
     geometry = _geometry(weight, input_size, stride, padding, dilation, groups)
     chosen = None if rows is None else _row_indices(rows, geometry.matrix_shape[0], weight.device)
+    _check_budget(geometry, weight, torch.sparse_csr, chosen, None)
     return _entries(geometry, weight, chosen).values
 
 
@@ -192,9 +208,23 @@ def _channel_pattern(
 def _geometry(
     weight: torch.Tensor, input_size: IntOrInts, stride: IntOrInts, padding: Padding, dilation: IntOrInts, groups: int
 ) -> ConvGeometry:
-    if not isinstance(weight, torch.Tensor):
-        raise TypeError(f"weight must be a torch.Tensor, not {type(weight).__name__}")
-    return ConvGeometry.from_weight(weight.shape, input_size, stride, padding, dilation, groups)
+    check_tensor("weight", weight)
+    if weight.is_meta:
+        raise ValueError("weight is on device meta, but must have data")
+    geometry = ConvGeometry.from_weight(weight.shape, input_size, stride, padding, dilation, groups)
+    if max(geometry.matrix_shape) > 2**63 - 1:
+        raise ValueError(f"T of shape {geometry.matrix_shape} has more rows or columns than int64 can count")
+    return geometry
+
+
+def check_tensor(name: str, value: object) -> None:
+    """``TypeError`` unless a value is a dense tensor of a dtype that convolutions are computed in."""
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, not {type(value).__name__}")
+    if value.dtype not in DTYPES:
+        raise TypeError(f"{name} has dtype {value.dtype}, but must have one of {', '.join(map(str, DTYPES))}")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name} has layout {value.layout}, but must have torch.strided")
 
 
 def _row_indices(rows: Rows, count: int, device: torch.device) -> range | torch.Tensor:
@@ -202,7 +232,7 @@ def _row_indices(rows: Rows, count: int, device: torch.device) -> range | torch.
     if isinstance(rows, slice):
         return range(count)[rows]
     if isinstance(rows, np.ndarray):
-        rows = torch.from_numpy(rows)
+        rows = rows.tolist()  # numbers of any width and byte order
     if isinstance(rows, torch.Tensor):
         if rows.ndim != 1:
             raise ValueError(f"rows has shape {tuple(rows.shape)}, but must be 1-D")
@@ -235,25 +265,31 @@ def _check_budget(
     weight: torch.Tensor,
     layout: torch.layout,
     rows: range | torch.Tensor | None,
-    count: int,
     budget: int | None,
 ) -> None:
-    columns = geometry.matrix_shape[1]
+    """Refuse a matrix that would take more than the budget; without one, more than what is free allows."""
+    count, columns = geometry.matrix_shape if rows is None else (len(rows), geometry.matrix_shape[1])
     # A row has at most all taps: an upper limit, since counting the entries of chosen rows would take memory itself.
     nnz = geometry.nnz if rows is None else count * min(columns, math.prod(geometry.weight_shape[1:]))
-    needed = layout_nbytes(layout, weight.dtype, count, columns, nnz)
-    if budget is None:
-        # The index arithmetic takes memory too: of one channel's pattern, or of all chosen entries.
-        worked_out = nnz if rows is not None else nnz // geometry.out_channels
+    sizes = {one: layout_nbytes(one, weight.dtype, count, columns, nnz) for one in (layout, torch.sparse_csr)}
+    if budget is not None:
+        if sizes[layout] <= as_int("memory_budget", budget, minimum=0):
+            return
+        limit = f"over memory_budget={budget:,}"
+    else:
+        # On the way there are the entries of one channel (or of chosen rows), and unless the layout is CSR all of them.
+        pattern = nnz // geometry.out_channels if rows is None else nnz
+        entry = weight.dtype.itemsize + index_dtype(nnz, columns).itemsize + torch.int64.itemsize
+        passing = pattern * _PATTERN_BYTES + 3 * count * torch.int64.itemsize
+        passing += 0 if layout == torch.sparse_csr else nnz * entry
         free = available_bytes(weight.device)
-        budget = max(0, min(int(free * _MEMORY_SHARE), free - worked_out * _WORKSPACE))
-    if needed <= budget:
-        return
-    csr = layout_nbytes(torch.sparse_csr, weight.dtype, count, columns, nnz)
+        if sizes[layout] <= free * _MEMORY_SHARE and sizes[layout] + passing <= free:
+            return
+        limit = f"and {passing:,} on the way to it, but {free:,} are free, of which it may take half"
+    csr = "" if layout == torch.sparse_csr else f"layout=torch.sparse_csr ({sizes[torch.sparse_csr]:,} bytes), "
     raise MatrixTooLargeError(
-        f"T of shape ({count}, {columns}) in {weight.dtype} and layout {layout} would take {needed:,} bytes, over "
-        f"memory_budget={budget:,}. Use layout=torch.sparse_csr ({csr:,} bytes), rows= for some rows at a time, or "
-        "ToeplitzOperator, which never forms T"
+        f"T of shape ({count}, {columns}) in {weight.dtype} and layout {layout} would take {sizes[layout]:,} bytes, "
+        f"{limit}. Use {csr}rows= for some rows at a time, or ToeplitzOperator, which never forms T"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from toeplitz_core.geometry import ConvGeometry, IntOrInts, as_int
-from toeplitz_core.matrix import toeplitz_matrix
+from toeplitz_core.matrix import check_tensor, toeplitz_matrix
 
 
 def toeplitz_perfilter(row: torch.Tensor, N: int, K: int, stride: int, *, dilation: int = 1) -> torch.Tensor:  # noqa: N803  # the notebook's names
@@ -33,6 +33,7 @@ def toeplitz_perfilter(row: torch.Tensor, N: int, K: int, stride: int, *, dilati
     tensor([[1, 2, 0, 0],
             [0, 0, 1, 2]])
     """
+    check_tensor("row", row)
     as_int("N", N, minimum=1)
     if row.shape != (K,):
         raise ValueError(f"row has shape {tuple(row.shape)}, but must be (K,) with K={K}")
@@ -61,6 +62,7 @@ def toeplitz_perchannel(
     tensor([[1, 2, 0, 0],
             [0, 0, 1, 2]])
     """
+    check_tensor("kernel", kernel)
     if kernel.ndim != 2:
         raise ValueError(f"kernel has shape {tuple(kernel.shape)}, but must be 2-D: (kH, kW)")
     return toeplitz_matrix(kernel[None, None], input_size, stride, dilation=dilation)
@@ -94,6 +96,7 @@ def toeplitz_multichannel(
     >>> toeplitz_multichannel(torch.ones(16, 3, 2, 2), (3, 3, 3), padding=1, stride=2).shape
     torch.Size([16, 3, 4, 25])
     """
+    check_tensor("kernel", kernel)
     if kernel.ndim != 4:
         raise ValueError(f"kernel has shape {tuple(kernel.shape)}, but must be 4-D: (out_ch, in_ch / groups, kH, kW)")
     if not isinstance(input_size, tuple | list) or len(input_size) != 3:
@@ -133,12 +136,17 @@ def toeplitz_multiply(
     >>> toeplitz_multiply(W, torch.tensor([0.5]), torch.arange(4.0)[None], 1)
     tensor([[[6.5000]]])
     """
+    for name, operand in (("W", W), ("X", X), *((("B", B),) if B is not None else ())):
+        check_tensor(name, operand)
+        if operand.dtype != W.dtype:
+            raise TypeError(f"{name} has dtype {operand.dtype}, but must have W's, {W.dtype}")
     if W.ndim != 4:
         raise ValueError(f"W has shape {tuple(W.shape)}, but must be 4-D: (out_ch, in_ch / groups, OH * OW, Hp * Wp)")
     if X.ndim not in (2, 3):
         raise ValueError(f"X has shape {tuple(X.shape)}, but must be (in_ch, Hp * Wp), or with a batch in front")
-    size = (output_dim, output_dim) if isinstance(output_dim, int) else tuple(output_dim)
-    if len(size) != 2 or min(size) < 1 or size[0] * size[1] != W.shape[2]:
+    pair = output_dim if isinstance(output_dim, tuple | list) else (output_dim, output_dim)
+    size = tuple(as_int(f"output_dim[{i}]", n, minimum=1) for i, n in enumerate(pair))
+    if len(size) != 2 or size[0] * size[1] != W.shape[2]:
         raise ValueError(f"output_dim={output_dim} must multiply to the rows per channel of W, {W.shape[2]}")
     if X.shape[-1] != W.shape[3]:
         raise ValueError(f"X has {X.shape[-1]} pixels per channel, but W has {W.shape[3]} columns")

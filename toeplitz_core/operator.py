@@ -8,25 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from toeplitz_core.geometry import ConvGeometry, IntOrInts, Padding
-from toeplitz_core.matrix import toeplitz_matrix, unravel
+from toeplitz_core.matrix import check_tensor, toeplitz_matrix, unravel
 from toeplitz_core.memory import available_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-DTYPES = (
-    torch.float64,
-    torch.float32,
-    torch.float16,
-    torch.bfloat16,
-    torch.complex128,
-    torch.complex64,
-    torch.int64,
-    torch.int32,
-    torch.int16,
-    torch.int8,
-    torch.uint8,
-)
 
 # Receptive fields are gathered in blocks of about this many bytes: they outlive no block, unless autograd keeps them.
 _BLOCK_BYTES = 2**25
@@ -65,7 +51,7 @@ class ToeplitzOperator:
         dilation: IntOrInts = 1,
         groups: int = 1,
     ) -> None:
-        _check_tensor("weight", weight)
+        check_tensor("weight", weight)
         self.weight = weight
         self.geometry = ConvGeometry.from_weight(weight.shape, input_size, stride, padding, dilation, groups)
 
@@ -108,7 +94,7 @@ class ToeplitzOperator:
         return toeplitz_matrix(self.weight, *self._parameters(), layout=torch.sparse_csr)
 
     def to_scipy(self) -> Any:  # scipy is optional and has no types
-        """``T`` as a ``scipy.sparse.csr_array``, which holds no gradient. Needs scipy, and a dtype that NumPy has."""
+        """``T`` as a ``scipy.sparse.csr_array``, which holds no gradient. Needs scipy, and a dtype that it has."""
         from scipy.sparse import csr_array  # noqa: PLC0415  # optional
 
         if self.dtype == torch.bfloat16:
@@ -187,8 +173,8 @@ def conv2d(
     >>> conv2d(torch.arange(4.0).view(1, 2, 2), torch.ones(1, 1, 2, 2), torch.tensor([0.5]))
     tensor([[[6.5000]]])
     """
-    _check_tensor("input", input)
-    _check_tensor("weight", weight)
+    check_tensor("input", input)
+    check_tensor("weight", weight)
     if weight.ndim != 4:
         raise ValueError(
             f"weight has shape {tuple(weight.shape)}, but must be 4-D: (out_channels, in_channels / groups, kH, kW)"
@@ -204,7 +190,7 @@ def conv2d(
     if input.numel() == 0 and geometry.pixels == 0 and geometry.in_channels and (input.ndim == 3 or len(input)):
         raise ValueError(f"input has shape {tuple(input.shape)}, but only the batch and the channels may be empty")
     if bias is not None:
-        _check_tensor("bias", bias)
+        check_tensor("bias", bias)
         if bias.shape != (geometry.out_channels,):
             raise ValueError(
                 f"bias has shape {tuple(bias.shape)}, but must be ({geometry.out_channels},), the out_channels"
@@ -327,15 +313,6 @@ def _from_batch(y: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return columns[:, 0] if like.ndim == 1 else columns
 
 
-def _check_tensor(name: str, value: object) -> None:
-    if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, not {type(value).__name__}")
-    if value.dtype not in DTYPES:
-        raise TypeError(f"{name} has dtype {value.dtype}, but must have one of {', '.join(map(str, DTYPES))}")
-    if value.layout != torch.strided:
-        raise TypeError(f"{name} has layout {value.layout}, but must have torch.strided")
-
-
 def _check_result(geometry: ConvGeometry, batch: int, weight: torch.Tensor) -> None:
     # The positions are counted in int64 besides.
     nbytes = batch * geometry.matrix_shape[0] * weight.dtype.itemsize + geometry.positions * torch.int64.itemsize
@@ -347,7 +324,7 @@ def _check_result(geometry: ConvGeometry, batch: int, weight: torch.Tensor) -> N
 
 
 def _check_operand(name: str, x: torch.Tensor, operator: ToeplitzOperator, length: int) -> None:
-    _check_tensor(name, x)
+    check_tensor(name, x)
     if x.ndim not in (1, 2) or x.shape[0] != length:
         raise ValueError(f"{name} has shape {tuple(x.shape)}, but must be ({length},) or ({length}, k)")
     if x.dtype != operator.dtype:

@@ -7,7 +7,7 @@ are is not decided here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from hypothesis import event
@@ -387,13 +387,15 @@ BREAKS: dict[str, Break] = {
 
 
 @st.composite
-def calls(draw: st.DrawFn, *, breaks: st.SearchStrategy[str] | None = None) -> Call:
+def calls(draw: st.DrawFn, *, breaks: st.SearchStrategy[str] | None = None, together: Sequence[str] = ()) -> Call:
     """Calls of conv2d: valid, or broken in one way or two.
 
     Parameters
     ----------
     breaks : strategy for keys of :data:`BREAKS`, optional
         The ways to break a call, one of them at least. By default every way, and valid calls too.
+    together : keys of :data:`BREAKS`
+        Ways that are always taken, before the others.
 
     Examples
     --------
@@ -406,8 +408,7 @@ def calls(draw: st.DrawFn, *, breaks: st.SearchStrategy[str] | None = None) -> C
     number = draw(st.sampled_from((1, 1, 1, 2) if breaks is not None else (0, 1, 1, 1, 2)))
     names = st.sampled_from(tuple(BREAKS)) if breaks is None else breaks
     changes: Changes = {}
-    for _ in range(number):
-        name = draw(names)
+    for name in (*together, *(draw(names) for _ in range(number))):
         further = BREAKS[name](draw, base)
         if changes.keys().isdisjoint(further):  # two breaks of one argument would be one, and could undo a bound
             changes |= further

@@ -137,27 +137,14 @@ def _unpacked(shared: SharedFile, request: Request) -> Operands:
 
 
 def _replied(shared: SharedFile, outcome: Outcome) -> Reply:
-    output, message = None, outcome.message
-    if isinstance(outcome.output, torch.Tensor):
-        output = shared.pack(outcome.output)
-    elif outcome.status == "returned":
-        return Reply(
-            "raised",
-            outcome.arithmetic,
-            None,
-            f"returned {type(outcome.output).__name__}, not a torch.Tensor",
-            outcome.printed,
-        )
-    return Reply(outcome.status, outcome.arithmetic, output, message, outcome.printed)
+    output = None if outcome.output is None else shared.pack(outcome.output)
+    return Reply(outcome.status, outcome.arithmetic, output, outcome.message, outcome.printed)
 
 
 def _guarded(subject: Subject, case: Case, operands: Operands, log: str, before: dict[str, object]) -> Outcome:
     """Call the subject; what it printed, and what it did to the state of the process, are part of the outcome."""
     begin = Path(log).stat().st_size
-    try:
-        outcome = subject.run(case, operands)
-    except SystemExit as error:
-        outcome = Outcome("raised", strictest(case), message=f"raised SystemExit: {error}")
+    outcome = subject.run(case, operands)
     after = _globals()
     sys.stdout.flush()
     sys.stderr.flush()

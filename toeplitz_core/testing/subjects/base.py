@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+import torch
+
 from toeplitz_core.bound import FLOAT64, Arithmetic
 
 if TYPE_CHECKING:
-    import torch
-
     from toeplitz_core.testing.case import Case
     from toeplitz_core.testing.data import Operands
 
@@ -70,12 +70,28 @@ class Subject(ABC):
             return Outcome("unsupported", strictest(case), message=reason)
         arithmetic = self.arithmetic(case)
         try:
-            return Outcome("returned", arithmetic, self.forward(case, operands))
+            output = self.forward(case, operands)
         except NotImplementedError as error:
             return Outcome("unsupported", arithmetic, message=f"NotImplementedError: {error}")
+        except KeyboardInterrupt:
+            raise
         # Let through, sys.exit(0) in an implementation would end the run as a success.
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever it raises on a valid call is a finding
+        except BaseException as error:  # noqa: BLE001  # whatever it raises on a valid call is a finding
             return Outcome("raised", arithmetic, message=f"raised {type(error).__name__}: {error}")
+        if (reason := _unreadable(case, output)) is not None:
+            return Outcome("raised", arithmetic, message=reason)
+        return Outcome("returned", arithmetic, output)
+
+
+def _unreadable(case: Case, output: object) -> str | None:
+    """Why a result cannot be looked at: not a dense tensor on the device of the case."""
+    if not isinstance(output, torch.Tensor):
+        return f"returned {type(output).__name__}, not a torch.Tensor"
+    if output.layout != torch.strided:
+        return f"returned layout {output.layout}, not torch.strided"
+    if output.device.type != torch.device(case.device).type:
+        return f"returned a result on device {output.device}, not {case.device}"
+    return None
 
 
 def strictest(case: Case) -> Arithmetic:

@@ -48,6 +48,9 @@ class TorchSubject(Subject):
         self.layout = layout
         self.context = context
 
+    def unsupported(self, case: Case) -> str | None:
+        return None if case.geometry.rank == 2 else f"conv2d takes 2 axes, not {case.geometry.rank}"
+
     def arithmetic(self, case: Case) -> Arithmetic:
         declared = super().arithmetic(case)
         if case.dtype != "bfloat16" or case.device != "cpu":
