@@ -507,3 +507,11 @@ def test_the_format_of_an_integer_dtype_is_refused() -> None:
     """Only floating-point dtypes have a format, and the error lists them."""
     with pytest.raises(ValueError, match=r"dtype=torch.int64 must be one of torch.float64, .*torch.complex64"):
         format_of(torch.int64)
+
+
+@pytest.mark.parametrize("fmt", FLOATS, ids=lambda fmt: fmt.name)
+def test_thresholds_scale_by_powers_of_two(fmt: Format) -> None:
+    """In units of ``2^exponent`` the threshold is that much smaller; float64's too is a number then."""
+    assert fmt.overflow_threshold_in(0) == fmt.overflow_threshold
+    assert math.isfinite(fmt.overflow_threshold_in(1))
+    assert fmt.overflow_threshold_in(10) == fmt.overflow_threshold_in(1) / 2**9

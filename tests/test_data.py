@@ -19,8 +19,10 @@ from toeplitz_core.testing.layouts import LAYOUTS, apply_layout
 from toeplitz_core.testing.oracle import Expected, expected
 from toeplitz_core.testing.strategies import cases, geometries
 
-EXACT = tuple(name for name, recipe in RECIPES.items() if recipe.kind != "real")
+EXACT = tuple(name for name, recipe in RECIPES.items() if recipe.kind in ("storage", "accumulator"))
 REAL = tuple(name for name, recipe in RECIPES.items() if recipe.kind == "real")
+# Those that stay clear of the ends of the range.
+TAME = tuple(name for name in REAL if name != "overflow")
 FLOATING = tuple(name for name in DTYPES if name != "int64")
 SMALL = geometries(max_products=2**12)
 
@@ -28,6 +30,11 @@ SMALL = geometries(max_products=2**12)
 def tensors(operands: Operands) -> list[torch.Tensor]:
     """Input, weight and the bias where there is one."""
     return [t for t in (operands.input, operands.weight, operands.bias) if t is not None]
+
+
+def same(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Whether two tensors have the same numbers, NaN included."""
+    return first.shape == second.shape and bool(((first == second) | (first.isnan() & second.isnan())).all())
 
 
 def limit_of(case: Case) -> int:
@@ -85,11 +92,11 @@ def test_data_is_the_same_every_time(data: str, drawn: st.DataObject) -> None:
     """The same case has the same data, bit by bit."""
     case = drawn.draw(cases(geometry=SMALL, dtypes=FLOATING, recipes=(data,)))
     for first, second in zip(tensors(draw(case)), tensors(draw(case)), strict=True):
-        assert torch.equal(first, second)
+        assert same(first, second)
 
 
 @pytest.mark.parametrize("dtype", FLOATING)
-@pytest.mark.parametrize("data", REAL)
+@pytest.mark.parametrize("data", TAME)
 @settings(max_examples=25)
 @given(drawn=st.data())
 def test_real_recipes_never_overflow(data: str, dtype: str, drawn: st.DataObject) -> None:
@@ -120,7 +127,7 @@ def test_layouts_hold_the_values_that_were_drawn(data: str, drawn: st.DataObject
     for name in ("input", "weight", "bias"):
         if (named := case.layout(name)) is not None:
             values = getattr(operands, name)
-            assert torch.equal(apply_layout(values, named), values)
+            assert same(apply_layout(values, named), values)
 
 
 def test_a_thinned_expanded_input_repeats_its_slice() -> None:
@@ -170,6 +177,110 @@ GOLDEN: dict[str, tuple[list[float], list[float], list[float]]] = {
         [1.000740885734558, -1.0014792680740356],
     ),
 }
+
+
+# As they were added later.
+GOLDEN |= {
+    "impulse": (
+        [0.0, 1.0, 0.0, 1.0],
+        [834327.0, -962726.0, -1497956.0, 793402.0],
+        [497638.0, -2423795.0],
+    ),
+    "overflow": (
+        [8.719321821821796e18, 4.5899819337729966e18, 4.145645095732904e18, -1.0705635756887507e19],
+        [1.4083269506717712e19, 8.266000324515332e18, -9.091995653059379e17, -1.7032010158831567e19],
+        [4.033925979775173e36, 8.053817165929919e36],
+    ),
+    "subnormal": (
+        [1.8907015323638916, 0.9952936768531799, 0.8989434838294983, -2.3214147090911865],
+        [2.2435937478581068e-39, 6.5842530683537315e-40, -1.8106177457540961e-41, -3.391688790067144e-40],
+        [8.709069955778738e-42, 8.407790785948902e-45],
+    ),
+    "nonfinite": (
+        [137.0, 3037.0, 3023.0, -824.0],
+        [547.0, -631.0, -981.0, 520.0],
+        [-2701390.0, 3077082.0],
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@settings(max_examples=25)
+@given(drawn=st.data())
+def test_each_channel_has_one_impulse(dtype: str, drawn: st.DataObject) -> None:
+    """A channel of an image is zero but for one pixel, unless its sums would have too many terms."""
+    case = drawn.draw(cases(geometry=SMALL, dtypes=(dtype,), recipes=("impulse",)))
+    x = draw(case).input
+    pixels = x.reshape(-1, case.geometry.pixels) if x.numel() else x.reshape(0, 1)
+    assert ((pixels == 0) | (pixels == 1)).all()
+    assert ((pixels == 1).sum(1) == 1).all()
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_impulses_miss_a_wrong_tap_no_more_often_than_stated(stride: int, batch: int) -> None:
+    """Over 300 seeds a tap dropped from all results goes unnoticed as often as is stated, or less."""
+    case = Case((batch, 1, 5, 5), (1, 1, 3, 3), stride=stride, padding=1, data="impulse")
+    missed, stated, draws = 0, 0.0, 300
+    for seed in range(draws):
+        operands = draw(case.replace(seed=seed))
+        weight = torch.zeros(1, 1, 3, 3)
+        weight[0, 0, 0, 0] = operands.weight[0, 0, 0, 0]
+        missed += not forward(case.geometry, weight, operands.input.flatten(2)).any()
+        stated += operands.miss_probability
+    assert missed <= stated + 4 * (draws * (stated / draws) * (1 - stated / draws)) ** 0.5 + 1
+    assert missed >= stated / 2
+
+
+@pytest.mark.parametrize("dtype", FLOATING)
+def test_overflow_happens_in_some_sums(dtype: str) -> None:
+    """Operands are finite; of the largest sums of magnitudes some overflow, and others come close."""
+    largest = []
+    for seed in range(40):
+        case = Case((1, 2, 4, 4), (3, 2, 2, 3), bias=True, dtype=dtype, data="overflow", seed=seed)
+        operands = draw(case)
+        assert all(torch.isfinite(values).all() for values in tensors(operands))
+        reference = expected(case.geometry, operands.input, operands.weight, operands.bias)
+        threshold = format_of(case.torch_dtype).overflow_threshold_in(max(reference.exponent, 1))
+        largest.append(float(reference.magnitude.max()) / threshold / (1 if reference.exponent else 2))
+    assert any(v > 1 for v in largest)
+    assert any(0.02 < v < 1 for v in largest)
+    assert all(0.02 < v < 64 for v in largest)
+
+
+@pytest.mark.parametrize("dtype", FLOATING)
+def test_underflow_happens_in_some_products(dtype: str) -> None:
+    """Input, weight or only their products are mostly subnormal, each of the three in some seeds."""
+    limit, seen = format_of(DTYPES[dtype]).smallest_normal, set()
+    for seed in range(40):
+        o = draw(Case((1, 2, 4, 4), (3, 2, 2, 3), dtype=dtype, data="subnormal", seed=seed))
+        x, weight = (torch.view_as_real(t) if t.is_complex() else t for t in (o.input, o.weight))
+        small = [float((t.abs() < limit).float().mean()) > 0.6 for t in (x, weight)]
+        seen.add("input" if small[0] else "weight" if small[1] else "products")
+        assert float(x.double().abs().min()) * float(weight.double().abs().min()) < limit
+        assert x.any()
+        assert weight.any()
+    assert seen == {"input", "weight", "products"}
+
+
+@pytest.mark.parametrize("dtype", FLOATING)
+def test_what_is_not_finite_is_sprinkled(dtype: str) -> None:
+    """NaN and both infinities come up in every operand, most numbers are whole, and most results finite."""
+    found: dict[str, set[str]] = {"input": set(), "weight": set(), "bias": set()}
+    finite = total = 0
+    for seed in range(150):
+        case = Case((1, 2, 6, 6), (3, 2, 2, 2), bias=True, dtype=dtype, data="nonfinite", seed=seed)
+        operands = draw(case)
+        for name, kinds in found.items():
+            values = getattr(operands, name)
+            parts = torch.view_as_real(values) if values.is_complex() else values
+            kinds |= {str(float(v)) for v in parts[~parts.isfinite()]}
+            assert torch.equal(parts.nan_to_num(0, 0, 0), parts.nan_to_num(0, 0, 0).round())
+        result = torch.nn.functional.conv2d(operands.input.to(torch.complex128), operands.weight.to(torch.complex128))
+        finite, total = finite + int(result.isfinite().sum()), total + result.numel()
+    if not DTYPES[dtype].is_complex:
+        assert all(kinds == {"nan", "inf", "-inf"} for kinds in found.values())
+        assert 0.3 < finite / total < 0.95
 
 
 @pytest.mark.parametrize("data", RECIPES)

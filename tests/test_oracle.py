@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from math import inf, nan
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from tests.definition import entries_by_definition
 from tests.operands import integers, seeds, small_geometries
 from toeplitz_core import ConvGeometry
-from toeplitz_core.bound import FLOAT64, Arithmetic
+from toeplitz_core.bound import FLOAT16, FLOAT32, FLOAT64, Arithmetic
+from toeplitz_core.testing.case import DTYPES as DTYPE_NAMES
 from toeplitz_core.testing.oracle import Expected, expected
 from toeplitz_core.testing.strategies import geometries
 
@@ -294,3 +296,92 @@ def test_float64_underflow_of_the_oracle_is_accounted_for(g: ConvGeometry, seed:
     for off, n, allowed, size in zip(lost(reference, exact.value), exact.products, bound, exact.magnitude, strict=True):
         assert off <= 4 * n * eta + (n + 1) ** 2 * Fraction(2) ** -104 * size
         assert allowed >= (n + 1 if n else 0) * Fraction(2) ** -54 * size + 4 * n * eta
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@settings(max_examples=40)
+@given(g=small_geometries(), seed=seeds(), up=st.integers(300, 1000), down=st.integers(-100, 1000))
+def test_large_float64_does_not_overflow_the_oracle(
+    dtype: torch.dtype, g: ConvGeometry, seed: int, up: int, down: int
+) -> None:
+    """Where results overflow float64, the oracle has them in units of a power of two, as precise as always."""
+    x, weight, bias = operands(g, dtype, seed=seed, batch=1)
+    x, weight, bias = x * 2.0**up, weight * 2.0**down, bias * 2.0**1000
+    reference = expected(g, x, weight, bias)
+    scale = Fraction(2) ** reference.exponent
+    if dtype.is_complex:
+        rr, ii = (Rational(g, getattr(x, p), getattr(weight, p), b) for p, b in (("real", bias.real), ("imag", None)))
+        value = [a - b for a, b in zip(rr.value, ii.value, strict=True)]
+        size = [a + b for a, b in zip(rr.magnitude, ii.magnitude, strict=True)]
+        got, rest = (rationals(t[..., 0]) for t in (reference.value, reference.residual))
+    else:
+        exact = Rational(g, x, weight, bias)
+        value, size = exact.value, exact.magnitude
+        got, rest = (rationals(t) for t in (reference.value, reference.residual))
+    for v, r, wanted, s in zip(got, rest, value, size, strict=True):
+        assert abs((v + r) * scale - wanted) <= Fraction(2) ** -90 * s
+
+
+# Sums near the largest float32, 3.4e38, and near the largest float16, 65504 (which rounds to infinity from 65520).
+@pytest.mark.parametrize(
+    ("dtype", "x", "bias", "right", "wrong"),
+    [
+        ("float32", [3e38, 3e38], 0.0, [inf], [-inf]),
+        ("float32", [3e38, 3e38, -3e38], 0.0, [3e38, inf], [2e38, -inf, nan]),
+        ("float32", [3e38, 3e38, -3e38, -3e38], 0.0, [0.0, inf, -inf, nan], [2e38]),
+        ("float32", [1e38, 1e38], 0.0, [2e38], [inf, nan, -inf]),
+        ("float32", [-3e38, -3e38], 0.0, [-inf], [1e38]),
+        ("float16", [65504.0, 15.0], 0.0, [65504.0], [-inf, nan, 65472.0]),
+        ("float16", [65504.0, 32.0], 0.0, [inf], [-inf, nan, 0.0]),
+        ("float16", [65504.0, 65504.0], -65504.0, [65504.0], [-inf, nan]),
+        ("float16", [60000.0, 1.0], 0.0, [60000.0], [inf, nan, -inf]),
+        ("float16", [-65504.0, -100.0], 0.0, [-inf], [inf, nan, 1.0]),
+        ("bfloat16", [3e38, 3e38, -3e38], 0.0, [inf], [1e38, nan]),
+        ("float64", [1.5e308, 1.5e308], 0.0, [inf], [-1e308]),
+        ("float64", [1.5e308, 1.5e308, -1.5e308], 0.0, [1.5e308, inf], [1e308, nan]),
+        ("float64", [1e308, 0.5e308], 0.0, [1.5e308], [inf, nan, -inf, 1e308]),
+    ],
+)
+def test_overflow_is_right_only_where_it_can_happen(
+    dtype: str, x: list[float], bias: float, right: list[float], wrong: list[float]
+) -> None:
+    """Infinities and NaN are excused where the accumulator, or the output by its sign, may overflow; nowhere else."""
+    kind = DTYPE_NAMES[dtype]
+    pixels = torch.tensor(x, dtype=torch.float64).to(kind).view(1, 1, 1, -1)
+    g = ConvGeometry(1, 1, (1, len(x)), (1, len(x)))
+    offset = torch.tensor([bias], dtype=torch.float64).to(kind)
+    reference = expected(g, pixels, torch.ones(1, 1, 1, len(x), dtype=kind), offset)
+    arithmetic = Arithmetic.strictest(kind)
+    bound = reference.bound(arithmetic, has_bias=True)
+    overflow = reference.overflow(arithmetic, bound, has_bias=True)
+    for values, good in ((right, True), (wrong, False)):
+        for value in values:
+            actual = torch.tensor(value, dtype=torch.float64).to(kind).view(1, 1, 1, 1)
+            near = (reference.in_units(actual) - reference.value).abs() <= bound
+            assert bool(overflow.excuses(actual) | near) is good, value
+
+
+def test_gauss_may_overflow_by_the_sum_of_parts() -> None:
+    """Where real and imaginary part of an operand add up to infinity, whatever comes of it is excused."""
+    g = ConvGeometry(1, 1, (1, 1), (1, 1))
+    weight = torch.full((1, 1, 1, 1), 2.0**-10, dtype=torch.complex64)
+    for size, excused in ((3e38, True), (1e38, False)):
+        reference = expected(g, torch.full((1, 1, 1, 1), complex(size, size)).to(torch.complex64), weight, None)
+        arithmetic = Arithmetic.strictest(torch.complex64)
+        bound = reference.bound(arithmetic, has_bias=False)
+        assert bool(reference.overflow(arithmetic, bound, has_bias=False).nan.any()) is excused
+
+
+def test_a_rounded_partial_result_may_overflow() -> None:
+    """A bias that brings a result back into range does so only where it is added before the rounding."""
+    g = ConvGeometry(1, 1, (1, 2), (1, 2))
+    x = torch.full((1, 1, 1, 2), 65504.0).half()
+    reference = expected(g, x, torch.ones(1, 1, 1, 2).half(), torch.tensor([-65504.0]).half())
+    for arithmetic, excused in (
+        (Arithmetic.strictest(torch.float16), False),
+        (Arithmetic(FLOAT32, FLOAT16, bias_after_rounding=True), True),
+        (Arithmetic(FLOAT32, FLOAT16, partial_format=FLOAT16, partial_sums=2), True),
+        (Arithmetic(FLOAT16, FLOAT16), True),
+    ):
+        bound = reference.bound(arithmetic, has_bias=True)
+        assert bool(reference.overflow(arithmetic, bound, has_bias=True).positive) is excused

@@ -56,12 +56,12 @@ class Format:
     @property
     def overflow_threshold(self) -> float:
         """Values from here on round to infinity: the largest number and half a step more (for float64: infinity)."""
-        if self.max_exponent >= 1023:
-            return float("inf")
         return self.overflow_threshold_in(0)
 
     def overflow_threshold_in(self, exponent: int) -> float:
-        """The same in units of ``2^exponent``, where float64's is a number too (rounded up to a power of two)."""
+        """The same in units of ``2^exponent``: of 2 or more, float64's is a number too (rounded up)."""
+        if self.max_exponent - exponent >= FLOAT64.max_exponent:
+            return math.inf
         return math.ldexp(2 - 2.0**-self.precision, self.max_exponent - exponent)
 
 

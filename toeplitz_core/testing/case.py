@@ -17,7 +17,20 @@ DTYPES = {
     for name in ("float64", "float32", "float16", "bfloat16", "complex128", "complex64", "int64")
 }
 # The recipes themselves are in data.py, which needs cases.
-RECIPE_NAMES = ("integers", "accumulator", "probe", "probe-weight", "normal", "wide", "constant", "alternating")
+RECIPE_NAMES = (
+    "integers",
+    "accumulator",
+    "probe",
+    "probe-weight",
+    "normal",
+    "wide",
+    "constant",
+    "alternating",
+    "impulse",
+    "overflow",
+    "subnormal",
+    "nonfinite",
+)
 _OPERANDS = ("input", "weight", "bias", "grad")
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from toeplitz_core.bound import FLOAT16, Arithmetic, format_of
+from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.operator import forward
 from toeplitz_core.testing.case import Case
 
@@ -53,10 +54,13 @@ class Operands:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A named recipe. Its ``kind`` says whether results are judged exactly or by the bound (``real``)."""
+    """A named recipe. Its ``kind`` says how results are judged: exactly, by the bound (``real``), or by class.
+
+    The classes of ``special`` results are NaN, the infinities, and finite numbers, which are exact.
+    """
 
     name: str
-    kind: Literal["storage", "accumulator", "real"]
+    kind: Literal["storage", "accumulator", "real", "special"]
     statement: str
     draw: Callable[[Case], Operands]
 
@@ -197,6 +201,116 @@ def _real(case: Case, fill: Callable[[Bits, int], Array]) -> Operands:
     return Operands(x, weight, bias, miss_probability=0.0)
 
 
+def _impulse(case: Case) -> Operands:
+    """A unit impulse in each channel of each image: every result shows the weights that meet one.
+
+    A window may see an impulse of each channel, so the weights share what the output's format holds.
+    """
+    limit = _storage_limit(case)
+    channels = max(1, case.geometry.group_channels)
+    parts = 2 if case.torch_dtype.is_complex else 1
+    largest = max(1, min(_widest_operand(case), limit // (2 * parts * (channels + 1))))
+
+    def whole(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+        return _filled(case, name, shape, lambda bits, count: _Signed()(bits, count, largest, zero=False))
+
+    x = torch.zeros(case.input, dtype=case.torch_dtype)
+    rows = x.view(-1, case.geometry.pixels) if x.numel() else x.view(0, 1)
+    repeated = case.layout("input") == "expanded"
+    drawn = rows[: case.geometry.in_channels if repeated and case.batch is not None else None]
+    drawn = rows[:1] if repeated and case.batch is None else drawn
+    bits = Bits(case, "input")
+    places = bits.integers(len(drawn), 0, case.geometry.pixels - 1)
+    # As many channels as there is room for in a sum of weights of 1.
+    shown = bits.integers(len(drawn), 0, max(0, channels * 2 * parts * 2 // limit)) == 0
+    if len(rows):
+        index = torch.from_numpy(np.resize(places, len(rows)))
+        rows.scatter_(1, index[:, None], torch.from_numpy(np.resize(shown, len(rows)))[:, None].to(x.dtype))
+    weight = whole("weight", case.weight)
+    bias = whole("bias", case.weight[:1]) if case.bias else None
+    images = 1 if repeated else case.batch or 1
+    return Operands(x, weight, bias, _unread(case.geometry) ** images)
+
+
+def _unread(geometry: ConvGeometry) -> float:
+    """The largest share of pixels that a tap, which reads any, does not read."""
+    share = 1.0
+    for axis in range(geometry.rank):
+        first, count = geometry.live_taps(axis, torch.arange(geometry.output_size[axis]))
+        taps = torch.arange(geometry.kernel_size[axis])
+        reads = ((first[:, None] <= taps) & (taps < (first + count)[:, None])).sum(0)
+        share *= float(reads[reads > 0].min()) / geometry.input_size[axis] if reads.any() else 0.0
+    return 1 - share
+
+
+def _overflow(case: Case) -> Operands:
+    """Normal numbers, scaled by powers of two until the largest sum of magnitudes is about the largest number."""
+    x, weight = _filled(case, "input", case.input, Bits.normal), _filled(case, "weight", case.weight, Bits.normal)
+    bias = _filled(case, "bias", case.weight[:1], Bits.normal) if case.bias else None
+    limit = format_of(case.torch_dtype).max_exponent
+    magnitude = _magnitude(case, x, weight, None)
+    largest = float(magnitude.max()) if magnitude.numel() else 0.0
+    bits = Bits(case, "scale")
+    # At most 2^limit, up to twice, four or eight times that: without an overflow, with few, or with many.
+    room = limit + int(bits.integers(1, 0, 3)[0]) - math.frexp(largest)[1]
+    # Both factors large, or only one. Neither may be infinite itself.
+    heights = [limit - math.frexp(_largest(t))[1] for t in (x, weight)]
+    up = [room // 2, min(room, heights[0]), room - min(room, heights[1])][int(bits.integers(1, 0, 2)[0])]
+    up = min(up, heights[0])
+    x, weight = _raised(x, up), _raised(weight, min(room - up, heights[1]))
+    return Operands(x, weight, None if bias is None else _raised(bias, limit - 3), miss_probability=0.0)
+
+
+def _raised(values: torch.Tensor, exponent: int) -> torch.Tensor:
+    """``values * 2^exponent``, by factors that are numbers of the narrowest format."""
+    while exponent:
+        step = max(-14, min(14, exponent))
+        values, exponent = values * 2.0**step, exponent - step
+    return values
+
+
+def _subnormal(case: Case) -> Operands:
+    """Subnormal inputs, or weights, or products of both; biases around the smallest normal number."""
+    fmt = format_of(case.torch_dtype)
+    low, half = fmt.min_exponent, fmt.min_exponent // 2
+    around = (low - fmt.precision, low + 1)
+    products = (half - fmt.precision // 2, half + 1)
+    kind = int(Bits(case, "scale").integers(1, 0, 2)[0])
+    of_x, of_weight = [(around, (-1, 1)), ((-1, 1), around), (products, products)][kind]
+
+    def operand(name: str, shape: tuple[int, ...], exponents: tuple[int, int]) -> torch.Tensor:
+        return _filled(
+            case, name, shape, lambda bits, count: np.ldexp(bits.normal(count), bits.integers(count, *exponents))
+        )
+
+    x, weight = operand("input", case.input, of_x), operand("weight", case.weight, of_weight)
+    bias = operand("bias", case.weight[:1], around) if case.bias else None
+    return Operands(x, weight, bias, miss_probability=0.0)
+
+
+def _nonfinite(case: Case) -> Operands:
+    """The exact integers, with NaN, infinities and zeros here and there."""
+    exact = _exact(case, limit=_storage_limit(case), wide="both")
+    if case.dtype == "int64":
+        return exact
+    taps = max(1, math.prod(case.weight[1:]))
+
+    def sprinkled(name: str, values: torch.Tensor, one_in: int) -> torch.Tensor:
+        # 0, 1 and 2: NaN and the infinities. An infinity times zero is NaN: some zeros more for that.
+        odd = _filled(
+            case, f"{name}.odd", tuple(values.shape), lambda b, n: b.integers(n, 0, 3 * one_in - 1), torch.int64
+        )
+        for index, value in enumerate((math.nan, math.inf, -math.inf)):
+            values = values.where(odd != index, value)
+        return values.where((odd < 3) | (odd % 8 != 3), 0) if name == "input" else values
+
+    x = sprinkled("input", exact.input, 4 * taps)
+    # One that is not finite decides all results of its channel: in most cases there is none.
+    weight = sprinkled("weight", exact.weight, 4 * taps * case.weight[0])
+    bias = None if exact.bias is None else sprinkled("bias", exact.bias, 8)
+    return Operands(x, weight, bias, exact.miss_probability)
+
+
 def _wide(bits: Bits, count: int, *, spread: int) -> Array:
     return np.ldexp(bits.normal(count), bits.integers(count, -spread, spread))
 
@@ -329,5 +443,9 @@ RECIPES: dict[str, Recipe] = {
             lambda case: _real(case, _constant),
         ),
         Recipe("alternating", "real", "alternating signs, so that sums cancel", lambda case: _real(case, _alternating)),
+        Recipe("impulse", "storage", "a unit impulse in each channel: results are the weights themselves", _impulse),
+        Recipe("overflow", "real", "sums of magnitudes around the largest number of the format", _overflow),
+        Recipe("subnormal", "real", "operands or products around and below the smallest normal number", _subnormal),
+        Recipe("nonfinite", "special", "exact integers with NaN, infinities and zeros sprinkled in", _nonfinite),
     )
 }

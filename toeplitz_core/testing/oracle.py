@@ -71,26 +71,39 @@ class Expected:
     def overflow(self, arithmetic: Arithmetic, bound: torch.Tensor, *, has_bias: bool) -> Overflow:
         """Where a result need not be a finite number within the bound.
 
-        As long as nothing in the accumulator can overflow, only the rounding to the output may, and to an infinity of
-        the right sign. Where something in the accumulator may, infinities can meet: whatever comes of them is right.
+        The rounding to the output may overflow, to an infinity of the right sign. The accumulator may too: direct sums
+        to plus infinity if their positive terms can, to minus infinity if the negative ones can, and only if both can
+        to NaN. The differences that other algorithms take are not followed: anything may come of an overflow there.
         """
-        anything = torch.zeros(self.value.shape, dtype=torch.bool)
-        for sums in (None, *self.alternatives):
-            magnitude = self.magnitude if sums is None or sums.magnitude is None else sums.magnitude + self.bias
-            gain, peak = (1.0, 0.0) if sums is None else (sums.gain, sums.peak)
-            roundings = self.products + 6 if sums is None else sums.roundings + 6
-            reach = overflow_reach(arithmetic, magnitude=magnitude, roundings=roundings) * gain
-            formats = [arithmetic.accumulator, *([arithmetic.partial_format] if arithmetic.partial_format else [])]
-            limit = min(fmt.overflow_threshold_in(self.exponent) for fmt in formats)
-            # Operands are not scaled, nor is what they are transformed to.
-            largest = min(fmt.overflow_threshold_in(1) for fmt in formats)
-            anything |= (reach >= limit) | (max(peak, self.parts) / 2 >= largest)
+        formats = [arithmetic.accumulator, *([arithmetic.partial_format] if arithmetic.partial_format else [])]
+        limit = min(fmt.overflow_threshold_in(self.exponent) for fmt in formats)
+        # Operands are not in units of 2^exponent, nor is what they are transformed to.
+        largest = min(fmt.overflow_threshold_in(1) for fmt in formats)
+        reach = overflow_reach(arithmetic, magnitude=self.magnitude, roundings=self.products + 6)
+        # A partial sum is at most the sum of the positive terms, and at least that of the negative ones.
+        errors = reach - self.magnitude
+        up, down = ((self.magnitude + sign * self.value) / 2 + errors >= limit for sign in (1, -1))
+        anything = up & down
+        if self.is_complex:
+            anything = (reach >= limit) | (self.parts / 2 >= largest)
+        for sums in self.alternatives:
+            magnitude = self.magnitude if sums.magnitude is None else sums.magnitude + self.bias
+            reach = overflow_reach(arithmetic, magnitude=magnitude, roundings=sums.roundings + 6) * sums.gain
+            anything = anything | (reach >= limit) | (sums.peak / 2 >= largest)
+        before = bound
+        if arithmetic.output != arithmetic.accumulator:
+            # The error before the rounding that is asked about.
+            step = arithmetic.output.unit_roundoff / (1 + arithmetic.output.unit_roundoff)
+            before = ((bound - step * self.value.abs()) / (1 + step)).clamp(min=0)
         threshold = arithmetic.output.overflow_threshold_in(self.exponent)
-        size = self.value.abs() + bound
-        infinite = size >= threshold
+        infinite = self.value.abs() + before >= threshold
         if arithmetic.bias_after_rounding and has_bias:
-            anything |= size + 2 * self.bias >= threshold
-        return Overflow(anything | (infinite & (self.value > 0)), anything | (infinite & (self.value < 0)), anything)
+            # The result without its bias is an output too; that and the bias may have opposite signs.
+            infinite = infinite | ((self.value - self.offset).abs() + bound >= threshold)
+            up, down = up | infinite, down | infinite
+        else:
+            up, down = up | (infinite & (self.value > 0)), down | (infinite & (self.value < 0))
+        return Overflow(up | anything, down | anything, anything)
 
     def _bound_of(self, arithmetic: Arithmetic, sums: Sums, *, has_bias: bool) -> torch.Tensor:
         magnitude = self.magnitude if sums.magnitude is None else sums.magnitude + self.bias

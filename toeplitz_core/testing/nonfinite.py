@@ -1,0 +1,77 @@
+"""What a convolution of NaN and infinities must return: which results are NaN, an infinity, or finite.
+
+A product is NaN if a factor is, or for zero times infinity; infinities of both signs add up to NaN, in whatever order.
+All of that is counted row by row: multiplied with a dense matrix, NaN would spread to where it has structural zeros.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from toeplitz_core.bound import Algorithm
+from toeplitz_core.geometry import ConvGeometry
+from toeplitz_core.operator import forward
+
+
+class Classes(NamedTuple):
+    """Which results are not finite, and which may be NaN besides, each (batch, out_channels, positions)."""
+
+    special: torch.Tensor  # NaN, an infinity, or 0 where the result is finite
+    may_be_nan: torch.Tensor
+
+    def settles(self, actual: torch.Tensor) -> torch.Tensor:
+        """Which results are NaN where that is right."""
+        return actual.isnan() & (self.special.isnan() | self.may_be_nan)
+
+
+def classes(
+    geometry: ConvGeometry,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    algorithms: tuple[Algorithm, ...] = (),
+) -> Classes:
+    """The classes of all results of a convolution of real numbers.
+
+    A weight that is not finite and meets padding is skipped by some implementations and multiplied by zero by others:
+    both are right. So is NaN wherever an algorithm brings a result together with numbers that it does not depend on.
+
+    Examples
+    --------
+    >>> g = ConvGeometry(1, 1, (1, 3), (1, 1))
+    >>> x, weight = torch.tensor([[[[1.0, -torch.inf, torch.nan]]]]), torch.tensor([[[[2.0]]]])
+    >>> classes(g, x, weight, None).special
+    tensor([[[0., -inf, nan]]], dtype=torch.float64)
+    """
+    count_of_images = len(x) if x.ndim == geometry.rank + 2 else 1
+    images = x.reshape(count_of_images, geometry.in_channels, geometry.pixels)
+
+    def count(of_weight: torch.Tensor, of_x: torch.Tensor) -> torch.Tensor:
+        return forward(geometry, of_weight.double(), of_x.double())
+
+    anything = torch.ones_like
+    nan = count(weight.isnan(), anything(images)) + count(anything(weight), images.isnan())
+    nan += count(weight.isinf(), images == 0) + count(weight == 0, images.isinf())
+    # A finite factor of either sign, or another infinity: NaN is counted already.
+    up = count(weight.isposinf(), images > 0) + count(weight.isneginf(), images < 0)
+    up += count(weight > 0, images.isposinf()) + count(weight < 0, images.isneginf())
+    down = count(weight.isposinf(), images < 0) + count(weight.isneginf(), images > 0)
+    down += count(weight < 0, images.isposinf()) + count(weight > 0, images.isneginf())
+    if bias is not None:
+        column = bias[:, None]
+        nan, up, down = nan + column.isnan(), up + column.isposinf(), down + column.isneginf()
+    special = torch.zeros_like(nan)
+    special[up > 0], special[down > 0] = torch.inf, -torch.inf
+    special[(nan > 0) | ((up > 0) & (down > 0))] = torch.nan
+
+    odd = ~weight.isfinite()
+    total = odd.flatten(1).sum(1).double()[:, None]
+    may_be_nan = count(odd, anything(images)) < total
+    for algorithm in algorithms:
+        for a, b in ((~images.isfinite(), anything(weight)), (anything(images), odd)):
+            sums = algorithm.sums(geometry, a.double(), b.double())
+            if sums is not None and sums.magnitude is not None:
+                may_be_nan |= sums.magnitude > 0
+    return Classes(special, may_be_nan)
