@@ -28,7 +28,7 @@ import torch
 from toeplitz_core.bound import Arithmetic
 from toeplitz_core.testing.case import Case
 from toeplitz_core.testing.data import Operands
-from toeplitz_core.testing.subjects.base import Outcome, Subject, strictest
+from toeplitz_core.testing.subjects.base import Outcome, Subject
 from toeplitz_core.testing.transport import Packed, SharedFile
 
 # What a subject printed is evidence, but not all of it: the end says most.
