@@ -18,14 +18,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.accumulators import Rounding
+from tests.test_verdict import Planted
 from toeplitz_core import ConvGeometry
-from toeplitz_core.bound import FLOAT32, Algorithm, Arithmetic
+from toeplitz_core.bound import BFLOAT16, FLOAT32, Algorithm, Arithmetic
 from toeplitz_core.testing.algorithms import Fft, MatrixUnits, Winograd, winograd_matrices
 from toeplitz_core.testing.arithmetics import NNPACK, TF32_ROUNDING, torch_cpu, torch_cuda
 from toeplitz_core.testing.case import Case
 from toeplitz_core.testing.data import draw
+from toeplitz_core.testing.laws.forward import forward_verdict
 from toeplitz_core.testing.oracle import expected
-from toeplitz_core.testing.verdict import compare_bound
+from toeplitz_core.testing.verdict import Status, compare_bound
 
 SINGLE = Arithmetic(FLOAT32, FLOAT32)
 ROUND = Rounding(FLOAT32)
@@ -408,3 +410,28 @@ def test_known_implementations_have_their_arithmetic() -> None:
     assert Winograd(6) in torch_cuda(case("float32"), tf32=False).algorithms
     assert torch_cuda(case("float16")).bias_after_rounding
     assert torch_cuda(case("float64")) == Arithmetic.strictest(torch.float64)
+
+
+@pytest.mark.parametrize(
+    "arithmetic",
+    [
+        replace(SINGLE, algorithms=(Winograd(6),)),
+        replace(SINGLE, algorithms=(Fft(16),)),
+        replace(SINGLE, input_rounding=TF32_ROUNDING),
+        replace(SINGLE, accumulator=BFLOAT16),
+    ],
+)
+def test_exact_data_is_judged_by_the_bound_where_the_arithmetic_rounds_it(arithmetic: Arithmetic) -> None:
+    """A result of whole numbers that is off by half of its bound passes only for an arithmetic that rounds them."""
+    case = Case((1, 2, 6, 6), (1, 2, 3, 3))
+    operands = draw(case)
+    reference = expected(case.geometry, operands.input, operands.weight, None, algorithms=arithmetic.algorithms)
+    off = (reference.value + reference.bound(arithmetic, has_bias=False) / 2).float()
+    assert (off != reference.value).any()
+    subject = Planted(lambda _c, _o: off, arithmetic)
+    assert forward_verdict(subject, case, operands).status is Status.PASS
+    subject.assumed = SINGLE
+    assert forward_verdict(subject, case, operands).status is Status.FAIL
+    # Matrix units add whole numbers exactly.
+    subject.assumed = replace(SINGLE, algorithms=(MatrixUnits(),))
+    assert forward_verdict(subject, case, operands).status is Status.FAIL

@@ -25,6 +25,7 @@ from toeplitz_core.bound import (
 )
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.operator import forward, receptive_field
+from toeplitz_core.testing.compensated import tree_sum, two_product, two_sum
 
 # Elements of a block of products that the compensated sum holds at a time (it needs about ten times as many bytes x 8).
 _BLOCK = 2**20
@@ -479,46 +480,13 @@ def _compensated(
     width = max(1, math.prod(geometry.weight_shape[1:]))
     values, residuals = [x.new_zeros(0)], [x.new_zeros(0)]
     for block in chosen.split(max(1, _BLOCK // width)):
-        high, low = _two_product(*_rows(geometry, x, weight, block))
-        value, residual = _tree_sum(high, low)
+        high, low = two_product(*_rows(geometry, x, weight, block))
+        value, residual = tree_sum(high, low)
         values.append(value)
         residuals.append(residual)
     value, residual = torch.cat(values), torch.cat(residuals)
     if outputs is None:
         shape = (len(x), geometry.out_channels, geometry.positions)
         value, residual = value.view(shape), residual.view(shape)
-    value, error = _two_sum(value, offset.expand(value.shape))
+    value, error = two_sum(value, offset.expand(value.shape))
     return value, residual + error
-
-
-def _tree_sum(high: torch.Tensor, low: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sum of pairs over the last axis, halving it again and again."""
-    if high.shape[-1] == 0:
-        return high.sum(-1), low.sum(-1)
-    while high.shape[-1] > 1:
-        half = high.shape[-1] // 2
-        total, error = _two_sum(high[..., :half], high[..., half : 2 * half])
-        rest = low[..., :half] + low[..., half : 2 * half] + error
-        high = torch.cat((total, high[..., 2 * half :]), dim=-1)
-        low = torch.cat((rest, low[..., 2 * half :]), dim=-1)
-    return high[..., 0], low[..., 0]
-
-
-def _two_sum(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """``a + b`` rounded, and its rounding error (Knuth, TAOCP vol. 2, 4.2.2)."""
-    total = a + b
-    other = total - a
-    return total, (a - (total - other)) + (b - other)
-
-
-def _two_product(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """``a * b`` rounded, and its rounding error, without FMA (Dekker, Numer. Math. 18, 1971, with Veltkamp's split)."""
-    product = a * b
-    (a1, a2), (b1, b2) = _split(a), _split(b)
-    return product, a2 * b2 - (((product - a1 * b1) - a2 * b1) - a1 * b2)
-
-
-def _split(a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    c = a * (2.0**27 + 1)
-    high = c - (c - a)
-    return high, a - high
