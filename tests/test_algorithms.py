@@ -356,7 +356,7 @@ def test_chosen_outputs_have_the_bounds_of_the_whole(algorithm: Algorithm, dtype
 
 @pytest.mark.skipif(not torch.backends.nnpack.is_available(), reason="this torch has no NNPACK")
 @pytest.mark.parametrize("kernel", [(3, 3), (5, 5), (8, 3), (16, 16)])
-@pytest.mark.parametrize("data_name", ["normal", "wide", "constant", "alternating"])
+@pytest.mark.parametrize("data_name", ["normal", "wide", "constant", "alternating", "subnormal"])
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
 def test_nnpack_is_within_its_bound(kernel: tuple[int, int], data_name: str, dtype: str) -> None:
     """What torch computes by NNPACK is within the bound of its algorithms; switched off, within the direct one."""
@@ -403,6 +403,7 @@ def test_known_implementations_have_their_arithmetic() -> None:
     assert torch_cpu(case("bfloat16")).flushes
     assert not torch_cpu(case("bfloat16"), onednn=False).flushes
     assert torch_cpu(case("float32"), onednn=False).algorithms == NNPACK
+    assert torch_cpu(case("float32"), onednn=False).flushes
     assert not torch_cpu(case("float32", batch=15), onednn=False).algorithms
     assert not torch_cpu(case("float64"), onednn=False).algorithms
     assert torch_cuda(case("float32")).input_rounding == TF32_ROUNDING

@@ -91,6 +91,9 @@ def test_a_tile_may_be_nan_where_it_has_one() -> None:
     x[0, 0, 1, 10] = nan
     found = classes(square, x, weight, None, (Winograd(2),))
     assert found.may_be_nan[0, 0].nonzero().flatten().tolist() == [7, 8, 9, 10, 11]
+    infinite = classes(square, x, weight, torch.tensor([1.0, inf]), (Winograd(2),))
+    assert infinite.may_be_nan[0, 1].all()
+    assert not infinite.may_be_nan[0, 0].all()
     weight[1, 0, 0, 0] = inf
     assert classes(square, x, weight, None, (Winograd(2),)).may_be_nan[0, 1].all()
 

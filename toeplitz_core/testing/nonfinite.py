@@ -74,4 +74,7 @@ def classes(
             sums = algorithm.sums(geometry, a.double(), b.double())
             if sums is not None and sums.magnitude is not None:
                 may_be_nan |= sums.magnitude > 0
+                # A bias is transformed with the rest.
+                if bias is not None:
+                    may_be_nan |= ~bias[:, None].isfinite()
     return Classes(special, may_be_nan)
