@@ -201,10 +201,15 @@ def conv2d(
         if operand is not None and operand.device != weight.device:
             raise ValueError(f"{name} is on device {operand.device}, but must be on weight's, {weight.device}")
     _check_result(geometry, len(input) if input.ndim == 4 else 1, weight)
-    y = forward(geometry, weight, (input if input.ndim == 4 else input[None]).flatten(2))
+    y = forward(geometry, weight, by_image(geometry, input))
     if bias is not None:
         y = y + bias.to(y.dtype)[:, None]
     return y.to(weight.dtype).view(*input.shape[:-3], geometry.out_channels, *geometry.output_size)
+
+
+def by_image(geometry: ConvGeometry, x: torch.Tensor) -> torch.Tensor:
+    """An input, batched or not and perhaps empty, as (batch, in_channels, pixels)."""
+    return (x if x.ndim == geometry.rank + 2 else x[None]).flatten(2)
 
 
 def forward(geometry: ConvGeometry, weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

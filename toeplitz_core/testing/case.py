@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -106,6 +107,8 @@ class Case:
                 f"input={_sizes(self.input)} has {self.input[channel_axis]} channels, but weight={_sizes(self.weight)} "
                 f"with groups={self.groups} needs {geometry.in_channels}"
             )
+        if geometry.pixels == 0 and geometry.in_channels and self.input[:channel_axis] != (0,):
+            raise ValueError(f"input={_sizes(self.input)} has no pixels: only the batch and the channels may be empty")
         assign = object.__setattr__
         assign(self, "geometry", geometry)
         for name in ("stride", "padding", "dilation", "groups"):
@@ -142,6 +145,12 @@ class Case:
     def output_shape(self) -> tuple[int, ...]:
         front = () if self.batch is None else (self.batch,)
         return (*front, self.weight[0], *self.geometry.output_size)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the operands and the result."""
+        numbers = sum(math.prod(shape) for shape in (self.input, self.weight, self.output_shape))
+        return numbers * self.torch_dtype.itemsize
 
     @property
     def torch_dtype(self) -> torch.dtype:

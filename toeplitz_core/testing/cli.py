@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 import toeplitz_core
+from toeplitz_core.memory import available_bytes
 from toeplitz_core.testing.case import DTYPES, Case, check_device
 from toeplitz_core.testing.isolation import TIMEOUT, Isolation, SubjectError
 from toeplitz_core.testing.known import KnownFailures, Stale
@@ -222,6 +223,9 @@ def replay(
     itself, 130 interrupted.
     """
     parsed = _usage(Case.parse, case)
+    # The oracle takes several times that, in float64.
+    if parsed.nbytes * 16 > (free := available_bytes(torch.device("cpu"))):
+        raise typer.BadParameter(f"the case has tensors of {parsed.nbytes:,} bytes: too many for {free:,} free ones")
     applying = [law for law in LAWS.values() if parsed.data in law.recipes]
     held = [_named(f"law={parsed.law}", parsed.law, LAWS)] if parsed.law else applying
     console = _console()

@@ -83,6 +83,7 @@ ATTRIBUTES: dict[str, Attribute] = {
         lambda case: case.padding if isinstance(case.padding, str) else "",
     ),
     "output_size": Attribute("per axis", lambda case: case.geometry.output_size),
+    "nnz": Attribute("products of an image that are not of padding; 0 if only that is read", lambda c: c.geometry.nnz),
     "all_padding": Attribute("whether some output's window lies wholly in the padding", _all_padding),
     "layout_input": _layout("input"),
     "layout_weight": _layout("weight"),

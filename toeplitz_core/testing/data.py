@@ -22,7 +22,7 @@ import torch
 
 from toeplitz_core.bound import FLOAT16, Arithmetic, format_of
 from toeplitz_core.geometry import ConvGeometry
-from toeplitz_core.operator import forward
+from toeplitz_core.operator import by_image, forward
 from toeplitz_core.testing.case import Case
 
 # Integer dtypes wrap around beyond 2^63; staying within float64's integers keeps their sums exact for the oracle too.
@@ -366,7 +366,7 @@ def _magnitude(case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Te
         return values.double().abs()
 
     g = case.geometry
-    s = forward(g, size(weight), size(x).reshape(-1, g.in_channels, g.pixels))
+    s = forward(g, size(weight), by_image(g, size(x)))
     return s if bias is None else s + size(bias)[:, None]
 
 

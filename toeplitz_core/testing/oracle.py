@@ -24,7 +24,7 @@ from toeplitz_core.bound import (
     overflow_reach,
 )
 from toeplitz_core.geometry import ConvGeometry
-from toeplitz_core.operator import forward, receptive_field
+from toeplitz_core.operator import by_image, forward, receptive_field
 from toeplitz_core.testing.compensated import tree_sum, two_product, two_sum
 
 # Elements of a block of products that the compensated sum holds at a time (it needs about ten times as many bytes x 8).
@@ -196,11 +196,7 @@ def expected(
     Expected
         Of shape ``([batch,] out_channels, *output_size)``, or (m,) for chosen outputs.
     """
-    batch = (
-        x.reshape(-1, geometry.in_channels, geometry.pixels)
-        if x.numel()
-        else x.reshape(len(x) if x.ndim == geometry.rank + 2 else 1, geometry.in_channels, geometry.pixels)
-    )
+    batch = by_image(geometry, x)
     gauss = max((_largest_sum(t) for t in (x, weight, bias) if t is not None), default=0.0) if x.is_complex() else 0.0
     exponent = 0
     if x.dtype in (torch.float64, torch.complex128):

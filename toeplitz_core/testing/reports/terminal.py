@@ -30,18 +30,9 @@ _COUNTED = (Status.PASS, Status.KNOWN, Status.MISTRUSTED, Status.UNSUPPORTED)
 
 def print_results(console: Console, results: Sequence[Result], left_out: Sequence[str] = ()) -> None:
     """One row per law and dtype that ran, then what did not run, each with its reason."""
-    table = Table("subject", "law", "dtype", "device", "status", title="Held against T x + b", title_justify="left")
     ran = [r for r in results if r.status is not Status.NOT_RUN]
-    # Without a list of known failures there is nothing to say of them.
-    counted = [status for status in _COUNTED if status is not Status.KNOWN or any(r.known for r in ran)]
-    for heading in ("cases", *counted, "largest error / bound"):
-        table.add_column(heading, justify="right")
-    for r in ran:
-        status = f"[{_STYLES.get(r.status, 'dim')}]{r.status}[/]"
-        error = "-" if r.status.is_failure else "none (exact)" if r.max_ratio is None else f"{r.max_ratio:.3f}"
-        counts = (str(r.counts[s] or "-") for s in counted)
-        table.add_row(escape(r.subject), r.law, r.dtype, r.device, status, str(r.cases), *counts, error)
-    console.print(table)
+    if ran:
+        console.print(_table(ran))
     total = sum(r.cases for r in ran)
     holding = sum(r.status is Status.PASS for r in ran)
     known = sum(r.status is Status.KNOWN for r in ran)
@@ -53,6 +44,27 @@ def print_results(console: Console, results: Sequence[Result], left_out: Sequenc
     absent = {(r.subject, r.device): r.message for r in results if r.status is Status.NOT_RUN}
     for line in (*(f"{subject} on {device}: {reason}" for (subject, device), reason in absent.items()), *left_out):
         plain(console, f"not run: {line}")
+
+
+def _table(ran: Sequence[Result]) -> Table:
+    """What ran. What is the same in every row is in the title: a terminal is narrow."""
+    titled = [name for name in ("subject", "device") if len({getattr(r, name) for r in ran}) == 1]
+    who = " on ".join(escape(getattr(ran[0], name)) for name in titled)
+    table = Table(title=f"Held against T x + b{': ' if who else ''}{who}", title_justify="left")
+    named = [name for name in ("subject", "law", "dtype", "device") if name not in titled]
+    counted = [status for status in _COUNTED if status is Status.PASS or any(r.counts[status] for r in ran)]
+    for heading in named:
+        table.add_column(heading, overflow="fold", no_wrap=heading != "subject")
+    table.add_column("status", no_wrap=True)
+    for heading in ("cases", *counted, "error / bound"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for r in ran:
+        status = f"[{_STYLES.get(r.status, 'dim')}]{r.status}[/]"
+        compared = r.counts[Status.PASS] and not r.status.is_failure
+        error = "-" if not compared else "exact" if r.max_ratio is None else f"{r.max_ratio:.3f}"
+        counts = (str(r.counts[s] or "-") for s in counted)
+        table.add_row(*(escape(getattr(r, name)) for name in named), status, str(r.cases), *counts, error)
+    return table
 
 
 def print_known(console: Console, record: Record) -> None:

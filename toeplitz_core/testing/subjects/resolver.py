@@ -47,6 +47,7 @@ SUBJECTS: dict[str, Registered] = {
     "torch": Registered(lambda: TorchSubject("torch"), "torch.nn.functional.conv2d as it comes"),
     "torch-channels-last": Registered(torch_eager.torch_channels_last, "torch, input and weight in channels_last"),
     "torch-native": Registered(torch_eager.torch_native, "torch, oneDNN and NNPACK switched off"),
+    "torch-nnpack": Registered(torch_eager.torch_nnpack, "torch, oneDNN off: NNPACK takes batches of 16 and more"),
     "torch-deterministic": Registered(torch_eager.torch_deterministic, "torch, deterministic algorithms only"),
     "torch-inference": Registered(torch_eager.torch_inference, "torch in inference mode"),
     "torch-compile": Registered(torch_eager.torch_compile, "torch.compile, one compilation a geometry"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from toeplitz_core.bound import Arithmetic
+from toeplitz_core.testing.arithmetics import torch_cpu, torch_cuda
 from toeplitz_core.testing.layouts import apply_layout, check_layout
 from toeplitz_core.testing.subjects.base import Subject
 
@@ -52,13 +53,13 @@ class TorchSubject(Subject):
         return None if case.geometry.rank == 2 else f"conv2d takes 2 axes, not {case.geometry.rank}"
 
     def arithmetic(self, case: Case) -> Arithmetic:
-        declared = super().arithmetic(case)
-        if case.dtype != "bfloat16" or case.device != "cpu":
-            return declared
+        if case.dtype == "int64":
+            return super().arithmetic(case)
         with self._called():
+            if torch.device(case.device).type == "cuda":
+                return torch_cuda(case, tf32=torch.backends.cudnn.allow_tf32)
             onednn: bool = torch.backends.mkldnn.enabled  # type: ignore[assignment]  # a bool at run time
-        # oneDNN's bfloat16 kernels flush subnormals (measured); it is what torch runs on a CPU unless switched off.
-        return declared.flushing() if onednn else declared
+            return torch_cpu(case, onednn=onednn, nnpack=torch._C._get_nnpack_enabled())  # it has no other name
 
     def forward(self, case: Case, operands: Operands) -> torch.Tensor:
         def place(name: str, values: torch.Tensor, default: str) -> torch.Tensor:
@@ -116,6 +117,11 @@ def torch_channels_last() -> Subject:
 def torch_native() -> Subject:
     """Neither oneDNN nor NNPACK."""
     return TorchSubject("torch-native", context=_without_onednn)
+
+
+def torch_nnpack() -> Subject:
+    """NNPACK in oneDNN's place: Winograd or FFT for batches of 16 and more."""
+    return TorchSubject("torch-nnpack", context=lambda: torch.backends.mkldnn.flags(enabled=False))
 
 
 def torch_deterministic() -> Subject:

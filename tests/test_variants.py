@@ -1,0 +1,54 @@
+"""torch in every variant that has a name, in worker processes: all laws hold but for the failures that are listed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from toeplitz_core.testing.case import DTYPES
+from toeplitz_core.testing.isolation import Isolation
+from toeplitz_core.testing.known import Entry, KnownFailures
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.layouts import LAYOUTS
+from toeplitz_core.testing.profiles import PROFILES
+from toeplitz_core.testing.run import Plan
+from toeplitz_core.testing.subjects import SUBJECTS, environment
+
+KNOWN = KnownFailures.load(Path(__file__).parent / "data" / "known_torch.toml", laws=LAWS)
+# torch.compile takes seconds for each geometry: it is run by name, with few cases.
+VARIANTS = [name for name in SUBJECTS if name != "torch-compile"]
+# Of each law with each dtype. The conformance environment takes more of the variants that use kernels of their own.
+EXAMPLES = 25
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variant(name: str) -> None:
+    """No case breaks a law in a way that is not listed."""
+    with Isolation() as isolation:
+        plan = Plan(
+            subjects=[isolation.runner(name, environment(name))],
+            laws=list(LAWS.values()),
+            dtypes=list(DTYPES),
+            devices=["cpu"],
+            profile=PROFILES["gate"],
+            examples=EXAMPLES,
+            layouts=tuple(LAYOUTS),
+            known=KNOWN,
+        )
+        failures = [result.failure for result in plan.run() if result.failure is not None]
+    assert not failures, "\n".join(f"{failure.case} # {name}: {failure.message}" for failure in failures)
+
+
+@pytest.mark.parametrize("entry", KNOWN.entries, ids=lambda entry: entry.name)
+def test_known_failure_is_still_there(entry: Entry) -> None:
+    """The example of each entry fails as listed, in this torch, for the first subject that it names."""
+    if not entry.applies:
+        pytest.skip(f"{entry.name} is listed for {dict(entry.versions)}")
+    if (capability := torch.backends.cpu.get_cpu_capability()) != "AVX512":
+        pytest.skip(f"oneDNN takes the kernels that fail on AVX512, not on {capability}")
+    with Isolation() as isolation:
+        runner = isolation.runner(entry.subjects[0], environment(entry.subjects[0]))
+        verdict = LAWS[entry.law](runner, entry.example)
+    assert verdict.status == entry.status, f"stale: {verdict.status} {verdict.message}"
