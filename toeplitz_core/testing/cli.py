@@ -159,7 +159,7 @@ def _carried_out(asked: Asked, console: Console, outputs: Outputs) -> int:
         code, stopped = 4, "an error of toeplitz-core"
         error = f"{type(raised).__name__}: {raised}"
         _own_error()
-    left_out = [f"layout {layout}: {UNSAFE_REASON}" for layout in UNSAFE_LAYOUTS if asked.inline]
+    left_out = [*plan.without, *(f"layout {layout}: {UNSAFE_REASON}" for layout in UNSAFE_LAYOUTS if asked.inline)]
     if missed := len(plan.steps) - len(results):
         left_out.append(f"{missed} of {len(plan.steps)} (each law with each dtype): {stopped}")
     print_results(console, results, left_out)

@@ -48,6 +48,13 @@ class Plan:
     known: KnownFailures | None = None
 
     @property
+    def without(self) -> list[str]:
+        """Laws and dtypes that the plan names and that do not go together."""
+        return [
+            f"{law.name} is not for {dtype}" for law in self.laws for dtype in self.dtypes if dtype not in law.dtypes
+        ]
+
+    @property
     def steps(self) -> list[Step]:
         """(subject, law, dtype, device) in the order of the run; without the dtypes that a law is not for."""
         return [
@@ -124,6 +131,8 @@ class Plan:
 def missing(device: str) -> str | None:
     """Why a device cannot be used; None if it can."""
     named = torch.device(device)
+    if named.type == "meta":
+        return "tensors on meta have no values"
     if named.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (named.index or 0) >= count:
