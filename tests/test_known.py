@@ -75,7 +75,6 @@ def result(verdict: Verdict, subject: str = "mine") -> Result:
         ("padding_name == '' and padding[0][1] == 2", "input=1x1x5x5 weight=1x1x3x3 padding=2"),
         ("output_size == (3, 2) and rank == 2", "input=1x1x5x5 weight=1x1x3x3 stride=1x2"),
         ("all_padding", "input=1x1x5x5 weight=1x1x1x1 padding=1x0"),
-        ("all_padding", "input=1x1x0x5 weight=1x1x3x3 padding=2"),
         ("not all_padding", "input=1x1x5x5 weight=1x1x2x1 padding=1x0"),
         ("layout_input == 'channels_last' and layout_weight == layout_grad == 'default'",
          "input=1x2x3x3 weight=1x2x1x1 layout.input=channels_last"),

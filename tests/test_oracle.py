@@ -327,7 +327,7 @@ def test_large_float64_does_not_overflow_the_oracle(
     ("dtype", "x", "bias", "right", "wrong"),
     [
         ("float32", [3e38, 3e38], 0.0, [inf], [-inf]),
-        ("float32", [3e38, 3e38, -3e38], 0.0, [3e38, inf], [2e38, -inf, nan]),
+        ("float32", [3e38, 3e38, -3e38], 0.0, [3e38, inf, nan], [2e38, -inf]),
         ("float32", [3e38, 3e38, -3e38, -3e38], 0.0, [0.0, inf, -inf, nan], [2e38]),
         ("float32", [1e38, 1e38], 0.0, [2e38], [inf, nan, -inf]),
         ("float32", [-3e38, -3e38], 0.0, [-inf], [1e38]),
@@ -336,9 +336,9 @@ def test_large_float64_does_not_overflow_the_oracle(
         ("float16", [65504.0, 65504.0], -65504.0, [65504.0], [-inf, nan]),
         ("float16", [60000.0, 1.0], 0.0, [60000.0], [inf, nan, -inf]),
         ("float16", [-65504.0, -100.0], 0.0, [-inf], [inf, nan, 1.0]),
-        ("bfloat16", [3e38, 3e38, -3e38], 0.0, [inf], [1e38, nan]),
+        ("bfloat16", [3e38, 3e38, -3e38], 0.0, [inf, nan], [1e38, -inf]),
         ("float64", [1.5e308, 1.5e308], 0.0, [inf], [-1e308]),
-        ("float64", [1.5e308, 1.5e308, -1.5e308], 0.0, [1.5e308, inf], [1e308, nan]),
+        ("float64", [1.5e308, 1.5e308, -1.5e308], 0.0, [1.5e308, inf, nan], [1e308, -inf]),
         ("float64", [1e308, 0.5e308], 0.0, [1.5e308], [inf, nan, -inf, 1e308]),
     ],
 )

@@ -99,12 +99,12 @@ FAULTS = (
         (
             "flushes_subnormals",
             "float32 subnormals count as zero.",
-            {"killed_by": None, "reason": "no recipe draws subnormal numbers"},
+            {"killed_by": "forward-bound"},
         ),
         (
             "saturates_float16",
             "float16 results saturate instead of overflowing.",
-            {"dtype": "float16", "killed_by": None, "reason": "no recipe lets a sum overflow"},
+            {"dtype": "float16", "killed_by": "forward-bound"},
         ),
         (
             "takes_nan_for_zero",

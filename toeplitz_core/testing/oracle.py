@@ -73,8 +73,8 @@ class Expected:
         """Where a result need not be a finite number within the bound.
 
         The rounding to the output may overflow, to an infinity of the right sign. The accumulator may too: direct sums
-        to plus infinity if their positive terms can, to minus infinity if the negative ones can, and only if both can
-        to NaN. The differences that other algorithms take are not followed: anything may come of an overflow there.
+        to plus infinity if their positive terms can, to minus infinity if the negative ones can. Either may become NaN
+        where a sum is corrected by the difference of two infinities, as compensated sums are. The differences that other algorithms take are not followed: anything may come of an overflow there.
         """
         formats = [arithmetic.accumulator, *([arithmetic.partial_format] if arithmetic.partial_format else [])]
         limit = min(fmt.overflow_threshold_in(self.exponent) for fmt in formats)
@@ -91,6 +91,7 @@ class Expected:
             magnitude = self.magnitude if sums.magnitude is None else sums.magnitude + self.bias
             reach = overflow_reach(arithmetic, magnitude=magnitude, roundings=sums.roundings + 6) * sums.gain
             anything = anything | (reach >= limit) | (sums.peak / 2 >= largest)
+        nan = up | down | anything
         before = bound
         if arithmetic.output != arithmetic.accumulator:
             # The error before the rounding that is asked about.
@@ -104,7 +105,7 @@ class Expected:
             up, down = up | infinite, down | infinite
         else:
             up, down = up | (infinite & (self.value > 0)), down | (infinite & (self.value < 0))
-        return Overflow(up | anything, down | anything, anything)
+        return Overflow(up | anything, down | anything, nan, anything)
 
     def _bound_of(self, arithmetic: Arithmetic, sums: Sums, *, has_bias: bool) -> torch.Tensor:
         magnitude = self.magnitude if sums.magnitude is None else sums.magnitude + self.bias
@@ -154,11 +155,12 @@ class Expected:
 
 
 class Overflow(NamedTuple):
-    """Where infinity, minus infinity and NaN are legitimate results."""
+    """Where infinity, minus infinity and NaN are legitimate results, and where whatever may come is."""
 
     positive: torch.Tensor
     negative: torch.Tensor
     nan: torch.Tensor
+    anything: torch.Tensor
 
     def excuses(self, values: torch.Tensor) -> torch.Tensor:
         """Which values are not finite, and legitimate."""

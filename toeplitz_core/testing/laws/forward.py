@@ -129,12 +129,12 @@ def _judge_bound(arithmetic: Arithmetic, case: Case, actual: torch.Tensor, refer
     comparison = compare_bound(torch.where(overflow.excuses(values), 0, error).abs(), bound)
     if comparison is None:
         return Verdict(Status.PASS, case)
-    informative = (reference.magnitude > reference.bias) & ~overflow.nan
+    informative = (reference.magnitude > reference.bias) & ~overflow.anything
     sharpness = float((bound / reference.magnitude)[informative].min()) if informative.any() else 0.0
     if comparison.ratio > 1:
         wanted = torch.ldexp(reference.value, torch.tensor(reference.exponent))
         return _failure(case, comparison, values, wanted, ratio=comparison.ratio)
-    if overflow.nan.all():
+    if overflow.anything.all():
         message = "every sum may overflow, so that any result would be right"
         return Verdict(Status.MISTRUSTED, case, message, ratio=comparison.ratio)
     if sharpness > MISTRUSTED_SHARPNESS:
