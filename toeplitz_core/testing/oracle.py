@@ -74,7 +74,8 @@ class Expected:
 
         The rounding to the output may overflow, to an infinity of the right sign. The accumulator may too: direct sums
         to plus infinity if their positive terms can, to minus infinity if the negative ones can. Either may become NaN
-        where a sum is corrected by the difference of two infinities, as compensated sums are. The differences that other algorithms take are not followed: anything may come of an overflow there.
+        where a sum is corrected by the difference of two infinities, as compensated sums are. The differences that
+        other algorithms take are not followed: anything may come of an overflow there.
         """
         formats = [arithmetic.accumulator, *([arithmetic.partial_format] if arithmetic.partial_format else [])]
         limit = min(fmt.overflow_threshold_in(self.exponent) for fmt in formats)
