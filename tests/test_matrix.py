@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's custom
@@ -212,6 +213,32 @@ def test_any_rows_of_any_geometry_are_rows_of_the_matrix(g: ConvGeometry, data: 
     for layout in LAYOUTS:
         chosen = toeplitz_matrix(weight, g.input_size, rows=rows, layout=layout, **parameters(g))
         assert torch.equal(chosen.to_dense(), whole[rows])
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        np.array([2, 0, -1], dtype=">i4"),
+        np.array([-1, 0, 2])[::-1],
+        np.array([2, 0, 11], dtype=np.uint64),
+    ],
+)
+def test_rows_may_be_an_array(rows: Any) -> None:
+    """NumPy's integers of any width, byte order and stride choose rows like the same ints."""
+    weight = distinct((1, 1, 2, 2))
+    assert torch.equal(toeplitz_matrix(weight, (4, 5), rows=rows), toeplitz_matrix(weight, (4, 5), rows=[2, 0, -1]))
+
+
+def test_a_weight_without_data_is_refused() -> None:
+    """There is no matrix of a weight on meta."""
+    with pytest.raises(ValueError, match=r"^weight is on device meta, but must have data$"):
+        toeplitz_matrix(torch.ones(1, 1, 1, 1, device="meta"), 3)
+
+
+def test_rows_that_int64_cannot_count_are_refused() -> None:
+    """A geometry whose T has more rows than int64 counts has none that could be chosen."""
+    with pytest.raises(ValueError, match="has more rows or columns than int64 can count"):
+        toeplitz_matrix(torch.ones(1, 1, 2, 2), 3, padding=2**61, rows=[0])
 
 
 @pytest.mark.parametrize(

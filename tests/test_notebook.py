@@ -198,6 +198,10 @@ ONES = torch.ones
             "output_dim[0]=-2 must be >= 1",
         ),
         (
+            lambda: toeplitz_multiply(ONES(1, 1, 4, 9), ONES(1).double(), ONES(1, 9), 2),
+            "B has dtype torch.float64, but must have W's, torch.float32",
+        ),
+        (
             lambda: toeplitz_multiply(ONES(1, 1, 4, 9), None, ONES(1, 8), 2),
             "X has 8 pixels per channel, but W has 9 columns",
         ),
@@ -216,6 +220,6 @@ ONES = torch.ones
 )
 def test_a_broken_rule_is_named_with_parameter_and_value(call: Callable[[], Any], message: str) -> None:
     """Each invalid argument is refused with a message that says which, its value, and the rule."""
-    with pytest.raises(ValueError) as caught:  # noqa: PT011  # the whole text is compared
+    with pytest.raises((TypeError, ValueError)) as caught:  # noqa: PT011  # the whole text is compared
         call()
     assert str(caught.value) == message
