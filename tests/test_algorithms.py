@@ -349,7 +349,8 @@ def test_chosen_outputs_have_the_bounds_of_the_whole(algorithm: Algorithm, dtype
         )
         for outputs in (None, chosen)
     )
-    assert torch.allclose(whole.reshape(-1, *whole.shape[4:])[chosen], some, rtol=1e-12, atol=0)
+    # Summed in another order: they may differ by what error_bound grants for its own evaluation.
+    assert ((whole.reshape(-1, *whole.shape[4:])[chosen] - some).abs() <= 2.0**-40 * some).all()
     empty = expected(case.geometry, o.input[:0], o.weight, o.bias, algorithms=(algorithm,))
     assert empty.bound(arithmetic, has_bias=True).numel() == 0
 
