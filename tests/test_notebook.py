@@ -220,6 +220,6 @@ ONES = torch.ones
 )
 def test_a_broken_rule_is_named_with_parameter_and_value(call: Callable[[], Any], message: str) -> None:
     """Each invalid argument is refused with a message that says which, its value, and the rule."""
-    with pytest.raises((TypeError, ValueError)) as caught:  # noqa: PT011  # the whole text is compared
+    with pytest.raises((TypeError, ValueError)) as caught:  # the whole text is compared
         call()
     assert str(caught.value) == message
