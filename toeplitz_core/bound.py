@@ -174,6 +174,27 @@ class Arithmetic:
         """The same, but subnormals may be flushed to zero."""
         return replace(self, flushes=True)
 
+    def __str__(self) -> str:
+        """In words, for reports.
+
+        Examples
+        --------
+        >>> print(Arithmetic.strictest(torch.float16).flushing())
+        sums in float32, rounded to float16; subnormals may be flushed
+        """
+        words = [f"sums in {self.accumulator.name}{' that truncate' * self.truncates}"]
+        if self.algorithms:
+            words[0] += f" or {', '.join(str(algorithm) for algorithm in self.algorithms)}"
+        if self.output != self.accumulator:
+            words[0] += f", rounded to {self.output.name}{' before the bias is added' * self.bias_after_rounding}"
+        if self.input_rounding:
+            words.append(f"operands rounded by up to {self.input_rounding:.2g}")
+        if self.partial_format is not None and self.partial_sums:
+            words.append(f"{self.partial_sums} partial sums in {self.partial_format.name}")
+        if self.flushes:
+            words.append("subnormals may be flushed")
+        return "; ".join(words)
+
 
 def error_bound(
     arithmetic: Arithmetic,

@@ -44,6 +44,9 @@ class Winograd:
 
     outputs: int
 
+    def __str__(self) -> str:
+        return f"Winograd F({self.outputs},3)"
+
     def __post_init__(self) -> None:
         if self.outputs not in (2, 4, 6):
             raise ValueError(f"outputs={self.outputs} must be 2, 4 or 6")
@@ -109,6 +112,9 @@ class Fft:
 
     tile: int
 
+    def __str__(self) -> str:
+        return f"an FFT of {self.tile} x {self.tile}"
+
     def __post_init__(self) -> None:
         if self.tile < 2 or self.tile & (self.tile - 1):
             raise ValueError(f"tile={self.tile} must be a power of two")
@@ -160,6 +166,9 @@ class MatrixUnits:
 
     block: int = 1
     guard_bits: int = 0
+
+    def __str__(self) -> str:
+        return "matrix units"
 
     def __post_init__(self) -> None:
         if self.block < 1:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from toeplitz_core.bound import FLOAT32, Arithmetic
+from toeplitz_core.bound import FLOAT32, FLOAT64, Arithmetic
 from toeplitz_core.testing.algorithms import Fft, MatrixUnits, Winograd
 
 if TYPE_CHECKING:
@@ -21,6 +21,29 @@ TF32_ROUNDING = 2.0**-10
 
 # The larger bound of the two: it depends on shapes and caches which of them NNPACK takes.
 NNPACK = (Winograd(6), Fft(16))
+
+
+def strictest(case: Case) -> Arithmetic:
+    """The arithmetic of an implementation that declares nothing: the strictest that dtype and device allow.
+
+    On a GPU half precision may run on matrix units, which cut what they add. Whole numbers are exact.
+    """
+    if case.dtype == "int64":
+        return Arithmetic(FLOAT64, FLOAT64)
+    declared = Arithmetic.strictest(case.torch_dtype)
+    if torch.device(case.device).type == "cuda" and declared.output != declared.accumulator:
+        return replace(declared, algorithms=(MatrixUnits(),))
+    return declared
+
+
+def torch_now(case: Case) -> Arithmetic:
+    """How torch computes with its switches as they are now."""
+    if case.dtype == "int64":
+        return strictest(case)
+    if torch.device(case.device).type == "cuda":
+        return torch_cuda(case, tf32=torch.backends.cudnn.allow_tf32)
+    onednn: bool = torch.backends.mkldnn.enabled  # type: ignore[assignment]  # a bool at run time
+    return torch_cpu(case, onednn=onednn, nnpack=torch._C._get_nnpack_enabled())  # it has no other name
 
 
 def torch_cpu(case: Case, *, onednn: bool = True, nnpack: bool = True) -> Arithmetic:

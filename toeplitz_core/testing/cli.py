@@ -32,9 +32,18 @@ from toeplitz_core.testing.reports.terminal import (
     print_step,
     print_verdict,
 )
-from toeplitz_core.testing.run import SAFE_LAYOUTS, UNSAFE_LAYOUTS, UNSAFE_REASON, Plan, exit_code, missing
+from toeplitz_core.testing.run import SAFE_LAYOUTS, UNSAFE_LAYOUTS, UNSAFE_REASON, Plan, exit_code, not_run
 from toeplitz_core.testing.search import Interrupted, Result
-from toeplitz_core.testing.subjects import SUBJECTS, Runner, check_name, environment, resolve
+from toeplitz_core.testing.subjects import (
+    SUBJECTS,
+    Absent,
+    Runner,
+    absent,
+    check_name,
+    environment,
+    plugged_in,
+    resolve,
+)
 from toeplitz_core.testing.verdict import Status
 
 _SUBJECT = "A name that 'subjects' lists, or package.module:callable with F.conv2d's signature."
@@ -177,16 +186,21 @@ def _runners(names: Sequence[str], *, timeout: float, inline: bool) -> Iterator[
     """The subjects of some names, each in a worker process unless ``inline``; a usage error where there is none."""
     checked = [_usage(check_name, name) for name in dict.fromkeys(names)]
     if inline:
-        yield [_usage(resolve, name) for name in checked]
+        yield [Absent(name, why) if (why := absent(name)) else _usage(resolve, name) for name in checked]
         return
     with Isolation(timeout=timeout) as isolation:
-        isolated = [isolation.runner(name, environment(name)) for name in checked]
-        for runner in isolated:
+        runners: list[Runner] = []
+        for name in checked:
+            if why := absent(name):
+                runners.append(Absent(name, why))
+                continue
+            runner = isolation.runner(name, environment(name))
             try:
                 runner.start()
             except SubjectError as error:
-                raise typer.BadParameter(f"subject '{runner.name}': {error}") from None
-        yield list(isolated)
+                raise typer.BadParameter(f"subject '{name}': {error}") from None
+            runners.append(runner)
+        yield runners
 
 
 def _follow(plan: Plan, console: Console, results: list[Result]) -> None:
@@ -230,7 +244,7 @@ def replay(
     held = [_named(f"law={parsed.law}", parsed.law, LAWS)] if parsed.law else applying
     console = _console()
     with _runners([subject], timeout=timeout, inline=inline) as (tested,):
-        if (reason := missing(parsed.device)) is not None:
+        if (reason := not_run(tested, parsed.device)) is not None:
             plain(console, f"not run: {tested.name} on {parsed.device}: {reason}")
             raise typer.Exit(3)
         verdicts = [law(tested, parsed) for law in held]
@@ -243,10 +257,15 @@ def replay(
 
 @app.command()
 def subjects() -> None:
-    """List the implementations that have a name."""
+    """List the implementations that have a name, and what is not installed."""
     for name, registered in SUBJECTS.items():
-        typer.echo(f"{name}: {registered.statement}")
-    typer.echo("package.module:callable: anything with the signature of torch.nn.functional.conv2d")
+        there = ", ".join(f"{package} {version}" for package, version in registered.versions.items())
+        typer.echo(f"{name}: {registered.statement}{f' ({there})' * bool(there)}")
+        if registered.absent:
+            typer.echo(f"    not run: {registered.absent}")
+    for name, entry in plugged_in().items():
+        typer.echo(f"{name}: {entry.value}, of {entry.dist.name if entry.dist else 'an entry point'}")
+    typer.echo("package.module:callable: anything with the signature of torch.nn.functional.conv2d, or a Subject")
 
 
 @app.command()

@@ -16,9 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from toeplitz_core.testing.subjects.base import Environment, Outcome, strictest
+from toeplitz_core.testing.arithmetics import strictest
+from toeplitz_core.testing.subjects.base import Environment, Outcome
 from toeplitz_core.testing.transport import SharedFile
-from toeplitz_core.testing.worker import PRINTED, Reply, Request, Settings, serve
+from toeplitz_core.testing.worker import PRINTED, Greeting, Reply, Request, Settings, serve
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -119,6 +120,28 @@ class IsolatedRunner:
         self._fork = fork
         self._shared = SharedFile(str(isolation.file("operands")))
         self._worker: _Worker | None = None
+        self._greeting: Greeting | None = None
+
+    @property
+    def devices(self) -> tuple[str, ...] | None:
+        """What the subject says of itself; it is imported if it was not yet (``SubjectError`` if that fails)."""
+        return self._greeted().devices
+
+    @property
+    def draws(self) -> int:
+        """Likewise."""
+        return self._greeted().draws
+
+    @property
+    def absent(self) -> str:
+        """Likewise."""
+        return self._greeted().absent
+
+    def _greeted(self) -> Greeting:
+        if self._greeting is None:
+            self.start()
+        assert self._greeting is not None
+        return self._greeting
 
     def run(self, case: Case, operands: Operands) -> Outcome:
         """Call the subject once."""
@@ -163,7 +186,9 @@ class IsolatedRunner:
             log = str(isolation.file("log"))
             settings = Settings(self.name, self._shared.path, log, isolation.memory, tuple(sys.path))
             self._worker = _Worker(isolation, settings, self._environment, fork=self._fork)
-            if (reason := self._worker.greeting()) is not None:
+            self._greeting = self._worker.greeting()
+            if self._greeting.error:
+                reason, self._greeting = self._greeting.error, None
                 self.restart()
                 raise SubjectError(reason)
         return self._worker
@@ -196,15 +221,15 @@ class _Worker:
                 )
                 self._process.start()
 
-    def greeting(self) -> str | None:
-        """Wait until the subject is imported; what went wrong if it is not."""
+    def greeting(self) -> Greeting:
+        """Wait until the subject is imported."""
         try:
             if not self._connection.poll(FIRST_CALL):
-                return f"importing it did not end within {FIRST_CALL:g} s"
-            reason: str | None = self._connection.recv()
+                return Greeting(f"importing it did not end within {FIRST_CALL:g} s")
+            greeting: Greeting = self._connection.recv()
         except (EOFError, OSError):
-            return f"importing it {_death(self._end(kill=False))}\n{self.printed()}".rstrip()
-        return reason
+            return Greeting(f"importing it {_death(self._end(kill=False))}\n{self.printed()}".rstrip())
+        return greeting
 
     def ask(self, requests: list[Request], limit: float) -> list[Reply] | Outcome:
         """The replies, or what became of the worker instead."""

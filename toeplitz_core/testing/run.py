@@ -70,7 +70,7 @@ class Plan:
         """The result of each step, as it comes. A device that is not there gives one that was not run."""
         for step in self.steps:
             subject, law, dtype, device = step
-            if (reason := missing(device)) is not None:
+            if (reason := not_run(subject, device)) is not None:
                 yield Result(subject.name, law.name, dtype, device, Status.NOT_RUN, message=reason)
                 continue
             result = self._search(step, self.known)
@@ -126,6 +126,16 @@ class Plan:
             known = KnownFailures((*own, *(entry for entry in there.entries if entry.name not in names)))
             again = [self._search(steps[r.subject, r.law, r.dtype, r.device], known) for r in failing]
             failing = [result for result in again if result.status.is_failure]
+
+
+def not_run(subject: Runner, device: str) -> str | None:
+    """Why a subject cannot run on a device; None if it can."""
+    if subject.absent:
+        return subject.absent
+    kind = torch.device(device).type
+    if subject.devices is not None and kind not in subject.devices:
+        return f"it computes on {', '.join(subject.devices)}, not on {kind}"
+    return missing(device)
 
 
 def missing(device: str) -> str | None:

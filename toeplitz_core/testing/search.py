@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import seed as seeded
 from hypothesis.errors import Flaky
 
@@ -17,8 +17,6 @@ from toeplitz_core.testing.strategies import cases
 from toeplitz_core.testing.verdict import Status, Verdict
 
 if TYPE_CHECKING:
-    from hypothesis import settings
-
     from toeplitz_core.testing.case import Case
     from toeplitz_core.testing.known import KnownFailures
     from toeplitz_core.testing.laws.base import Law
@@ -37,7 +35,8 @@ FINAL_RUNS = 10
 class Result:
     """What came of one law on one subject, for one dtype and device.
 
-    ``known`` says how many cases each entry of a list of known failures spoke for, by its name.
+    ``known`` says how many cases each entry of a list of known failures spoke for, by its name; ``assumed`` by which
+    arithmetic, in words, how many were judged.
     """
 
     subject: str
@@ -50,6 +49,7 @@ class Result:
     failure: Verdict | None = None
     message: str = ""
     known: Counter[str] = field(default_factory=Counter)
+    assumed: Counter[str] = field(default_factory=Counter)
 
     @property
     def cases(self) -> int:
@@ -98,6 +98,7 @@ class _Tally:
         self.max_ratio: float | None = None
         self.smallest: Verdict | None = None
         self.known: Counter[str] = Counter()
+        self.assumed: Counter[str] = Counter()
         self.runs = 1
 
     def judged(self, judge: Callable[[Case], Verdict], case: Case) -> Verdict:
@@ -117,6 +118,7 @@ class _Tally:
     def _add(self, verdict: Verdict) -> None:
         if self.smallest is None:
             self.counts[verdict.status] += 1
+            self.assumed.update([verdict.assumed] if verdict.assumed else ())
             if verdict.ratio is not None and verdict.status is Status.PASS:
                 self.max_ratio = max(verdict.ratio, self.max_ratio or 0.0)
         if verdict.status.is_failure:
@@ -180,14 +182,15 @@ def search(
         return verdict.replace(status=Status.KNOWN)
 
     def holds(case: Case) -> None:
-        verdict = tally.judged(judge, case)
-        if verdict.status.is_failure:
-            raise _Broken(verdict)
+        for drawn in _draws(case, subject.draws, law.recipes):
+            verdict = tally.judged(judge, drawn)
+            if verdict.status.is_failure:
+                raise _Broken(verdict)
 
     # The key of Hypothesis's database: what failed under one law is not to be forgotten because another holds.
     holds._hypothesis_internal_add_digest = f"{law.name} {dtype} {device} {subject.name}".encode()  # type: ignore[attr-defined]  # as its pytest plugin does
     strategy = cases(dtypes=(dtype,), recipes=law.recipes, legal_layouts=tuple(layouts), device=device)
-    test = settings(given(case=strategy)(holds))
+    test = _fewer(settings, subject.draws)(given(case=strategy)(holds))
     if seed is None and settings.derandomize:
         seed = 0
     if seed is not None:
@@ -204,6 +207,18 @@ def search(
         failed = _failures(afresh, failure.case, FINAL_RUNS)
         message = f"{message} (fails again in {failed} of {FINAL_RUNS} runs)"
     return _conclude(law, subject, dtype, device, tally, failure, message)
+
+
+def _draws(case: Case, draws: int, recipes: Sequence[str]) -> Iterator[Case]:
+    """The case, and others of the same shapes: the recipes in turn, each with data of its own."""
+    first = recipes.index(case.data)
+    for n in range(draws):
+        yield case.replace(data=recipes[(first + n) % len(recipes)], seed=case.seed + n // len(recipes))
+
+
+def _fewer(profile: settings, draws: int) -> settings:
+    """Settings for as many cases, of which several come from one example."""
+    return profile if draws == 1 else settings(profile, max_examples=-(-profile.max_examples // draws))
 
 
 def _run(test: Callable[[], None], tally: _Tally, law: Law, subject: Runner, device: str) -> Verdict | None:
@@ -243,5 +258,15 @@ def _conclude(
         status = Status.UNSUPPORTED if refused else Status.MISTRUSTED
         message = f"nothing proven: only {proven} of {judged} cases could be judged"
     return Result(
-        subject.name, law.name, dtype, device, status, tally.counts, tally.max_ratio, failure, message, tally.known
+        subject.name,
+        law.name,
+        dtype,
+        device,
+        status,
+        tally.counts,
+        tally.max_ratio,
+        failure,
+        message,
+        tally.known,
+        tally.assumed,
     )

@@ -35,7 +35,7 @@ class Verdict:
     ``ratio`` is the largest error in units of the bound (None for an exact comparison), ``index`` where it is, with
     ``expected`` and ``actual`` there. ``sharpness`` is the smallest bound / S of the case: 1 proves nothing.
     ``miss_probability`` is the chance that exact data overlooks a wrong row of a linear implementation. ``printed`` is
-    what the implementation wrote to its standard streams.
+    what the implementation wrote to its standard streams, ``assumed`` the arithmetic by which it was judged.
     """
 
     status: Status
@@ -48,6 +48,7 @@ class Verdict:
     sharpness: float | None = None
     miss_probability: float | None = None
     printed: str = ""
+    assumed: str = ""
 
     def replace(self, **changes: object) -> Verdict:
         """A copy with other values."""

@@ -69,6 +69,16 @@ class Settings:
     path: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What a worker says first: why it cannot serve, or what the judge has to know of the subject before it calls."""
+
+    error: str = ""
+    devices: tuple[str, ...] | None = None
+    draws: int = 1
+    absent: str = ""
+
+
 def nursery(descriptor: int, room: str) -> None:
     """Fork workers: ``Settings`` and a connection in, process id out; (process id, kill) in, exit code out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the judge, who ends us by closing the connection
@@ -110,9 +120,9 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
     try:
         subject: Subject = importlib.import_module(_RESOLVER).resolve(settings.subject)
     except Exception as error:  # noqa: BLE001  # the judge decides what that means
-        connection.send(str(error) if isinstance(error, ValueError) else traceback.format_exc())
+        connection.send(Greeting(str(error) if isinstance(error, ValueError) else traceback.format_exc()))
         return
-    connection.send(None)
+    connection.send(Greeting("", subject.devices, subject.draws, subject.absent))
     state, limit = _globals(), settings.memory
     with contextlib.suppress(EOFError, OSError):
         while True:

@@ -53,10 +53,12 @@ def forward_verdict(
     actual = actual.detach().cpu()
     actual = actual if outputs is None else actual.reshape(-1)[outputs]
     if kind == "special":
-        return _judge_special(arithmetic, case, operands, actual, reference, outputs)
-    if kind == "real" or not _is_exact(arithmetic, case, reference):
-        return _judge_bound(arithmetic, case, actual, reference)
-    return _judge_exact(arithmetic, case, operands, actual, reference)
+        verdict = _judge_special(arithmetic, case, operands, actual, reference, outputs)
+    elif kind == "real" or not _is_exact(arithmetic, case, reference):
+        verdict = _judge_bound(arithmetic, case, actual, reference)
+    else:
+        verdict = _judge_exact(arithmetic, case, operands, actual, reference)
+    return verdict.replace(assumed=str(arithmetic))
 
 
 def _is_exact(arithmetic: Arithmetic, case: Case, reference: Expected) -> bool:

@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 
-from toeplitz_core.bound import FLOAT64, Arithmetic
+from toeplitz_core.testing.arithmetics import strictest
+from toeplitz_core.testing.layouts import apply_layout, check_layout
 
 if TYPE_CHECKING:
+    from toeplitz_core.bound import Arithmetic
     from toeplitz_core.testing.case import Case
     from toeplitz_core.testing.data import Operands
+
+# Operands of up to this many numbers are copied for the subject.
+_COPIED_NUMBERS = 2**24
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +36,22 @@ class Outcome:
 
 
 class Runner(Protocol):
-    """An implementation that can be called: in this process (every :class:`Subject`) or in another."""
+    """An implementation that can be called: in this process (every :class:`Subject`) or in another.
 
-    name: str
+    ``devices``, ``draws`` and ``absent`` are explained at :class:`Subject`.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def devices(self) -> tuple[str, ...] | None: ...
+
+    @property
+    def draws(self) -> int: ...
+
+    @property
+    def absent(self) -> str: ...
 
     def run(self, case: Case, operands: Operands) -> Outcome:
         """Call it. Whatever it does becomes an outcome."""
@@ -44,14 +62,68 @@ class Runner(Protocol):
         ...
 
 
-class Subject(ABC):
-    """An implementation of conv2d. Subclasses say what they support, how they compute, and compute."""
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A subject that cannot be run here: ``absent`` says why. No case reaches it."""
 
     name: str
+    absent: str
+    devices: tuple[str, ...] | None = None
+    draws: int = 1
 
-    def unsupported(self, case: Case) -> str | None:  # noqa: ARG002  # for subclasses
-        """Why the implementation does not claim to handle a case; None if it does. It is then not called."""
-        return None
+    def run(self, case: Case, operands: Operands) -> Outcome:  # noqa: ARG002  # as every runner
+        """Say why not."""
+        return Outcome("unsupported", strictest(case), message=self.absent)
+
+    def restart(self) -> None:
+        """Nothing is there."""
+
+
+class Subject(ABC):
+    """An implementation of conv2d. Subclasses say what they support, how they compute, and compute.
+
+    Attributes
+    ----------
+    name : str
+    devices : tuple of str, or None
+        The types of devices that it computes on, such as ``("cpu",)``; None for all that torch has.
+    draws : int
+        How often data is drawn for one geometry: more than once where each geometry has to be compiled, which takes
+        longer than all that follows.
+    absent : str
+        Why it cannot be run here, such as a package that is not installed; empty if it can.
+
+    Examples
+    --------
+    A subject on NumPy arrays, which does nothing but pointwise convolutions:
+
+    >>> import numpy as np
+    >>> class Pointwise(Subject):
+    ...     name = "pointwise"
+    ...     devices = ("cpu",)
+    ...
+    ...     def supports(self, case):
+    ...         return set(case.geometry.kernel_size) == {1} and case.dtype == "float64" and case.groups == 1
+    ...
+    ...     def forward(self, case, operands):
+    ...         x, weight, bias = (None if t is None else t.numpy() for t in placed(case, operands))
+    ...         ...
+    >>> from toeplitz_core.testing.case import Case
+    >>> Pointwise().supports(Case.parse("input=1x2x3x3 weight=4x2x3x3 dtype=float64"))
+    False
+    """
+
+    name: str
+    devices: tuple[str, ...] | None = None
+    draws: int = 1
+    absent: str = ""
+
+    def supports(self, case: Case) -> bool:  # noqa: ARG002  # for subclasses
+        """Whether the implementation claims to handle a case; it is not called if not.
+
+        ``NotImplementedError``, raised instead of returning False, gives a reason.
+        """
+        return True
 
     def arithmetic(self, case: Case) -> Arithmetic:
         """How it computes: what its error is judged by. The strictest for the dtype unless it declares otherwise."""
@@ -66,10 +138,11 @@ class Subject(ABC):
 
     def run(self, case: Case, operands: Operands) -> Outcome:
         """Call it in this process."""
-        if (reason := self.unsupported(case)) is not None:
-            return Outcome("unsupported", strictest(case), message=reason)
-        arithmetic = self.arithmetic(case)
+        arithmetic = strictest(case)
         try:
+            if (reason := self._refusal(case)) is not None:
+                return Outcome("unsupported", arithmetic, message=reason)
+            arithmetic = self.arithmetic(case)
             output = self.forward(case, operands)
         except NotImplementedError as error:
             return Outcome("unsupported", arithmetic, message=f"NotImplementedError: {error}")
@@ -81,6 +154,13 @@ class Subject(ABC):
         if (reason := _unreadable(case, output)) is not None:
             return Outcome("raised", arithmetic, message=reason)
         return Outcome("returned", arithmetic, output)
+
+    def _refusal(self, case: Case) -> str | None:
+        """Why it does not claim to support a case; None if it does."""
+        try:
+            return None if self.supports(case) else f"{self.name} does not claim to support it"
+        except NotImplementedError as error:
+            return str(error)
 
 
 def _unreadable(case: Case, output: object) -> str | None:
@@ -94,11 +174,30 @@ def _unreadable(case: Case, output: object) -> str | None:
     return None
 
 
-def strictest(case: Case) -> Arithmetic:
-    """The arithmetic of an implementation that declares nothing."""
-    if case.dtype == "int64":
-        return Arithmetic(FLOAT64, FLOAT64)
-    return Arithmetic.strictest(case.torch_dtype)
+def placed(
+    case: Case, operands: Operands, layout: str = "contiguous"
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Input, weight and bias on the device and in the strides of a case; ``layout`` where it names none.
+
+    They are copies: a kernel that writes to its operands must not write to those that it is judged by. Of a layer's
+    weight that is hundreds of megabytes there is only one.
+    """
+
+    def place(name: str, values: torch.Tensor, default: str) -> torch.Tensor:
+        copied = values.to(case.device, copy=values.numel() <= _COPIED_NUMBERS)
+        return apply_layout(copied, case.layout(name) or _possible(default, name, copied))
+
+    bias = None if operands.bias is None else place("bias", operands.bias, "contiguous")
+    return place("input", operands.input, layout), place("weight", operands.weight, layout), bias
+
+
+def _possible(layout: str, operand: str, values: torch.Tensor) -> str:
+    """The layout, if a tensor of this shape can have it."""
+    try:
+        check_layout(operand, layout, tuple(values.shape))
+    except ValueError:
+        return "contiguous"
+    return layout
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,66 +3,37 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
-from toeplitz_core.operator import conv2d
-from toeplitz_core.testing.subjects import torch_eager
+import torch
+
 from toeplitz_core.testing.subjects.base import Environment, Subject
-from toeplitz_core.testing.subjects.torch_eager import TorchSubject
+from toeplitz_core.testing.subjects.registered import SUBJECTS
+from toeplitz_core.testing.subjects.torch_eager import TorchSubject, torch_subject
 
-_PLAIN = Environment()
-
-
-@dataclass(frozen=True, slots=True)
-class Registered:
-    """A subject with a name: how it is made, what it is, and what its process must start with."""
-
-    make: Callable[[], Subject]
-    statement: str
-    environment: Environment = _PLAIN
-
-
-def _isa(name: str) -> Registered:
-    """Limits the instructions that oneDNN may use; it reads that when the process starts."""
-    return Registered(
-        lambda: TorchSubject(f"torch-{name.lower().replace('_', '-')}"),
-        f"torch, oneDNN limited to {name}",
-        Environment((("ONEDNN_MAX_CPU_ISA", name),)),
-    )
-
-
-def _threads(count: int) -> Registered:
-    return Registered(
-        lambda: TorchSubject(f"torch-{count}-threads"),
-        f"torch with {count} thread{'s' if count > 1 else ''}",
-        Environment((("OMP_NUM_THREADS", str(count)),)),
-    )
-
-
-SUBJECTS: dict[str, Registered] = {
-    "torch": Registered(lambda: TorchSubject("torch"), "torch.nn.functional.conv2d as it comes"),
-    "torch-channels-last": Registered(torch_eager.torch_channels_last, "torch, input and weight in channels_last"),
-    "torch-native": Registered(torch_eager.torch_native, "torch, oneDNN and NNPACK switched off"),
-    "torch-nnpack": Registered(torch_eager.torch_nnpack, "torch, oneDNN off: NNPACK takes batches of 16 and more"),
-    "torch-deterministic": Registered(torch_eager.torch_deterministic, "torch, deterministic algorithms only"),
-    "torch-inference": Registered(torch_eager.torch_inference, "torch in inference mode"),
-    "torch-compile": Registered(torch_eager.torch_compile, "torch.compile, one compilation a geometry"),
-    "torch-1-threads": _threads(1),
-    "torch-2-threads": _threads(2),
-    "torch-sse41": _isa("SSE41"),
-    "torch-avx2": _isa("AVX2"),
-    "torch-avx512-core": _isa("AVX512_CORE"),
-    "toeplitz": Registered(lambda: TorchSubject("toeplitz", conv2d), "this package's own conv2d"),
-}
+# The group of entry points with which an installed package gives its subjects a name.
+ENTRY_POINTS = "toeplitz_core.subjects"
 
 
 def environment(name: str) -> Environment:
     """What a subject's process must start with."""
     return SUBJECTS[name].environment if name in SUBJECTS else Environment()
+
+
+def absent(name: str) -> str:
+    """Why a subject cannot run here, with the command that would change it; empty if nothing is known against it."""
+    return SUBJECTS[name].absent if name in SUBJECTS else ""
+
+
+@functools.cache
+def plugged_in() -> dict[str, EntryPoint]:
+    """The subjects that installed packages bring, by name. A name of ours stays ours."""
+    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS) if entry.name not in SUBJECTS}
 
 
 def check_name(name: str) -> str:
@@ -73,16 +44,19 @@ def check_name(name: str) -> str:
     ValueError
         With every legal spelling, the nearest one first.
     """
-    if name not in SUBJECTS and ":" not in name:
+    names = [*SUBJECTS, *plugged_in()]
+    if name not in names and ":" not in name:
         # A dotted name is most likely an import path without its colon.
-        close = difflib.get_close_matches(name, SUBJECTS, n=1) or [":".join(name.rsplit(".", 1))] * ("." in name)
+        close = difflib.get_close_matches(name, names, n=1) or [":".join(name.rsplit(".", 1))] * ("." in name)
         hint = f"did you mean '{close[0]}'? " if close else ""
-        raise ValueError(f"no subject '{name}'; {hint}Legal: {', '.join(SUBJECTS)}, or package.module:callable")
+        raise ValueError(f"no subject '{name}'; {hint}Legal: {', '.join(names)}, or package.module:callable")
     return name
 
 
 def resolve(name: str) -> Subject:
-    """The subject of a registered name, or of ``package.module:callable`` (also from the working directory).
+    """The subject of a name: a registered one, an entry point, or ``package.module:callable``.
+
+    The last is looked for in the working directory too.
 
     Raises
     ------
@@ -91,6 +65,9 @@ def resolve(name: str) -> Subject:
     """
     if check_name(name) in SUBJECTS:
         return SUBJECTS[name].make()
+    if name in plugged_in():
+        entry = plugged_in()[name]
+        return _imported(name, entry.module, entry.attr)
     module, _, attribute = name.partition(":")
     return _imported(name, module, attribute)
 
@@ -108,8 +85,30 @@ def _imported(name: str, module: str, attribute: str) -> Subject:
             close = difflib.get_close_matches(part, dir(found), n=3)
             raise ValueError(f"subject '{name}': {module} has no '{part}'; nearest: {', '.join(close) or 'none'}")
         found = getattr(found, part)
+    return as_subject(found, name)
+
+
+def as_subject(found: Any, name: str) -> Subject:
+    """A subject of whatever can be one: a Subject, a class of them that takes no arguments, or a callable.
+
+    A callable has ``F.conv2d``'s signature, takes tensors, and claims to support everything.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these.
+    """
+    if isinstance(found, type) and issubclass(found, Subject):
+        try:
+            found = found()
+        except TypeError as error:
+            raise ValueError(f"subject '{name}': cannot make a {found.__name__} without arguments: {error}") from error
     if isinstance(found, Subject):
+        # What is printed and replayed is the name that was asked for.
+        found.name = name
         return found
     if not callable(found):
         raise ValueError(f"subject '{name}' must be a callable or a Subject, not {type(found).__name__}")  # noqa: TRY004  # a usage error like the others
+    if found in (torch.nn.functional.conv2d, torch.conv2d):
+        return torch_subject(name, function=found)
     return TorchSubject(name, found)

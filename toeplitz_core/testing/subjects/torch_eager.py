@@ -6,21 +6,18 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
-from toeplitz_core.bound import Arithmetic
-from toeplitz_core.testing.arithmetics import torch_cpu, torch_cuda
-from toeplitz_core.testing.layouts import apply_layout, check_layout
-from toeplitz_core.testing.subjects.base import Subject
+from toeplitz_core.testing.arithmetics import strictest, torch_now
+from toeplitz_core.testing.subjects.base import Subject, placed
 
 if TYPE_CHECKING:
+    from toeplitz_core.bound import Arithmetic
     from toeplitz_core.testing.case import Case
     from toeplitz_core.testing.data import Operands
-
-# Operands of up to this many numbers are copied for the subject.
-_COPIED_NUMBERS = 2**24
 
 
 class TorchSubject(Subject):
@@ -34,43 +31,40 @@ class TorchSubject(Subject):
         The layout of input and weight where a case names none; contiguous where the operand cannot have it.
     context : callable
         Makes the context manager in which the function is called: torch's switches.
+    arithmetic : callable
+        From a case to how the function computes; called in the context too.
+    devices : tuple of str, optional
+        The types of devices that it computes on; all that torch has if not given.
     """
 
     def __init__(
         self,
         name: str,
-        function: Callable[..., torch.Tensor] = torch.nn.functional.conv2d,
+        function: Callable[..., torch.Tensor],
         *,
         layout: str = "contiguous",
         context: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
+        arithmetic: Callable[[Case], Arithmetic] = strictest,
+        devices: tuple[str, ...] | None = None,
     ) -> None:
         self.name = name
+        self._arithmetic = arithmetic
+        self.devices = devices
         self.function = function
         self.layout = layout
         self.context = context
 
-    def unsupported(self, case: Case) -> str | None:
-        return None if case.geometry.rank == 2 else f"conv2d takes 2 axes, not {case.geometry.rank}"
+    def supports(self, case: Case) -> bool:
+        if case.geometry.rank != 2:
+            raise NotImplementedError(f"conv2d takes 2 axes, not {case.geometry.rank}")
+        return True
 
     def arithmetic(self, case: Case) -> Arithmetic:
-        if case.dtype == "int64":
-            return super().arithmetic(case)
         with self._called():
-            if torch.device(case.device).type == "cuda":
-                return torch_cuda(case, tf32=torch.backends.cudnn.allow_tf32)
-            onednn: bool = torch.backends.mkldnn.enabled  # type: ignore[assignment]  # a bool at run time
-            return torch_cpu(case, onednn=onednn, nnpack=torch._C._get_nnpack_enabled())  # it has no other name
+            return self._arithmetic(case)
 
     def forward(self, case: Case, operands: Operands) -> torch.Tensor:
-        def place(name: str, values: torch.Tensor, default: str) -> torch.Tensor:
-            # A copy: a kernel that writes to its operands must not write to those it is judged by. Of a layer's weight
-            # that is hundreds of megabytes there is only one.
-            copied = values.to(case.device, copy=values.numel() <= _COPIED_NUMBERS)
-            return apply_layout(copied, case.layout(name) or _possible(default, name, copied))
-
-        x = place("input", operands.input, self.layout)
-        weight = place("weight", operands.weight, self.layout)
-        bias = None if operands.bias is None else place("bias", operands.bias, "contiguous")
+        x, weight, bias = placed(case, operands, self.layout)
         with self._called():
             return self.function(x, weight, bias, case.stride, case.padding, case.dilation, case.groups)
 
@@ -81,15 +75,6 @@ class TorchSubject(Subject):
             warnings.simplefilter("ignore")
             with self.context():
                 yield
-
-
-def _possible(layout: str, operand: str, values: torch.Tensor) -> str:
-    """The layout, if a tensor of this shape can have it."""
-    try:
-        check_layout(operand, layout, tuple(values.shape))
-    except ValueError:
-        return "contiguous"
-    return layout
 
 
 @contextlib.contextmanager
@@ -109,31 +94,44 @@ def _deterministic() -> Iterator[None]:
         torch.use_deterministic_algorithms(mode=before)
 
 
+def torch_subject(
+    name: str,
+    *,
+    function: Callable[..., torch.Tensor] = torch.nn.functional.conv2d,
+    layout: str = "contiguous",
+    context: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
+    devices: tuple[str, ...] | None = None,
+) -> TorchSubject:
+    """The convolution of torch itself, with the arithmetic that follows from its switches."""
+    return TorchSubject(name, function, layout=layout, context=context, arithmetic=torch_now, devices=devices)
+
+
 def torch_channels_last() -> Subject:
     """Operands in channels_last."""
-    return TorchSubject("torch-channels-last", layout="channels_last")
+    return torch_subject("torch-channels-last", layout="channels_last")
 
 
 def torch_native() -> Subject:
     """Neither oneDNN nor NNPACK."""
-    return TorchSubject("torch-native", context=_without_onednn)
+    return torch_subject("torch-native", context=_without_onednn, devices=("cpu",))
 
 
 def torch_nnpack() -> Subject:
     """NNPACK in oneDNN's place: Winograd or FFT for batches of 16 and more."""
-    return TorchSubject("torch-nnpack", context=lambda: torch.backends.mkldnn.flags(enabled=False))
+    context = partial(torch.backends.mkldnn.flags, enabled=False)
+    return torch_subject("torch-nnpack", context=context, devices=("cpu",))
 
 
 def torch_deterministic() -> Subject:
     """Deterministic algorithms only."""
-    return TorchSubject("torch-deterministic", context=_deterministic)
+    return torch_subject("torch-deterministic", context=_deterministic)
 
 
 def torch_inference() -> Subject:
     """In inference mode."""
-    return TorchSubject("torch-inference", context=torch.inference_mode)
+    return torch_subject("torch-inference", context=torch.inference_mode)
 
 
 def torch_compile() -> Subject:
     """Compiled, for each geometry anew."""
-    return TorchSubject("torch-compile", torch.compile(torch.nn.functional.conv2d, dynamic=False))
+    return torch_subject("torch-compile", function=torch.compile(torch.nn.functional.conv2d, dynamic=False))

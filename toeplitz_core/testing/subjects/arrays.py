@@ -1,0 +1,120 @@
+"""Implementations that take arrays of another library than torch: NumPy's, or whatever can be made from them."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from toeplitz_core.testing.arithmetics import strictest
+from toeplitz_core.testing.subjects.base import Subject, placed
+
+if TYPE_CHECKING:
+    from toeplitz_core.bound import Arithmetic
+    from toeplitz_core.testing.case import Case
+    from toeplitz_core.testing.data import Operands
+
+
+def to_numpy(values: torch.Tensor) -> np.ndarray[Any, Any]:
+    """The tensor as a NumPy array, in the same strides; bfloat16 as the type of ``ml_dtypes``.
+
+    Raises
+    ------
+    NotImplementedError
+        For bfloat16, where ``ml_dtypes`` is not installed.
+    """
+    if values.dtype != torch.bfloat16:
+        return values.numpy()
+    try:
+        bfloat16 = importlib.import_module("ml_dtypes").bfloat16
+    except ImportError:
+        raise NotImplementedError("NumPy has no bfloat16 without the package ml_dtypes") from None
+    array: np.ndarray[Any, Any] = values.view(torch.int16).numpy().view(bfloat16)
+    return array
+
+
+def to_tensor(values: Any) -> torch.Tensor:
+    """The tensor of an array: of NumPy, or of anything that NumPy makes an array of."""
+    array = np.asarray(values)
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(np.array(array).view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+class ArraySubject(Subject):
+    """A function with the parameters of ``F.conv2d``, for arrays instead of tensors.
+
+    Its operands are in the layout that the case names. An unbatched input has three axes, ``padding`` may be a string,
+    as for ``F.conv2d``; what the function does not support, it refuses with ``NotImplementedError``, or ``supports``
+    says so before.
+
+    Parameters
+    ----------
+    name : str
+    function : callable
+        ``function(input, weight, bias, stride, padding, dilation, groups)``; stride, dilation and a padding of numbers
+        are tuples.
+    to_array : callable
+        Makes an operand from a tensor on the CPU: ``to_numpy``, or for instance ``lambda t: mylib.array(to_numpy(t))``.
+    to_tensor : callable
+        Makes a tensor of the result.
+    supports : callable, optional
+        From a case to whether the function claims to handle it; everything, if not given.
+    arithmetic : callable, optional
+        From a case to how the function computes; the strictest for the dtype, if not given.
+    draws : int
+        As for :class:`Subject`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> def conv2d(x, weight, bias, stride, padding, dilation, groups):
+    ...     if weight.shape[2:] != (1, 1) or groups > 1 or padding != (0, 0) or stride != (1, 1) or x.ndim == 3:
+    ...         raise NotImplementedError("pointwise only")
+    ...     y = np.einsum("nchw,oc->nohw", x, weight[:, :, 0, 0])
+    ...     return y if bias is None else y + bias[:, None, None]
+    >>> subject = ArraySubject("pointwise", conv2d, supports=lambda case: case.dtype in ("float32", "float64"))
+    >>> from toeplitz_core.testing.case import Case
+    >>> from toeplitz_core.testing.laws import LAWS
+    >>> LAWS["forward-exact"](subject, Case.parse("input=2x3x5x5 weight=4x3x1x1 bias")).status
+    <Status.PASS: 'pass'>
+    """
+
+    devices = ("cpu",)
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *,
+        to_array: Callable[[torch.Tensor], Any] = to_numpy,
+        to_tensor: Callable[[Any], torch.Tensor] = to_tensor,
+        supports: Callable[[Case], bool] | None = None,
+        arithmetic: Callable[[Case], Arithmetic] | None = None,
+        draws: int = 1,
+    ) -> None:
+        self.name = name
+        self.function = function
+        self.to_array = to_array
+        self.to_tensor = to_tensor
+        self.draws = draws
+        self._supports = supports
+        self._arithmetic = arithmetic
+
+    def supports(self, case: Case) -> bool:
+        if case.geometry.rank != 2:
+            raise NotImplementedError(f"conv2d takes 2 axes, not {case.geometry.rank}")
+        return True if self._supports is None else self._supports(case)
+
+    def arithmetic(self, case: Case) -> Arithmetic:
+        return strictest(case) if self._arithmetic is None else self._arithmetic(case)
+
+    def forward(self, case: Case, operands: Operands) -> torch.Tensor:
+        x, weight, bias = (None if t is None else self.to_array(t) for t in placed(case, operands))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self.to_tensor(self.function(x, weight, bias, case.stride, case.padding, case.dilation, case.groups))

@@ -1,0 +1,95 @@
+"""The implementations that have a name, and what each needs to run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from toeplitz_core.operator import conv2d
+from toeplitz_core.testing.subjects import torch_eager
+from toeplitz_core.testing.subjects.base import Environment, Subject
+from toeplitz_core.testing.subjects.torch_eager import TorchSubject, torch_subject
+
+_PLAIN = Environment()
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A subject with a name: how it is made, what it is, and what it needs.
+
+    Parameters
+    ----------
+    make : callable
+        It imports what it needs: the judge's own process makes none but those that run inline.
+    statement : str
+        What it is, for lists.
+    environment : Environment
+        What its process must start with.
+    packages : tuple of str
+        Distributions that it needs besides the requirements of this package.
+    extra : str
+        The extra of this package that has them.
+    """
+
+    make: Callable[[], Subject]
+    statement: str
+    environment: Environment = _PLAIN
+    packages: tuple[str, ...] = ()
+    extra: str = ""
+
+    @property
+    def absent(self) -> str:
+        """What is not installed, with the command that would change it; empty if everything is."""
+        missing = [package for package in self.packages if _installed(package) is None]
+        if not missing:
+            return ""
+        verb = "is" if len(missing) == 1 else "are"
+        return f"{' and '.join(missing)} {verb} not installed: pip install 'toeplitz-core[{self.extra}]'"
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of the packages that it needs and that are there."""
+        found = {package: _installed(package) for package in self.packages}
+        return {package: text for package, text in found.items() if text is not None}
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _isa(name: str) -> Registered:
+    """Limits the instructions that oneDNN may use; it reads that when the process starts."""
+    return Registered(
+        lambda: torch_subject(f"torch-{name.lower().replace('_', '-')}", devices=("cpu",)),
+        f"torch, oneDNN limited to {name}",
+        Environment((("ONEDNN_MAX_CPU_ISA", name),)),
+    )
+
+
+def _threads(count: int) -> Registered:
+    return Registered(
+        lambda: torch_subject(f"torch-{count}-threads", devices=("cpu",)),
+        f"torch with {count} thread{'s' if count > 1 else ''}",
+        Environment((("OMP_NUM_THREADS", str(count)),)),
+    )
+
+
+SUBJECTS: dict[str, Registered] = {
+    "torch": Registered(lambda: torch_subject("torch"), "torch.nn.functional.conv2d as it comes"),
+    "torch-channels-last": Registered(torch_eager.torch_channels_last, "torch, input and weight in channels_last"),
+    "torch-native": Registered(torch_eager.torch_native, "torch, oneDNN and NNPACK switched off"),
+    "torch-nnpack": Registered(torch_eager.torch_nnpack, "torch, oneDNN off: NNPACK takes batches of 16 and more"),
+    "torch-deterministic": Registered(torch_eager.torch_deterministic, "torch, deterministic algorithms only"),
+    "torch-inference": Registered(torch_eager.torch_inference, "torch in inference mode"),
+    "torch-compile": Registered(torch_eager.torch_compile, "torch.compile, one compilation a geometry"),
+    "torch-1-threads": _threads(1),
+    "torch-2-threads": _threads(2),
+    "torch-sse41": _isa("SSE41"),
+    "torch-avx2": _isa("AVX2"),
+    "torch-avx512-core": _isa("AVX512_CORE"),
+    "toeplitz": Registered(lambda: TorchSubject("toeplitz", conv2d), "this package's own conv2d"),
+}
