@@ -44,12 +44,15 @@ class Operands:
     is of exact results: where sums are rounded to a narrower output, what is below its spacing goes unnoticed besides.
     There ``integers``, which no output rounds, is the recipe that looks for wrong taps; the others look at the
     accumulator.
+
+    ``grad``, of the result's shape, is there for laws about gradients: what the result is multiplied by.
     """
 
     input: torch.Tensor
     weight: torch.Tensor
     bias: torch.Tensor | None
     miss_probability: float
+    grad: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from toeplitz_core.testing.arithmetics import strictest
-from toeplitz_core.testing.subjects.base import Environment, Outcome
+from toeplitz_core.testing.subjects.base import Environment, Outcome, Procedure
 from toeplitz_core.testing.transport import SharedFile
 from toeplitz_core.testing.worker import PRINTED, Greeting, Reply, Request, Settings, serve
 
@@ -143,11 +143,13 @@ class IsolatedRunner:
         assert self._greeting is not None
         return self._greeting
 
-    def run(self, case: Case, operands: Operands) -> Outcome:
+    def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:
         """Call the subject once."""
-        return self.run_batch([case], [operands])[0]
+        return self.run_batch([case], [operands], procedure)[0]
 
-    def run_batch(self, cases: Sequence[Case], operands: Sequence[Operands]) -> list[Outcome]:
+    def run_batch(
+        self, cases: Sequence[Case], operands: Sequence[Operands], procedure: Procedure = "forward"
+    ) -> list[Outcome]:
         """Call the subject several times with one message. If that kills the worker, each call is made on its own."""
         self._isolation.write_journal([f"{case} # {self.name}" for case in cases])
         fresh = self._worker is None
@@ -156,7 +158,7 @@ class IsolatedRunner:
         except SubjectError as error:
             return [Outcome("raised", strictest(case), message=str(error)) for case in cases]
         self._shared.rewind()
-        requests = [self._packed(case, values) for case, values in zip(cases, operands, strict=True)]
+        requests = [self._packed(case, values, procedure) for case, values in zip(cases, operands, strict=True)]
         answer = worker.ask(requests, self._isolation.timeout * len(cases) + (FIRST_CALL if fresh else 0))
         if isinstance(answer, list):
             outcomes = [self._unpacked(reply) for reply in answer]
@@ -165,7 +167,7 @@ class IsolatedRunner:
             return outcomes
         self.restart()
         if len(cases) > 1:
-            return [self.run(case, values) for case, values in zip(cases, operands, strict=True)]
+            return [self.run(case, values, procedure) for case, values in zip(cases, operands, strict=True)]
         return [answer]
 
     def restart(self) -> None:
@@ -193,14 +195,14 @@ class IsolatedRunner:
                 raise SubjectError(reason)
         return self._worker
 
-    def _packed(self, case: Case, operands: Operands) -> Request:
+    def _packed(self, case: Case, operands: Operands, procedure: Procedure) -> Request:
         pack = self._shared.pack
-        bias = None if operands.bias is None else pack(operands.bias)
-        return Request(case, pack(operands.input), pack(operands.weight), bias)
+        bias, grad = (None if t is None else pack(t) for t in (operands.bias, operands.grad))
+        return Request(case, pack(operands.input), pack(operands.weight), bias, grad, procedure)
 
     def _unpacked(self, reply: Reply) -> Outcome:
-        output = None if reply.output is None else self._shared.unpack(reply.output)
-        return Outcome(reply.status, reply.arithmetic, output, reply.message, reply.printed)
+        results = {name: self._shared.unpack(packed) for name, packed in reply.results.items()}
+        return Outcome(reply.status, reply.arithmetic, results, reply.message, reply.printed)
 
 
 class _Worker:

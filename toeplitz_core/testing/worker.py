@@ -15,8 +15,9 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -28,7 +29,7 @@ import torch
 from toeplitz_core.bound import Arithmetic
 from toeplitz_core.testing.case import Case
 from toeplitz_core.testing.data import Operands
-from toeplitz_core.testing.subjects.base import Outcome, Subject
+from toeplitz_core.testing.subjects.base import Outcome, Procedure, Subject
 from toeplitz_core.testing.transport import Packed, SharedFile
 
 # What a subject printed is evidence, but not all of it: the end says most.
@@ -39,12 +40,14 @@ _RESOLVER = "toeplitz_core.testing.subjects.resolver"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call: a case and its operands."""
+    """One call: a case, its operands, and what to do with them."""
 
     case: Case
     input: Packed
     weight: Packed
     bias: Packed | None
+    grad: Packed | None
+    procedure: Procedure
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Reply:
 
     status: Any
     arithmetic: Arithmetic
-    output: Packed | None
+    results: dict[str, Packed]
     message: str
     printed: str
 
@@ -134,7 +137,7 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
             operands = [_unpacked(shared, request) for request in requests]
             shared.rewind()
             outcomes = [
-                _guarded(subject, request.case, values, settings.log, state)
+                _guarded(partial(subject.run, request.case, values, request.procedure), settings.log, state)
                 for request, values in zip(requests, operands, strict=True)
             ]
             connection.send([_replied(shared, outcome) for outcome in outcomes])
@@ -142,19 +145,19 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
 
 def _unpacked(shared: SharedFile, request: Request) -> Operands:
     x, weight = shared.unpack(request.input), shared.unpack(request.weight)
-    bias = None if request.bias is None else shared.unpack(request.bias)
-    return Operands(x, weight, bias, miss_probability=0.0)
+    bias, grad = (None if t is None else shared.unpack(t) for t in (request.bias, request.grad))
+    return Operands(x, weight, bias, miss_probability=0.0, grad=grad)
 
 
 def _replied(shared: SharedFile, outcome: Outcome) -> Reply:
-    output = None if outcome.output is None else shared.pack(outcome.output)
-    return Reply(outcome.status, outcome.arithmetic, output, outcome.message, outcome.printed)
+    results = {name: shared.pack(result) for name, result in outcome.results.items()}
+    return Reply(outcome.status, outcome.arithmetic, results, outcome.message, outcome.printed)
 
 
-def _guarded(subject: Subject, case: Case, operands: Operands, log: str, before: dict[str, object]) -> Outcome:
-    """Call the subject; what it printed, and what it did to the state of the process, are part of the outcome."""
+def _guarded(call: Callable[[], Outcome], log: str, before: dict[str, object]) -> Outcome:
+    """Call a subject; what it printed, and what it did to the state of the process, are part of the outcome."""
     begin = Path(log).stat().st_size
-    outcome = subject.run(case, operands)
+    outcome = call()
     after = _globals()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -162,7 +165,7 @@ def _guarded(subject: Subject, case: Case, operands: Operands, log: str, before:
     spoiled = [f"{name} from {before[name]} to {after[name]}" for name in before if before[name] != after[name]]
     if spoiled:
         return Outcome("spoiled", outcome.arithmetic, message=f"changed {', '.join(spoiled)}", printed=printed)
-    return Outcome(outcome.status, outcome.arithmetic, outcome.output, outcome.message, printed)
+    return replace(outcome, printed=printed)
 
 
 def _globals() -> dict[str, object]:

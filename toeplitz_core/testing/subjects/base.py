@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from toeplitz_core.testing.case import Case
     from toeplitz_core.testing.data import Operands
 
+# What a subject can be asked for: the convolution, and what belongs to it. See procedures.py.
+Procedure = Literal[
+    "forward", "contract", "gradients", "double_backward", "forward_mode", "functional_gradients", "vmap"
+]
+
 # Operands of up to this many numbers are copied for the subject.
 _COPIED_NUMBERS = 2**24
 
@@ -24,15 +30,21 @@ _COPIED_NUMBERS = 2**24
 class Outcome:
     """What became of one call.
 
-    ``output`` is there if it ``returned``; otherwise ``message`` says why not. ``arithmetic`` is what it declares for
-    the case, ``printed`` what it wrote to its standard streams, where that was caught.
+    ``results`` are there by name if it ``returned`` (a convolution's is ``output``); otherwise ``message`` says why
+    not. ``arithmetic`` is what it declares for the case, ``printed`` what it wrote to its standard streams, where that
+    was caught.
     """
 
     status: Literal["returned", "unsupported", "raised", "spoiled", "crashed", "timed out"]
     arithmetic: Arithmetic
-    output: torch.Tensor | None = None
+    results: Mapping[str, torch.Tensor] = field(default_factory=dict)
     message: str = ""
     printed: str = ""
+
+    @property
+    def output(self) -> torch.Tensor | None:
+        """The result of a convolution, if there is one."""
+        return self.results.get("output")
 
 
 class Runner(Protocol):
@@ -53,7 +65,7 @@ class Runner(Protocol):
     @property
     def absent(self) -> str: ...
 
-    def run(self, case: Case, operands: Operands) -> Outcome:
+    def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:
         """Call it. Whatever it does becomes an outcome."""
         ...
 
@@ -71,7 +83,7 @@ class Absent:
     devices: tuple[str, ...] | None = None
     draws: int = 1
 
-    def run(self, case: Case, operands: Operands) -> Outcome:  # noqa: ARG002  # as every runner
+    def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:  # noqa: ARG002  # as every runner
         """Say why not."""
         return Outcome("unsupported", strictest(case), message=self.absent)
 
@@ -133,17 +145,23 @@ class Subject(ABC):
     def forward(self, case: Case, operands: Operands) -> torch.Tensor:
         """The result for a case. ``NotImplementedError`` means unsupported; any other exception is a failure."""
 
+    def perform(self, procedure: Procedure, case: Case, operands: Operands) -> Mapping[str, torch.Tensor]:
+        """The results, by name, of what laws other than those of the result itself ask for."""
+        if procedure != "forward":
+            raise NotImplementedError(f"{self.name} has no {procedure}")
+        return {"output": self.forward(case, operands)}
+
     def restart(self) -> None:  # noqa: B027  # there is nothing that a subject must do
         """Nothing: this process goes on."""
 
-    def run(self, case: Case, operands: Operands) -> Outcome:
+    def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:
         """Call it in this process."""
         arithmetic = strictest(case)
         try:
             if (reason := self._refusal(case)) is not None:
                 return Outcome("unsupported", arithmetic, message=reason)
             arithmetic = self.arithmetic(case)
-            output = self.forward(case, operands)
+            results = self.perform(procedure, case, operands)
         except NotImplementedError as error:
             return Outcome("unsupported", arithmetic, message=f"NotImplementedError: {error}")
         except KeyboardInterrupt:
@@ -151,9 +169,10 @@ class Subject(ABC):
         # Let through, sys.exit(0) in an implementation would end the run as a success.
         except BaseException as error:  # noqa: BLE001  # whatever it raises on a valid call is a finding
             return Outcome("raised", arithmetic, message=f"raised {type(error).__name__}: {error}")
-        if (reason := _unreadable(case, output)) is not None:
-            return Outcome("raised", arithmetic, message=reason)
-        return Outcome("returned", arithmetic, output)
+        for name, result in results.items():
+            if (reason := _unreadable(case, result)) is not None:
+                return Outcome("raised", arithmetic, message=reason if name == "output" else f"{name}: {reason}")
+        return Outcome("returned", arithmetic, results)
 
     def _refusal(self, case: Case) -> str | None:
         """Why it does not claim to support a case; None if it does."""
@@ -177,18 +196,19 @@ def _unreadable(case: Case, output: object) -> str | None:
 def placed(
     case: Case, operands: Operands, layout: str = "contiguous"
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Input, weight and bias on the device and in the strides of a case; ``layout`` where it names none.
+    """Input, weight and bias on the device and in the strides of a case; ``layout`` where it names none."""
+    bias = None if operands.bias is None else place(case, "bias", operands.bias)
+    return place(case, "input", operands.input, layout), place(case, "weight", operands.weight, layout), bias
 
-    They are copies: a kernel that writes to its operands must not write to those that it is judged by. Of a layer's
+
+def place(case: Case, operand: str, values: torch.Tensor, layout: str = "contiguous") -> torch.Tensor:
+    """An operand on the device and in the strides of a case; ``layout`` where it names none and the shape allows it.
+
+    It is a copy: a kernel that writes to its operands must not write to those that it is judged by. Of a layer's
     weight that is hundreds of megabytes there is only one.
     """
-
-    def place(name: str, values: torch.Tensor, default: str) -> torch.Tensor:
-        copied = values.to(case.device, copy=values.numel() <= _COPIED_NUMBERS)
-        return apply_layout(copied, case.layout(name) or _possible(default, name, copied))
-
-    bias = None if operands.bias is None else place("bias", operands.bias, "contiguous")
-    return place("input", operands.input, layout), place("weight", operands.weight, layout), bias
+    copied = values.to(case.device, copy=values.numel() <= _COPIED_NUMBERS)
+    return apply_layout(copied, case.layout(operand) or _possible(layout, operand, copied))
 
 
 def _possible(layout: str, operand: str, values: torch.Tensor) -> str:
