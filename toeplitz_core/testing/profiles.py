@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, Verbosity, settings
+from hypothesis.database import DirectoryBasedExampleDatabase, ExampleDatabase
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,18 +21,21 @@ class Profile:
         Cases per law and dtype.
     deterministic : bool
         The same cases in every run: for a gate, where a failure should come from the change and not from the draw.
+    remembers : bool
+        Whether what failed in one run, without a seed, is tried first in the next. See :func:`cache_directory`.
     """
 
     name: str
     examples: int
     deterministic: bool
+    remembers: bool = False
 
     def settings(self, *, examples: int | None = None, seeded: bool = False) -> settings:
         """Hypothesis settings. Convolutions have no natural deadline, and sizes are bounded by construction."""
         return settings(
             max_examples=self.examples if examples is None else examples,
             derandomize=self.deterministic and not seeded,
-            database=None if self.deterministic or seeded else settings.get_profile("default").database,
+            database=self._database() if self.remembers and not seeded else None,
             deadline=None,
             print_blob=True,
             report_multiple_bugs=False,
@@ -37,15 +44,29 @@ class Profile:
             verbosity=Verbosity.normal,
         )
 
+    def _database(self) -> ExampleDatabase:
+        return DirectoryBasedExampleDatabase(cache_directory() / "failures")
+
 
 PROFILES = {
     profile.name: profile
     for profile in (
         Profile("smoke", 20, deterministic=False),
         Profile("gate", 120, deterministic=True),
-        Profile("nightly", 3000, deterministic=False),
+        Profile("nightly", 3000, deterministic=False, remembers=True),
     )
 }
+
+
+def cache_directory() -> Path:
+    """Where a run keeps what may be lost: the user's cache directory, and never the one that the run is started in."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "toeplitz-core" / "Cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "toeplitz-core"
+    # A relative path is to be ignored (XDG Base Directory Specification).
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (named if named.is_absolute() else Path.home() / ".cache") / "toeplitz-core"
 
 
 def register() -> None:

@@ -13,6 +13,7 @@ from hypothesis import seed as seeded
 from hypothesis.errors import Flaky
 
 from toeplitz_core.testing.layouts import LAYOUTS
+from toeplitz_core.testing.seeding import no_constants_of_modules
 from toeplitz_core.testing.strategies import cases
 from toeplitz_core.testing.verdict import Status, Verdict
 
@@ -62,7 +63,10 @@ class LawError(Exception):
 
     def __init__(self, law: str, subject: str, case: Case) -> None:
         super().__init__(f'law {law} could not judge subject {subject} on "{case}"')
-        self.case = case
+        self.law, self.subject, self.case = law, subject, case
+
+    def __reduce__(self) -> tuple[type[LawError], tuple[str, str, Case]]:
+        return LawError, (self.law, self.subject, self.case)  # it travels between processes
 
 
 class Interrupted(KeyboardInterrupt):
@@ -224,7 +228,8 @@ def _fewer(profile: settings, draws: int) -> settings:
 def _run(test: Callable[[], None], tally: _Tally, law: Law, subject: Runner, device: str) -> Verdict | None:
     """The smallest failure, if there is one."""
     try:
-        test()
+        with no_constants_of_modules():
+            test()
     except _Broken as broken:
         return broken.verdict
     except Flaky:
