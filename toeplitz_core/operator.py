@@ -237,6 +237,33 @@ def adjoint(geometry: ConvGeometry, weight: torch.Tensor, y: torch.Tensor) -> to
     return x.flatten(1, 2)
 
 
+def weight_adjoint(geometry: ConvGeometry, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The gradient of ``y . (T @ x)`` in the weight, in the accumulator's dtype.
+
+    Parameters
+    ----------
+    x : tensor of shape (batch, in_channels, pixels)
+    y : tensor of shape (batch, out_channels, positions)
+
+    Returns
+    -------
+    tensor of shape (out_channels, in_channels / groups, *kernel_size)
+    """
+    x = _accumulable(x).unflatten(1, (geometry.groups, geometry.group_channels))
+    outputs = geometry.out_channels // geometry.groups
+    y = _accumulable(y).unflatten(1, (geometry.groups, outputs))
+    taps = math.prod(geometry.kernel_size)
+    weight = x.new_zeros(geometry.groups, outputs, geometry.group_channels, taps)
+    begin = 0
+    for index, live in _receptive_fields(geometry, x):
+        block = y[..., begin : begin + len(index)]
+        begin += len(index)
+        if index.shape[1]:  # else there is nothing that a tap could read
+            pixels = x.index_select(-1, index.flatten()).unflatten(-1, index.shape)
+            weight = weight + _contract("ngop,ngcpk->gock", block, torch.where(live, pixels, 0))
+    return weight.view(geometry.weight_shape)
+
+
 def receptive_field(geometry: ConvGeometry, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The pixel that each tap reads at output positions, and whether it is one (else it is padding, and the pixel 0).
 

@@ -12,8 +12,8 @@ fits, never the weights: a weight that is zero hides a wrong tap for good, an in
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -45,14 +45,15 @@ class Operands:
     There ``integers``, which no output rounds, is the recipe that looks for wrong taps; the others look at the
     accumulator.
 
-    ``grad``, of the result's shape, is there for laws about gradients: what the result is multiplied by.
+    ``more`` has what laws about gradients need besides: ``grad``, of the result's shape, by which it is multiplied, and
+    directions such as ``input direction``.
     """
 
     input: torch.Tensor
     weight: torch.Tensor
     bias: torch.Tensor | None
     miss_probability: float
-    grad: torch.Tensor | None = None
+    more: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +110,9 @@ def _exact(case: Case, *, limit: int, wide: Literal["both", "input", "weight"]) 
     # A random sum stays well below the largest possible one. Where checking that is too dear, it must not be needed.
     optimism = 1 if case.geometry.nnz > _CHECKED_PRODUCTS else 2
     room = limit // (taps + 1)
-    widest = _widest_operand(case)
+    widest = widest_operand(case)
     if wide == "both":
-        fill: _Signed | _Odd = _Signed()
+        fill: Signed | _Odd = Signed()
         w_max = min(widest, max(2, math.isqrt(room)))
         x_max = min(widest, max(1, optimism * room // w_max))
     else:
@@ -122,13 +123,13 @@ def _exact(case: Case, *, limit: int, wide: Literal["both", "input", "weight"]) 
     b_max = max(1, min(widest, x_max * w_max, limit // 4))
 
     def operand(name: str, shape: tuple[int, ...], largest: int) -> torch.Tensor:
-        return _filled(case, name, shape, lambda bits, count: fill(bits, count, largest, zero=name != "weight"))
+        return filled(case, name, shape, lambda bits, count: fill(bits, count, largest, zero=name != "weight"))
 
     def excess(x: torch.Tensor) -> float:
         """The largest ``S`` in units of the limit; nothing is computed where it cannot exceed it."""
         if taps * x_max * w_max + parts * b_max <= limit:
             return 0.0
-        magnitude = _magnitude(case, x, weight, bias)
+        magnitude = magnitude_of(case, x, weight, bias)
         return float(magnitude.max()) / limit if magnitude.numel() else 0.0
 
     bias = operand("bias", case.weight[:1], b_max) if case.bias else None
@@ -142,7 +143,7 @@ def _exact(case: Case, *, limit: int, wide: Literal["both", "input", "weight"]) 
         else:
             x_max = max(1, min(x_max - 1, int(x_max / over)))
             x = operand("input", case.input, x_max)
-    priority = _filled(case, "input.thinning", case.input, Bits.raw, dtype=torch.int64) if over > 1 else None
+    priority = filled(case, "input.thinning", case.input, Bits.raw, dtype=torch.int64) if over > 1 else None
     kept = 2**32
     thinned = x
     while kept and priority is not None and (over := excess(thinned)) > 1:
@@ -153,7 +154,7 @@ def _exact(case: Case, *, limit: int, wide: Literal["both", "input", "weight"]) 
     return Operands(thinned, weight, bias, miss)
 
 
-class _Signed:
+class Signed:
     """Integers of either sign; zero only where it is allowed."""
 
     def __call__(self, bits: Bits, count: int, largest: int, *, zero: bool) -> Array:
@@ -173,7 +174,7 @@ class _Signed:
 class _Odd:
     """Positive odd integers from the upper half of the range, where they need all their bits."""
 
-    def __call__(self, bits: Bits, count: int, largest: int, *, zero: bool) -> Array:  # noqa: ARG002  # as _Signed
+    def __call__(self, bits: Bits, count: int, largest: int, *, zero: bool) -> Array:  # noqa: ARG002  # as Signed
         low, high = self._range(largest)
         return 2 * bits.integers(count, low, high) + 1
 
@@ -185,20 +186,21 @@ class _Odd:
         low, high = self._range(largest)
         return high - low + 1
 
-    def zeros(self, largest: int) -> float:  # noqa: ARG002  # as _Signed
+    def zeros(self, largest: int) -> float:  # noqa: ARG002  # as Signed
         return 0.0
 
 
-def _real(case: Case, fill: Callable[[Bits, int], Array]) -> Operands:
+def _real(case: Case) -> Operands:
     """Real numbers, the input scaled down by a power of two where a sum could overflow the output's format."""
-    x, weight = _filled(case, "input", case.input, fill), _filled(case, "weight", case.weight, fill)
-    bias = _filled(case, "bias", case.weight[:1], fill) if case.bias else None
+    fill = FILLS[case.data](case)
+    x, weight = filled(case, "input", case.input, fill), filled(case, "weight", case.weight, fill)
+    bias = filled(case, "bias", case.weight[:1], fill) if case.bias else None
     threshold = 2.0 ** (format_of(case.torch_dtype).max_exponent - 1)
     # Complex numbers: four products of parts, twice what their sums are.
-    largest = 8 * _largest(x) * _largest(weight) * math.prod(case.weight[1:]) + (
-        0 if bias is None else 4 * _largest(bias)
+    largest = 8 * largest_part(x) * largest_part(weight) * math.prod(case.weight[1:]) + (
+        0 if bias is None else 4 * largest_part(bias)
     )
-    if largest >= threshold and (magnitude := _magnitude(case, x, weight, bias)).numel():
+    if largest >= threshold and (magnitude := magnitude_of(case, x, weight, bias)).numel():
         over = float(magnitude.max()) / threshold
         x = x * 2.0 ** -math.ceil(math.log2(over) + 1) if over >= 1 else x
     return Operands(x, weight, bias, miss_probability=0.0)
@@ -209,13 +211,13 @@ def _impulse(case: Case) -> Operands:
 
     A window may see an impulse of each channel, so the weights share what the output's format holds.
     """
-    limit = _storage_limit(case)
+    limit = storage_limit(case)
     channels = max(1, case.geometry.group_channels)
     parts = 2 if case.torch_dtype.is_complex else 1
-    largest = max(1, min(_widest_operand(case), limit // (2 * parts * (channels + 1))))
+    largest = max(1, min(widest_operand(case), limit // (2 * parts * (channels + 1))))
 
     def whole(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-        return _filled(case, name, shape, lambda bits, count: _Signed()(bits, count, largest, zero=False))
+        return filled(case, name, shape, lambda bits, count: Signed()(bits, count, largest, zero=False))
 
     x = torch.zeros(case.input, dtype=case.torch_dtype)
     rows = x.view(-1, case.geometry.pixels) if x.numel() else x.view(0, 1)
@@ -248,16 +250,16 @@ def _unread(geometry: ConvGeometry) -> float:
 
 def _overflow(case: Case) -> Operands:
     """Normal numbers, scaled by powers of two until the largest sum of magnitudes is about the largest number."""
-    x, weight = _filled(case, "input", case.input, Bits.normal), _filled(case, "weight", case.weight, Bits.normal)
-    bias = _filled(case, "bias", case.weight[:1], Bits.normal) if case.bias else None
+    x, weight = filled(case, "input", case.input, Bits.normal), filled(case, "weight", case.weight, Bits.normal)
+    bias = filled(case, "bias", case.weight[:1], Bits.normal) if case.bias else None
     limit = format_of(case.torch_dtype).max_exponent
-    magnitude = _magnitude(case, x, weight, None)
+    magnitude = magnitude_of(case, x, weight, None)
     largest = float(magnitude.max()) if magnitude.numel() else 0.0
     bits = Bits(case, "scale")
     # At most 2^limit, up to twice, four or eight times that: without an overflow, with few, or with many.
     room = limit + int(bits.integers(1, 0, 3)[0]) - math.frexp(largest)[1]
     # Both factors large, or only one. Neither may be infinite itself.
-    heights = [limit - math.frexp(_largest(t))[1] for t in (x, weight)]
+    heights = [limit - math.frexp(largest_part(t))[1] for t in (x, weight)]
     up = [room // 2, min(room, heights[0]), room - min(room, heights[1])][int(bits.integers(1, 0, 2)[0])]
     up = min(up, heights[0])
     x, weight = _raised(x, up), _raised(weight, min(room - up, heights[1]))
@@ -282,7 +284,7 @@ def _subnormal(case: Case) -> Operands:
     of_x, of_weight = [(around, (-1, 1)), ((-1, 1), around), (products, products)][kind]
 
     def operand(name: str, shape: tuple[int, ...], exponents: tuple[int, int]) -> torch.Tensor:
-        return _filled(
+        return filled(
             case, name, shape, lambda bits, count: np.ldexp(bits.normal(count), bits.integers(count, *exponents))
         )
 
@@ -293,14 +295,14 @@ def _subnormal(case: Case) -> Operands:
 
 def _nonfinite(case: Case) -> Operands:
     """The exact integers, with NaN, infinities and zeros here and there."""
-    exact = _exact(case, limit=_storage_limit(case), wide="both")
+    exact = _exact(case, limit=storage_limit(case), wide="both")
     if case.dtype == "int64":
         return exact
     taps = max(1, math.prod(case.weight[1:]))
 
     def sprinkled(name: str, values: torch.Tensor, one_in: int) -> torch.Tensor:
         # 0, 1 and 2: NaN and the infinities. An infinity times zero is NaN: some zeros more for that.
-        odd = _filled(
+        odd = filled(
             case, f"{name}.odd", tuple(values.shape), lambda b, n: b.integers(n, 0, 3 * one_in - 1), torch.int64
         )
         for index, value in enumerate((math.nan, math.inf, -math.inf)):
@@ -328,7 +330,7 @@ def _alternating(bits: Bits, count: int) -> Array:
     return (1 - 2 * (np.arange(count) % 2)) * (1 + bits.normal(count) * 2.0**-8)
 
 
-def _filled(
+def filled(
     case: Case,
     name: str,
     shape: tuple[int, ...],
@@ -352,7 +354,7 @@ def _filled(
     return tensor.expand(shape).contiguous()
 
 
-def _largest(values: torch.Tensor) -> float:
+def largest_part(values: torch.Tensor) -> float:
     """The largest magnitude of an element, or of its parts."""
     if not values.numel():
         return 0.0
@@ -360,25 +362,26 @@ def _largest(values: torch.Tensor) -> float:
     return max(-float(low), float(high))
 
 
-def _magnitude(case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+def magnitude_of(case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """``S`` for real data; for complex data a sum that no part of any of its products or Gauss's sums exceeds."""
-
-    def size(values: torch.Tensor) -> torch.Tensor:
-        if values.is_complex():
-            return 2 * (values.real.double().abs() + values.imag.double().abs())
-        return values.double().abs()
-
     g = case.geometry
     s = forward(g, size(weight), by_image(g, size(x)))
     return s if bias is None else s + size(bias)[:, None]
 
 
-def _storage_limit(case: Case) -> int:
+def size(values: torch.Tensor) -> torch.Tensor:
+    """Magnitudes, of complex numbers such that no part of a product or of Gauss's sums exceeds the product of two."""
+    if values.is_complex():
+        return 2 * (values.real.double().abs() + values.imag.double().abs())
+    return values.double().abs()
+
+
+def storage_limit(case: Case) -> int:
     """Integers that the output's format, and with it every wider one, holds exactly."""
     return _INT64_LIMIT if case.dtype == "int64" else _integers(format_of(case.torch_dtype).precision)
 
 
-def _accumulator_limit(case: Case) -> int:
+def accumulator_limit(case: Case) -> int:
     """Integers that the accumulator holds exactly, and that do not overflow the output."""
     if case.dtype == "int64":
         return _INT64_LIMIT
@@ -386,7 +389,7 @@ def _accumulator_limit(case: Case) -> int:
     return min(_integers(accumulator.precision), int(torch.finfo(case.torch_dtype).max))
 
 
-def _widest_operand(case: Case) -> int:
+def widest_operand(case: Case) -> int:
     """Operands must be exact in the dtype; beyond 2^27 their products leave float64's integers."""
     if case.dtype == "int64":
         return 2**27 - 1
@@ -405,6 +408,14 @@ def _wide_spread(case: Case) -> int:
 # The widest odd operand whose products still leave room for a sum: two bits more than TF32 keeps, or half of float64.
 _PROBE_BITS = {"float32": 2**13 - 1, "complex64": 2**13 - 1, "float64": 2**27 - 1, "complex128": 2**27 - 1}
 
+# How the recipes that only differ in that fill an operand.
+FILLS: dict[str, Callable[[Case], Callable[[Bits, int], Array]]] = {
+    "normal": lambda case: Bits.normal,  # noqa: ARG005  # as the others
+    "wide": lambda case: partial(_wide, spread=_wide_spread(case)),
+    "constant": lambda case: _constant,  # noqa: ARG005
+    "alternating": lambda case: _alternating,  # noqa: ARG005
+}
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -412,40 +423,40 @@ RECIPES: dict[str, Recipe] = {
             "integers",
             "storage",
             "signed integers whose sums are exact in the output's format: any order, blocking and epilogue gives ==",
-            lambda case: _exact(case, limit=_storage_limit(case), wide="both"),
+            lambda case: _exact(case, limit=storage_limit(case), wide="both"),
         ),
         Recipe(
             "accumulator",
             "accumulator",
             "signed integers whose sums are exact in the accumulator: the result is the exact one, rounded once",
-            lambda case: _exact(case, limit=_accumulator_limit(case), wide="both"),
+            lambda case: _exact(case, limit=accumulator_limit(case), wide="both"),
         ),
         Recipe(
             "probe",
             "accumulator",
             "positive odd inputs too wide for TF32 or bfloat16: rounded, or summed narrowly, they lose the low bit",
-            lambda case: _exact(case, limit=_accumulator_limit(case), wide="input"),
+            lambda case: _exact(case, limit=accumulator_limit(case), wide="input"),
         ),
         Recipe(
             "probe-weight",
             "accumulator",
             "the probe with the wide numbers in the weight",
-            lambda case: _exact(case, limit=_accumulator_limit(case), wide="weight"),
+            lambda case: _exact(case, limit=accumulator_limit(case), wide="weight"),
         ),
-        Recipe("normal", "real", "unit normal numbers", lambda case: _real(case, Bits.normal)),
+        Recipe("normal", "real", "unit normal numbers", _real),
         Recipe(
             "wide",
             "real",
             "normal numbers over a wide range of exponents",
-            lambda case: _real(case, partial(_wide, spread=_wide_spread(case))),
+            _real,
         ),
         Recipe(
             "constant",
             "real",
             "one number a tensor, so that rounding errors add up",
-            lambda case: _real(case, _constant),
+            _real,
         ),
-        Recipe("alternating", "real", "alternating signs, so that sums cancel", lambda case: _real(case, _alternating)),
+        Recipe("alternating", "real", "alternating signs, so that sums cancel", _real),
         Recipe("impulse", "storage", "a unit impulse in each channel: results are the weights themselves", _impulse),
         Recipe("overflow", "real", "sums of magnitudes around the largest number of the format", _overflow),
         Recipe("subnormal", "real", "operands or products around and below the smallest normal number", _subnormal),

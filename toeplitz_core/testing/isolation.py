@@ -197,12 +197,13 @@ class IsolatedRunner:
 
     def _packed(self, case: Case, operands: Operands, procedure: Procedure) -> Request:
         pack = self._shared.pack
-        bias, grad = (None if t is None else pack(t) for t in (operands.bias, operands.grad))
-        return Request(case, pack(operands.input), pack(operands.weight), bias, grad, procedure)
+        bias = None if operands.bias is None else pack(operands.bias)
+        more = {name: pack(values) for name, values in operands.more.items()}
+        return Request(case, pack(operands.input), pack(operands.weight), bias, more, procedure)
 
     def _unpacked(self, reply: Reply) -> Outcome:
         results = {name: self._shared.unpack(packed) for name, packed in reply.results.items()}
-        return Outcome(reply.status, reply.arithmetic, results, reply.message, reply.printed)
+        return Outcome(reply.status, reply.arithmetic, results, reply.message, reply.printed, reply.gradients)
 
 
 class _Worker:

@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import reduction
@@ -46,7 +46,7 @@ class Request:
     input: Packed
     weight: Packed
     bias: Packed | None
-    grad: Packed | None
+    more: dict[str, Packed]
     procedure: Procedure
 
 
@@ -59,6 +59,7 @@ class Reply:
     results: dict[str, Packed]
     message: str
     printed: str
+    gradients: Mapping[str, Arithmetic]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +146,16 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
 
 def _unpacked(shared: SharedFile, request: Request) -> Operands:
     x, weight = shared.unpack(request.input), shared.unpack(request.weight)
-    bias, grad = (None if t is None else shared.unpack(t) for t in (request.bias, request.grad))
-    return Operands(x, weight, bias, miss_probability=0.0, grad=grad)
+    bias = None if request.bias is None else shared.unpack(request.bias)
+    more = {name: shared.unpack(packed) for name, packed in request.more.items()}
+    return Operands(x, weight, bias, miss_probability=0.0, more=more)
 
 
 def _replied(shared: SharedFile, outcome: Outcome) -> Reply:
     results = {name: shared.pack(result) for name, result in outcome.results.items()}
-    return Reply(outcome.status, outcome.arithmetic, results, outcome.message, outcome.printed)
+    return Reply(
+        outcome.status, outcome.arithmetic, results, outcome.message, outcome.printed, outcome.gradients
+    )
 
 
 def _guarded(call: Callable[[], Outcome], log: str, before: dict[str, object]) -> Outcome:

@@ -31,8 +31,8 @@ class Outcome:
     """What became of one call.
 
     ``results`` are there by name if it ``returned`` (a convolution's is ``output``); otherwise ``message`` says why
-    not. ``arithmetic`` is what it declares for the case, ``printed`` what it wrote to its standard streams, where that
-    was caught.
+    not. ``arithmetic`` is what it declares for the case, ``gradients`` what it does for the gradient in each operand,
+    ``printed`` what it wrote to its standard streams, where that was caught.
     """
 
     status: Literal["returned", "unsupported", "raised", "spoiled", "crashed", "timed out"]
@@ -40,6 +40,7 @@ class Outcome:
     results: Mapping[str, torch.Tensor] = field(default_factory=dict)
     message: str = ""
     printed: str = ""
+    gradients: Mapping[str, Arithmetic] = field(default_factory=dict)
 
     @property
     def output(self) -> torch.Tensor | None:
@@ -141,6 +142,10 @@ class Subject(ABC):
         """How it computes: what its error is judged by. The strictest for the dtype unless it declares otherwise."""
         return strictest(case)
 
+    def gradient_arithmetic(self, case: Case, operand: str) -> Arithmetic:  # noqa: ARG002  # for subclasses
+        """How it computes the gradient in ``input``, ``weight`` or ``bias``: like the result, unless it says so."""
+        return self.arithmetic(case)
+
     @abstractmethod
     def forward(self, case: Case, operands: Operands) -> torch.Tensor:
         """The result for a case. ``NotImplementedError`` means unsupported; any other exception is a failure."""
@@ -161,6 +166,9 @@ class Subject(ABC):
             if (reason := self._refusal(case)) is not None:
                 return Outcome("unsupported", arithmetic, message=reason)
             arithmetic = self.arithmetic(case)
+            of_gradients = {}
+            if procedure not in ("forward", "contract"):
+                of_gradients = {name: self.gradient_arithmetic(case, name) for name in ("input", "weight", "bias")}
             results = self.perform(procedure, case, operands)
         except NotImplementedError as error:
             return Outcome("unsupported", arithmetic, message=f"NotImplementedError: {error}")
@@ -172,7 +180,7 @@ class Subject(ABC):
         for name, result in results.items():
             if (reason := _unreadable(case, result)) is not None:
                 return Outcome("raised", arithmetic, message=reason if name == "output" else f"{name}: {reason}")
-        return Outcome("returned", arithmetic, results)
+        return Outcome("returned", arithmetic, results, gradients=of_gradients)
 
     def _refusal(self, case: Case) -> str | None:
         """Why it does not claim to support a case; None if it does."""

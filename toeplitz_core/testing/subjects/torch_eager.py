@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from toeplitz_core.testing.arithmetics import strictest, torch_now
-from toeplitz_core.testing.subjects.base import Subject, placed
+from toeplitz_core.testing.arithmetics import strictest, torch_autocast, torch_now
+from toeplitz_core.testing.gradient_arithmetics import torch_gradient
+from toeplitz_core.testing.subjects.base import Subject, place, placed
+from toeplitz_core.testing.subjects.torch_procedures import PROCEDURES, BrokenContract, DetachedError
 
 if TYPE_CHECKING:
     from toeplitz_core.bound import Arithmetic
     from toeplitz_core.testing.case import Case
     from toeplitz_core.testing.data import Operands
+    from toeplitz_core.testing.subjects.base import Procedure
 
 
 class TorchSubject(Subject):
@@ -33,8 +36,13 @@ class TorchSubject(Subject):
         Makes the context manager in which the function is called: torch's switches.
     arithmetic : callable
         From a case to how the function computes; called in the context too.
+    gradient_arithmetic : callable, optional
+        From a case and the name of an operand to how the gradient in it is computed; like the result, if not given.
     devices : tuple of str, optional
         The types of devices that it computes on; all that torch has if not given.
+    differentiable : bool, optional
+        Whether autograd must know its results. If not given, that of a result which autograd does not know is taken for
+        what the function does not support.
     """
 
     def __init__(
@@ -45,9 +53,13 @@ class TorchSubject(Subject):
         layout: str = "contiguous",
         context: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
         arithmetic: Callable[[Case], Arithmetic] = strictest,
+        gradient_arithmetic: Callable[[Case, str], Arithmetic] | None = None,
         devices: tuple[str, ...] | None = None,
+        differentiable: bool | None = None,
     ) -> None:
         self.name = name
+        self.differentiable = differentiable
+        self._gradient_arithmetic = gradient_arithmetic
         self._arithmetic = arithmetic
         self.devices = devices
         self.function = function
@@ -63,15 +75,43 @@ class TorchSubject(Subject):
         with self._called():
             return self._arithmetic(case)
 
+    def gradient_arithmetic(self, case: Case, operand: str) -> Arithmetic:
+        if self._gradient_arithmetic is None:
+            return self.arithmetic(case)
+        with self._called():
+            return self._gradient_arithmetic(case, operand)
+
     def forward(self, case: Case, operands: Operands) -> torch.Tensor:
         x, weight, bias = placed(case, operands, self.layout)
         with self._called():
             return self.function(x, weight, bias, case.stride, case.padding, case.dilation, case.groups)
 
+    def perform(self, procedure: Procedure, case: Case, operands: Operands) -> Mapping[str, torch.Tensor]:
+        if procedure == "forward":
+            return super().perform(procedure, case, operands)
+        differentiates = procedure != "contract"
+        if differentiates and self.differentiable is False:
+            raise NotImplementedError(f"{self.name} has no gradients")
+        x, weight, bias = placed(case, operands, self.layout)
+        given = {"input": x, "weight": weight} | ({} if bias is None else {"bias": bias})
+        for name, values in operands.more.items():
+            given[name] = place(case, name.partition(" ")[0], values, self.layout)
+
+        def call(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+            return self.function(x, weight, bias, case.stride, case.padding, case.dilation, case.groups)
+
+        with self._called(grad=differentiates):
+            try:
+                return PROCEDURES[procedure](call, given)
+            except DetachedError as error:
+                if self.differentiable:
+                    raise BrokenContract(str(error)) from error
+                raise
+
     @contextlib.contextmanager
-    def _called(self) -> Iterator[None]:
+    def _called(self, *, grad: bool = False) -> Iterator[None]:
         # What a library warns of is not what is judged, and a warning turned into an error would be blamed on it.
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.set_grad_enabled(grad):
             warnings.simplefilter("ignore")
             with self.context():
                 yield
@@ -94,6 +134,22 @@ def _deterministic() -> Iterator[None]:
         torch.use_deterministic_algorithms(mode=before)
 
 
+@contextlib.contextmanager
+def _without_tf32() -> Iterator[None]:
+    """float32 as such, in cuDNN's convolutions and in the matrix products that may take their place."""
+    # torch.backends.cudnn.flags would switch its benchmark off besides, and cannot be entered where a program has set
+    # these switches itself.
+    switches = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]  # torch's stubs leave it out
+    before = [switch.fp32_precision for switch in switches]
+    for switch in switches:
+        switch.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for switch, precision in zip(switches, before, strict=True):
+            switch.fp32_precision = precision
+
+
 def torch_subject(
     name: str,
     *,
@@ -101,9 +157,19 @@ def torch_subject(
     layout: str = "contiguous",
     context: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
     devices: tuple[str, ...] | None = None,
+    differentiable: bool = True,
 ) -> TorchSubject:
     """The convolution of torch itself, with the arithmetic that follows from its switches."""
-    return TorchSubject(name, function, layout=layout, context=context, arithmetic=torch_now, devices=devices)
+    return TorchSubject(
+        name,
+        function,
+        layout=layout,
+        context=context,
+        arithmetic=torch_now,
+        gradient_arithmetic=torch_gradient,
+        devices=devices,
+        differentiable=differentiable,
+    )
 
 
 def torch_channels_last() -> Subject:
@@ -129,7 +195,38 @@ def torch_deterministic() -> Subject:
 
 def torch_inference() -> Subject:
     """In inference mode."""
-    return torch_subject("torch-inference", context=torch.inference_mode)
+    return torch_subject("torch-inference", context=torch.inference_mode, differentiable=False)
+
+
+class TorchAutocast(TorchSubject):
+    """float32 within ``torch.autocast``, which rounds the operands, bias included, to bfloat16.
+
+    The result is bfloat16 too; it is widened to float32, which changes nothing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("torch-autocast", self._conv2d, arithmetic=torch_autocast)
+
+    def supports(self, case: Case) -> bool:
+        if case.dtype != "float32":
+            raise NotImplementedError(f"autocast to bfloat16 is for float32; {case.dtype} stays what it is or narrows")
+        return super().supports(case)
+
+    @staticmethod
+    def _conv2d(x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        with torch.autocast(x.device.type, dtype=torch.bfloat16):
+            y = torch.nn.functional.conv2d(x, *rest)
+        return y.to(x.dtype)
+
+
+def torch_cuda() -> Subject:
+    """On a GPU, as torch comes: float32 is rounded to TF32."""
+    return torch_subject("torch-cuda", devices=("cuda",))
+
+
+def torch_cuda_fp32() -> Subject:
+    """On a GPU, without TF32."""
+    return torch_subject("torch-cuda-fp32", context=_without_tf32, devices=("cuda",))
 
 
 def torch_compile() -> Subject:

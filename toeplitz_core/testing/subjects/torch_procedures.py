@@ -1,0 +1,154 @@
+"""What laws ask of a function on torch tensors besides its result: gradients of all kinds, and how it treats memory.
+
+Each procedure takes the function as ``Call`` with the operands' strides and device already as the case wants them, and
+returns named tensors. A ``BrokenContract`` is a finding that no tensor could show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch.autograd import forward_ad
+
+if TYPE_CHECKING:
+    from toeplitz_core.testing.subjects.base import Procedure
+
+Tensors = Mapping[str, torch.Tensor]
+# From input, weight and bias to the result.
+Call = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
+ARGUMENTS = ("input", "weight", "bias")
+
+
+class BrokenContract(Exception):  # noqa: N818  # its name is what is reported
+    """An implementation did what none may do, whatever its result."""
+
+
+class DetachedError(NotImplementedError):
+    """A result that autograd does not know."""
+
+
+def gradients(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
+    """Gradients of ``grad . call(...)`` in all operands at once, and in each alone, the others not differentiable."""
+    names = [name for name in ARGUMENTS if name in given]
+    found: dict[str, torch.Tensor] = {}
+    for chosen in (names, *([name] for name in names)):
+        leaves = {name: given[name].detach().requires_grad_(name in chosen) for name in names}
+        result = attached(call(*_arguments(leaves)))
+        values = torch.autograd.grad(result, [leaves[name] for name in chosen], given["grad"])
+        found |= {name if chosen is names else f"{name} alone": v for name, v in zip(chosen, values, strict=True)}
+    return found
+
+
+def double_backward(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
+    """Gradients in input, weight and ``grad`` of the gradients, these multiplied by the directions."""
+    leaves = {name: given[name].detach().requires_grad_() for name in (*ARGUMENTS, "grad") if name in given}
+    names = [name for name in ARGUMENTS if name in given]
+    result = attached(call(*_arguments(leaves)))
+    first = torch.autograd.grad(result, [leaves[n] for n in names], leaves["grad"], create_graph=True)
+    directions = [given[f"{name} direction"] for name in names]
+    targets = ("input", "weight", "grad")
+    second = torch.autograd.grad(first, [leaves[name] for name in targets], directions)
+    return dict(zip(targets, second, strict=True))
+
+
+def forward_mode(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
+    """The derivative of the result along the directions, carried forward."""
+    with forward_ad.dual_level():
+        duals = {
+            name: forward_ad.make_dual(given[name].detach(), given[f"{name} direction"])
+            for name in ARGUMENTS
+            if name in given
+        }
+        tangent = forward_ad.unpack_dual(call(*_arguments(duals))).tangent
+        if tangent is None:
+            raise DetachedError("its result carries no derivative forward")
+        return {"tangent": tangent.clone()}
+
+
+def functional_gradients(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
+    """The gradients by ``torch.func.grad``."""
+    names = tuple(name for name in ARGUMENTS if name in given)
+
+    def number(*values: torch.Tensor) -> torch.Tensor:
+        return (call(*_arguments(dict(zip(names, values, strict=True)))) * given["grad"]).sum()
+
+    argnums = tuple(range(len(names)))
+    values = torch.func.grad(number, argnums)(*(given[name].detach() for name in names))
+    return dict(zip(names, values, strict=True))
+
+
+def vmap(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
+    """By ``torch.func.vmap``: the result image by image, and the gradient in the weight for each image."""
+    bias = given.get("bias")
+
+    def image(x: torch.Tensor) -> torch.Tensor:
+        return call(x, given["weight"], bias)
+
+    def number(weight: torch.Tensor, x: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
+        return (call(x, weight, bias) * grad).sum()
+
+    x, grad = given["input"], given["grad"]
+    per_image = torch.func.vmap(torch.func.grad(number), in_dims=(None, 0, 0))(given["weight"], x, grad)
+    return {"output": torch.func.vmap(image)(x), "weights": per_image}
+
+
+def contract(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
+    """The result, and that of a second call with the same operands; between them, whether memory is respected.
+
+    Raises
+    ------
+    BrokenContract
+        If an operand, or what its storage holds beside it, is not what it was; if the result shares memory with an
+        operand; if a later call with other operands changes it.
+    """
+    before = {name: _storage(given[name]).clone() for name in ARGUMENTS if name in given}
+    result = call(*_arguments(given))
+    for name, content in before.items():
+        if not torch.equal(_storage(given[name]), content):
+            raise BrokenContract(f"changed its {name}, or memory beside it")
+        if result.numel() and _overlap(result, given[name]):
+            raise BrokenContract(f"returned a result that shares memory with its {name}")
+    kept = result.clone()
+    other = {name: -given[name] for name in before}
+    call(*_arguments(other))
+    if not torch.equal(_bits(result), _bits(kept)):
+        raise BrokenContract("changed the result of an earlier call by a later one")
+    return {"output": kept, "again": call(*_arguments(given)).clone()}
+
+
+PROCEDURES: dict[Procedure, Callable[[Call, Tensors], dict[str, torch.Tensor]]] = {
+    "gradients": gradients,
+    "double_backward": double_backward,
+    "forward_mode": forward_mode,
+    "functional_gradients": functional_gradients,
+    "vmap": vmap,
+    "contract": contract,
+}
+
+
+def attached(result: torch.Tensor) -> torch.Tensor:
+    """A result that autograd knows."""
+    if not result.requires_grad:
+        raise DetachedError("its result is not attached to autograd, so that there are no gradients")
+    return result
+
+
+def _arguments(values: Tensors) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    return values["input"], values["weight"], values.get("bias")
+
+
+def _storage(tensor: torch.Tensor) -> torch.Tensor:
+    """All bytes that a tensor's memory has, those between its elements too."""
+    return torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(tensor.untyped_storage())
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    """The bytes of the elements: NaN and the sign of zero count too."""
+    return tensor.contiguous().view(-1).view(torch.uint8) if tensor.numel() else tensor
+
+
+def _overlap(a: torch.Tensor, b: torch.Tensor) -> bool:
+    first, second = a.untyped_storage(), b.untyped_storage()
+    return first.data_ptr() == second.data_ptr() and second.nbytes() > 0
