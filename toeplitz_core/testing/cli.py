@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
-import platform
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,9 +20,11 @@ from toeplitz_core.testing.isolation import TIMEOUT, Isolation, SubjectError
 from toeplitz_core.testing.known import KnownFailures, Stale
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.layouts import LAYOUTS
+from toeplitz_core.testing.options import named
 from toeplitz_core.testing.outputs import Asked, Outputs
 from toeplitz_core.testing.profiles import PROFILES
 from toeplitz_core.testing.reports.terminal import (
+    header,
     plain,
     print_failure,
     print_known,
@@ -145,7 +145,7 @@ def check(
 def _carried_out(asked: Asked, console: Console, outputs: Outputs) -> int:
     """Run the plan, print and write what came of it, whatever ends it; the exit code."""
     plan = asked.plan
-    plain(console, _header(plan))
+    plain(console, header(plan))
     results: list[Result] = []
     stale: list[Stale] = []
     code = None
@@ -281,18 +281,6 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=160)
 
 
-def _header(plan: Plan) -> str:
-    """Echoes the options, so that a typo shows."""
-    effort = f"{plan.examples or plan.profile.examples} cases per law and dtype"
-    seed = f", seed {plan.seed}" if plan.seed is not None else ""
-    return (
-        f"toeplitz-core {toeplitz_core.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
-        f"{platform.system()} {platform.machine()}\n"
-        f"subjects {', '.join(s.name for s in plan.subjects)}; laws {', '.join(law.name for law in plan.laws)}; "
-        f"devices {', '.join(plan.devices)}; profile {plan.profile.name}: {effort}{seed}"
-    )
-
-
 T = TypeVar("T")
 
 
@@ -306,8 +294,7 @@ def _usage(function: Callable[..., T], *values: str, **options: str | None) -> T
 
 def _named(words: str, name: str, table: Mapping[str, T]) -> T:
     """The entry of a table, or a usage error that quotes the words and lists what there is."""
-    if name not in table:
-        close = difflib.get_close_matches(name, table, n=1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        raise typer.BadParameter(f"{words}: {hint}Legal: {', '.join(table)}")
-    return table[name]
+    try:
+        return named(words, name, table)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None

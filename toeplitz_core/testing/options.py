@@ -17,13 +17,15 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 # Subjects, by names that are separated with commas or blanks.
 VARIABLE = "TOEPLITZ_SUBJECT"
 TABLE = "tool.toeplitz_core"
+
+T = TypeVar("T")
 
 
 def read_table(directory: str | Path) -> dict[str, Any]:
@@ -74,15 +76,31 @@ def default_subjects(directory: str | Path | None = None) -> tuple[str, ...]:
     return subjects
 
 
+def named(words: str, name: str, table: Mapping[str, T]) -> T:
+    """The entry of a table by its name.
+
+    Raises
+    ------
+    ValueError
+        With the words that asked for it, the nearest name and every legal one.
+    """
+    if name not in table:
+        raise ValueError(f"{words}: {_hint(name, table)}Legal: {', '.join(table)}")
+    return table[name]
+
+
+def _hint(name: str, legal: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, legal, n=1)
+    return f"did you mean '{close[0]}'? " if close else ""
+
+
 def _checked(table: object) -> dict[str, Any]:
     """The table's values; what is wrong is a ``ValueError``."""
     if not isinstance(table, dict):
         raise ValueError(f"{table!r} must be a table")  # noqa: TRY004  # an error in a file, like the others
     for key in table:
         if key not in KEYS:
-            close = difflib.get_close_matches(key, KEYS, n=1)
-            hint = f"did you mean '{close[0]}'? " if close else ""
-            raise ValueError(f"unknown key '{key}'; {hint}Legal: {', '.join(KEYS)}")
+            raise ValueError(f"unknown key '{key}'; {_hint(key, KEYS)}Legal: {', '.join(KEYS)}")
     return {key: KEYS[key](key, value) for key, value in table.items()}
 
 

@@ -69,14 +69,17 @@ class Plan:
     def run(self) -> Iterator[Result]:
         """The result of each step, as it comes. A device that is not there gives one that was not run."""
         for step in self.steps:
-            subject, law, dtype, device = step
-            if (reason := not_run(subject, device)) is not None:
-                yield Result(subject.name, law.name, dtype, device, Status.NOT_RUN, message=reason)
-                continue
-            result = self._search(step, self.known)
+            result = self.result(step)
             yield result
             if self.fail_fast and result.status.is_failure:
                 return
+
+    def result(self, step: Step) -> Result:
+        """The result of one step."""
+        subject, law, dtype, device = step
+        if (reason := not_run(subject, device)) is not None:
+            return Result(subject.name, law.name, dtype, device, Status.NOT_RUN, message=reason)
+        return self._search(step, self.known)
 
     def _search(self, step: Step, known: KnownFailures | None) -> Result:
         subject, law, dtype, device = step

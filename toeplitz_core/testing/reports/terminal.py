@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from rich.markup import escape
 from rich.table import Table
 
+import toeplitz_core
 from toeplitz_core.testing.reports.record import replay_command
 from toeplitz_core.testing.verdict import Status
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from toeplitz_core.testing.profiles import Profile
     from toeplitz_core.testing.reports.record import Record
+    from toeplitz_core.testing.run import Plan
     from toeplitz_core.testing.search import Result
     from toeplitz_core.testing.verdict import Verdict
 
@@ -26,6 +31,38 @@ _STYLES = {
     Status.KNOWN: "yellow",
 }
 _COUNTED = (Status.PASS, Status.KNOWN, Status.MISTRUSTED, Status.UNSUPPORTED)
+
+
+def header(plan: Plan) -> str:
+    """Echoes the options, so that a typo shows."""
+    return run_header(
+        [subject.name for subject in plan.subjects],
+        [law.name for law in plan.laws],
+        plan.devices,
+        plan.profile,
+        examples=plan.examples,
+        seed=plan.seed,
+    )
+
+
+def run_header(
+    subjects: Sequence[str],
+    laws: Sequence[str],
+    devices: Sequence[str],
+    profile: Profile,
+    *,
+    examples: int | None,
+    seed: int | None,
+) -> str:
+    """The same before there is anything to run."""
+    effort = f"{examples or profile.examples} cases per law and dtype"
+    seeded = f", seed {seed}" if seed is not None else ""
+    return (
+        f"toeplitz-core {toeplitz_core.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
+        f"{platform.system()} {platform.machine()}\n"
+        f"subjects {', '.join(subjects)}; laws {', '.join(laws)}; devices {', '.join(devices)}; "
+        f"profile {profile.name}: {effort}{seeded}"
+    )
 
 
 def print_results(console: Console, results: Sequence[Result], left_out: Sequence[str] = ()) -> None:
@@ -90,18 +127,29 @@ def print_failure(console: Console, result: Result) -> None:
 
 def print_verdict(console: Console, subject: str, verdict: Verdict) -> None:
     """One case: its status, what is wrong, and how to run it again."""
-    heading = f"{verdict.status.upper()} {subject}, {verdict.case.law}"
-    heading = f"{heading}: {verdict.message}" if verdict.message else heading
+    heading, *lines = verdict_lines(subject, verdict)
     plain(console, heading, style=_STYLES.get(verdict.status))
-    plain(console, f"  case:   {verdict.case}")
+    for line in lines:
+        plain(console, line)
+
+
+def verdict_lines(subject: str, verdict: Verdict) -> list[str]:
+    """What is printed of a case; the first line is the heading. It may hold whatever a subject's message holds."""
+    heading = f"{verdict.status.upper()} {subject}, {verdict.case.law}"
+    lines = [f"{heading}: {verdict.message}" if verdict.message else heading, f"  case:   {verdict.case}"]
     if verdict.ratio is not None:
-        plain(console, f"  error:  {verdict.ratio:.4g} of the bound")
+        lines.append(f"  error:  {verdict.ratio:.4g} of the bound")
     if verdict.status.is_failure:
-        plain(console, f"  replay: {replay_command(subject, verdict.case)}")
+        lines.append(f"  replay: {replay_command(subject, verdict.case)}")
+    return lines
 
 
 def plain(console: Console, text: str, *, style: str | None = None) -> None:
     """A line that is copied from: not folded, and without what a subject's message could do to a terminal or a log."""
-    printable = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-    printable = printable.encode(console.encoding, "backslashreplace").decode(console.encoding)
-    console.print(printable, style=style, markup=False, highlight=False, soft_wrap=True)
+    encoded = printable(text).encode(console.encoding, "backslashreplace").decode(console.encoding)
+    console.print(encoded, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """Text with control characters, other than line feeds, as escapes."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
