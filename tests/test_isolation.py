@@ -162,19 +162,22 @@ def test_the_case_is_on_disk_before_the_call(tmp_path: Path) -> None:
         assert journal.read_text() == f"{CASE} # tests.hostile:abort\n"
 
 
-def test_nothing_is_left_behind() -> None:
-    """When a run ends, or the judge is killed, no process and no shared file outlives it."""
+@pytest.mark.parametrize("subject", ["torch", "tests.hostile:hang"])
+def test_nothing_is_left_behind(subject: str) -> None:
+    """When the judge is killed, no process and no shared file outlives it, even if a call hangs."""
     script = (
-        "import os, signal\n"
+        "import os, signal, threading\n"
         "from toeplitz_core.testing.isolation import Isolation\n"
         "from toeplitz_core.testing.case import Case\n"
         "from toeplitz_core.testing.data import draw\n"
         "case = Case.parse('input=1x1x4x4 weight=1x1x1x1')\n"
         "processes = Isolation()\n"
-        "runner = processes.runner('torch')\n"
-        "runner.run(case, draw(case))\n"
+        f"runner = processes.runner('{subject}')\n"
+        "runner.start()\n"
         "print(processes.room, processes.nursery(runner._environment)._process.pid, runner._worker._pid, flush=True)\n"
-        "os.kill(os.getpid(), signal.SIGKILL)\n"
+        "threading.Timer(1, os.kill, (os.getpid(), signal.SIGKILL)).start()\n"
+        "runner.run(case, draw(case))\n"
+        "threading.Event().wait()\n"
     )
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing import reduction
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +34,22 @@ FIRST_CALL = 60.0
 MEMORY = 8 * 2**30
 
 _START = "import sys; sys.path[:] = {path!r}; from toeplitz_core.testing.worker import nursery; nursery({fd}, {room!r})"
+
+
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back while a process is started, which would be interrupted before it can say what to do then.
+
+    The process inherits that: a worker ignores interrupts anyway.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class SubjectError(ValueError):
@@ -222,7 +238,8 @@ class _Worker:
                 self._process = multiprocessing.get_context("spawn").Process(
                     target=serve, args=(settings, theirs, environment.variables), daemon=True
                 )
-                self._process.start()
+                with interrupts_held():
+                    self._process.start()
 
     def greeting(self) -> Greeting:
         """Wait until the subject is imported."""
@@ -279,12 +296,13 @@ class _Nursery:
         with theirs:
             path = [entry or os.getcwd() for entry in sys.path]  # noqa: PTH109  # sys.path holds strings
             start = _START.format(path=path, fd=theirs.fileno(), room=str(room))
-            self._process = subprocess.Popen(  # our own interpreter
-                [sys.executable, "-c", start],
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, **dict(environment.variables)},
-                pass_fds=[theirs.fileno()],
-            )
+            with interrupts_held():
+                self._process = subprocess.Popen(  # our own interpreter
+                    [sys.executable, "-c", start],
+                    stdin=subprocess.DEVNULL,
+                    env={**os.environ, **dict(environment.variables)},
+                    pass_fds=[theirs.fileno()],
+                )
 
     def fork(self, settings: Settings, connection: Connection) -> int:
         """Fork a worker that answers on a connection; its process id."""

@@ -87,11 +87,15 @@ def nursery(descriptor: int, room: str) -> None:
     """Fork workers: ``Settings`` and a connection in, process id out; (process id, kill) in, exit code out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the judge, who ends us by closing the connection
     control = Connection(descriptor)
+    workers: set[int] = set()
     while True:
         try:
             message = control.recv()
         except (EOFError, OSError):
-            # The judge has ended. If it was killed, nobody else removes what the two of us shared.
+            # The judge has ended. If it was killed, nobody else ends a worker that hangs, or removes what we shared.
+            for pid in workers:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             shutil.rmtree(room, ignore_errors=True)
             return
         if isinstance(message, Settings):
@@ -102,6 +106,7 @@ def nursery(descriptor: int, room: str) -> None:
                 serve(message, connection)
                 os._exit(0)
             connection.close()
+            workers.add(pid)
             control.send(pid)
         else:
             pid, kill = message
@@ -109,6 +114,7 @@ def nursery(descriptor: int, room: str) -> None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             _, status = os.waitpid(pid, 0)
+            workers.discard(pid)
             control.send(os.waitstatus_to_exitcode(status))
 
 
@@ -153,9 +159,7 @@ def _unpacked(shared: SharedFile, request: Request) -> Operands:
 
 def _replied(shared: SharedFile, outcome: Outcome) -> Reply:
     results = {name: shared.pack(result) for name, result in outcome.results.items()}
-    return Reply(
-        outcome.status, outcome.arithmetic, results, outcome.message, outcome.printed, outcome.gradients
-    )
+    return Reply(outcome.status, outcome.arithmetic, results, outcome.message, outcome.printed, outcome.gradients)
 
 
 def _guarded(call: Callable[[], Outcome], log: str, before: dict[str, object]) -> Outcome:
