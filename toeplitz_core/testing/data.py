@@ -341,7 +341,7 @@ def filled(
 
     An expanded operand repeats its first slice.
     """
-    layout = case.layout(name.partition(".")[0])
+    layout = case.layout(name.partition(".")[0].partition(" ")[0])
     drawn = (1, *shape[1:]) if layout == "expanded" and shape[0] > 0 else shape
     tensor = torch.empty(drawn, dtype=dtype or case.torch_dtype)
     # Real and imaginary part, or the tensor itself, as flat views: a large operand exists once.

@@ -8,6 +8,7 @@ sum of products like the convolution itself, so the same bound holds, with the n
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -127,12 +128,102 @@ def _gradients(case: Case, x: torch.Tensor, weight: torch.Tensor, grad: torch.Te
     }
 
 
-def expected_output_gradient(case: Case, operands: Operands, direction: Operands) -> torch.Tensor:
-    """The derivative of the result along a direction in input, weight and bias: ``T dx + dT x + db``."""
+def draw_with_directions(case: Case) -> Operands:
+    """Besides, whole numbers of -1, 0 and 1 for each operand: in which directions derivatives of second order are."""
+    operands = draw_with_gradient(case)
+    limit = storage_limit(case) if RECIPES[case.data].kind == "storage" else accumulator_limit(case)
+    shapes = {"input": case.input, "weight": case.weight} | ({"bias": case.weight[:1]} if case.bias else {})
+    drawn, priority = {}, {}
+    for name, shape in shapes.items():
+        stream = f"{name} direction"
+        drawn[stream] = filled(case, stream, shape, lambda bits, count: Signed()(bits, count, 1, zero=True))
+        priority[stream] = filled(case, f"{stream}.thinning", shape, Bits.raw, dtype=torch.int64)
+    kept, thinned = 2**32, drawn
+    while kept and (over := _largest_derivative(case, operands, thinned) / limit) > 1:
+        kept = min(kept * 3 // 4, int(kept / over * 1.25))
+        thinned = {name: torch.where(priority[name] < kept, values, 0) for name, values in drawn.items()}
+    density = kept / 2**32
+    miss = max(operands.miss_probability, 1 - density + density / 3)
+    return replace(operands, more={**operands.more, **thinned}, miss_probability=miss)
+
+
+def _largest_derivative(case: Case, operands: Operands, directions: Mapping[str, torch.Tensor]) -> float:
+    x, weight, grad = size(operands.input), size(operands.weight), size(operands.more["grad"])
+    sizes = {name: size(values) for name, values in directions.items()}
+    found = _derivatives(case, x, weight, grad, sizes)
+    return max((float(values.max()) for values in found.values() if values.numel()), default=0.0)
+
+
+def expected_derivatives(case: Case, operands: Operands) -> dict[str, Expected]:
+    """The derivatives of ``grad . (gradients along directions)`` in input, weight and ``grad``; real numbers only.
+
+    That in ``grad`` is the derivative of the result itself along the directions: ``T dx + dT x + db``.
+    """
+    more = {name: values.double() for name, values in operands.more.items()}
+    grad = more.pop("grad")
+    values = _derivatives(case, operands.input.double(), operands.weight.double(), grad, more)
+    sizes = _derivatives(
+        case,
+        size(operands.input),
+        size(operands.weight),
+        grad.abs(),
+        {name: direction.abs() for name, direction in more.items()},
+    )
+    return {name: _exactly(value, sizes[name]) for name, value in values.items()}
+
+
+def _derivatives(
+    case: Case,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    grad: torch.Tensor,
+    directions: Mapping[str, torch.Tensor],
+) -> dict[str, torch.Tensor]:
     g = case.geometry
-    pairs = ((operands.weight, direction.input), (direction.weight, operands.input))
-    change = sum(forward(g, w.double(), by_image(g, x.double())) for w, x in pairs)
-    assert isinstance(change, torch.Tensor)
-    if direction.bias is not None:
-        change = change + direction.bias.double()[:, None]
-    return change.reshape(case.output_shape)
+    dx, dw = directions["input direction"], directions["weight direction"]
+    result = forward(g, weight, by_image(g, dx)) + forward(g, dw, by_image(g, x))
+    if "bias direction" in directions:
+        result = result + directions["bias direction"][:, None]
+    y = by_image(g, grad)
+    return {
+        "input": adjoint(g, dw, y).reshape(case.input),
+        "weight": weight_adjoint(g, by_image(g, dx), y),
+        "grad": result.reshape(case.output_shape),
+    }
+
+
+def expected_by_image(case: Case, operands: Operands) -> dict[str, Expected]:
+    """The result, and the gradient in the weight for each image of the batch; real numbers only."""
+    g = case.geometry
+    x, y = by_image(g, operands.input.double()), by_image(g, operands.more["grad"].double())
+    weight = operands.weight.double()
+
+    def weights(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        each = [weight_adjoint(g, x[n : n + 1], y[n : n + 1]) for n in range(len(x))]
+        return torch.stack(each) if each else weight.new_zeros(0, *weight.shape)
+
+    def result(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        value = forward(g, weight, x)
+        return (value if bias is None else value + bias[:, None]).reshape(case.output_shape)
+
+    bias = None if operands.bias is None else operands.bias.double()
+    size_of_bias = None if bias is None else bias.abs()
+    return {
+        "output": _exactly(result(x, weight, bias), result(x.abs(), weight.abs(), size_of_bias)),
+        "weights": _exactly(weights(x, y), weights(x.abs(), y.abs())),
+    }
+
+
+def _exactly(value: torch.Tensor, magnitude: torch.Tensor) -> Expected:
+    """Of exact data: what a sum is and how large its terms are together; it has no bound."""
+    zero = torch.zeros_like(value)
+    return Expected(
+        value=value,
+        residual=None,
+        magnitude=magnitude,
+        products=(magnitude > 0).double(),
+        bias=zero,
+        offset=zero,
+        subnormal=None,
+        is_complex=False,
+    )

@@ -5,13 +5,22 @@ So the kernels of float32 and of half precision are reached, which a finite diff
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from toeplitz_core.testing.case import DTYPES
 from toeplitz_core.testing.data import FILLS, RECIPES
-from toeplitz_core.testing.gradients import RECIPE_NAMES, draw_with_gradient, expected_gradients
+from toeplitz_core.testing.gradients import (
+    RECIPE_NAMES,
+    draw_with_directions,
+    draw_with_gradient,
+    expected_by_image,
+    expected_derivatives,
+    expected_gradients,
+)
 from toeplitz_core.testing.laws.base import Law
 from toeplitz_core.testing.laws.judgement import is_exact, judge_bound, judge_exact, unanswered
 from toeplitz_core.testing.verdict import Status, Verdict
@@ -19,6 +28,7 @@ from toeplitz_core.testing.verdict import Status, Verdict
 if TYPE_CHECKING:
     from toeplitz_core.bound import Arithmetic
     from toeplitz_core.testing.case import Case
+    from toeplitz_core.testing.data import Operands
     from toeplitz_core.testing.oracle import Expected
     from toeplitz_core.testing.subjects.base import Procedure, Runner
 
@@ -26,29 +36,34 @@ if TYPE_CHECKING:
 _ORDER = (Status.FAIL, Status.MISTRUSTED, Status.PASS)
 
 
-def _gradients(subject: Runner, case: Case) -> Verdict:
-    return _judged(subject, case, "gradients")
+@dataclass(frozen=True, slots=True)
+class _Gradients:
+    """A law's check: what data to draw, what to ask of the subject, what its results must be."""
+
+    draw: Callable[[Case], Operands]
+    procedure: Procedure
+    expected: Callable[[Case, Operands], Mapping[str, Expected]]
+
+    def __call__(self, subject: Runner, case: Case) -> Verdict:
+        operands = self.draw(case)
+        outcome = subject.run(case, operands, self.procedure)
+        if outcome.status != "returned":
+            return unanswered(case, outcome)
+        wanted = self.expected(case, operands)
+        verdicts = []
+        for result, actual in outcome.results.items():
+            # "input alone" is the gradient in the input when no other operand has one.
+            name = result.partition(" ")[0]
+            arithmetic = outcome.gradients.get(name, outcome.arithmetic)
+            verdicts.append(
+                judged_gradient(case, arithmetic, operands.miss_probability, actual, wanted[name], f"{result} gradient")
+            )
+        return gravest(verdicts)
 
 
-def _judged(subject: Runner, case: Case, procedure: Procedure) -> Verdict:
-    operands = draw_with_gradient(case)
-    outcome = subject.run(case, operands, procedure)
-    if outcome.status != "returned":
-        return unanswered(case, outcome)
-    wanted = expected_gradients(case, operands)
-    verdicts = [
-        judged_gradient(
-            case,
-            outcome.gradients[name],
-            operands.miss_probability,
-            outcome.results[result],
-            wanted[name],
-            f"grad_{name}",
-        )
-        for result in outcome.results
-        if (name := result.partition(" ")[0]) in wanted
-    ]
-    return gravest(verdicts)
+def _tangent(case: Case, operands: Operands) -> dict[str, Expected]:
+    """The derivative of the result along the directions."""
+    return {"tangent": expected_derivatives(case, operands)["grad"]}
 
 
 def judged_gradient(
@@ -76,14 +91,46 @@ def gravest(verdicts: list[Verdict]) -> Verdict:
 GRADIENTS_EXACT = Law(
     "gradients-exact",
     "On integers whose sums are exact, the gradients in input, weight and bias are T' g and its like, rounded once.",
-    _gradients,
+    _Gradients(draw_with_gradient, "gradients", expected_gradients),
     recipes=tuple(name for name in RECIPE_NAMES if name not in FILLS),
     dtypes=tuple(name for name in DTYPES if name != "int64"),
 )
 GRADIENTS_BOUND = Law(
     "gradients-bound",
     "On real numbers, no gradient is further from the exact one than rounding errors can take it.",
-    _gradients,
+    _Gradients(draw_with_gradient, "gradients", expected_gradients),
     recipes=tuple(FILLS),
     dtypes=tuple(name for name, dtype in DTYPES.items() if dtype.is_floating_point),
+)
+# Whole numbers whose sums every format of a sum holds: how the sums are made does not matter.
+_STORAGE = ("integers",)
+_REAL_DTYPES = tuple(name for name, dtype in DTYPES.items() if dtype.is_floating_point)
+
+DOUBLE_BACKWARD = Law(
+    "double-backward",
+    "The gradients of the gradients are exact on integers: T' and its derivative with a direction for an operand.",
+    _Gradients(draw_with_directions, "double_backward", expected_derivatives),
+    recipes=_STORAGE,
+    dtypes=_REAL_DTYPES,
+)
+FORWARD_MODE = Law(
+    "forward-mode",
+    "The derivative carried forward is T dx + dT x + db, exactly on integers.",
+    _Gradients(draw_with_directions, "forward_mode", _tangent),
+    recipes=_STORAGE,
+    dtypes=_REAL_DTYPES,
+)
+FUNCTIONAL_GRADIENTS = Law(
+    "functional-gradients",
+    "torch.func.grad gives the same gradients as the backward pass.",
+    _Gradients(draw_with_gradient, "functional_gradients", expected_gradients),
+    recipes=_STORAGE,
+    dtypes=_REAL_DTYPES,
+)
+VMAP = Law(
+    "vmap",
+    "Mapped over the images of a batch, results and gradients in the weight are those of each image.",
+    _Gradients(draw_with_gradient, "vmap", expected_by_image),
+    recipes=_STORAGE,
+    dtypes=_REAL_DTYPES,
 )

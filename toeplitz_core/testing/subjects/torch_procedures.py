@@ -49,7 +49,8 @@ def double_backward(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
     first = torch.autograd.grad(result, [leaves[n] for n in names], leaves["grad"], create_graph=True)
     directions = [given[f"{name} direction"] for name in names]
     targets = ("input", "weight", "grad")
-    second = torch.autograd.grad(first, [leaves[name] for name in targets], directions)
+    # Of an empty batch nothing depends on anything, and autograd may know that.
+    second = torch.autograd.grad(first, [leaves[name] for name in targets], directions, materialize_grads=True)
     return dict(zip(targets, second, strict=True))
 
 
@@ -80,7 +81,10 @@ def functional_gradients(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
 
 
 def vmap(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
-    """By ``torch.func.vmap``: the result image by image, and the gradient in the weight for each image."""
+    """By ``torch.func.vmap``: the result image by image, and the gradient in the weight for each image.
+
+    An input without a batch is mapped as a batch of one.
+    """
     bias = given.get("bias")
 
     def image(x: torch.Tensor) -> torch.Tensor:
@@ -90,8 +94,11 @@ def vmap(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
         return (call(x, weight, bias) * grad).sum()
 
     x, grad = given["input"], given["grad"]
+    single = x.ndim < given["weight"].ndim
+    x, grad = (x[None], grad[None]) if single else (x, grad)
     per_image = torch.func.vmap(torch.func.grad(number), in_dims=(None, 0, 0))(given["weight"], x, grad)
-    return {"output": torch.func.vmap(image)(x), "weights": per_image}
+    output = torch.func.vmap(image)(x)
+    return {"output": output[0] if single else output, "weights": per_image}
 
 
 def contract(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
