@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from toeplitz_core.testing.reports.record import environment, replay_command
+from toeplitz_core.testing.search import Result
 from toeplitz_core.testing.verdict import Status
 
 if TYPE_CHECKING:
-    from collections import Counter
-
     from toeplitz_core.testing.reports.record import Record
-    from toeplitz_core.testing.search import Result
 
 # The first number changes where a reader of an older one would misunderstand; the second where fields were added.
 SCHEMA_VERSION = "1.0"
@@ -38,12 +38,13 @@ def document(record: Record) -> dict[str, Any]:
             "cases": record.counts.total(),
             "counts": _counted(record.counts),
         },
-        "results": [_result(result) for result in (*record.results, *record.unreached)],
+        "results": [result_document(result) for result in (*record.results, *record.unreached)],
         "known": None if record.known is None else _known(record),
     }
 
 
-def _result(result: Result) -> dict[str, Any]:
+def result_document(result: Result) -> dict[str, Any]:
+    """One of the results, as the schema has them."""
     found: dict[str, Any] = {
         "subject": result.subject,
         "law": result.law,
@@ -67,6 +68,22 @@ def _result(result: Result) -> dict[str, Any]:
             "printed": failure.printed,
         }
     return found
+
+
+def read_result(document: Mapping[str, Any]) -> Result:
+    """The result of a document, for tables: without the failing case, and without what no document has."""
+    ratio = document["max_ratio"]
+    return Result(
+        document["subject"],
+        document["law"],
+        document["dtype"],
+        document["device"],
+        Status(document["status"]),
+        Counter({Status(name): count for name, count in document["counts"].items()}),
+        None if ratio is None else float(ratio),
+        message=document["message"] or "",
+        known=Counter(document["known"]),
+    )
 
 
 def _known(record: Record) -> list[dict[str, Any]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import toeplitz_core
+from toeplitz_core.testing.isolation import TIMEOUT
 from toeplitz_core.testing.reports.record import replay_command
 from toeplitz_core.testing.verdict import Status
 
@@ -65,6 +67,26 @@ def run_header(
     )
 
 
+def options_line(options: Mapping[str, object]) -> str:
+    """The options of a run that its header does not name, as far as they were chosen."""
+    names = ("time", "jobs", "timeout", "known", "fail_fast", "fail_stale", "inline")
+    chosen = {name: options.get(name) for name in names}
+    chosen = {name: value for name, value in chosen.items() if value and (name, value) not in _USUAL}
+    return "; ".join(
+        f"--{name.replace('_', '-')}" + ("" if value is True else f" {_words(value)}") for name, value in chosen.items()
+    )
+
+
+# What goes without saying.
+_USUAL = (("jobs", 1), ("timeout", TIMEOUT))
+
+
+def _words(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def print_results(console: Console, results: Sequence[Result], left_out: Sequence[str] = ()) -> None:
     """One row per law and dtype that ran, then what did not run, each with its reason."""
     ran = [r for r in results if r.status is not Status.NOT_RUN]
@@ -81,6 +103,26 @@ def print_results(console: Console, results: Sequence[Result], left_out: Sequenc
     absent = {(r.subject, r.device): r.message for r in results if r.status is Status.NOT_RUN}
     for line in (*(f"{subject} on {device}: {reason}" for (subject, device), reason in absent.items()), *left_out):
         plain(console, f"not run: {line}")
+
+
+# Of a subject that declares another arithmetic for each case, all of them are in the JSON report.
+MOST_ASSUMED = 12
+
+
+def print_assumed(console: Console, results: Sequence[Result]) -> None:
+    """By which arithmetic results were judged: a line for each, with the subjects and dtypes."""
+    judged: dict[str, dict[str, Counter[str]]] = {}
+    for result in results:
+        for arithmetic, count in result.assumed.items():
+            judged.setdefault(arithmetic, {}).setdefault(result.subject, Counter())[result.dtype] += count
+    lines = []
+    for arithmetic, subjects in sorted(judged.items(), key=lambda item: -sum(c.total() for c in item[1].values())):
+        who = "; ".join(f"{subject} {', '.join(dtypes)}" for subject, dtypes in subjects.items())
+        lines.append(f"judged by {arithmetic}: {who}")
+    for line in lines[:MOST_ASSUMED]:
+        plain(console, line)
+    if len(lines) > MOST_ASSUMED:
+        plain(console, f"judged by {len(lines) - MOST_ASSUMED} more, for fewer cases: see --json")
 
 
 def _table(ran: Sequence[Result]) -> Table:
@@ -133,14 +175,17 @@ def print_verdict(console: Console, subject: str, verdict: Verdict) -> None:
         plain(console, line)
 
 
-def verdict_lines(subject: str, verdict: Verdict) -> list[str]:
-    """What is printed of a case; the first line is the heading. It may hold whatever a subject's message holds."""
+def verdict_lines(subject: str, verdict: Verdict, replay: str | None = None) -> list[str]:
+    """What is printed of a case; the first line is the heading. It may hold whatever a subject's message holds.
+
+    ``replay`` is how to run the case again, if not by the command.
+    """
     heading = f"{verdict.status.upper()} {subject}, {verdict.case.law}"
     lines = [f"{heading}: {verdict.message}" if verdict.message else heading, f"  case:   {verdict.case}"]
     if verdict.ratio is not None:
         lines.append(f"  error:  {verdict.ratio:.4g} of the bound")
     if verdict.status.is_failure:
-        lines.append(f"  replay: {replay_command(subject, verdict.case)}")
+        lines.append(f"  replay: {replay_command(subject, verdict.case) if replay is None else replay}")
     return lines
 
 
