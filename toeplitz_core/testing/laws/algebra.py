@@ -1,0 +1,362 @@
+"""What holds between results of one implementation, whatever it computes: exactly, on integers.
+
+Each law derives further convolutions from a case and says how their results belong together. No matrix is needed for
+that, so these laws stand even if the oracle were wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from toeplitz_core.geometry import ConvGeometry
+from toeplitz_core.operator import by_image, forward
+from toeplitz_core.testing.algorithms import MatrixUnits
+from toeplitz_core.testing.case import DTYPES, Case
+from toeplitz_core.testing.data import Bits, Operands, draw
+from toeplitz_core.testing.laws.base import Law
+from toeplitz_core.testing.laws.judgement import (
+    MISTRUSTED_MISS_PROBABILITY,
+    failure,
+    shape_or_dtype,
+    unanswered,
+)
+from toeplitz_core.testing.verdict import Status, Verdict, compare_exact
+
+if TYPE_CHECKING:
+    from toeplitz_core.bound import Arithmetic
+    from toeplitz_core.testing.subjects.base import Runner
+
+Sides = tuple[torch.Tensor, torch.Tensor]
+
+
+class _Unanswered(Exception):  # noqa: N818  # it carries a verdict, and is no error
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.message)
+        self.verdict = verdict
+
+
+class Convolution:
+    """A subject and a case's operands: what a relation is written with."""
+
+    def __init__(self, subject: Runner, case: Case) -> None:
+        self._subject = subject
+        self.case = case
+        self.operands = draw(case)
+        self.assumed = ""
+
+    @property
+    def x(self) -> torch.Tensor:
+        return self.operands.input
+
+    @property
+    def weight(self) -> torch.Tensor:
+        return self.operands.weight
+
+    @property
+    def bias(self) -> torch.Tensor | None:
+        return self.operands.bias
+
+    @property
+    def geometry(self) -> ConvGeometry:
+        return self.case.geometry
+
+    def result(self) -> torch.Tensor:
+        """For the case itself, in its own layouts."""
+        return self._run(self.case, self.operands)
+
+    def of(
+        self,
+        x: torch.Tensor | None = None,
+        weight: torch.Tensor | None = None,
+        bias: torch.Tensor | bool | None = True,
+        **parameters: object,
+    ) -> torch.Tensor:
+        """For other operands (``bias=None`` for none) and parameters; contiguous."""
+        x = self.x if x is None else x
+        weight = self.weight if weight is None else weight
+        offset = (self.bias if bias else None) if isinstance(bias, bool) else bias
+        case = self.case.replace(
+            input=tuple(x.shape), weight=tuple(weight.shape), bias=offset is not None, layouts=(), **parameters
+        )
+        return self._run(case, Operands(x, weight, offset, 0.0))
+
+    def choice(self, name: str, count: int) -> int:
+        """A number below ``count`` that the case's seed decides."""
+        return int(Bits(self.case, name).integers(1, 0, count - 1)[0])
+
+    def mask(self, name: str, values: torch.Tensor) -> torch.Tensor:
+        """For each element, heads or tails."""
+        return torch.from_numpy(Bits(self.case, name).integers(values.numel(), 0, 1) == 0).view(values.shape)
+
+    def permutation(self, name: str, count: int) -> torch.Tensor:
+        """An order of ``count`` things."""
+        return torch.from_numpy(Bits(self.case, name).raw(count)).argsort()
+
+    def _run(self, case: Case, operands: Operands) -> torch.Tensor:
+        outcome = self._subject.run(case, operands)
+        if outcome.status != "returned":
+            raise _Unanswered(unanswered(self.case, outcome))
+        if (message := shape_or_dtype(case, outcome.output)) is not None or outcome.output is None:
+            raise _Unanswered(Verdict(Status.FAIL, self.case, f"{message} for '{case}'"))
+        if not _exact_on_integers(outcome.arithmetic, case):
+            message = f"its arithmetic is not exact on integers: {outcome.arithmetic}"
+            raise _Unanswered(Verdict(Status.UNSUPPORTED, self.case, message))
+        self.assumed = str(outcome.arithmetic)
+        return wide(outcome.output.detach().cpu())
+
+
+def wide(values: torch.Tensor) -> torch.Tensor:
+    """The same numbers where their sums are exact."""
+    if values.is_complex():
+        return values.to(torch.complex128)
+    return values.double() if values.is_floating_point() else values
+
+
+def _exact_on_integers(arithmetic: Arithmetic, case: Case) -> bool:
+    """Whether sums that the output's format holds are exact: not where operands are rounded or transformed."""
+    if case.dtype == "int64":
+        return True
+    formats = (arithmetic.accumulator, arithmetic.partial_format or arithmetic.output)
+    narrow = any(fmt.precision < arithmetic.output.precision for fmt in formats)
+    transformed = not all(isinstance(algorithm, MatrixUnits) for algorithm in arithmetic.algorithms)
+    return not (narrow or transformed or arithmetic.input_rounding)
+
+
+@dataclass(frozen=True, slots=True)
+class _Relation:
+    """A law's check: two sides that must be equal."""
+
+    sides: Callable[[Convolution], Sides]
+
+    def __call__(self, subject: Runner, case: Case) -> Verdict:
+        convolution = Convolution(subject, case)
+        try:
+            left, right = self.sides(convolution)
+        except _Unanswered as refused:
+            return refused.verdict
+        left, right = (torch.view_as_real(t) if t.is_complex() else t for t in (left, right))
+        if left.shape != right.shape:
+            message = f"one side has shape {tuple(left.shape)}, the other {tuple(right.shape)}"
+            return Verdict(Status.FAIL, case, message)
+        comparison = compare_exact(left, right)
+        if comparison is not None:
+            return failure(case, comparison, left, right, name="left side")
+        miss = convolution.operands.miss_probability
+        if not left.any() or miss > MISTRUSTED_MISS_PROBABILITY:
+            return Verdict(Status.MISTRUSTED, case, "both sides would be equal for wrong results too")
+        return Verdict(Status.PASS, case, miss_probability=miss, assumed=convolution.assumed)
+
+
+def _additive_in_input(c: Convolution) -> Sides:
+    """``f(x1) + f(x2) = f(x1 + x2) + f(0)``: elements of ``x`` are dealt to the two."""
+    mask = c.mask("split", c.x)
+    zero = torch.zeros_like(c.x)
+    parts = c.of(c.x.where(mask, zero)) + c.of(zero.where(mask, c.x))
+    return parts, c.result() + c.of(zero)
+
+
+def _additive_in_weight(c: Convolution) -> Sides:
+    mask = c.mask("split", c.weight)
+    zero = torch.zeros_like(c.weight)
+    parts = c.of(weight=c.weight.where(mask, zero)) + c.of(weight=zero.where(mask, c.weight))
+    return parts, c.result() + c.of(weight=zero)
+
+
+def _homogeneous(c: Convolution) -> Sides:
+    """A factor of -2 comes out of input and weight: a power of two, so that no digit is lost."""
+    bias = None if c.bias is None else -2 * c.bias
+    scaled = torch.stack((c.of(-2 * c.x, bias=bias), c.of(weight=-2 * c.weight, bias=bias)))
+    return scaled, torch.stack((-2 * c.result(),) * 2)
+
+
+def _shift_equivariant(c: Convolution) -> Sides:
+    """As many zeros before an image as the stride move the result by one."""
+    g, sides = c.geometry, []
+    result = c.result()
+    for axis in range(g.rank):
+        at = axis - g.rank
+        shape = list(c.x.shape)
+        shape[at] = g.stride[axis]
+        moved = c.of(torch.cat((c.x.new_zeros(shape), c.x), dim=at))
+        sides.append(moved.narrow(at, 1, moved.shape[at] - 1))
+    return torch.stack(sides), torch.stack((result,) * g.rank)
+
+
+def _batch_independent(c: Convolution) -> Sides:
+    """An image gives the same alone, in any place of a batch, and without a batch."""
+    if c.case.batch is None:
+        both = c.of(torch.stack((-c.x, c.x)))
+        return both[1], c.result()
+    if c.case.batch == 0:
+        return c.result(), c.result()
+    result, order = c.result(), c.permutation("order", c.case.batch)
+    alone = c.choice("image", c.case.batch)
+    one, none = c.of(c.x[alone : alone + 1]), c.of(c.x[alone])
+    return torch.cat((c.of(c.x[order]), one, none[None])), torch.cat(
+        (result[order], result[alone][None].repeat_interleave(2, 0))
+    )
+
+
+def _output_channels_permute(c: Convolution) -> Sides:
+    """The order of output channels within their group is that of the weight and the bias."""
+    g = c.geometry
+    order = _within_groups(c.permutation("order", g.out_channels // g.groups), g.groups)
+    bias = None if c.bias is None else c.bias[order]
+    return c.of(weight=c.weight[order], bias=bias), c.result().index_select(-g.rank - 1, order)
+
+
+def _input_channels_permute(c: Convolution) -> Sides:
+    """The order of input channels within their group does not matter, nor does that of the groups."""
+    g = c.geometry
+    within = c.permutation("order", g.group_channels)
+    x = c.x.index_select(-g.rank - 1, _within_groups(within, g.groups))
+    return c.of(x, c.weight[:, within]), c.result()
+
+
+def _groups_are_blocks(c: Convolution) -> Sides:
+    """Groups are the blocks on the diagonal of one dense weight."""
+    g = c.geometry
+    full = c.weight.new_zeros(g.out_channels, g.in_channels, *g.kernel_size)
+    each, inputs = g.out_channels // g.groups, g.group_channels
+    for group in range(g.groups):
+        rows = slice(group * each, (group + 1) * each)
+        full[rows, group * inputs : (group + 1) * inputs] = c.weight[rows]
+    return c.of(weight=full, groups=1), c.result()
+
+
+def _dilation_stuffs_zeros(c: Convolution) -> Sides:
+    """A dilated kernel is one with zeros between its taps."""
+    g = c.geometry
+    stuffed = c.weight.new_zeros(*c.weight.shape[:2], *g.kernel_extent)
+    stuffed[_pixels(*(slice(None, None, d) for d in g.dilation))] = c.weight
+    return c.of(weight=stuffed, dilation=(1,) * g.rank), c.result()
+
+
+def _stride_subsamples(c: Convolution) -> Sides:
+    """A stride takes every so manieth result of stride 1."""
+    g = c.geometry
+    dense = c.of(stride=(1,) * g.rank)
+    return dense[_pixels(*(slice(None, None, s) for s in g.stride))], c.result()
+
+
+def _padding_embeds(c: Convolution) -> Sides:
+    """Padding is an image embedded in zeros."""
+    g = c.geometry
+    return c.of(_embedded(c), padding=(0,) * g.rank), c.result()
+
+
+def _channels_add_up(c: Convolution) -> Sides:
+    """Input channels contribute each on its own; a channel of zeros contributes nothing."""
+    g = c.geometry
+    x = c.x.unflatten(-g.rank - 1, (g.groups, g.group_channels))
+    if g.group_channels == 1:
+        more = torch.cat((x, torch.zeros_like(x)), dim=-g.rank - 1).flatten(-g.rank - 2, -g.rank - 1)
+        return c.of(more, c.weight.repeat(1, 2, *(1,) * g.rank)), c.result()
+    at = 1 + c.choice("split", g.group_channels - 1)
+    parts = [
+        c.of(
+            x.narrow(-g.rank - 1, begin, count).flatten(-g.rank - 2, -g.rank - 1),
+            c.weight[:, begin : begin + count],
+            bias=begin == 0,
+        )
+        for begin, count in ((0, at), (at, g.group_channels - at))
+    ]
+    return parts[0] + parts[1], c.result()
+
+
+def _pointwise_is_a_matrix_product(c: Convolution) -> Sides:
+    """A kernel of one tap multiplies the channels of each pixel by a matrix."""
+    g = c.geometry
+    weight = c.weight[_pixels(*(slice(n // 2, n // 2 + 1) for n in g.kernel_size))]
+    result = c.of(weight=weight, padding=(0,) * g.rank)
+    x = wide(c.x)[_pixels(*(slice(None, None, s) for s in g.stride))].unflatten(-g.rank - 1, (g.groups, -1))
+    matrix = wide(weight).flatten(1).unflatten(0, (g.groups, -1))
+    product = torch.einsum("goc,...gcp->...gop", matrix, x.flatten(-g.rank)).flatten(-3, -2)
+    return result, (product if c.bias is None else product + wide(c.bias)[:, None]).view(result.shape)
+
+
+def _delta_kernel_shifts(c: Convolution) -> Sides:
+    """A kernel of a single 1 copies the pixels that its tap reads."""
+    g = c.geometry
+    tap: list[Any] = [c.choice(f"tap {axis}", n) for axis, n in enumerate(g.kernel_size)]
+    channel = torch.arange(g.out_channels) % max(1, g.group_channels)
+    delta = torch.zeros_like(c.weight)
+    delta[(torch.arange(g.out_channels), channel, *tap)] = 1
+    first = torch.arange(g.out_channels) // (g.out_channels // g.groups) * g.group_channels
+    copied = wide(_embedded(c)).index_select(-g.rank - 1, first + channel)
+    for axis in range(g.rank):
+        begin = tap[axis] * g.dilation[axis]
+        pixels = begin + g.stride[axis] * torch.arange(g.output_size[axis])
+        copied = copied.index_select(axis - g.rank, pixels)
+    return c.of(weight=delta, bias=None), copied
+
+
+def _composition_multiplies(c: Convolution) -> Sides:
+    """A second convolution of the result is the product of the two matrices."""
+    g = c.geometry
+    result = c.result()
+    taps = tuple(min(2, n) for n in g.output_size)
+    second = c.weight.new_zeros(g.out_channels, g.out_channels, *taps)
+    # One tap each: sums stay as large as they were.
+    channels = torch.arange(g.out_channels)
+    tap: list[Any] = [c.choice(f"tap {axis}", n) for axis, n in enumerate(taps)]
+    second[(channels, c.permutation("order", g.out_channels), *tap)] = 1
+    plain = {"stride": (1,) * g.rank, "padding": (0,) * g.rank, "dilation": (1,) * g.rank, "groups": 1}
+    twice = c.of(result.to(c.x.dtype), second, None, **plain)
+    after = ConvGeometry(g.out_channels, g.out_channels, g.output_size, taps)
+    exact = forward(g, wide(c.weight), by_image(g, wide(c.x)))
+    exact = exact if c.bias is None else exact + wide(c.bias)[:, None]
+    return twice, forward(after, wide(second), exact).view(twice.shape)
+
+
+def _embedded(c: Convolution) -> torch.Tensor:
+    """The image in its zeros."""
+    g = c.geometry
+    embedded = c.x.new_zeros(*c.x.shape[: -g.rank], *g.padded_size)
+    inside = [slice(low, low + size) for (low, _), size in zip(g.pads, g.input_size, strict=True)]
+    embedded[_pixels(*inside)] = c.x
+    return embedded
+
+
+def _pixels(*slices: slice) -> tuple[Any, ...]:
+    """An index of the last axes."""
+    return (..., *slices)
+
+
+def _within_groups(order: torch.Tensor, groups: int) -> torch.Tensor:
+    """The order of one group's channels for all of them."""
+    return (torch.arange(groups)[:, None] * len(order) + order).flatten()
+
+
+_SIDES: dict[str, tuple[Callable[[Convolution], Sides], str]] = {
+    "additive-in-input": (_additive_in_input, "The results of two inputs add up to that of their sum."),
+    "additive-in-weight": (_additive_in_weight, "The results of two weights add up to that of their sum."),
+    "homogeneous": (_homogeneous, "A factor in the input or in the weight, and in the bias, is one in the result."),
+    "shift-equivariant": (
+        _shift_equivariant,
+        "As many zeros before an image as the stride has pixels move its result by one.",
+    ),
+    "batch-independent": (
+        _batch_independent,
+        "An image has the same result alone, at any place in any batch, and without a batch.",
+    ),
+    "output-channels": (_output_channels_permute, "Output channels come in the order of the weight and the bias."),
+    "input-channels": (_input_channels_permute, "The order in which input channels are summed does not matter."),
+    "groups": (_groups_are_blocks, "Groups are the blocks on the diagonal of a weight without groups."),
+    "dilation": (_dilation_stuffs_zeros, "A dilated kernel is a kernel with zeros between its taps."),
+    "stride": (_stride_subsamples, "A stride keeps every so manieth result of stride 1."),
+    "padding": (_padding_embeds, "Padding is an image in a frame of zeros."),
+    "channels-add-up": (_channels_add_up, "The results of some input channels and of the others add up."),
+    "pointwise": (_pointwise_is_a_matrix_product, "A kernel of one tap is a matrix product for each pixel."),
+    "delta-kernel": (_delta_kernel_shifts, "A kernel that is 1 at one tap copies the pixels which that tap reads."),
+    "composition": (_composition_multiplies, "A convolution of a convolution is the product of their matrices."),
+}
+
+ALGEBRA = tuple(
+    Law(name, statement, _Relation(sides), recipes=("integers",), dtypes=tuple(DTYPES))
+    for name, (sides, statement) in _SIDES.items()
+)
