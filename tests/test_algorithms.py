@@ -410,7 +410,8 @@ def test_known_implementations_have_their_arithmetic() -> None:
     assert torch_cuda(case("float32")).input_rounding == TF32_ROUNDING
     assert torch_cuda(case("float32"), tf32=False).input_rounding == 0
     assert Winograd(6) in torch_cuda(case("float32"), tf32=False).algorithms
-    assert torch_cuda(case("float16")).bias_after_rounding
+    assert torch_cuda(case("float16").replace(bias=True)).bias_after_rounding
+    assert not torch_cuda(case("float16")).bias_after_rounding
     assert torch_cuda(case("float64")) == Arithmetic.strictest(torch.float64)
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.accumulators import ORDERS, Accumulator, Rounding
 from toeplitz_core import ConvGeometry
 from toeplitz_core.bound import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, TF32, Arithmetic, Format, error_bound, format_of
+from toeplitz_core.testing.arithmetics import BFLOAT16_ROUNDING
 from toeplitz_core.testing.oracle import expected
 
 # So coarse that terms of second order show, and so small that all of its numbers can be tried.
@@ -99,7 +100,7 @@ class Variant:
                 if arithmetic.output != arithmetic.accumulator
                 else Rounding(arithmetic.output, arithmetic.truncates, flushes),
                 operand=rounded if arithmetic.input_rounding else on_read,
-                bias_operand=on_read,
+                bias_operand=rounded if arithmetic.bias_rounding else on_read,
                 partial=None if low is None else Rounding(low, flushes=flushes),
                 two_step=arithmetic.bias_after_rounding,
             ),
@@ -117,6 +118,11 @@ def variants() -> dict[str, Variant]:
         "tf32 nearest": Variant.of(FLOAT32, Arithmetic(FLOAT32, FLOAT32, input_rounding=2.0**-11), nearest_inputs=TF32),
         "inputs in bfloat16": Variant.of(
             FLOAT32, Arithmetic(FLOAT32, FLOAT32, input_rounding=2.0**-8), nearest_inputs=BFLOAT16
+        ),
+        "inputs and bias in bfloat16": Variant.of(
+            FLOAT32,
+            Arithmetic(FLOAT32, BFLOAT16, input_rounding=BFLOAT16_ROUNDING, bias_rounding=BFLOAT16_ROUNDING),
+            nearest_inputs=BFLOAT16,
         ),
         "inputs in fewer bits": Variant.of(
             wide_toy,
@@ -278,6 +284,19 @@ def witnesses() -> dict[str, Witness]:
         "input rounding of subnormals": Witness(
             Variant.of(FLOAT32, tf32), problem([2.0**-137], [1.0]), 0.99, arguments=nothing
         ),
+        # Half way between two numbers of bfloat16.
+        "bias rounding": Witness(
+            Variant.of(FLOAT32, replace(single, bias_rounding=BFLOAT16_ROUNDING), nearest_inputs=BFLOAT16),
+            problem([0.0], [1.0], 1 + 2.0**-8),
+            0.99,
+            without=single,
+        ),
+        "bias rounding of subnormals": Witness(
+            Variant.of(FLOAT32, replace(single, bias_rounding=BFLOAT16_ROUNDING), nearest_inputs=BFLOAT16),
+            problem([0.0], [1.0], 2.0**-134),
+            0.49,
+            arguments=nothing,
+        ),
         "gradual underflow": Witness(
             Variant.of(FLOAT32, single), problem([2.0**-100] * 3, [2.0**-50] * 3), 0.99, arguments={"products": zero}
         ),
@@ -361,7 +380,8 @@ def test_each_term_is_attained(name: str) -> None:
     """A correct accumulator reaches 0.99 of the whole bound by each term.
 
     But 0.85 by truncation, since seven sums cannot all lose as much as their last; and 0.49 by float64's underflow,
-    which is counted twofold, since half of the smallest float64 is none.
+    which is counted twofold, since half of the smallest float64 is none, and by a bias that is lost beside a product
+    which might be.
     """
     w = WITNESSES[name]
     bound = bound_of(w.variant.arithmetic, w.problem, w.variant.operand)

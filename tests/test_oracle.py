@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from math import inf, nan
 
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from tests.definition import entries_by_definition
 from tests.operands import integers, seeds, small_geometries
 from toeplitz_core import ConvGeometry
-from toeplitz_core.bound import FLOAT16, FLOAT32, FLOAT64, Arithmetic
+from toeplitz_core.bound import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Arithmetic, format_of
+from toeplitz_core.testing.arithmetics import BFLOAT16_ROUNDING
 from toeplitz_core.testing.case import DTYPES as DTYPE_NAMES
 from toeplitz_core.testing.oracle import Expected, expected
 from toeplitz_core.testing.strategies import geometries
@@ -252,6 +254,23 @@ def test_windows_of_padding_are_exactly_the_bias(dtype: torch.dtype) -> None:
     assert (bound[~padding] > 0).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+def test_a_bias_in_padding_may_be_rounded(dtype: torch.dtype) -> None:
+    """Where bias or result are rounded to a narrower format, they are in a window of padding too, and once."""
+    g = ConvGeometry(1, 1, (1, 1), (1, 1), padding=(1, 1))
+    ones = torch.ones(1, 1, 1, 1, dtype=dtype)
+    half_way = 1 + 2.0**-8
+    bias = torch.tensor([complex(half_way, half_way) if dtype.is_complex else half_way], dtype=dtype)
+    reference = expected(g, ones, ones, bias)
+    padding = reference.products == 0
+    single = Arithmetic(FLOAT32, FLOAT32)
+    for arithmetic in (replace(single, bias_rounding=BFLOAT16_ROUNDING), replace(single, output=BFLOAT16)):
+        bound = reference.bound(arithmetic, has_bias=True)
+        bound, found = (bound[..., 0], padding[..., 0]) if dtype.is_complex else (bound, padding)
+        assert (bound[found] >= 2.0**-8).all()
+        assert (bound[found] <= 1.01 * 2.0**-8).all()
+
+
 @pytest.mark.parametrize("dtype", [*REAL, *COMPLEX])
 def test_a_flush_may_take_a_bias_in_padding(dtype: torch.dtype) -> None:
     """Where subnormals are flushed, a subnormal bias may be lost in a window of padding, and nothing else may."""
@@ -385,3 +404,30 @@ def test_a_rounded_partial_result_may_overflow() -> None:
     ):
         bound = reference.bound(arithmetic, has_bias=True)
         assert bool(reference.overflow(arithmetic, bound, has_bias=True).positive) is excused
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64, torch.float64])
+@pytest.mark.parametrize("operand", ["input", "weight", "bias"])
+def test_an_operand_may_be_rounded_to_infinity(dtype: torch.dtype, operand: str) -> None:
+    """Where operands are rounded, whatever comes of one within the last power of two is excused, and nothing else."""
+    g = ConvGeometry(1, 2, (1, 2), (1, 1), padding=(0, 1))
+    rounding = Arithmetic(format_of(dtype), format_of(dtype), input_rounding=2.0**-8, bias_rounding=2.0**-8)
+    top = 2.0 ** format_of(dtype).max_exponent
+    # The second pixel, or the second channel, and all of that over the padding as well.
+    reads = {"input": [[0, 0, 1, 0], [0, 0, 1, 0]]}.get(operand, [[0, 0, 0, 0], [1, 1, 1, 1]])
+    for size, arithmetic, excused in ((top, rounding, True), (top / 2, rounding, False), (top, None, False)):
+        given = {
+            "input": torch.zeros(1, 1, 1, 2, dtype=dtype),
+            "weight": torch.zeros(2, 1, 1, 1, dtype=dtype),
+            "bias": torch.zeros(2, dtype=dtype),
+        }
+        given[operand].view(-1)[1] = complex(0, -size) if dtype.is_complex else -size
+        for outputs in (None, torch.tensor([6, 2, 1])):
+            reference = expected(g, given["input"], given["weight"], given["bias"], outputs=outputs)
+            declared = arithmetic or Arithmetic.strictest(dtype)
+            bound = reference.bound(declared, has_bias=True)
+            overflow = reference.overflow(declared, bound, has_bias=True)
+            found = overflow.excuses(torch.full(bound.shape, nan))
+            found = found.all(-1) if dtype.is_complex else found
+            wanted = torch.tensor(reads).bool().flatten() & excused
+            assert torch.equal(found.flatten(), wanted if outputs is None else wanted[outputs])

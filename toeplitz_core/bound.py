@@ -45,6 +45,11 @@ class Format:
     def smallest_subnormal(self) -> float:
         return 2.0 ** (self.min_exponent - self.precision + 1)
 
+    def holds(self, other: Format) -> bool:
+        """Whether every number of another format is one of this, but for the subnormal ones."""
+        exponents = self.min_exponent <= other.min_exponent and self.max_exponent >= other.max_exponent
+        return exponents and self.precision >= other.precision
+
     @property
     def underflow(self) -> float:
         """Largest absolute error of rounding to nearest below the normal numbers: half the smallest subnormal.
@@ -140,6 +145,8 @@ class Arithmetic:
     input_rounding : float
         Largest relative change of a normal operand before it is multiplied (0: none; TF32: 2^-10 if truncated). A
         subnormal one may change by up to all of it.
+    bias_rounding : float
+        The same of the bias, before it is added.
     truncates : bool
         The accumulator rounds towards zero instead of to nearest.
     flushes : bool
@@ -157,6 +164,7 @@ class Arithmetic:
     accumulator: Format
     output: Format
     input_rounding: float = 0.0
+    bias_rounding: float = 0.0
     truncates: bool = False
     flushes: bool = False
     partial_format: Format | None = None
@@ -169,6 +177,11 @@ class Arithmetic:
         """What to assume where nothing is declared: half precision accumulates in float32, and is rounded once."""
         output = format_of(dtype)
         return cls(accumulator=FLOAT32 if output in (FLOAT16, BFLOAT16) else output, output=output)
+
+    @property
+    def rounds_operands(self) -> bool:
+        """Whether a sum is of other numbers than those that were given."""
+        return self.input_rounding > 0 or self.bias_rounding > 0
 
     def flushing(self) -> Arithmetic:
         """The same, but subnormals may be flushed to zero."""
@@ -188,7 +201,8 @@ class Arithmetic:
         if self.output != self.accumulator:
             words[0] += f", rounded to {self.output.name}{' before the bias is added' * self.bias_after_rounding}"
         if self.input_rounding:
-            words.append(f"operands rounded by up to {self.input_rounding:.2g}")
+            which = "operands and bias" if self.bias_rounding else "operands"
+            words.append(f"{which} rounded by up to {max(self.input_rounding, self.bias_rounding):.2g}")
         if self.partial_format is not None and self.partial_sums:
             words.append(f"{self.partial_sums} partial sums in {self.partial_format.name}")
         if self.flushes:
@@ -252,8 +266,8 @@ def error_bound(
         stored = _growth(torch.tensor(arithmetic.partial_sums, dtype=torch.float64), _relative(low))
         growth = growth + stored + growth * stored
     inputs = (1 + arithmetic.input_rounding) ** 2 - 1
-    changed = inputs * (magnitude - bias)
-    if subnormal is not None and (flushes or arithmetic.input_rounding):
+    changed = inputs * (magnitude - bias) + arithmetic.bias_rounding * bias
+    if subnormal is not None and (flushes or arithmetic.rounds_operands):
         changed = changed + subnormal
     lost = products * _underflow(acc, flushes=flushes, truncates=truncates)
     if low is not None:
@@ -270,7 +284,8 @@ def error_bound(
 def overflow_reach(arithmetic: Arithmetic, *, magnitude: torch.Tensor, roundings: torch.Tensor) -> torch.Tensor:
     """Largest number that can occur in the accumulator: ``(1 + f) S``, where an operand may be rounded up before."""
     grown = 1 + _growth(roundings.double(), _relative(arithmetic.accumulator, truncates=arithmetic.truncates))
-    return magnitude * grown * (1 + arithmetic.input_rounding) ** 2 * _EVALUATION
+    rounding = max(arithmetic.input_rounding, arithmetic.bias_rounding)
+    return magnitude * grown * (1 + rounding) ** 2 * _EVALUATION
 
 
 def oracle_error(magnitude: torch.Tensor, products: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from toeplitz_core.bound import FLOAT32, FLOAT64, Arithmetic
+from toeplitz_core.bound import BFLOAT16, FLOAT32, FLOAT64, Arithmetic
 from toeplitz_core.testing.algorithms import Fft, MatrixUnits, Winograd
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ NNPACK_BATCH = 16
 NNPACK_KERNEL = 16
 # "The first 10 bits of the mantissa are read" (torch's CUDA notes): TF32 inputs are truncated.
 TF32_ROUNDING = 2.0**-10
+
+# float32 rounded to the nearest bfloat16, 2^-8 / (1 + 2^-8) = 1/257: of 1 + 2^-8, half way between two of its numbers.
+BFLOAT16_ROUNDING = BFLOAT16.unit_roundoff / (1 + BFLOAT16.unit_roundoff)
 
 # The larger bound of the two: it depends on shapes and caches which of them NNPACK takes.
 NNPACK = (Winograd(6), Fft(16))
@@ -41,9 +44,19 @@ def torch_now(case: Case) -> Arithmetic:
     if case.dtype == "int64":
         return strictest(case)
     if torch.device(case.device).type == "cuda":
-        return torch_cuda(case, tf32=torch.backends.cudnn.allow_tf32)
+        return torch_cuda(case, tf32=allows_tf32())
     onednn: bool = torch.backends.mkldnn.enabled  # type: ignore[assignment]  # a bool at run time
     return torch_cpu(case, onednn=onednn, nnpack=torch._C._get_nnpack_enabled())  # it has no other name
+
+
+def allows_tf32() -> bool:
+    """Whether torch's switches, as they are now, let a convolution of float32 on a GPU round its operands to TF32.
+
+    That of cuDNN, or that of the matrix products which take its place. (``torch.backends.cudnn.allow_tf32`` raises
+    where its convolutions and its recurrent networks have different switches.)
+    """
+    switches = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]  # torch's stubs leave it out
+    return any(switch.fp32_precision == "tf32" for switch in switches)
 
 
 def torch_cpu(case: Case, *, onednn: bool = True, nnpack: bool = True) -> Arithmetic:
@@ -76,8 +89,15 @@ def torch_cuda(case: Case, *, tf32: bool = True) -> Arithmetic:
     if declared.accumulator != FLOAT32:
         return declared
     if declared.output != FLOAT32:
-        return replace(declared, algorithms=(MatrixUnits(),), bias_after_rounding=True, flushes=True)
+        return replace(declared, algorithms=(MatrixUnits(),), bias_after_rounding=case.bias, flushes=True)
     if tf32:
         return replace(declared, algorithms=(MatrixUnits(),), input_rounding=TF32_ROUNDING, flushes=True)
     # cuDNN's heuristics may take Winograd or FFT all the same.
     return replace(declared, algorithms=(Winograd(2), Winograd(4), Winograd(6), Fft(16), Fft(32)), flushes=True)
+
+
+def torch_autocast(case: Case) -> Arithmetic:
+    """How torch computes float32 within ``torch.autocast`` for bfloat16: as bfloat16, its operands rounded before."""
+    half = case.replace(dtype="bfloat16")
+    declared = torch_cuda(half) if torch.device(case.device).type == "cuda" else torch_cpu(half)
+    return replace(declared, input_rounding=BFLOAT16_ROUNDING, bias_rounding=BFLOAT16_ROUNDING)

@@ -18,8 +18,10 @@ from toeplitz_core.bound import (
     FLOAT64,
     Algorithm,
     Arithmetic,
+    Format,
     Sums,
     error_bound,
+    format_of,
     oracle_error,
     overflow_reach,
 )
@@ -53,6 +55,8 @@ class Expected:
     exponent: int = 0
     alternatives: tuple[Sums, ...] = ()  # of the algorithms that apply, in the shape of the value
     parts: float = 0.0  # the largest number that Gauss adds of the parts of an operand
+    operands: Format | None = None  # their format; None for integers
+    topmost: torch.Tensor | None = None  # results of an operand of the format's largest exponent; None where none is
 
     def in_units(self, values: torch.Tensor) -> torch.Tensor:
         """Numbers in float64, in units of ``2^exponent``."""
@@ -61,8 +65,9 @@ class Expected:
     def bound(self, arithmetic: Arithmetic, *, has_bias: bool) -> torch.Tensor:
         """The largest error that the arithmetic allows, the oracle's own included: of all algorithms that it may use.
 
-        For direct sums it is 0 in windows of padding, whose result is the bias: but if a flush may take that, or where
-        Gauss's differences round it (the imaginary part). Elsewhere a tile reaches beyond the window.
+        For direct sums it is 0 in windows of padding, whose result is the bias: but if a flush may take that, if it or
+        the result is rounded to a narrower format, or where Gauss's differences round it (the imaginary part).
+        Elsewhere a tile reaches beyond the window.
         """
         error = self._direct_bound(arithmetic, has_bias=has_bias)
         for sums in self.alternatives:
@@ -76,6 +81,10 @@ class Expected:
         to plus infinity if their positive terms can, to minus infinity if the negative ones can. Either may become NaN
         where a sum is corrected by the difference of two infinities, as compensated sums are. The differences that
         other algorithms take are not followed: anything may come of an overflow there.
+
+        Of an operand that is rounded to infinity anything may come too. The number that it is rounded to, in a format
+        of as many exponents, is ``2^(e+1)`` or more with the largest exponent ``e``, and at most twice the operand,
+        since no rounding changes a number by more than itself: so the operand is ``2^e`` or more.
         """
         formats = [arithmetic.accumulator, *([arithmetic.partial_format] if arithmetic.partial_format else [])]
         limit = min(fmt.overflow_threshold_in(self.exponent) for fmt in formats)
@@ -92,6 +101,8 @@ class Expected:
             magnitude = self.magnitude if sums.magnitude is None else sums.magnitude + self.bias
             reach = overflow_reach(arithmetic, magnitude=magnitude, roundings=sums.roundings + 6) * sums.gain
             anything = anything | (reach >= limit) | (sums.peak / 2 >= largest)
+        if self.topmost is not None and arithmetic.rounds_operands:
+            anything = anything | self.topmost
         nan = up | down | anything
         before = bound
         if arithmetic.output != arithmetic.accumulator:
@@ -149,6 +160,8 @@ class Expected:
         else:
             # Below float64's normal numbers each of the five products of Dekker's is off by half the smallest one.
             error = error + 4 * products * FLOAT64.smallest_subnormal
+        if arithmetic.bias_rounding or (self.operands is not None and not arithmetic.output.holds(self.operands)):
+            return error
         lost = self.subnormal if arithmetic.flushes and self.subnormal is not None else torch.zeros_like(error)
         if self.is_complex:
             lost = torch.stack((lost[..., 0], error[..., 1]), dim=-1)
@@ -200,6 +213,8 @@ def expected(
         Of shape ``([batch,] out_channels, *output_size)``, or (m,) for chosen outputs.
     """
     batch = by_image(geometry, x)
+    fmt = format_of(x.dtype) if x.is_floating_point() or x.is_complex() else None
+    topmost = None if fmt is None else _topmost(geometry, batch, weight, bias, outputs, 2.0**fmt.max_exponent)
     gauss = max((_largest_sum(t) for t in (x, weight, bias) if t is not None), default=0.0) if x.is_complex() else 0.0
     exponent = 0
     if x.dtype in (torch.float64, torch.complex128):
@@ -215,7 +230,9 @@ def expected(
     else:
         found = _Real(geometry, batch, weight, bias, outputs).shaped(shape)
     alternatives = _alternatives(geometry, batch, weight, outputs, shape, algorithms) if algorithms else ()
-    return replace(found, exponent=exponent, parts=gauss, alternatives=alternatives)
+    if topmost is not None:
+        topmost = topmost.reshape(*shape, 1) if found.is_complex else topmost.reshape(shape)
+    return replace(found, exponent=exponent, parts=gauss, alternatives=alternatives, operands=fmt, topmost=topmost)
 
 
 def _alternatives(
@@ -260,6 +277,36 @@ def _alternatives(
             )
         )
     return tuple(found)
+
+
+def _topmost(
+    geometry: ConvGeometry,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    outputs: torch.Tensor | None,
+    limit: float,
+) -> torch.Tensor | None:
+    """Which results come of an operand of at least the limit, or of a weight of one over padding; None if none is."""
+
+    def reaches(values: torch.Tensor) -> torch.Tensor:
+        parts = torch.view_as_real(values) if values.is_complex() else values[..., None]
+        return (parts.abs() >= limit).any(-1)
+
+    def any_reaches(values: torch.Tensor | None) -> bool:
+        if values is None or not values.numel():
+            return False
+        low, high = torch.aminmax(torch.view_as_real(values) if values.is_complex() else values)
+        return bool(max(-low, high) >= limit)
+
+    if not any(map(any_reaches, (x, weight, bias))):
+        return None
+    read = _apply(geometry, reaches(x), torch.ones(weight.shape), outputs, torch.float64) > 0
+    channels = reaches(weight).flatten(1).any(1)
+    channels = channels if bias is None else channels | reaches(bias)
+    if outputs is not None:
+        return read | channels[outputs // geometry.positions % geometry.out_channels]
+    return read | channels[:, None]
 
 
 def _largest_sum(values: torch.Tensor) -> float:
