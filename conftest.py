@@ -1,6 +1,8 @@
-"""Options and devices of the repository's own tests."""
+"""Options and devices of the repository's own tests, and what its conformance tests judge."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +10,11 @@ from hypothesis import settings
 
 from toeplitz_core.testing import profiles
 
+pytest_plugins = ["toeplitz_core.testing.plugin"]
+
+ROOT = Path(__file__).parent
+CONFORMANCE = ROOT / "tests" / "test_conformance.py"
+KNOWN = ROOT / "tests" / "data" / "known_torch.toml"
 DEVICES = ("cpu", "cuda")
 
 
@@ -20,8 +27,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--layers", choices=("sample", "all"), default="sample", help="which layers of published networks")
 
 
+@pytest.hookimpl(tryfirst=True)  # the plugin reads its options when it is configured
 def pytest_configure(config: pytest.Config) -> None:
-    """Load the deterministic profile, unless the command line names another, and name what the markers mean."""
+    """Load the deterministic profile, unless the command line names another, and say what is judged by which list."""
+    # Not in pyproject.toml: there it would hold for the command line in this directory too, which is to find what is
+    # known by itself.
+    config.option.toeplitz_known = config.option.toeplitz_known or str(KNOWN)
+    if _conformance_only(config):
+        config.args = [str(CONFORMANCE)]
     profiles.register()
     if config.getoption("--hypothesis-profile") is None:
         settings.load_profile("gate")
@@ -29,11 +42,18 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--require-cuda: torch sees no CUDA device")
 
 
-def pytest_report_header(config: pytest.Config) -> str:
+def pytest_report_header(config: pytest.Config) -> list[str]:
     """Say what is tested, so that a typo in an option shows."""
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none: CUDA tests do not run"
     profile = settings.get_current_profile_name()
-    return f"torch: {torch.__version__}, CUDA: {cuda}, profile: {profile}, layers: {config.getoption('--layers')}"
+    said = f"torch: {torch.__version__}, CUDA: {cuda}, profile: {profile}, layers: {config.getoption('--layers')}"
+    only = f"--subject without a path: only {CONFORMANCE.relative_to(ROOT).as_posix()}"
+    return [said, only] if _conformance_only(config) else [said]
+
+
+def _conformance_only(config: pytest.Config) -> bool:
+    """Whether a subject is named and no test: the tests of this repository's modules say nothing about it."""
+    return bool(config.option.toeplitz_subject) and config.args_source is not pytest.Config.ArgsSource.ARGS
 
 
 @pytest.fixture(params=DEVICES, scope="session")

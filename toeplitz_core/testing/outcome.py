@@ -1,0 +1,69 @@
+"""What pytest makes of a result: only a pass passes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from toeplitz_core.testing.isolation import SubjectError
+from toeplitz_core.testing.reports.terminal import printable, verdict_lines
+from toeplitz_core.testing.verdict import Status
+
+if TYPE_CHECKING:
+    from toeplitz_core.testing.known import KnownFailures
+    from toeplitz_core.testing.search import Result
+
+OWN_ERROR = "This is an error of toeplitz-core, not of what it tests. Please report it with the lines above."
+
+
+@contextlib.contextmanager
+def searching() -> Iterator[None]:
+    """Around a search: a subject that cannot be imported fails the test in a line, and an error of our own says so."""
+    absent = ""
+    try:
+        yield
+    except SubjectError as error:
+        absent = str(error)
+    except Exception as error:
+        error.add_note(OWN_ERROR)
+        raise
+    if absent:  # not where it is handled: pytest would print both
+        pytest.fail(printable(absent), pytrace=False)
+
+
+def conclude(
+    result: Result,
+    *,
+    known: KnownFailures | None = None,
+    required_devices: Collection[str] = (),
+    replay: str | None = None,
+) -> None:
+    """End a test as a result demands: return if it passes, else raise what pytest knows as failed, skipped or xfailed.
+
+    Parameters
+    ----------
+    known : KnownFailures, optional
+        The list that the search was given: xfailed tests quote the reasons.
+    required_devices : collection of str
+        Devices that were asked for: where they are absent, a test fails that otherwise would be skipped.
+    replay : str, optional
+        How to run the case again, if not by the command.
+    """
+    if result.status.is_failure:
+        assert result.failure is not None
+        pytest.fail(printable("\n".join(verdict_lines(result.subject, result.failure, replay))), pytrace=False)
+    message = printable(result.message)
+    if result.status is Status.NOT_RUN:
+        if result.device in required_devices:
+            pytest.fail(f"not run, and {result.device} was asked for: {message}", pytrace=False)
+        pytest.skip(f"not run: {message}")
+    if result.status is Status.KNOWN:
+        reasons = {} if known is None else {entry.name: entry.reason for entry in known.entries}
+        said = "; ".join(f"{name}: {count} cases: {reasons.get(name, '')}" for name, count in result.known.items())
+        pytest.xfail(f"known: {said}")
+        pytest.fail(f"known: {said}", pytrace=False)  # --runxfail lets us come here
+    if result.status is not Status.PASS:
+        pytest.fail(message or f"nothing proven: {result.status}", pytrace=False)

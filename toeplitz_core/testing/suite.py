@@ -1,0 +1,33 @@
+"""The laws as tests that pytest collects.
+
+``pytest -p toeplitz_core.testing.plugin --pyargs toeplitz_core.testing.suite --subject S`` runs them. The plugin has
+the options, and makes a test of each law with each subject, dtype and device that they ask for. A test file that does
+``from toeplitz_core.testing.suite import test_law`` has the same tests.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from toeplitz_core.testing.outcome import conclude, searching
+from toeplitz_core.testing.reports.json import result_document
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from toeplitz_core.testing.battery import Battery, Step
+
+# Without -p there are no options, but the tests are the same.
+pytest_plugins = ["toeplitz_core.testing.plugin"]
+
+# The property of a test that holds its result, as JSON: it reaches whoever writes a report, also from another process.
+PROPERTY = "toeplitz_core"
+
+
+def test_law(toeplitz_step: Step, toeplitz_battery: Battery, record_property: Callable[[str, object], None]) -> None:
+    """No generated case breaks the law, and most of them prove something."""
+    with searching():
+        result = toeplitz_battery.result(toeplitz_step)
+    record_property(PROPERTY, json.dumps(result_document(result), allow_nan=False))
+    conclude(result, known=toeplitz_battery.known, required_devices=toeplitz_battery.required_devices)
