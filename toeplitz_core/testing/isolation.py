@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 # A call may take this long in seconds. The first of a worker may have to import a package, or to compile.
 TIMEOUT = 10.0
 FIRST_CALL = 60.0
+# What glibc fills freed memory with; new memory gets the complement, which as float32 is 3.4e38 and -3e-13, and as an
+# integer large: no result survives any of it by accident.
+POISONS = (0x80, 0x55)
 # Address space in bytes that a worker may take beyond what it starts with.
 MEMORY = 8 * 2**30
 
@@ -137,6 +141,7 @@ class IsolatedRunner:
         self._shared = SharedFile(str(isolation.file("operands")))
         self._worker: _Worker | None = None
         self._greeting: Greeting | None = None
+        self._poisoned: list[IsolatedRunner] = []
 
     @property
     def devices(self) -> tuple[str, ...] | None:
@@ -152,6 +157,19 @@ class IsolatedRunner:
     def absent(self) -> str:
         """Likewise."""
         return self._greeted().absent
+
+    @property
+    def repeatable(self) -> bool:
+        """Likewise."""
+        return self._greeted().repeatable
+
+    def poisoned(self) -> Sequence[IsolatedRunner]:
+        """The subject in two more workers, where the C library can fill what it gives out (glibc)."""
+        if not self._poisoned and platform.libc_ver()[0] == "glibc":
+            for byte in POISONS:
+                variables = (*self._environment.variables, ("MALLOC_PERTURB_", str(byte)))
+                self._poisoned.append(self._isolation.runner(self.name, Environment(variables), fork=self._fork))
+        return self._poisoned
 
     def _greeted(self) -> Greeting:
         if self._greeting is None:

@@ -81,6 +81,7 @@ class Greeting:
     devices: tuple[str, ...] | None = None
     draws: int = 1
     absent: str = ""
+    repeatable: bool = False
 
 
 def nursery(descriptor: int, room: str) -> None:
@@ -132,7 +133,7 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
     except Exception as error:  # noqa: BLE001  # the judge decides what that means
         connection.send(Greeting(str(error) if isinstance(error, ValueError) else traceback.format_exc()))
         return
-    connection.send(Greeting("", subject.devices, subject.draws, subject.absent))
+    connection.send(Greeting("", subject.devices, subject.draws, subject.absent, subject.repeatable))
     state, limit = _globals(), settings.memory
     with contextlib.suppress(EOFError, OSError):
         while True:

@@ -75,13 +75,12 @@ class Convolution:
         bias: torch.Tensor | bool | None = True,
         **parameters: object,
     ) -> torch.Tensor:
-        """For other operands (``bias=None`` for none) and parameters; contiguous."""
+        """For other operands (``bias=None`` for none) and parameters; contiguous if no layouts are among them."""
         x = self.x if x is None else x
         weight = self.weight if weight is None else weight
         offset = (self.bias if bias else None) if isinstance(bias, bool) else bias
-        case = self.case.replace(
-            input=tuple(x.shape), weight=tuple(weight.shape), bias=offset is not None, layouts=(), **parameters
-        )
+        changes = {"layouts": (), **parameters}
+        case = self.case.replace(input=tuple(x.shape), weight=tuple(weight.shape), bias=offset is not None, **changes)
         return self._run(case, Operands(x, weight, offset, 0.0))
 
     def choice(self, name: str, count: int) -> int:
@@ -127,7 +126,7 @@ def _exact_on_integers(arithmetic: Arithmetic, case: Case) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Relation:
+class Relation:
     """A law's check: two sides that must be equal."""
 
     sides: Callable[[Convolution], Sides]
@@ -357,6 +356,6 @@ _SIDES: dict[str, tuple[Callable[[Convolution], Sides], str]] = {
 }
 
 ALGEBRA = tuple(
-    Law(name, statement, _Relation(sides), recipes=("integers",), dtypes=tuple(DTYPES))
+    Law(name, statement, Relation(sides), recipes=("integers",), dtypes=tuple(DTYPES))
     for name, (sides, statement) in _SIDES.items()
 )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from toeplitz_core.testing.data import RECIPES
 from toeplitz_core.testing.verdict import Status, Verdict
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ class Law:
         The data recipes that it is checked on.
     dtypes : tuple of str
         The dtypes that it makes sense for.
+    effort : float
+        Its share of the cases of a profile: below 1 where other laws see the same mistakes, or where a case is dear.
+    max_products : int, optional
+        Limit on the multiplications of one image of its cases, where the usual one is too large.
     """
 
     name: str
@@ -36,10 +41,16 @@ class Law:
     check: Callable[[Runner, Case], Verdict]
     recipes: tuple[str, ...]
     dtypes: tuple[str, ...]
+    effort: float = 1.0
+    max_products: int | None = None
+
+    def recipes_for(self, dtype: str) -> tuple[str, ...]:
+        """Its recipes that there are for a dtype: whole numbers have no others than the exact ones."""
+        return tuple(name for name in self.recipes if dtype != "int64" or RECIPES[name].kind != "real")
 
     def __call__(self, subject: Runner, case: Case) -> Verdict:
         """The verdict on a case that names this law; whatever the subject raises becomes one too."""
         case = case.replace(law=self.name)
-        if case.dtype not in self.dtypes or case.data not in self.recipes:
+        if case.dtype not in self.dtypes or case.data not in self.recipes_for(case.dtype):
             return Verdict(Status.UNSUPPORTED, case, f"{self.name} is not for dtype={case.dtype} data={case.data}")
         return self.check(subject, case)

@@ -22,7 +22,7 @@ from toeplitz_core.testing.gradients import (
     expected_gradients,
 )
 from toeplitz_core.testing.laws.base import Law
-from toeplitz_core.testing.laws.judgement import is_exact, judge_bound, judge_exact, unanswered
+from toeplitz_core.testing.laws.judgement import gravest, is_exact, judge_bound, judge_exact, unanswered
 from toeplitz_core.testing.verdict import Status, Verdict
 
 if TYPE_CHECKING:
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from toeplitz_core.testing.data import Operands
     from toeplitz_core.testing.oracle import Expected
     from toeplitz_core.testing.subjects.base import Procedure, Runner
-
-# The gravest first: what a case says of a law is the gravest that one of its results says.
-_ORDER = (Status.FAIL, Status.MISTRUSTED, Status.PASS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +76,6 @@ def judged_gradient(
     else:
         verdict = judge_exact(arithmetic, case, miss, actual, wanted, name)
     return verdict.replace(assumed=str(arithmetic))
-
-
-def gravest(verdicts: list[Verdict]) -> Verdict:
-    """The first of the gravest verdicts, with the largest ratio of all."""
-    worst = min(verdicts, key=lambda verdict: _ORDER.index(verdict.status))
-    ratios = [verdict.ratio for verdict in verdicts if verdict.ratio is not None]
-    return worst if worst.status is Status.FAIL or not ratios else worst.replace(ratio=max(ratios))
 
 
 GRADIENTS_EXACT = Law(

@@ -29,6 +29,9 @@ STATUSES = {
     "timed out": Status.TIMEOUT,
 }
 
+# The gravest first: what a case says of a law is the gravest that one of its results says.
+_ORDER = (Status.CRASH, Status.TIMEOUT, Status.FAIL, Status.UNSUPPORTED, Status.MISTRUSTED, Status.PASS)
+
 
 def unanswered(case: Case, outcome: Outcome) -> Verdict:
     """The verdict on a call that did not return a result."""
@@ -140,3 +143,10 @@ def failure(
         f"{name}[{where}]={got:.9g}, but should be {should:.9g}{amount} ({found.wrong} of {found.total} elements wrong)"
     )
     return Verdict(Status.FAIL, case, message, ratio=ratio, index=found.index, expected=should, actual=got)
+
+
+def gravest(verdicts: list[Verdict]) -> Verdict:
+    """The first of the gravest verdicts, with the largest ratio of all."""
+    worst = min(verdicts, key=lambda verdict: _ORDER.index(verdict.status))
+    ratios = [verdict.ratio for verdict in verdicts if verdict.ratio is not None]
+    return worst if worst.status.is_failure or not ratios else worst.replace(ratio=max(ratios))

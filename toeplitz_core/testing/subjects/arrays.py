@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,11 +13,13 @@ import torch
 
 from toeplitz_core.testing.arithmetics import strictest
 from toeplitz_core.testing.subjects.base import Subject, placed
+from toeplitz_core.testing.subjects.torch_procedures import contract
 
 if TYPE_CHECKING:
     from toeplitz_core.bound import Arithmetic
     from toeplitz_core.testing.case import Case
     from toeplitz_core.testing.data import Operands
+    from toeplitz_core.testing.subjects.base import Procedure
 
 
 def to_numpy(values: torch.Tensor) -> np.ndarray[Any, Any]:
@@ -113,8 +116,19 @@ class ArraySubject(Subject):
     def arithmetic(self, case: Case) -> Arithmetic:
         return strictest(case) if self._arithmetic is None else self._arithmetic(case)
 
+    def perform(self, procedure: Procedure, case: Case, operands: Operands) -> Mapping[str, torch.Tensor]:
+        if procedure != "contract":
+            return super().perform(procedure, case, operands)
+        x, weight, bias = placed(case, operands)
+        given = {"input": x, "weight": weight} | ({} if bias is None else {"bias": bias})
+        return contract(partial(self._call, case), given)
+
     def forward(self, case: Case, operands: Operands) -> torch.Tensor:
-        x, weight, bias = (None if t is None else self.to_array(t) for t in placed(case, operands))
+        return self._call(case, *placed(case, operands))
+
+    def _call(self, case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        # Arrays that share the tensors' memory, where the library can.
+        arrays = [None if t is None else self.to_array(t) for t in (x, weight, bias)]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return self.to_tensor(self.function(x, weight, bias, case.stride, case.padding, case.dilation, case.groups))
+            return self.to_tensor(self.function(*arrays, case.stride, case.padding, case.dilation, case.groups))

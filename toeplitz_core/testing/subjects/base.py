@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -24,6 +24,10 @@ Procedure = Literal[
 
 # Operands of up to this many numbers are copied for the subject.
 _COPIED_NUMBERS = 2**24
+
+
+class BrokenContract(Exception):  # noqa: N818  # its message is what is reported
+    """An implementation did what none may do, whatever its result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +70,19 @@ class Runner(Protocol):
     @property
     def absent(self) -> str: ...
 
+    @property
+    def repeatable(self) -> bool: ...
+
     def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:
         """Call it. Whatever it does becomes an outcome."""
         ...
 
     def restart(self) -> None:
         """Forget what earlier calls left behind, as far as that is possible."""
+        ...
+
+    def poisoned(self) -> Sequence[Runner]:
+        """The same in processes whose allocator fills what it gives out, each with another byte; none if impossible."""
         ...
 
 
@@ -83,6 +94,7 @@ class Absent:
     absent: str
     devices: tuple[str, ...] | None = None
     draws: int = 1
+    repeatable: bool = False
 
     def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:  # noqa: ARG002  # as every runner
         """Say why not."""
@@ -90,6 +102,10 @@ class Absent:
 
     def restart(self) -> None:
         """Nothing is there."""
+
+    def poisoned(self) -> Sequence[Runner]:
+        """None."""
+        return ()
 
 
 class Subject(ABC):
@@ -105,6 +121,8 @@ class Subject(ABC):
         longer than all that follows.
     absent : str
         Why it cannot be run here, such as a package that is not installed; empty if it can.
+    repeatable : bool
+        Whether it claims that the same call always gives the same bits.
 
     Examples
     --------
@@ -130,6 +148,7 @@ class Subject(ABC):
     devices: tuple[str, ...] | None = None
     draws: int = 1
     absent: str = ""
+    repeatable: bool = False
 
     def supports(self, case: Case) -> bool:  # noqa: ARG002  # for subclasses
         """Whether the implementation claims to handle a case; it is not called if not.
@@ -159,6 +178,10 @@ class Subject(ABC):
     def restart(self) -> None:  # noqa: B027  # there is nothing that a subject must do
         """Nothing: this process goes on."""
 
+    def poisoned(self) -> Sequence[Runner]:
+        """None: the allocator reads its settings when a process starts."""
+        return ()
+
     def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:
         """Call it in this process."""
         arithmetic = strictest(case)
@@ -172,6 +195,8 @@ class Subject(ABC):
             results = self.perform(procedure, case, operands)
         except NotImplementedError as error:
             return Outcome("unsupported", arithmetic, message=f"NotImplementedError: {error}")
+        except BrokenContract as error:
+            return Outcome("raised", arithmetic, message=str(error))
         except KeyboardInterrupt:
             raise
         # Let through, sys.exit(0) in an implementation would end the run as a success.

@@ -13,8 +13,8 @@ import torch
 
 from toeplitz_core.testing.arithmetics import strictest, torch_autocast, torch_now
 from toeplitz_core.testing.gradient_arithmetics import torch_gradient
-from toeplitz_core.testing.subjects.base import Subject, place, placed
-from toeplitz_core.testing.subjects.torch_procedures import PROCEDURES, BrokenContract, DetachedError
+from toeplitz_core.testing.subjects.base import BrokenContract, Subject, place, placed
+from toeplitz_core.testing.subjects.torch_procedures import PROCEDURES, DetachedError
 
 if TYPE_CHECKING:
     from toeplitz_core.bound import Arithmetic

@@ -7,22 +7,16 @@ returns named tensors. A ``BrokenContract`` is a finding that no tensor could sh
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch.autograd import forward_ad
 
-if TYPE_CHECKING:
-    from toeplitz_core.testing.subjects.base import Procedure
+from toeplitz_core.testing.subjects.base import BrokenContract, Procedure
 
 Tensors = Mapping[str, torch.Tensor]
 # From input, weight and bias to the result.
 Call = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
 ARGUMENTS = ("input", "weight", "bias")
-
-
-class BrokenContract(Exception):  # noqa: N818  # its name is what is reported
-    """An implementation did what none may do, whatever its result."""
 
 
 class DetachedError(NotImplementedError):

@@ -1,0 +1,104 @@
+"""What a call may do besides returning its result: nothing to its operands, to earlier results, to what is not its."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from toeplitz_core.matrix import toeplitz_matrix
+from toeplitz_core.testing.case import DTYPES
+from toeplitz_core.testing.data import draw
+from toeplitz_core.testing.laws.algebra import Convolution, Relation, Sides, wide
+from toeplitz_core.testing.laws.base import Law
+from toeplitz_core.testing.laws.forward import forward_verdict
+from toeplitz_core.testing.laws.judgement import gravest, shape_or_dtype, unanswered
+from toeplitz_core.testing.layouts import LAYOUTS
+from toeplitz_core.testing.verdict import Status, Verdict
+
+if TYPE_CHECKING:
+    from toeplitz_core.testing.case import Case
+    from toeplitz_core.testing.subjects.base import Runner
+
+# Layouts that a law may choose where a case names none; all others are for those who asked for them.
+_HARMLESS = ("offset", "sliced", "transposed", "permuted", "odd_strides")
+# Basis images in one call.
+_BASIS_BATCH = 128
+
+
+def _contract(subject: Runner, case: Case) -> Verdict:
+    outcome = subject.run(case, draw(case), "contract")
+    if outcome.status != "returned":
+        return unanswered(case, outcome)
+    first, again = outcome.results["output"], outcome.results["again"]
+    for result in (first, again):
+        if (message := shape_or_dtype(case, result)) is not None:
+            return Verdict(Status.FAIL, case, message)
+    if subject.repeatable and not torch.equal(_bits(first), _bits(again)):
+        return Verdict(Status.FAIL, case, "two calls with the same operands gave different results")
+    return Verdict(Status.PASS, case)
+
+
+def _bits(values: torch.Tensor) -> torch.Tensor:
+    return values.contiguous().view(torch.uint8) if values.numel() else values
+
+
+def _stale_memory(subject: Runner, case: Case) -> Verdict:
+    poisoned = subject.poisoned()
+    if not poisoned:
+        return Verdict(Status.UNSUPPORTED, case, "memory can be poisoned in a process of its own only")
+    return gravest([forward_verdict(runner, case) for runner in poisoned])
+
+
+def _strides_do_not_matter(c: Convolution) -> Sides:
+    """The result of a case in its strides, and of its operands apart in others, is that of contiguous ones."""
+    shapes = {"input": c.case.input, "weight": c.case.weight} | ({"bias": c.case.weight[:1]} if c.case.bias else {})
+    plain = c.of()
+    results = [c.result()]
+    for operand, shape in shapes.items():
+        legal = [name for name in _HARMLESS if len(shape) in LAYOUTS[name][2]]
+        results.append(c.of(layouts=((operand, legal[c.choice(f"layout {operand}", len(legal))]),)))
+    return torch.stack(results), torch.stack((plain,) * len(results))
+
+
+def _matrix(c: Convolution) -> Sides:
+    """The results of basis images, without the bias, are the columns of ``T``."""
+    g = c.geometry
+    columns = g.matrix_shape[1]
+    basis = torch.eye(columns, dtype=c.x.dtype).view(columns, g.in_channels, *g.input_size)
+    offset = torch.zeros(()) if c.bias is None else wide(c.bias).view(-1, *(1,) * g.rank)
+    found = [c.of(block) - offset for block in basis.split(_BASIS_BATCH)]
+    T = toeplitz_matrix(wide(c.weight), g.input_size, g.stride, g.padding, g.dilation, g.groups)
+    return torch.cat(found).flatten(1).mT, T
+
+
+CONTRACT = Law(
+    "contract",
+    "A call changes neither its operands nor what lies beside them nor an earlier result; that shares no memory with "
+    "them; where a subject says that it is repeatable, the same call gives the same bits.",
+    _contract,
+    recipes=("normal", "integers"),
+    dtypes=tuple(DTYPES),
+)
+STALE_MEMORY = Law(
+    "stale-memory",
+    "No result depends on what memory held before: it is right whatever the allocator leaves there.",
+    _stale_memory,
+    recipes=("integers", "normal"),
+    dtypes=tuple(DTYPES),
+)
+STRIDES = Law(
+    "strides",
+    "The same values in any strides, each operand apart, give the same result.",
+    Relation(_strides_do_not_matter),
+    recipes=("integers",),
+    dtypes=tuple(DTYPES),
+)
+MATRIX = Law(
+    "matrix",
+    "The results of all basis images are the columns of T, entry by entry: a proof for a geometry and a weight.",
+    Relation(_matrix),
+    recipes=("integers",),
+    dtypes=tuple(DTYPES),
+    max_products=2**10,
+)
