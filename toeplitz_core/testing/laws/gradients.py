@@ -6,7 +6,7 @@ So the kernels of float32 and of half precision are reached, which a finite diff
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,7 +22,14 @@ from toeplitz_core.testing.gradients import (
     expected_gradients,
 )
 from toeplitz_core.testing.laws.base import Law
-from toeplitz_core.testing.laws.judgement import gravest, is_exact, judge_bound, judge_exact, unanswered
+from toeplitz_core.testing.laws.judgement import (
+    gravest,
+    is_exact,
+    judge_bound,
+    judge_exact,
+    shape_or_dtype,
+    unanswered,
+)
 from toeplitz_core.testing.verdict import Status, Verdict
 
 if TYPE_CHECKING:
@@ -56,6 +63,32 @@ class _Gradients:
                 judged_gradient(case, arithmetic, operands.miss_probability, actual, wanted[name], f"{result} gradient")
             )
         return gravest(verdicts)
+
+
+def _adjoint(subject: Runner, case: Case) -> Verdict:
+    """``<T x, g> = <x, T' g>``, in whole numbers modulo 2^64: they are exact, but their products may be large."""
+    operands = draw_with_gradient(case)
+    plain, unbiased = case.replace(bias=False), replace(operands, bias=None)
+    outcomes = subject.run(plain, unbiased), subject.run(plain, unbiased, "gradients")
+    for outcome in outcomes:
+        if outcome.status != "returned":
+            return unanswered(case, outcome)
+    if (message := shape_or_dtype(case, outcomes[0].output)) is not None:
+        return Verdict(Status.FAIL, case, message)
+    results = (outcomes[0].results["output"], operands.more["grad"], operands.input, outcomes[1].results["input"])
+    if results[3].shape != operands.input.shape:
+        return Verdict(Status.FAIL, case, f"the gradient in the input has shape {tuple(results[3].shape)}")
+    y, grad, x, dx = (t.long() for t in results)
+    left, right = int((y * grad).sum()), int((x * dx).sum())
+    if left != right:
+        return Verdict(Status.FAIL, case, f"<T x, g> = {left}, but <x, T' g> = {right}", expected=left, actual=right)
+    if not left:
+        return Verdict(Status.MISTRUSTED, case, "both products are 0, as they would be for wrong results")
+    return Verdict(Status.PASS, case, miss_probability=operands.miss_probability)
+
+
+def _input_gradient(case: Case, operands: Operands) -> dict[str, Expected]:
+    return {"input": expected_gradients(case, operands)["input"]}
 
 
 def _tangent(case: Case, operands: Operands) -> dict[str, Expected]:
@@ -123,4 +156,28 @@ VMAP = Law(
     _Gradients(draw_with_gradient, "vmap", expected_by_image),
     recipes=_STORAGE,
     dtypes=_REAL_DTYPES,
+)
+ADJOINT = Law(
+    "adjoint",
+    "The product of the result with g is that of the input with the gradient in it: <T x, g> = <x, T' g>.",
+    _adjoint,
+    recipes=_STORAGE,
+    dtypes=_REAL_DTYPES,
+)
+TRANSPOSED = Law(
+    "transposed",
+    "conv_transpose2d with the same weight is the gradient in the input.",
+    _Gradients(draw_with_gradient, "transposed", _input_gradient),
+    recipes=_STORAGE,
+    dtypes=_REAL_DTYPES,
+)
+GRADIENTS = (
+    GRADIENTS_EXACT,
+    GRADIENTS_BOUND,
+    DOUBLE_BACKWARD,
+    FORWARD_MODE,
+    FUNCTIONAL_GRADIENTS,
+    VMAP,
+    ADJOINT,
+    TRANSPOSED,
 )

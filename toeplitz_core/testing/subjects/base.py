@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 # What a subject can be asked for: the convolution, and what belongs to it. See procedures.py.
 Procedure = Literal[
-    "forward", "contract", "gradients", "double_backward", "forward_mode", "functional_gradients", "vmap"
+    "forward",
+    "contract",
+    "gradients",
+    "double_backward",
+    "forward_mode",
+    "functional_gradients",
+    "vmap",
+    "transposed",
 ]
 
 # Operands of up to this many numbers are copied for the subject.

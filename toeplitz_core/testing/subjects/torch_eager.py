@@ -14,7 +14,7 @@ import torch
 from toeplitz_core.testing.arithmetics import strictest, torch_autocast, torch_now
 from toeplitz_core.testing.gradient_arithmetics import torch_gradient
 from toeplitz_core.testing.subjects.base import BrokenContract, Subject, place, placed
-from toeplitz_core.testing.subjects.torch_procedures import PROCEDURES, DetachedError
+from toeplitz_core.testing.subjects.torch_procedures import PROCEDURES, DetachedError, transposed
 
 if TYPE_CHECKING:
     from toeplitz_core.bound import Arithmetic
@@ -40,6 +40,8 @@ class TorchSubject(Subject):
         From a case and the name of an operand to how the gradient in it is computed; like the result, if not given.
     devices : tuple of str, optional
         The types of devices that it computes on; all that torch has if not given.
+    transposed : callable, optional
+        The function of the same library with ``F.conv_transpose2d``'s signature.
     differentiable : bool, optional
         Whether autograd must know its results. If not given, that of a result which autograd does not know is taken for
         what the function does not support.
@@ -55,9 +57,11 @@ class TorchSubject(Subject):
         arithmetic: Callable[[Case], Arithmetic] = strictest,
         gradient_arithmetic: Callable[[Case, str], Arithmetic] | None = None,
         devices: tuple[str, ...] | None = None,
+        transposed: Callable[..., torch.Tensor] | None = None,
         differentiable: bool | None = None,
     ) -> None:
         self.name = name
+        self.transposed = transposed
         self.differentiable = differentiable
         self._gradient_arithmetic = gradient_arithmetic
         self._arithmetic = arithmetic
@@ -92,6 +96,8 @@ class TorchSubject(Subject):
         differentiates = procedure != "contract"
         if differentiates and self.differentiable is False:
             raise NotImplementedError(f"{self.name} has no gradients")
+        if procedure == "transposed" and self.transposed is None:
+            raise NotImplementedError(f"{self.name} has no transposed convolution")
         x, weight, bias = placed(case, operands, self.layout)
         given = {"input": x, "weight": weight} | ({} if bias is None else {"bias": bias})
         for name, values in operands.more.items():
@@ -100,8 +106,10 @@ class TorchSubject(Subject):
         def call(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
             return self.function(x, weight, bias, case.stride, case.padding, case.dilation, case.groups)
 
-        with self._called(grad=differentiates):
+        with self._called(grad=differentiates and procedure != "transposed"):
             try:
+                if procedure == "transposed" and self.transposed is not None:
+                    return {"input": transposed(self.transposed, case.geometry, given["grad"], weight)}
                 return PROCEDURES[procedure](call, given)
             except DetachedError as error:
                 if self.differentiable:
@@ -168,6 +176,7 @@ def torch_subject(
         arithmetic=torch_now,
         gradient_arithmetic=torch_gradient,
         devices=devices,
+        transposed=torch.nn.functional.conv_transpose2d if function is torch.nn.functional.conv2d else None,
         differentiable=differentiable,
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch.autograd import forward_ad
 
+from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.testing.subjects.base import BrokenContract, Procedure
 
 Tensors = Mapping[str, torch.Tensor]
@@ -117,6 +118,19 @@ def contract(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
     if not torch.equal(_bits(result), _bits(kept)):
         raise BrokenContract("changed the result of an earlier call by a later one")
     return {"output": kept, "again": call(*_arguments(given)).clone()}
+
+
+def transposed(
+    function: Callable[..., torch.Tensor], geometry: ConvGeometry, grad: torch.Tensor, weight: torch.Tensor
+) -> torch.Tensor:
+    """``F.conv_transpose2d`` of ``grad`` with the same weight, with the output padding that gives the input's size."""
+    if any(low != high for low, high in geometry.pads):
+        raise NotImplementedError("conv_transpose2d pads both sides alike")
+    padding = [low for low, _ in geometry.pads]
+    axes = zip(geometry.output_size, geometry.stride, padding, geometry.kernel_extent, strict=True)
+    sizes = [(n - 1) * stride - 2 * pad + extent for n, stride, pad, extent in axes]
+    rest = [size - found for size, found in zip(geometry.input_size, sizes, strict=True)]
+    return function(grad, weight, None, geometry.stride, padding, rest, geometry.groups, geometry.dilation)
 
 
 PROCEDURES: dict[Procedure, Callable[[Call, Tensors], dict[str, torch.Tensor]]] = {
