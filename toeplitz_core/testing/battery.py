@@ -12,7 +12,7 @@ from toeplitz_core.testing.isolation import IsolatedRunner, Isolation, SubjectEr
 from toeplitz_core.testing.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.layouts import LAYOUTS
-from toeplitz_core.testing.options import KEYS, named
+from toeplitz_core.testing.options import KEYS, named, names
 from toeplitz_core.testing.profiles import PROFILES
 from toeplitz_core.testing.run import SAFE_LAYOUTS, UNSAFE_LAYOUTS, UNSAFE_REASON, Plan
 from toeplitz_core.testing.subjects import Absent, Runner, Subject, absent, check_name, environment, resolve
@@ -83,16 +83,16 @@ class Battery:
         for key, value in (("examples", examples), ("seed", seed)):
             if value is not None:
                 KEYS[key](key, value)
-        legal_devices = ("cpu", "cuda") if devices is None else KEYS["device"]("devices", list(devices))
-        self.required_devices = () if devices is None else legal_devices
+        held = _given("devices", devices, ("cpu", "cuda"))
+        self.required_devices = () if devices is None else held
         self.subjects = dict(subjects)
         self.inline = inline
         self.known = known if isinstance(known, KnownFailures | None) else KnownFailures.load(known, laws=LAWS)
         self._plan = Plan(
             subjects=(),
             laws=[named(f"law={name!r}", name, LAWS) for name in _given("laws", laws, LAWS)],
-            dtypes=list({name: named(f"dtype={name!r}", name, DTYPES) for name in _given("dtypes", dtypes, DTYPES)}),
-            devices=[check_device(name) for name in legal_devices],
+            dtypes=[name for name in _given("dtypes", dtypes, DTYPES) if named(f"dtype={name!r}", name, DTYPES)],
+            devices=[check_device(name) for name in held],
             profile=named(f"profile={profile!r}", profile, PROFILES),
             examples=examples,
             seed=seed,
@@ -205,12 +205,11 @@ class Battery:
         return self._isolation.runner(name, environment(name))
 
 
-def _given(key: str, names: Sequence[str] | None, every: Iterable[str]) -> Sequence[str]:
-    """Names that were given, each once; all there are, if none were."""
-    if names is None:
-        return list(every)
-    found: Sequence[str] = KEYS["law"](key, [names] if isinstance(names, str) else list(names))
-    return found
+def _given(key: str, given: Sequence[str] | None, otherwise: Iterable[str]) -> tuple[str, ...]:
+    """Names that were given, each once."""
+    if given is None:
+        return tuple(otherwise)
+    return names(key, given if isinstance(given, str) else list(given))
 
 
 def _not_there(name: str, error: Exception) -> SubjectError:

@@ -104,7 +104,8 @@ def _checked(table: object) -> dict[str, Any]:
     return {key: KEYS[key](key, value) for key, value in table.items()}
 
 
-def _names(key: str, value: object) -> tuple[str, ...]:
+def names(key: str, value: object) -> tuple[str, ...]:
+    """One name, or those of a list, each once; ``ValueError`` with the key otherwise."""
     values = value if isinstance(value, list) else [value]
     if not values or not all(isinstance(name, str) and name for name in values):
         raise ValueError(f"{key}={value!r} must be a string or a list of strings, none of them empty")
@@ -144,13 +145,13 @@ LEAST_TIMEOUT = 0.1
 # What each key may be. An option that another run of the same project would want otherwise (what is written, and where)
 # has none.
 KEYS: Mapping[str, Callable[[str, object], Any]] = {
-    "subject": _names,
-    "law": _names,
+    "subject": names,
+    "law": names,
     "profile": _text,
     "examples": _whole(1),
     "seed": _whole(0),
-    "device": _names,
-    "dtype": _names,
+    "device": names,
+    "dtype": names,
     "timeout": _seconds,
     "known": _text,
     "fail-stale": _flag,

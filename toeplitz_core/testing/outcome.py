@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from toeplitz_core.testing.importable import needed_path
 from toeplitz_core.testing.isolation import SubjectError
+from toeplitz_core.testing.reports.record import replay_command
 from toeplitz_core.testing.reports.terminal import printable, verdict_lines
-from toeplitz_core.testing.verdict import Status
+from toeplitz_core.testing.verdict import Status, Verdict
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.known import KnownFailures
@@ -54,7 +56,8 @@ def conclude(
     """
     if result.status.is_failure:
         assert result.failure is not None
-        pytest.fail(printable("\n".join(verdict_lines(result.subject, result.failure, replay))), pytrace=False)
+        lines = verdict_lines(result.subject, result.failure, replay or _command(result.subject, result.failure))
+        pytest.fail(printable("\n".join(lines)), pytrace=False)
     message = printable(result.message)
     if result.status is Status.NOT_RUN:
         if result.device in required_devices:
@@ -67,3 +70,9 @@ def conclude(
         pytest.fail(f"known: {said}", pytrace=False)  # --runxfail lets us come here
     if result.status is not Status.PASS:
         pytest.fail(message or f"nothing proven: {result.status}", pytrace=False)
+
+
+def _command(subject: str, failure: Verdict) -> str:
+    """What runs a case again, outside of pytest too, which may find modules where nothing else looks for them."""
+    command, path = replay_command(subject, failure.case), needed_path(subject)
+    return command if path is None else f"PYTHONPATH={path} {command}"
