@@ -1,4 +1,4 @@
-"""torch in every variant that has a name, in worker processes: all laws hold but for the failures that are listed."""
+"""Every subject that has a name, in worker processes: all laws hold but for the failures that are listed."""
 
 from __future__ import annotations
 
@@ -13,34 +13,47 @@ from toeplitz_core.testing.known import Entry, KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.layouts import LAYOUTS
 from toeplitz_core.testing.profiles import PROFILES
-from toeplitz_core.testing.run import Plan
+from toeplitz_core.testing.rounds import Run
+from toeplitz_core.testing.run import Plan, missing
 from toeplitz_core.testing.subjects import SUBJECTS, environment
 from toeplitz_core.testing.verdict import Status
 
 KNOWN = KnownFailures.load(Path(__file__).parent / "data" / "known_torch.toml", laws=LAWS)
-# torch.compile takes seconds for each geometry: it is run by name, with few cases.
-VARIANTS = [name for name in SUBJECTS if name != "torch-compile"]
-# Of each law with each dtype. The conformance environment takes more of the variants that use kernels of their own.
+# torch.compile takes seconds for each geometry: it is run by name, with few cases. What other packages compute is held
+# to the laws where these packages are tested.
+VARIANTS = [name for name, known in SUBJECTS.items() if name != "torch-compile" and set(known.packages) <= {"scipy"}]
+GPU = ("torch-cuda", "torch-cuda-fp32")
+# Of each law with each dtype. The conformance environment takes more of the variants that use kernels of their own; what
+# runs no kernels of torch is there to be compared with, and changes with no release of torch.
 EXAMPLES = 25
+FEWER = dict.fromkeys(("naive", "numpy", "scipy"), 10)
+# What a subject has no convolution for: tests/test_subjects.py looks at how it says so.
+REFUSED = {
+    "numpy": ("bfloat16",),
+    "scipy": ("float16", "bfloat16"),
+    "torch-autocast": tuple(dtype for dtype in DTYPES if dtype != "float32"),
+}
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_variant(name: str) -> None:
-    """No case breaks a law in a way that is not listed, and most prove something."""
+    """No case breaks a law in a way that is not listed, and most prove something; without a GPU, none is run there."""
+    device = "cuda" if name in GPU else "cpu"
     with Isolation() as isolation:
         plan = Plan(
-            subjects=[isolation.runner(name, environment(name))],
+            subjects=[isolation.runner(name, environment(name), fork=device == "cpu")],
             laws=list(LAWS.values()),
-            dtypes=list(DTYPES),
-            devices=["cpu"],
+            dtypes=[dtype for dtype in DTYPES if dtype not in REFUSED.get(name, ())],
+            devices=[device],
             profile=PROFILES["gate"],
-            examples=EXAMPLES,
+            examples=FEWER.get(name, EXAMPLES),
             layouts=tuple(LAYOUTS),
             known=KNOWN,
         )
-        results = list(plan.run())
+        results = list(Run(plan))
     assert len(results) == len(plan.steps)
-    broken = [r for r in results if r.status not in (Status.PASS, Status.KNOWN)]
+    right = (Status.PASS, Status.KNOWN) if missing(device) is None else (Status.NOT_RUN,)
+    broken = [r for r in results if r.status not in right]
     lines = (f"{r.law} {r.dtype}: {r.status} {r.message} {r.failure and r.failure.case}" for r in broken)
     assert not broken, "\n".join(lines)
 

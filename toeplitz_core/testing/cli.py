@@ -4,51 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
-import torch
 import typer
 from rich.console import Console
-from rich.progress import Progress
 
 import toeplitz_core
-from toeplitz_core.memory import available_bytes
-from toeplitz_core.testing.case import DTYPES, Case, check_device
-from toeplitz_core.testing.isolation import TIMEOUT, Isolation, SubjectError
-from toeplitz_core.testing.known import KnownFailures, Stale
+from toeplitz_core.testing.case import DTYPES, check_device
+from toeplitz_core.testing.check import carry_out, own_error
+from toeplitz_core.testing.isolation import TIMEOUT
+from toeplitz_core.testing.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.layouts import LAYOUTS
-from toeplitz_core.testing.options import named
+from toeplitz_core.testing.options import TABLE, VARIABLE, default_subjects, named, read_table
 from toeplitz_core.testing.outputs import Asked, Outputs
 from toeplitz_core.testing.profiles import PROFILES
-from toeplitz_core.testing.reports.terminal import (
-    header,
-    plain,
-    print_failure,
-    print_known,
-    print_results,
-    print_step,
-    print_verdict,
-)
-from toeplitz_core.testing.run import SAFE_LAYOUTS, UNSAFE_LAYOUTS, UNSAFE_REASON, Plan, exit_code, not_run
-from toeplitz_core.testing.search import Interrupted, Result
-from toeplitz_core.testing.subjects import (
-    SUBJECTS,
-    Absent,
-    Runner,
-    absent,
-    check_name,
-    environment,
-    plugged_in,
-    resolve,
-)
-from toeplitz_core.testing.verdict import Status
+from toeplitz_core.testing.replay import ENOUGH, RUNS, parse, read_cases, replay_all
+from toeplitz_core.testing.reports.show import show_case
+from toeplitz_core.testing.run import SAFE_LAYOUTS, Plan
+from toeplitz_core.testing.runners import runners
+from toeplitz_core.testing.subjects import SUBJECTS, Runner, plugged_in
 
-_SUBJECT = "A name that 'subjects' lists, or package.module:callable with F.conv2d's signature."
-_KNOWN = "Known failures (TOML): they are counted, and do not fail the run."
+_SUBJECT = (
+    "A name that 'subjects' lists, or package.module:callable with F.conv2d's signature; by default those of "
+    f"{VARIABLE} or of [{TABLE}] in pyproject.toml."
+)
+_KNOWN = "Known failures (TOML): they are counted, and do not fail the run (repeatable)."
 _INLINE = "Call the subject in this process: for debuggers and coverage. A crash ends everything."
+_TIME = (
+    "Go on for so long, and at least one step: rounds over all laws and dtypes, each of as many cases as the profile "
+    "has and with a seed of its own; what fails is not searched again."
+)
+_RUNS = (
+    "Run each case so often, every other time in a fresh process: it fails if it fails in any. Fewer where a call does "
+    f"not return in time, or once the runs have taken {ENOUGH:g} s."
+)
 
 app = typer.Typer(
     help="Does this convolution compute what it must? Hold it against the convolution's own matrix.",
@@ -64,7 +56,7 @@ def main() -> None:
     try:
         app(prog_name="toeplitz-core")
     except Exception:  # noqa: BLE001  # anything that gets here is an error of our own
-        _own_error()
+        own_error(_console(stderr=True))
         sys.exit(4)
 
 
@@ -76,28 +68,36 @@ def _version(requested: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,  # noqa: ARG001  # its callback has done it
 ) -> None:
-    pass
+    if context.invoked_subcommand == "check":
+        table = {key.replace("-", "_"): value for key, value in _usage(read_table, Path.cwd()).items()}
+        table.pop("subject", None)  # the environment variable goes before it
+        if isinstance(table.get("known"), str):
+            table["known"] = (table["known"],)
+        context.default_map = {"check": table}
 
 
 @app.command()
 def check(
-    subject: Annotated[list[str], typer.Argument(help=_SUBJECT)],
+    subject: Annotated[list[str] | None, typer.Argument(help=_SUBJECT)] = None,
     law: Annotated[list[str] | None, typer.Option(help="Only this law (repeatable).")] = None,
     profile: Annotated[str, typer.Option(help=f"Effort: {', '.join(PROFILES)}.")] = "gate",
     examples: Annotated[
         int | None, typer.Option(min=1, help="Cases per law and dtype, instead of the profile's.")
     ] = None,
+    time: Annotated[float | None, typer.Option(min=0.1, metavar="SECONDS", help=_TIME)] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of the search: the same seed gives the same cases.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that search, each with workers of its own.")] = 1,
     device: Annotated[
         list[str] | None, typer.Option(help="cpu, cuda, cuda:1 ... (repeatable); absent ones then fail.")
     ] = None,
     dtype: Annotated[list[str] | None, typer.Option(help="Only this dtype (repeatable).")] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that one call may take.")] = TIMEOUT,
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failure.")] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Start nothing after the first failure.")] = False,
     inline: Annotated[bool, typer.Option("--inline", help=_INLINE)] = False,
-    known: Annotated[str | None, typer.Option(metavar="FILE", help=_KNOWN)] = None,
+    known: Annotated[list[str] | None, typer.Option(metavar="FILE", help=_KNOWN)] = None,
     fail_stale: Annotated[
         bool, typer.Option("--fail-stale", help="End with 3 if an entry of the known failures is needed no longer.")
     ] = False,
@@ -111,22 +111,27 @@ def check(
 ) -> None:
     """Search for a case on which a law fails, and print the smallest.
 
+    Each option but those that name what is written has a key in the table [tool.toeplitz_core] of pyproject.toml.
+
     Exit codes: 0 all laws hold, 1 a law fails, 2 usage, 3 nothing proven or a required device is absent (or, with
     --fail-stale, a known entry is stale), 4 an error of toeplitz-core itself, 130 interrupted.
     """
+    subjects = _subjects(subject)
     outputs = _usage(Outputs, json=json, junit=junit, write_known=write_known)
-    if fail_stale and known is None:
+    if fail_stale and not known:
         raise typer.BadParameter("--fail-stale needs --known FILE")
-    listed = None if known is None else _usage(lambda path: KnownFailures.load(path, laws=LAWS), known)
+    if inline and jobs > 1:
+        raise typer.BadParameter(f"--jobs {jobs} needs processes of their own: not with --inline")
     laws_held = [_named(f"--law {name}", name, LAWS) for name in dict.fromkeys(law or LAWS)]
     dtypes = list({name: _named(f"--dtype {name}", name, DTYPES) for name in dtype or DTYPES})
     devices = [_usage(check_device, name) for name in dict.fromkeys(device or ("cpu", "cuda"))]
     effort = _named(f"--profile {profile}", profile, PROFILES)
+    listed = _listed(known)
     # Nothing but the JSON goes where the JSON goes.
     aside = contextlib.redirect_stdout(sys.stderr) if json == "-" else contextlib.nullcontext()
-    with aside, _runners(subject, timeout=timeout, inline=inline) as runners:
+    with aside, _started(subjects, timeout=timeout, inline=inline) as (tested, journal):
         plan = Plan(
-            subjects=runners,
+            subjects=tested,
             laws=laws_held,
             dtypes=dtypes,
             devices=devices,
@@ -136,123 +141,55 @@ def check(
             fail_fast=fail_fast,
             layouts=SAFE_LAYOUTS if inline else tuple(LAYOUTS),
             known=listed,
+            time=time,
         )
-        asked = Asked(plan, required_devices=device or (), fail_stale=fail_stale, inline=inline, timeout=timeout)
-        code = _carried_out(asked, _console(), outputs)
+        asked = Asked(
+            plan,
+            required_devices=device or (),
+            fail_stale=fail_stale,
+            inline=inline,
+            timeout=timeout,
+            jobs=jobs,
+            known=known or (),
+        )
+        code = carry_out(asked, _console(), _console(stderr=True), outputs, journal)
     raise typer.Exit(code)
-
-
-def _carried_out(asked: Asked, console: Console, outputs: Outputs) -> int:
-    """Run the plan, print and write what came of it, whatever ends it; the exit code."""
-    plan = asked.plan
-    plain(console, header(plan))
-    results: list[Result] = []
-    stale: list[Stale] = []
-    code = None
-    followed = False
-    error = stopped = ""
-    try:
-        _follow(plan, console, results)
-        followed = True
-        stopped = "stopped at the first failure" if plan.unreached(results, "") else ""
-        stale = plan.stale(results)
-        if outputs.adopting is not None:
-            adopted = outputs.adopt(plan, results)
-            plain(console, f"adopted: {adopted} entries, written to {outputs.write_known}")
-    except KeyboardInterrupt as interrupt:
-        code, stopped = 130, "interrupted"
-        if isinstance(interrupt, Interrupted) and not followed:  # else it is of a result that is there
-            results.append(interrupt.result)
-            print_failure(console, interrupt.result)
-    except Exception as raised:  # noqa: BLE001  # whatever it is, what was found before it is printed
-        code, stopped = 4, "an error of toeplitz-core"
-        error = f"{type(raised).__name__}: {raised}"
-        _own_error()
-    left_out = [*plan.without, *(f"layout {layout}: {UNSAFE_REASON}" for layout in UNSAFE_LAYOUTS if asked.inline)]
-    if missed := len(plan.steps) - len(results):
-        left_out.append(f"{missed} of {len(plan.steps)} (each law with each dtype): {stopped}")
-    print_results(console, results, left_out)
-    if code is None:
-        refused = stale if asked.fail_stale else ()
-        code = exit_code(results, required_devices=asked.required_devices, refused_stale=refused)
-    record = asked.record(results, code, stopped=stopped, error=error, stale=stale)
-    print_known(console, record)
-    outputs.write(record)
-    return code
-
-
-@contextlib.contextmanager
-def _runners(names: Sequence[str], *, timeout: float, inline: bool) -> Iterator[list[Runner]]:
-    """The subjects of some names, each in a worker process unless ``inline``; a usage error where there is none."""
-    checked = [_usage(check_name, name) for name in dict.fromkeys(names)]
-    if inline:
-        yield [Absent(name, why) if (why := absent(name)) else _usage(resolve, name) for name in checked]
-        return
-    with Isolation(timeout=timeout) as isolation:
-        runners: list[Runner] = []
-        for name in checked:
-            if why := absent(name):
-                runners.append(Absent(name, why))
-                continue
-            runner = isolation.runner(name, environment(name))
-            try:
-                runner.start()
-            except SubjectError as error:
-                raise typer.BadParameter(f"subject '{name}': {error}") from None
-            runners.append(runner)
-        yield runners
-
-
-def _follow(plan: Plan, console: Console, results: list[Result]) -> None:
-    """Run the plan, and print as results come: a bar on a terminal, lines in a log."""
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=len(plan.steps))
-        for result in plan.run():
-            results.append(result)
-            progress.update(task, advance=1, description=f"{result.law} {result.dtype}")
-            if not console.is_terminal and result.status is not Status.NOT_RUN:
-                print_step(console, result)
-            if result.failure is not None:
-                print_failure(console, result)
-
-
-def _own_error() -> None:
-    """Say that the exception being handled is ours, and show where it is from."""
-    traceback.print_exc()
-    typer.echo(
-        "This is an error of toeplitz-core, not of what it tests. Please report it with the lines above.", err=True
-    )
 
 
 @app.command()
 def replay(
-    case: Annotated[str, typer.Argument(help="The line that a failure printed.")],
-    subject: Annotated[str, typer.Option(help="As for check.")] = "torch",
+    case: Annotated[str | None, typer.Argument(help="The line that a failure printed.")] = None,
+    file: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Cases, one a line; what stands behind ' # ' is a comment. Instead of CASE."),
+    ] = None,
+    subject: Annotated[str | None, typer.Option(help="As for check; torch if there is none anywhere.")] = None,
+    runs: Annotated[int, typer.Option(min=1, help=_RUNS)] = RUNS,
+    known: Annotated[list[str] | None, typer.Option(metavar="FILE", help=_KNOWN)] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that one call may take.")] = TIMEOUT,
     inline: Annotated[bool, typer.Option("--inline", help=_INLINE)] = False,
 ) -> None:
-    """Run one case again, under the law that it names or under every law that applies.
+    """Run cases again, under the law that each names or under every law that applies.
 
-    Exit codes: 0 passes, 1 fails, 2 usage, 3 mistrusted, unsupported or no such device, 4 an error of toeplitz-core
-    itself, 130 interrupted.
+    Exit codes: 0 all pass, 1 one fails, in all of its runs or in some, 2 usage, 3 one is mistrusted or unsupported, or
+    its device is absent, 4 an error of toeplitz-core itself, 130 interrupted.
     """
-    parsed = _usage(Case.parse, case)
-    # The oracle takes several times that, in float64.
-    if parsed.nbytes * 16 > (free := available_bytes(torch.device("cpu"))):
-        raise typer.BadParameter(f"the case has tensors of {parsed.nbytes:,} bytes: too many for {free:,} free ones")
-    applying = [law for law in LAWS.values() if parsed.data in law.recipes]
-    held = [_named(f"law={parsed.law}", parsed.law, LAWS)] if parsed.law else applying
-    console = _console()
-    with _runners([subject], timeout=timeout, inline=inline) as (tested,):
-        if (reason := not_run(tested, parsed.device)) is not None:
-            plain(console, f"not run: {tested.name} on {parsed.device}: {reason}")
-            raise typer.Exit(3)
-        verdicts = [law(tested, parsed) for law in held]
-    for verdict in verdicts:
-        print_verdict(console, subject, verdict)
-    if any(v.status.is_failure for v in verdicts):
-        raise typer.Exit(1)
-    raise typer.Exit(0 if any(v.status is Status.PASS for v in verdicts) else 3)
+    if (case is None) == (file is None):
+        raise typer.BadParameter("give a CASE, or --file FILE with some: one of the two")
+    cases = [_usage(parse, case)] if case is not None else _usage(read_cases, file)
+    listed = _listed(known)
+    names = [subject] if subject is not None else (_usage(default_subjects) or ["torch"])
+    if len(names) > 1:
+        raise typer.BadParameter(f"{', '.join(names)}: cases are replayed for one subject: --subject NAME")
+    with _started(names, timeout=timeout, inline=inline) as ((tested,), _):
+        code = replay_all(_console(), cases, tested, runs=runs, known=listed)
+    raise typer.Exit(code)
+
+
+@app.command()
+def show(case: Annotated[str, typer.Argument(help="A case, as a failure prints it.")]) -> None:
+    """Show what a case means: its geometry, its data, what must come out, and its matrix where that is small."""
+    typer.echo(show_case(_usage(parse, case)))
 
 
 @app.command()
@@ -275,16 +212,41 @@ def laws() -> None:
         typer.echo(f"{law.name}: {law.statement}")
 
 
-def _console() -> Console:
+def _console(*, stderr: bool = False) -> Console:
     # A log has no width of its own; rich would assume 80 columns and fold the table.
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=160)
+
+
+def _subjects(given: Sequence[str] | None) -> Sequence[str]:
+    """Those of the command line, else of the environment, else of the table."""
+    if names := given or _usage(default_subjects):
+        return names
+    raise typer.BadParameter(
+        f"no subject: name one, as in 'check torch' or 'check package.module:callable', or set {VARIABLE}, or the key "
+        f"'subject' of [{TABLE}] in pyproject.toml; 'toeplitz-core subjects' lists those that have a name"
+    )
+
+
+def _listed(known: Sequence[str] | None) -> KnownFailures | None:
+    return _usage(lambda: KnownFailures.of_files(known or (), laws=LAWS)) if known else None
+
+
+@contextlib.contextmanager
+def _started(names: Sequence[str], *, timeout: float, inline: bool) -> Iterator[tuple[list[Runner], Path | None]]:
+    """The subjects of some names; a usage error where there is none."""
+    with contextlib.ExitStack() as stack:
+        try:
+            started = stack.enter_context(runners(names, timeout=timeout, inline=inline))
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        yield started
 
 
 T = TypeVar("T")
 
 
-def _usage(function: Callable[..., T], *values: str, **options: str | None) -> T:
+def _usage(function: Callable[..., T], *values: Any, **options: Any) -> T:
     """A value from the command line; what is wrong with it ends the command with the usage code."""
     try:
         return function(*values, **options)
@@ -294,7 +256,5 @@ def _usage(function: Callable[..., T], *values: str, **options: str | None) -> T
 
 def _named(words: str, name: str, table: Mapping[str, T]) -> T:
     """The entry of a table, or a usage error that quotes the words and lists what there is."""
-    try:
-        return named(words, name, table)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+    found: T = _usage(named, words, name, table)
+    return found

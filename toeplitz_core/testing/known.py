@@ -195,7 +195,7 @@ class KnownFailures:
 
     @classmethod
     def load(cls, path: str | Path, *, laws: Collection[str] | None = None) -> KnownFailures:
-        """The list in a TOML file; ``laws`` are those that entries may name.
+        """The list in a TOML file; ``laws`` are those that entries may name. :meth:`of_files` takes several.
 
         Raises
         ------
@@ -221,6 +221,11 @@ class KnownFailures:
             return cls(tuple(entries))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
+
+    @classmethod
+    def of_files(cls, paths: Iterable[str | Path], *, laws: Collection[str] | None = None) -> KnownFailures:
+        """The lists in some TOML files as one; a name must be that of one entry of one of them."""
+        return cls(tuple(entry for path in paths for entry in cls.load(path, laws=laws).entries))
 
     def match(self, subject: str, verdict: Verdict) -> Entry | None:
         """The entry that a failing verdict counts for, or None."""

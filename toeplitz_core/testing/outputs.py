@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
 from toeplitz_core.testing.files import check_writable, write_atomically
+from toeplitz_core.testing.isolation import TIMEOUT
 from toeplitz_core.testing.known import KnownFailures
 from toeplitz_core.testing.reports.json import to_json
 from toeplitz_core.testing.reports.junit import to_junit
@@ -17,8 +18,12 @@ from toeplitz_core.testing.reports.record import Ended, Record
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.known import Stale
+    from toeplitz_core.testing.rounds import Run
     from toeplitz_core.testing.run import Plan
     from toeplitz_core.testing.search import Result
+
+# Why steps were not reached where the time was limited.
+SPENT = "the time budget was spent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +34,9 @@ class Asked:
     required_devices: Collection[str] = ()
     fail_stale: bool = False
     inline: bool = False
-    timeout: float | None = None
+    timeout: float = TIMEOUT
+    jobs: int = 1
+    known: Sequence[str] = ()
 
     @property
     def options(self) -> dict[str, object]:
@@ -42,26 +49,30 @@ class Asked:
             "profile": self.plan.profile.name,
             "examples": self.plan.examples or self.plan.profile.examples,
             "seed": self.plan.seed,
+            "time": self.plan.time,
+            "jobs": self.jobs,
             "timeout": self.timeout,
+            "known": list(self.known),
             "fail_fast": self.plan.fail_fast,
             "fail_stale": self.fail_stale,
             "inline": self.inline,
         }
 
-    def record(
-        self, results: Sequence[Result], exit_code: int, *, stopped: str, error: str, stale: Sequence[Stale]
-    ) -> Record:
+    def record(self, run: Run, exit_code: int, *, stopped: str, error: str, stale: Sequence[Stale]) -> Record:
         """What came of the run; ``stopped`` says why steps were not reached."""
+        results = run.results
         return Record(
             results,
             exit_code,
-            ended="error" if error else cast("Ended", stopped or "completed"),
+            # A budget is spent in every run that has one: it has come to its end.
+            ended="error" if error else cast("Ended", stopped if stopped not in ("", SPENT) else "completed"),
             error=error,
             options=self.options,
             required_devices=self.required_devices,
             known=self.plan.known,
             stale=stale,
             unreached=self.plan.unreached(results, stopped),
+            rounds=None if self.plan.time is None else run.rounds,
         )
 
 

@@ -1,4 +1,4 @@
-"""A run: subjects x laws x dtypes x devices, searched one after the other."""
+"""What to run: subjects x laws x dtypes x devices, and how hard to look; what came of it as an exit code."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from toeplitz_core.testing.subjects.base import Runner
 
     Step = tuple[Runner, Law, str, str]
+    # The number of a round and a step.
+    Task = tuple[int, Step]
 
 # Not for subjects that run in the judge's own process.
 UNSAFE_LAYOUTS = ("channels_last", "channel_slice")
@@ -34,7 +36,11 @@ ADOPTION_ROUNDS = 20
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run, and how hard to look."""
+    """What to run, and how hard to look.
+
+    With ``time``, a number of seconds, all steps are searched in rounds until it is spent, each round with a seed of
+    its own: ``seed`` (or 0) and the number of the round.
+    """
 
     subjects: Sequence[Runner]
     laws: Sequence[Law]
@@ -46,6 +52,7 @@ class Plan:
     fail_fast: bool = False
     layouts: Collection[str] = SAFE_LAYOUTS
     known: KnownFailures | None = None
+    time: float | None = None
 
     @property
     def without(self) -> list[str]:
@@ -66,30 +73,22 @@ class Plan:
             if dtype in law.dtypes
         ]
 
-    def run(self) -> Iterator[Result]:
-        """The result of each step, as it comes. A device that is not there gives one that was not run."""
-        for step in self.steps:
-            result = self.result(step)
-            yield result
-            if self.fail_fast and result.status.is_failure:
-                return
-
-    def result(self, step: Step) -> Result:
-        """The result of one step."""
+    def result(self, step: Step, number: int = 0) -> Result:
+        """The result of one step in one round. A device that is not there gives one that was not run."""
         subject, law, dtype, device = step
         if (reason := not_run(subject, device)) is not None:
             return Result(subject.name, law.name, dtype, device, Status.NOT_RUN, message=reason)
-        return self._search(step, self.known)
+        return self._search(step, self.known, self.seed if self.time is None else (self.seed or 0) + number)
 
-    def _search(self, step: Step, known: KnownFailures | None) -> Result:
+    def _search(self, step: Step, known: KnownFailures | None, seed: int | None) -> Result:
         subject, law, dtype, device = step
         return search(
             law,
             subject,
             dtype=dtype,
-            settings=self.profile.settings(examples=self.examples, seeded=self.seed is not None),
+            settings=self.profile.settings(examples=self.examples, seeded=seed is not None),
             device=device,
-            seed=self.seed,
+            seed=seed,
             layouts=self.layouts,
             known=known,
         )
@@ -127,7 +126,7 @@ class Plan:
             if not failing:
                 return
             known = KnownFailures((*own, *(entry for entry in there.entries if entry.name not in names)))
-            again = [self._search(steps[r.subject, r.law, r.dtype, r.device], known) for r in failing]
+            again = [self._search(steps[r.subject, r.law, r.dtype, r.device], known, self.seed) for r in failing]
             failing = [result for result in again if result.status.is_failure]
 
 

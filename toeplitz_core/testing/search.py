@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
@@ -14,7 +14,7 @@ from hypothesis.errors import Flaky
 
 from toeplitz_core.testing.layouts import LAYOUTS
 from toeplitz_core.testing.seeding import no_constants_of_modules
-from toeplitz_core.testing.strategies import cases
+from toeplitz_core.testing.strategies import cases, geometries
 from toeplitz_core.testing.verdict import Status, Verdict
 
 if TYPE_CHECKING:
@@ -186,14 +186,17 @@ def search(
         return verdict.replace(status=Status.KNOWN)
 
     def holds(case: Case) -> None:
-        for drawn in _draws(case, subject.draws, law.recipes):
+        for drawn in _draws(case, subject.draws, law.recipes_for(dtype)):
             verdict = tally.judged(judge, drawn)
             if verdict.status.is_failure:
                 raise _Broken(verdict)
 
     # The key of Hypothesis's database: what failed under one law is not to be forgotten because another holds.
     holds._hypothesis_internal_add_digest = f"{law.name} {dtype} {device} {subject.name}".encode()  # type: ignore[attr-defined]  # as its pytest plugin does
-    strategy = cases(dtypes=(dtype,), recipes=law.recipes, legal_layouts=tuple(layouts), device=device)
+    geometry = None if law.max_products is None else geometries(max_products=law.max_products)
+    strategy = cases(
+        geometry=geometry, dtypes=(dtype,), recipes=law.recipes_for(dtype), legal_layouts=tuple(layouts), device=device
+    )
     test = _fewer(settings, subject.draws)(given(case=strategy)(holds))
     if seed is None and settings.derandomize:
         seed = 0
@@ -252,16 +255,10 @@ def _run(test: Callable[[], None], tally: _Tally, law: Law, subject: Runner, dev
 def _conclude(
     law: Law, subject: Runner, dtype: str, device: str, tally: _Tally, failure: Verdict | None, message: str
 ) -> Result:
-    judged = sum(tally.counts.values())
-    proven = tally.counts[Status.PASS] + tally.counts[Status.KNOWN]
     if failure is not None:
         status, failure = failure.status, failure.replace(message=message)
-    elif proven > PROVEN_SHARE * judged:
-        status = Status.KNOWN if tally.known else Status.PASS
     else:
-        refused = tally.counts[Status.UNSUPPORTED] >= tally.counts[Status.MISTRUSTED]
-        status = Status.UNSUPPORTED if refused else Status.MISTRUSTED
-        message = f"nothing proven: only {proven} of {judged} cases could be judged"
+        status, message = _proven(tally.counts, known=bool(tally.known))
     return Result(
         subject.name,
         law.name,
@@ -274,4 +271,44 @@ def _conclude(
         message,
         tally.known,
         tally.assumed,
+    )
+
+
+def _proven(counts: Counter[Status], *, known: bool) -> tuple[Status, str]:
+    """The status of a law that nothing broke, and what is to be said of it."""
+    judged = sum(counts.values())
+    proven = counts[Status.PASS] + counts[Status.KNOWN]
+    if proven > PROVEN_SHARE * judged:
+        return Status.KNOWN if known else Status.PASS, ""
+    refused = counts[Status.UNSUPPORTED] >= counts[Status.MISTRUSTED]
+    status = Status.UNSUPPORTED if refused else Status.MISTRUSTED
+    return status, f"nothing proven: only {proven} of {judged} cases could be judged"
+
+
+def merged(rounds: Sequence[Result]) -> Result:
+    """One result of several searches of the same law on the same subject, as if they had been one.
+
+    It ends with the first that failed.
+    """
+    failing = next((number for number, result in enumerate(rounds) if result.status.is_failure), len(rounds) - 1)
+    last, rounds = rounds[failing], rounds[: failing + 1]
+    if len(rounds) == 1:
+        return last
+    counts, known, assumed = Counter[Status](), Counter[str](), Counter[str]()
+    for result in rounds:  # a sum of counters would drop what was counted 0 times
+        counts.update(result.counts)
+        known.update(result.known)
+        assumed.update(result.assumed)
+    status, message = last.status, last.message
+    if not status.is_failure:
+        status, message = _proven(counts, known=bool(known))
+    ratios = [result.max_ratio for result in rounds if result.max_ratio is not None]
+    return replace(
+        last,
+        status=status,
+        message=message,
+        counts=counts,
+        max_ratio=max(ratios, default=None),
+        known=known,
+        assumed=assumed,
     )

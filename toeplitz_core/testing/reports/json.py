@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from toeplitz_core.testing.reports.record import Record
 
 # The first number changes where a reader of an older one would misunderstand; the second where fields were added.
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 
 def to_json(record: Record) -> str:
@@ -34,6 +34,7 @@ def document(record: Record) -> dict[str, Any]:
             "exit_code": record.exit_code,
             "ended": record.ended,
             "error": record.error or None,
+            "rounds": record.rounds,
             "results": _counted(record.statuses),
             "cases": record.counts.total(),
             "counts": _counted(record.counts),
@@ -56,6 +57,7 @@ def result_document(result: Result) -> dict[str, Any]:
         "max_ratio": _number(result.max_ratio),
         "message": result.message or None,
         "known": dict(result.known),
+        "assumed": dict(result.assumed),
     }
     if (failure := result.failure) is not None:
         found |= {

@@ -64,6 +64,8 @@ def _case(result: Result, *, required: bool) -> ET.Element:
     _property(properties, "cases", result.cases)
     if result.max_ratio is not None:
         _property(properties, "max_ratio", result.max_ratio)
+    for arithmetic, count in result.assumed.items():
+        _property(properties, f"assumed: {arithmetic}", f"{count} cases")
     for entry, count in result.known.items():
         _property(properties, f"known: {entry}", f"{count} cases")
     if result.failure is not None and result.status.is_failure:

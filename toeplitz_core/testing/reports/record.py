@@ -44,6 +44,8 @@ class Record:
         Its entries that are not needed any more.
     unreached : sequence of Result
         One that was not run for each other step of the plan.
+    rounds : int, optional
+        How many rounds were completed in the time that was given.
     """
 
     results: Sequence[Result]
@@ -55,6 +57,7 @@ class Record:
     known: KnownFailures | None = None
     stale: Sequence[Stale] = ()
     unreached: Sequence[Result] = ()
+    rounds: int | None = None
 
     @property
     def statuses(self) -> Counter[Status]:

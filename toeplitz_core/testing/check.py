@@ -1,0 +1,129 @@
+"""What ``check`` does: carry out a plan, print what comes of it as it comes, and write it, whatever ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.progress import Progress
+
+from toeplitz_core.testing.isolation import SubjectError
+from toeplitz_core.testing.outputs import SPENT
+from toeplitz_core.testing.pool import JudgeDied, Judges
+from toeplitz_core.testing.reports.terminal import (
+    header,
+    options_line,
+    plain,
+    print_assumed,
+    print_failure,
+    print_known,
+    print_results,
+    print_step,
+)
+from toeplitz_core.testing.rounds import Run
+from toeplitz_core.testing.run import UNSAFE_LAYOUTS, UNSAFE_REASON, exit_code
+from toeplitz_core.testing.verdict import Status
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from toeplitz_core.testing.known import Stale
+    from toeplitz_core.testing.outputs import Asked, Outputs
+    from toeplitz_core.testing.verdict import Verdict
+
+OURS = "This is an error of toeplitz-core, not of what it tests. Please report it with the lines above."
+
+
+def carry_out(asked: Asked, console: Console, errors: Console, outputs: Outputs, journal: Path | None = None) -> int:
+    """Run what was asked for, print and write what came of it; the exit code.
+
+    Parameters
+    ----------
+    console, errors : Console
+        For what was found, and for errors of our own.
+    journal : Path, optional
+        The file that holds the case that is running.
+    """
+    plan = asked.plan
+    judges = Judges(plan, jobs=asked.jobs, timeout=asked.timeout) if asked.jobs > 1 else None
+    run = Run(plan, judges)
+    plain(console, header(plan))
+    if line := options_line(asked.options):
+        plain(console, line)
+    if journal is not None:
+        plain(console, f"a run that is killed leaves its last case in {judges.journals if judges else journal}")
+    printed: list[Verdict] = []
+    stale: list[Stale] = []
+    code = None
+    error = stopped = ""
+    try:
+        with judges or contextlib.nullcontext():
+            _follow(run, console, printed)
+        if plan.unreached(run.results, ""):
+            failed = plan.fail_fast and any(result.status.is_failure for result in run.results)
+            stopped = "stopped at the first failure" if failed else SPENT
+        stale = plan.stale(run.results)
+        if outputs.adopting is not None:
+            adopted = outputs.adopt(plan, run.results)
+            plain(console, f"adopted: {adopted} entries, written to {outputs.write_known}")
+    except KeyboardInterrupt:
+        code, stopped = 130, "interrupted"
+    except (JudgeDied, SubjectError) as raised:  # no line of our code is to blame
+        code, stopped = 4, "an error of toeplitz-core"
+        error = f"{type(raised).__name__}: {raised}"
+        plain(errors, f"error: {raised}")
+    except Exception as raised:  # noqa: BLE001  # whatever it is, what was found before it is printed
+        code, stopped = 4, "an error of toeplitz-core"
+        error = f"{type(raised).__name__}: {raised}"
+        own_error(errors)
+    results = run.results
+    for result in results:  # what an interrupt has brought up
+        if result.failure is not None and not any(result.failure is verdict for verdict in printed):
+            print_failure(console, result)
+    left_out = [*plan.without, *(f"layout {layout}: {UNSAFE_REASON}" for layout in UNSAFE_LAYOUTS if asked.inline)]
+    if missed := len(plan.steps) - len(results):
+        left_out.append(f"{missed} of {len(plan.steps)} (each law with each dtype): {stopped}")
+    print_results(console, results, left_out)
+    print_assumed(console, results)
+    if plan.time is not None:
+        plain(console, f"time: {run.rounds} rounds done in {plan.time:g} s, each with a seed of its own")
+    if code is None:
+        refused = stale if asked.fail_stale else ()
+        code = exit_code(results, required_devices=asked.required_devices, refused_stale=refused)
+    record = asked.record(run, code, stopped=stopped, error=error, stale=stale)
+    print_known(console, record)
+    outputs.write(record)
+    return code
+
+
+def _follow(run: Run, console: Console, printed: list[Verdict]) -> None:
+    """Run the plan, and print as results come: a bar on a terminal, lines in a log."""
+    limit, begin = run.plan.time, time.monotonic()
+    seen = set()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=len(run.plan.steps) if limit is None else limit)
+        try:
+            for result in run:
+                done = len(run.results) if limit is None else min(limit, time.monotonic() - begin)
+                at = f"{result.law} {result.dtype}"
+                progress.update(task, completed=done, description=at if limit is None else f"{run.rounds} rounds, {at}")
+                step = (result.subject, result.law, result.dtype, result.device)
+                news = step not in seen or result.status.is_failure  # a round after the first says little else
+                if not console.is_terminal and result.status is not Status.NOT_RUN and news:
+                    print_step(console, result)
+                seen.add(step)
+                if result.failure is not None:
+                    printed.append(result.failure)
+                    print_failure(console, result)
+        except BaseException:
+            run.interrupt()
+            raise
+
+
+def own_error(errors: Console) -> None:
+    """Say that the exception being handled is ours, and show where it is from."""
+    plain(errors, traceback.format_exc().rstrip())
+    plain(errors, OURS)

@@ -1,0 +1,162 @@
+"""What a case means, as text: geometry, data, what must come out, and the matrix where it is small."""
+
+from __future__ import annotations
+
+import math
+import string
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from toeplitz_core.matrix import toeplitz_matrix
+from toeplitz_core.testing.arithmetics import strictest
+from toeplitz_core.testing.data import RECIPES, draw
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.oracle import Expected, expected
+
+if TYPE_CHECKING:
+    from toeplitz_core.testing.case import Case
+    from toeplitz_core.testing.data import Operands
+
+WIDTH = 80
+# Tensors of up to this many numbers are printed, matrices of up to this many rows are drawn.
+SMALL = 64
+ROWS = 48
+# Multiplications up to which what must come out is worked out.
+PRODUCTS = 2**20
+# One character for each tap, and one for all that are left.
+_TAPS = string.ascii_lowercase + string.ascii_uppercase + string.digits
+_MORE = "*"
+
+
+def show_case(case: Case) -> str:
+    """A case explained in lines of at most ``WIDTH`` characters, but for its own.
+
+    Examples
+    --------
+    >>> from toeplitz_core.testing.case import Case
+    >>> print(show_case(Case.parse("input=1x1x2x3 weight=1x1x2x2 padding=1 stride=2 law=forward-exact")))
+    """
+    return "\n".join(line.rstrip() for line in _lines(case))
+
+
+def _lines(case: Case) -> Iterator[str]:
+    g = case.geometry
+    yield f"{'case':<10}{case}"
+    yield _field("in full", case.text(full=True))
+    yield _field("output", f"{_sizes(case.output_shape)}, of an input {_sizes(case.input)}")
+    rows, columns = g.matrix_shape
+    density = f" ({g.nnz / (rows * columns):.3g} of all)" if rows * columns else ""
+    dtype = case.torch_dtype
+    yield _field(
+        "T",
+        f"{rows:,} x {columns:,}, {g.nnz:,} nonzeros{density}; {g.nbytes(dtype=dtype):,} bytes dense, "
+        f"{g.nbytes(torch.sparse_csr, dtype):,} as CSR",
+    )
+    recipe = RECIPES[case.data]
+    yield _field("data", f"{recipe.name}, seed {case.seed}: {recipe.statement}")
+    named = [case.law] if case.law else [law.name for law in LAWS.values() if recipe.name in law.recipes]
+    for name in named:
+        yield _field("law", f"{name}: {LAWS[name].statement}")
+    operands = draw(case)
+    for name in ("input", "weight", "bias"):
+        values = getattr(operands, name)
+        if values is not None:
+            yield from _tensor(name, values)
+    yield from _result(case, operands)
+    yield from _picture(case)
+
+
+def _field(name: str, text: str) -> str:
+    return textwrap.fill(f"{name:<10}{text}", WIDTH, subsequent_indent=" " * 10, break_long_words=False)
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _tensor(name: str, values: torch.Tensor) -> Iterator[str]:
+    """The numbers of a tensor if they are few, else what there is to say of them."""
+    if values.numel() <= SMALL and (printed := _numbers(name, values)):
+        yield from printed
+        return
+    parts = torch.view_as_real(values) if values.is_complex() else values
+    low, high = (_number(v) for v in torch.aminmax(parts.double().nan_to_num()))
+    odd = values.numel() - int(values.isfinite().sum()) if values.dtype.is_floating_point else 0
+    said = f"{values.numel():,} numbers, {int(values.count_nonzero()):,} not zero, from {low} to {high}"
+    yield _field(name, said + f", {odd:,} NaN or infinite" * bool(odd))
+
+
+def _numbers(name: str, values: torch.Tensor) -> list[str]:
+    """A tensor, one row a line; nothing if a row is too long for a line."""
+    width = max((len(_number(v)) for v in values.flatten()), default=0)
+    lines = []
+    table = values.reshape(-1, values.shape[-1]) if values.numel() else values.reshape(0, 1)
+    for number, row in enumerate(table):
+        index = np.unravel_index(number, values.shape[:-1]) if values.dim() > 1 else ()
+        label = f"{name if number == 0 else '':<10}"
+        where = f"[{', '.join(str(int(i)) for i in index)}] " if index else ""
+        lines.append(label + where + " ".join(f"{_number(v):>{width}}" for v in row))
+    if not lines:
+        return [f"{name:<10}no numbers"]
+    return lines if max(map(len, lines)) <= WIDTH and len(lines) <= ROWS else []
+
+
+def _number(value: torch.Tensor) -> str:
+    number = value.item()
+    if isinstance(number, complex):
+        return f"{_real(number.real)}{'+' * (number.imag >= 0)}{_real(number.imag)}j"
+    return _real(number)
+
+
+def _real(number: float) -> str:
+    # A whole number is printed wholly: it is compared with ==.
+    return str(int(number)) if math.isfinite(number) and number == int(number) < 2**53 else f"{number:.6g}"
+
+
+def _result(case: Case, operands: Operands) -> Iterator[str]:
+    """What must come out, and how far off it may be."""
+    if case.geometry.nnz * (1 if case.batch is None else case.batch) > PRODUCTS:
+        yield _field("expected", f"not worked out: more than {PRODUCTS:,} products")
+        return
+    if RECIPES[case.data].kind == "special":
+        yield _field("expected", "NaN and infinities where an output reads one; elsewhere the exact number")
+        return
+    reference = expected(case.geometry, operands.input, operands.weight, operands.bias)
+    yield from _tensor("expected", _whole(reference, reference.value).reshape(case.output_shape))
+    if RECIPES[case.data].kind == "real":
+        arithmetic = strictest(case)
+        bound = reference.bound(arithmetic, has_bias=case.bias)
+        yield from _tensor("bound", bound.reshape(*case.output_shape, *bound.shape[len(case.output_shape) :]))
+        yield _field("", f"for {arithmetic}; a subject may declare another arithmetic")
+    else:
+        yield _field("bound", "none: compared with ==, rounded to the dtype")
+
+
+def _whole(reference: Expected, values: torch.Tensor) -> torch.Tensor:
+    scaled = torch.ldexp(values.double(), torch.tensor(reference.exponent)) if reference.exponent else values
+    return torch.view_as_complex(scaled.contiguous()) if reference.is_complex else scaled
+
+
+def _picture(case: Case) -> Iterator[str]:
+    """T with a character for each tap and a dot where there is nothing; blocks of channels stand apart."""
+    g = case.geometry
+    rows, columns = g.matrix_shape
+    blocks = g.in_channels
+    if not rows * columns or rows + g.out_channels > ROWS or columns + blocks > WIDTH:
+        yield _field("picture", f"only of matrices of up to {ROWS} rows and {WIDTH} columns")
+        return
+    taps = int(np.prod(g.kernel_size))
+    labels = torch.arange(1, taps + 1, dtype=torch.float64).reshape(g.kernel_size).expand(g.weight_shape)
+    matrix = toeplitz_matrix(labels.contiguous(), g.input_size, g.stride, g.padding, g.dilation, g.groups)
+    names = "." + _TAPS[:taps] + _MORE * (taps - len(_TAPS))
+    yield ""
+    yield _field("", f"T, its taps {names[1]} to {names[-1]} in rows of the kernel" if taps > 1 else "T, its one tap a")
+    for number, row in enumerate(matrix.to(torch.int64).tolist()):
+        if number and number % g.positions == 0:
+            yield ""
+        cells = "".join(names[label] for label in row)
+        yield " ".join(cells[begin : begin + g.pixels] for begin in range(0, len(cells), g.pixels))
