@@ -23,8 +23,8 @@ KNOWN = KnownFailures.load(Path(__file__).parent / "data" / "known_torch.toml", 
 # to the laws where these packages are tested.
 VARIANTS = [name for name, known in SUBJECTS.items() if name != "torch-compile" and set(known.packages) <= {"scipy"}]
 GPU = ("torch-cuda", "torch-cuda-fp32")
-# Of each law with each dtype. The conformance environment takes more of the variants that use kernels of their own; what
-# runs no kernels of torch is there to be compared with, and changes with no release of torch.
+# Of each law with each dtype. The conformance environment takes more of the variants that use kernels of their own;
+# what runs no kernels of torch is there to be compared with, and changes with no release of torch.
 EXAMPLES = 25
 FEWER = dict.fromkeys(("naive", "numpy", "scipy"), 10)
 # What a subject has no convolution for: tests/test_subjects.py looks at how it says so.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from toeplitz_core.operator import conv2d
-from toeplitz_core.testing.subjects import torch_eager
+from toeplitz_core.testing.subjects import naive, numpy_windows, scipy_signal, torch_eager
 from toeplitz_core.testing.subjects.base import Environment, Subject
 from toeplitz_core.testing.subjects.torch_eager import TorchSubject, torch_subject
 
@@ -86,10 +86,21 @@ SUBJECTS: dict[str, Registered] = {
     "torch-deterministic": Registered(torch_eager.torch_deterministic, "torch, deterministic algorithms only"),
     "torch-inference": Registered(torch_eager.torch_inference, "torch in inference mode"),
     "torch-compile": Registered(torch_eager.torch_compile, "torch.compile, one compilation a geometry"),
+    "torch-autocast": Registered(torch_eager.TorchAutocast, "torch within autocast: float32 computed in bfloat16"),
+    "torch-cuda": Registered(torch_eager.torch_cuda, "torch on a GPU as it comes: float32 rounded to TF32"),
+    "torch-cuda-fp32": Registered(torch_eager.torch_cuda_fp32, "torch on a GPU, TF32 switched off"),
     "torch-1-threads": _threads(1),
     "torch-2-threads": _threads(2),
     "torch-sse41": _isa("SSE41"),
     "torch-avx2": _isa("AVX2"),
     "torch-avx512-core": _isa("AVX512_CORE"),
+    "naive": Registered(naive.naive, "loops over output pixels, product after product in plain order"),
+    "numpy": Registered(numpy_windows.numpy_windows, "NumPy: all windows as a view, times the weight"),
+    "scipy": Registered(
+        scipy_signal.scipy_signal,
+        "scipy.signal.correlate2d for each pair of channels",
+        packages=("scipy",),
+        extra="scipy",
+    ),
     "toeplitz": Registered(lambda: TorchSubject("toeplitz", conv2d), "this package's own conv2d"),
 }

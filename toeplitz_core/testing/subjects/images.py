@@ -1,0 +1,42 @@
+"""What convolutions of plain arrays have in common: images with their padding around them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from toeplitz_core.geometry import ConvGeometry
+
+Array = np.ndarray[Any, Any]
+
+
+def padded_images(
+    x: Array,
+    weight: Array,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...] | str,
+    dilation: tuple[int, ...],
+    groups: int,
+) -> tuple[Array, ConvGeometry]:
+    """A batch of images within their padding (an unbatched input is a batch of one), and the geometry.
+
+    Examples
+    --------
+    >>> images, geometry = padded_images(np.ones((1, 1, 3)), np.ones((1, 1, 1, 2)), (1, 1), "same", (1, 1), 1)
+    >>> images.tolist(), geometry.output_size
+    ([[[[1.0, 1.0, 1.0, 0.0]]]], (1, 3))
+    """
+    geometry = ConvGeometry.from_weight(weight.shape, x.shape[-2:], stride, padding, dilation, groups)
+    batch = x if x.ndim == 4 else x[None]
+    images = np.zeros((*batch.shape[:2], *geometry.padded_size), batch.dtype)
+    (top, _), (left, _) = geometry.pads
+    height, width = geometry.input_size
+    images[:, :, top : top + height, left : left + width] = batch
+    return images, geometry
+
+
+def with_bias(y: Array, bias: Array | None, x: Array) -> Array:
+    """The result with its bias; without an axis for the batch where the input has none."""
+    y = y if bias is None else y + bias[:, None, None]
+    return y if x.ndim == 4 else y[0]
