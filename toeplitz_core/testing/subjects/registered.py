@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from toeplitz_core.operator import conv2d
-from toeplitz_core.testing.subjects import naive, numpy_windows, scipy_signal, torch_eager
+from toeplitz_core.testing.subjects import jax_lax, naive, numpy_windows, onnx_runtime, scipy_signal, torch_eager
 from toeplitz_core.testing.subjects.base import Environment, Subject
 from toeplitz_core.testing.subjects.torch_eager import TorchSubject, torch_subject
 
@@ -94,6 +94,32 @@ SUBJECTS: dict[str, Registered] = {
     "torch-sse41": _isa("SSE41"),
     "torch-avx2": _isa("AVX2"),
     "torch-avx512-core": _isa("AVX512_CORE"),
+    "onnxruntime": Registered(
+        onnx_runtime.onnxruntime,
+        "ONNX Runtime's Conv on the CPU, weight and bias constants of the model",
+        packages=onnx_runtime.PACKAGES,
+        extra="onnxruntime",
+    ),
+    "onnxruntime-dynamic": Registered(
+        onnx_runtime.onnxruntime_dynamic,
+        "ONNX Runtime's Conv on the CPU, weight and bias inputs of the model",
+        packages=onnx_runtime.PACKAGES,
+        extra="onnxruntime",
+    ),
+    "jax": Registered(
+        jax_lax.jax,
+        "jax.lax.conv_general_dilated on the CPU, images NCHW, one compilation a geometry",
+        jax_lax.ENVIRONMENT,
+        packages=jax_lax.PACKAGES,
+        extra="jax",
+    ),
+    "jax-nhwc": Registered(
+        jax_lax.jax_nhwc,
+        "jax.lax.conv_general_dilated on the CPU, images NHWC, one compilation a geometry",
+        jax_lax.ENVIRONMENT,
+        packages=jax_lax.PACKAGES,
+        extra="jax",
+    ),
     "naive": Registered(naive.naive, "loops over output pixels, product after product in plain order"),
     "numpy": Registered(numpy_windows.numpy_windows, "NumPy: all windows as a view, times the weight"),
     "scipy": Registered(
