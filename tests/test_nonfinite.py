@@ -130,6 +130,17 @@ def test_each_class_is_judged(result: list[float], status: Status, rounding: flo
     assert verdict([2.0, inf, nan, 3.0], [1.0, 1.0], result, arithmetic) is status
 
 
+def test_a_compensated_sum_may_make_nan_of_infinity() -> None:
+    """Where sums are said to be corrected, NaN may stand for an infinity, and for no finite number."""
+    compensated = Arithmetic(FLOAT32, FLOAT32, compensates=True)
+    for result, status in (
+        ([2.0, nan, nan, nan, 3.0], Status.PASS),
+        ([2.0, -inf, nan, nan, 3.0], Status.FAIL),
+        ([nan, nan, nan, nan, 3.0], Status.FAIL),
+    ):
+        assert verdict([2.0, inf, nan, 3.0], [1.0, 1.0], result, compensated) is status
+
+
 def test_padding_may_meet_a_weight_that_is_not_finite() -> None:
     """An infinite weight over padding may be skipped or make NaN, but no infinity."""
     for first, status in ((2.0, Status.PASS), (nan, Status.PASS), (inf, Status.FAIL)):

@@ -157,6 +157,8 @@ class Arithmetic:
         How many of them a result is made of at most.
     bias_after_rounding : bool
         The bias is added, in the accumulator, to the result after that was rounded to the output format.
+    compensates : bool
+        Sums are corrected by what was lost in them (Kahan, 1965), a difference that an infinity makes NaN.
     algorithms : tuple of Algorithm
         Beside direct summation, those that the implementation may choose: the largest bound holds.
     """
@@ -170,6 +172,7 @@ class Arithmetic:
     partial_format: Format | None = None
     partial_sums: int = 0
     bias_after_rounding: bool = False
+    compensates: bool = False
     algorithms: tuple[Algorithm, ...] = ()
 
     @classmethod
@@ -195,7 +198,8 @@ class Arithmetic:
         >>> print(Arithmetic.strictest(torch.float16).flushing())
         sums in float32, rounded to float16; subnormals may be flushed
         """
-        words = [f"sums in {self.accumulator.name}{' that truncate' * self.truncates}"]
+        kind = "compensated sums" if self.compensates else "sums"
+        words = [f"{kind} in {self.accumulator.name}{' that truncate' * self.truncates}"]
         if self.algorithms:
             words[0] += f" or {', '.join(str(algorithm) for algorithm in self.algorithms)}"
         if self.output != self.accumulator:

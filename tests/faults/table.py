@@ -109,7 +109,7 @@ FAULTS = (
         (
             "takes_nan_for_zero",
             "A NaN in the input counts as zero.",
-            {"killed_by": None, "reason": "no recipe draws NaN"},
+            {"killed_by": "special-values"},
         ),
     ),
     *_faults(
