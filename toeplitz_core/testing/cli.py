@@ -111,7 +111,7 @@ def check(
 ) -> None:
     """Search for a case on which a law fails, and print the smallest.
 
-    Each option but those that name what is written has a key in the table [tool.toeplitz_core] of pyproject.toml.
+    The table [tool.toeplitz_core] of pyproject.toml has other defaults, where a project sets them.
 
     Exit codes: 0 all laws hold, 1 a law fails, 2 usage, 3 nothing proven or a required device is absent (or, with
     --fail-stale, a known entry is stale), 4 an error of toeplitz-core itself, 130 interrupted.

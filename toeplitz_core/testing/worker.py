@@ -100,7 +100,10 @@ def nursery(descriptor: int, room: str) -> None:
             shutil.rmtree(room, ignore_errors=True)
             return
         if isinstance(message, Settings):
-            connection = Connection(reduction.recv_handle(control))
+            try:
+                connection = Connection(reduction.recv_handle(control))
+            except (EOFError, OSError, RuntimeError):
+                continue  # the judge was interrupted between two messages, and is about to end
             pid = os.fork()
             if pid == 0:
                 control.close()
@@ -108,7 +111,7 @@ def nursery(descriptor: int, room: str) -> None:
                 os._exit(0)
             connection.close()
             workers.add(pid)
-            control.send(pid)
+            _answer(control, pid)
         else:
             pid, kill = message
             if kill:
@@ -116,7 +119,13 @@ def nursery(descriptor: int, room: str) -> None:
                     os.kill(pid, signal.SIGKILL)
             _, status = os.waitpid(pid, 0)
             workers.discard(pid)
-            control.send(os.waitstatus_to_exitcode(status))
+            _answer(control, os.waitstatus_to_exitcode(status))
+
+
+def _answer(control: Connection, number: int) -> None:
+    """Send a number to the judge, if it is still there to ask."""
+    with contextlib.suppress(BrokenPipeError):
+        control.send(number)
 
 
 def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[str, str]] = ()) -> None:

@@ -1,0 +1,42 @@
+"""Laws that a judge process does not survive, or not in order. They are imported by it, and so stand in a file."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.base import Law
+from toeplitz_core.testing.verdict import Status, Verdict
+
+if TYPE_CHECKING:
+    from toeplitz_core.testing.case import Case
+    from toeplitz_core.testing.subjects import Runner
+
+
+def made_up(name: str) -> Law:
+    """A law that is what the function of that name does."""
+    exact = LAWS["forward-exact"]
+    return Law(name, "Made up.", globals()[name], exact.recipes, exact.dtypes)
+
+
+def holds(_: Runner, case: Case) -> Verdict:
+    """Proves everything."""
+    return Verdict(Status.PASS, case)
+
+
+def fails(_: Runner, case: Case) -> Verdict:
+    """Proves the opposite."""
+    return Verdict(Status.FAIL, case, "as planned")
+
+
+def breaks(_: Runner, case: Case) -> Verdict:
+    """Has a bug."""
+    raise ZeroDivisionError(f"a bug in a law, at {case.dtype}")
+
+
+def dies(_: Runner, case: Case) -> Verdict:
+    """Runs out of memory, say."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return Verdict(Status.PASS, case)
