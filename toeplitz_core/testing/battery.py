@@ -98,8 +98,10 @@ class Battery:
             seed=seed,
             known=self.known,
         )
+        if not self.subjects:
+            raise ValueError("nothing to judge: no subject")
         if not self.steps:
-            raise ValueError(f"nothing to judge: {', '.join(self._plan.without) or 'no subject'}")
+            raise ValueError(f"nothing to judge: {', '.join(self._plan.without)}")
         self._make_isolation = isolation
         self._isolation: Isolation | None = None
         self._plans: dict[str, Plan] = {}

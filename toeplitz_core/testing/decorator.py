@@ -27,7 +27,7 @@ from toeplitz_core.testing.battery import Battery, Step
 from toeplitz_core.testing.importable import importable_name
 from toeplitz_core.testing.isolation import TIMEOUT, Isolation
 from toeplitz_core.testing.known import KnownFailures
-from toeplitz_core.testing.outcome import conclude, searching
+from toeplitz_core.testing.outcome import conclude, searched
 from toeplitz_core.testing.subjects import Subject, as_subject
 
 if TYPE_CHECKING:
@@ -45,8 +45,7 @@ class LawTest:
 
     def __call__(self) -> None:
         """Search for a case that breaks the law, and end the test as the result demands: passed, failed, skipped ..."""
-        with searching():
-            result = self.search()
+        result = searched(self.search)
         replay = None if self.battery.subjects[self.step.subject] is None else _NO_REPLAY
         conclude(result, known=self.battery.known, required_devices=self.battery.required_devices, replay=replay)
 

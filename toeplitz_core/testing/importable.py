@@ -47,8 +47,10 @@ def needed_path(name: str) -> str | None:
     root = path.parents[1] if path.stem == "__init__" else path.parent
     here = Path.cwd().resolve()
     variable = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    own = [*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages(), *variable]
-    if root in (here, *(Path(entry).resolve() for entry in own)):
+    own = [sysconfig.get_path("stdlib"), *site.getsitepackages(), site.getusersitepackages()]
+    if root in (here, *(Path(entry).resolve() for entry in variable)):
+        return None
+    if any(root.is_relative_to(Path(entry).resolve()) for entry in own):
         return None
     return root.relative_to(here).as_posix() if root.is_relative_to(here) else str(root)
 

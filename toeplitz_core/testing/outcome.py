@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,19 +20,16 @@ if TYPE_CHECKING:
 OWN_ERROR = "This is an error of toeplitz-core, not of what it tests. Please report it with the lines above."
 
 
-@contextlib.contextmanager
-def searching() -> Iterator[None]:
-    """Around a search: a subject that cannot be imported fails the test in a line, and an error of our own says so."""
-    absent = ""
+def searched(search: Callable[[], Result]) -> Result:
+    """The result of a search. A subject that is not there fails the test in a line; an error of our own says so."""
     try:
-        yield
+        return search()
     except SubjectError as error:
         absent = str(error)
     except Exception as error:
         error.add_note(OWN_ERROR)
         raise
-    if absent:  # not where it is handled: pytest would print both
-        pytest.fail(printable(absent), pytrace=False)
+    pytest.fail(printable(absent), pytrace=False)  # not where it is handled: pytest would print both
 
 
 def conclude(

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from toeplitz_core.testing.known import Stale
     from toeplitz_core.testing.search import Result
 
-_BATTERY = pytest.StashKey[Battery]()
+# What a session judges.
+BATTERY = pytest.StashKey[Battery]()
 _REPEATED = ("subject", "law", "device", "dtype")
 
 # As argparse takes them. None stands for "not given": the table may then say something.
@@ -89,7 +90,7 @@ def pytest_configure(config: pytest.Config) -> None:
         battery = _battery(asked)
     except ValueError as error:
         raise pytest.UsageError(str(error)) from None
-    config.stash[_BATTERY] = battery
+    config.stash[BATTERY] = battery
     explicit = getattr(config.option, _dest("subject"), None) is not None
     driver = Driver(config, battery, explicit=explicit, fail_stale=bool(asked.get("fail-stale")))
     config.pluginmanager.register(driver, "toeplitz_core driver")
@@ -125,13 +126,13 @@ def _battery(asked: dict[str, Any]) -> Battery:
 @pytest.fixture(scope="session")
 def toeplitz_battery(request: pytest.FixtureRequest) -> Battery:
     """What judges the steps of this process."""
-    return request.config.stash[_BATTERY]
+    return request.config.stash[BATTERY]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test of each step."""
     if "toeplitz_step" in metafunc.fixturenames:
-        metafunc.parametrize("toeplitz_step", metafunc.config.stash[_BATTERY].steps, ids=str)
+        metafunc.parametrize("toeplitz_step", metafunc.config.stash[BATTERY].steps, ids=str)
 
 
 class Driver:

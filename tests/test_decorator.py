@@ -1,0 +1,243 @@
+"""``parametrize_with_laws`` in a test file of somebody's, outside of this repository and without the plugin."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import toeplitz_core
+from toeplitz_core.testing import parametrize_with_laws
+from toeplitz_core.testing.importable import importable_name, needed_path
+from toeplitz_core.testing.subjects import ArraySubject, TorchSubject
+
+pytest_plugins = ["pytester"]
+
+KERNELS = """
+import torch
+from torch.nn.functional import conv2d
+
+def no_groups(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
+    y = conv2d(x, w, b, stride, padding, dilation, groups)
+    return y.zero_() if groups > 1 else y
+
+def crashes(*args):
+    import ctypes
+    ctypes.string_at(0)
+
+def refuses(*args):
+    raise NotImplementedError("some day")
+"""
+
+TESTS = """
+import os
+import torch
+from torch.nn.functional import conv2d
+from toeplitz_core.testing import parametrize_with_laws
+import kernels
+
+few = dict(laws=["forward-exact"], dtypes=["float32"], devices=["cpu"], examples=12)
+os.environ.setdefault("PROCESS_OF_THE_TESTS", str(os.getpid()))
+
+def elsewhere(*args):
+    if os.environ["PROCESS_OF_THE_TESTS"] == str(os.getpid()):
+        raise RuntimeError("in the process of the tests")
+    return conv2d(*args)
+
+@parametrize_with_laws(kernels.no_groups, **few)
+def test_imported(law):
+    law()
+
+@parametrize_with_laws(elsewhere, **few)
+def test_own(law):
+    law()
+
+def local():
+    return lambda *args: 2 * conv2d(*args)
+
+@parametrize_with_laws([local(), lambda *args: conv2d(*args), conv2d, "torch", kernels.crashes, kernels.refuses], **few)
+def test_several(law):
+    law()
+
+@parametrize_with_laws(elsewhere, **(few | dict(devices=["meta"])))
+def test_absent(law):
+    law()
+
+@parametrize_with_laws(elsewhere, laws=["forward-exact"], dtypes=["float32"], examples=1, inline=True)
+def test_inline(law):
+    law()
+"""
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A project with its module beside the folder of its tests, as pytest finds it: by the working directory."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(toeplitz_core.__file__).parents[1]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    pytester.makepyfile(kernels=KERNELS)
+    folder = pytester.mkdir("tests")
+    (folder / "test_kernels.py").write_text(TESTS, encoding="utf-8")
+    return pytester
+
+
+def lines(result: pytest.RunResult) -> dict[str, str]:
+    """What each test ended as."""
+    found = re.findall(
+        r"^(?:\[gw\d\] \[ *\d+%\] (\w+) )?tests/test_kernels\.py::(\S+)(?: (\w+))?", result.stdout.str(), re.MULTILINE
+    )
+    return {name: before or after for before, name, after in found if before or after}
+
+
+EXPECTED = {
+    "test_imported[forward-exact-float32-cpu]": "FAILED",
+    "test_own[forward-exact-float32-cpu]": "PASSED",
+    "test_several[<lambda>-forward-exact-float32-cpu]": "FAILED",
+    "test_several[<lambda>-2-forward-exact-float32-cpu]": "PASSED",
+    "test_several[torch:conv2d-forward-exact-float32-cpu]": "PASSED",
+    "test_several[torch-forward-exact-float32-cpu]": "PASSED",
+    "test_several[kernels:crashes-forward-exact-float32-cpu]": "FAILED",
+    "test_several[kernels:refuses-forward-exact-float32-cpu]": "FAILED",
+    "test_absent[forward-exact-float32-meta]": "FAILED",
+    "test_inline[forward-exact-float32-cpu]": "FAILED",
+}
+
+
+def test_a_test_file_of_ones_own(project: pytest.Pytester):
+    """Faults and crashes fail in a few lines that can be run again; nothing proven is no pass."""
+    result = project.runpytest_subprocess("-v", "-p", "no:cacheprovider")
+    said = result.stdout.str()
+    ended = lines(result)
+    if not torch.cuda.is_available():
+        assert ended.pop("test_inline[forward-exact-float32-cuda]") == "SKIPPED"
+        assert ended == EXPECTED
+    case = "input=1x2x1x1 weight=2x1x1x1 groups=2 law=forward-exact"
+    result.stdout.fnmatch_lines(
+        [
+            "FAIL kernels:no_groups, forward-exact: out[[]*elements wrong)",
+            f"  case:   {case}",
+            f'  replay: python -m toeplitz_core replay "{case}" --subject kernels:no_groups',
+            "FAIL <lambda>, forward-exact: *",
+            "  case:   input=1x1x1x1 weight=1x1x1x1 law=forward-exact",
+            "  replay: none: this implementation ran in the test's own process, *",
+            "CRASH kernels:crashes, forward-exact: was killed by SIGSEGV",
+            "nothing proven: only 0 of 12 cases could be judged",
+            "not run, and meta was asked for: tensors on meta have no values",
+            "FAIL test_kernels:elsewhere, forward-exact: raised RuntimeError: in the process of the tests",
+            "  replay: PYTHONPATH=tests python -m toeplitz_core replay * --subject test_kernels:elsewhere",
+        ]
+    )
+    assert "Traceback" not in said
+    command = re.search(r"replay: python (-m toeplitz_core .*no_groups)$", said, re.MULTILINE)
+    assert command is not None
+    line = [sys.executable, *shlex.split(command[1])]
+    again = subprocess.run(line, cwd=project.path, capture_output=True, text=True, check=False)
+    assert again.returncode == 1
+    assert f"case:   {case}" in again.stdout
+
+
+def test_several_processes_and_importlib(project: pytest.Pytester):
+    """Under xdist the tests are the same; where the test file is not on the path, what it defines runs inline."""
+    result = project.runpytest_subprocess(
+        "-v", "-n", "2", "--import-mode=importlib", "-k", "imported or own", "-p", "no:cacheprovider"
+    )
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines_random(
+        [
+            "  replay: * --subject kernels:no_groups",
+            "FAIL elsewhere, forward-exact: raised RuntimeError: in the process of the tests",
+            "  replay: none: *",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"laws": ["forward-exat"]}, "law='forward-exat': did you mean 'forward-exact'?"),
+        ({"dtypes": "float23"}, "dtype='float23': did you mean 'float32'?"),
+        ({"devices": ["nowhere"]}, "device=nowhere must be"),
+        ({"profile": "gat"}, "profile='gat': did you mean 'gate'?"),
+        ({"examples": 0}, "examples=0 must be a whole number >= 1"),
+        ({"laws": []}, r"laws=\[\] must be a string or a list of strings"),
+        ({"laws": ["forward-bound"], "dtypes": ["int64"]}, "nothing to judge: forward-bound is not for int64"),
+        ({"known": "nowhere.toml"}, "nowhere.toml: "),
+    ],
+)
+def test_a_wrong_value_is_an_error_at_the_decorator(options: dict[str, object], said: str):
+    """Nothing is collected with a typo in it."""
+    with pytest.raises(ValueError, match=f"^{said}"):
+        parametrize_with_laws("torch", **options)
+
+
+def test_a_wrong_subject_is_an_error_at_the_decorator():
+    """A name that means nothing gets the nearest one; no subject, and what is none, are refused."""
+    with pytest.raises(ValueError, match=r"^no subject 'trch'; did you mean 'torch'\?"):
+        parametrize_with_laws("trch")
+    with pytest.raises(ValueError, match=r"^nothing to judge: no subject$"):
+        parametrize_with_laws([])
+    with pytest.raises(ValueError, match="must be a callable or a Subject"):
+        parametrize_with_laws([object()])
+
+
+def module_level(*args: torch.Tensor) -> torch.Tensor:
+    """Importable."""
+    return torch.conv2d(*args)
+
+
+SUBJECT = TorchSubject("mine", module_level)
+
+
+def test_importable_names():
+    """A name is that of the very object, and there is one for what a module holds: functions, classes, subjects."""
+    assert importable_name(module_level) == "tests.test_decorator:module_level"
+    assert importable_name(SUBJECT) == "tests.test_decorator:SUBJECT"
+    assert importable_name(ArraySubject) == "toeplitz_core.testing.subjects.arrays:ArraySubject"
+    assert importable_name(torch.nn.functional.conv2d) == "torch:conv2d"
+
+    def module_level_(*args: torch.Tensor) -> torch.Tensor:
+        return torch.conv2d(*args)
+
+    module_level_.__qualname__ = "module_level"
+    for without in (module_level_, lambda: 0, TorchSubject("mine", module_level)):
+        assert importable_name(without) is None
+
+
+def test_a_module_that_is_not_on_the_path_has_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Where the path leads to another module of the same name, or to none, the object is not found again."""
+    import importlib.util
+
+    file = tmp_path / "somewhere" / "colorsys_of_mine.py"
+    file.parent.mkdir()
+    file.write_text("def f(): pass\n", encoding="utf-8")
+    for name in ("colorsys_of_mine", "colorsys"):
+        spec = importlib.util.spec_from_file_location(name, file)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        assert importable_name(module.f) is None
+    monkeypatch.syspath_prepend(file.parent)
+    monkeypatch.delitem(sys.modules, "colorsys")
+    assert importable_name(sys.modules["colorsys_of_mine"].f) == "colorsys_of_mine:f"
+    assert needed_path("colorsys_of_mine:f") == str(file.parent)
+    monkeypatch.chdir(tmp_path)
+    assert needed_path("colorsys_of_mine:f") == "somewhere"
+    monkeypatch.chdir(file.parent)
+    assert needed_path("colorsys_of_mine:f") is None
+    for name in ("torch", "torch:conv2d", "no_such_module_of_mine:f", "math:sqrt", "colorsys:rgb_to_hsv"):
+        assert needed_path(name) is None
+
+
+def test_importing_the_testing_part_imports_no_test_tool():
+    """Every worker imports it: the decorator is there when it is asked for, and nothing else has an unknown name."""
+    code = (
+        "import sys, toeplitz_core.testing as t; print('pytest' in sys.modules, 'hypothesis' in sys.modules); "
+        "print(hasattr(t, 'nothing'), t.parametrize_with_laws.__name__)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["False", "False", "False", "parametrize_with_laws"]

@@ -1,0 +1,357 @@
+"""The plugin and its suite: what each result is for pytest, what is a usage error, and who wins among the options."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+import torch
+
+import toeplitz_core
+from toeplitz_core.testing import plugin
+from toeplitz_core.testing.case import DTYPES, Case
+from toeplitz_core.testing.isolation import SubjectError
+from toeplitz_core.testing.known import KnownFailures
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.options import VARIABLE
+from toeplitz_core.testing.outcome import OWN_ERROR, conclude, searched
+from toeplitz_core.testing.reports.json import read_result, result_document
+from toeplitz_core.testing.search import Result
+from toeplitz_core.testing.verdict import Status, Verdict
+
+pytest_plugins = ["pytester"]
+
+CHECKOUT = Path(toeplitz_core.__file__).parents[1]
+CUDA = torch.cuda.is_available()
+
+KERNELS = """
+import torch
+from torch.nn.functional import conv2d
+
+def right(*args):
+    return conv2d(*args)
+
+def no_groups(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
+    y = conv2d(x, w, b, stride, padding, dilation, groups)
+    return y.zero_() if groups > 1 else y
+
+def crashes(*args):
+    import ctypes
+    ctypes.string_at(0)
+
+def colours(*args):
+    raise RuntimeError("\\x1b[31mred")
+
+def refuses(*args):
+    raise NotImplementedError("some day")
+"""
+
+KNOWN = """
+[[failure]]
+name = "no-groups"
+subject = "kernels:no_groups"
+law = "forward-exact"
+condition = "groups > 1"
+example = "input=1x2x1x1 weight=2x1x1x1 groups=2"
+reason = "Groups come next year."
+
+[[failure]]
+name = "mended"
+subject = "kernels:right"
+law = "forward-exact"
+condition = "groups > 1"
+example = "input=1x2x1x1 weight=2x1x1x1 groups=2"
+reason = "It was wrong once."
+"""
+
+SUITE = ("-p", "toeplitz_core.testing.plugin", "--pyargs", "toeplitz_core.testing.suite", "-p", "no:cacheprovider")
+ONE = ("--law=forward-exact", "--dtype=float32", "--device=cpu")
+
+
+@pytest.fixture
+def room(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A directory with a file of implementations, and a list of known failures of theirs."""
+    monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("COLUMNS", "160")
+    for variable in (VARIABLE, "PYTEST_ADDOPTS"):
+        monkeypatch.delenv(variable, raising=False)
+    pytester.makepyfile(kernels=KERNELS)
+    pytester.makefile(".toml", known=KNOWN)
+    return pytester
+
+
+ALL = [f"--subject=kernels:{name}" for name in ("right", "no_groups", "crashes", "colours", "refuses")]
+
+
+def test_what_each_result_is(room: pytest.Pytester):
+    """A pass passes; failures, crashes and nothing proven fail with a line to replay; the table is that of check."""
+    result = room.runpytest_subprocess(*SUITE, *ONE, *ALL, "--examples=12", "--junitxml=junit.xml")
+    result.assert_outcomes(passed=1, failed=4)
+    case = "input=1x2x1x1 weight=2x1x1x1 groups=2 law=forward-exact"
+    result.stdout.fnmatch_lines(
+        [
+            f"toeplitz-core {toeplitz_core.__version__}, torch {torch.__version__}, Python *",
+            "subjects kernels:right, *; laws forward-exact; devices cpu; profile gate: 12 cases per law and dtype",
+            "FAIL kernels:no_groups, forward-exact: out[[]*elements wrong)",
+            f"  case:   {case}",
+            f'  replay: python -m toeplitz_core replay "{case}" --subject kernels:no_groups',
+            "CRASH kernels:crashes, forward-exact: was killed by SIGSEGV",
+            r"FAIL kernels:colours, forward-exact: raised RuntimeError: \x1b[[]31mred",
+            "nothing proven: only 0 of 12 cases could be judged",
+            "*= toeplitz_core =*",
+            "Held against T x + b: cpu*",
+            "*kernels:right * forward-exact * pass * 12 *",
+            "*kernels:crashes * forward-exact * crash * 1 *",
+            "* 1 of 5 hold (each law with each dtype).",
+        ]
+    )
+    assert "\x1b" not in result.stdout.str()
+    assert "Traceback" not in result.stdout.str()
+    properties = [
+        json.loads(found.attrib["value"])
+        for found in ET.parse(room.path / "junit.xml").iter("property")
+        if found.attrib["name"] == "toeplitz_core"
+    ]
+    assert [p["status"] for p in properties] == ["pass", "fail", "crash", "fail", "unsupported"]
+    assert properties[1]["case"] == case
+
+
+def test_known_failures_under_xdist(room: pytest.Pytester):
+    """A known failure is xfailed with its reason and count, a stale entry is said, and the table is there."""
+    subjects = ("--subject=kernels:no_groups", "--subject=kernels:right", "--known=known.toml")
+    result = room.runpytest_subprocess(*SUITE, *ONE, *subjects, "--examples=12", "-n", "2", "-rx")
+    result.assert_outcomes(passed=1, xfailed=1)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            "*kernels:no_groups * forward-exact * known * 12 *",
+            "known: no-groups: * cases: Groups come next year.",
+            "stale: mended for kernels:right: its example holds",
+            "XFAIL *kernels:no_groups-forward-exact-float32-cpu* - *known: no-groups: * cases: Groups come next year.",
+        ]
+    )
+    assert "\x1b" not in result.stdout.str()
+
+
+def test_known_failures_where_they_are_not_to_be(room: pytest.Pytester):
+    """With --runxfail a known failure fails, and with --fail-stale a stale entry does."""
+    result = room.runpytest_subprocess(
+        *SUITE, *ONE, "--subject=kernels:no_groups", "--known=known.toml", "--examples=12", "--runxfail"
+    )
+    result.assert_outcomes(failed=1)
+    result = room.runpytest_subprocess(
+        *SUITE, *ONE, "--subject=kernels:right", "--known=known.toml", "--examples=2", "--fail-stale"
+    )
+    result.assert_outcomes(passed=1)
+    assert result.ret == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--subject=trch", "no subject 'trch'; did you mean 'torch'?"),
+        ("--law=forward-exat", "law='forward-exat': did you mean 'forward-exact'?"),
+        ("--dtype=float23", "dtype='float23': did you mean 'float32'?"),
+        ("--profile=gat", "profile='gat': did you mean 'gate'?"),
+        ("--device=nowhere", "device=nowhere must be a device as torch names them"),
+        ("--examples=0", "examples=0 must be a whole number >= 1"),
+        ("--known=nowhere.toml", "nowhere.toml: "),
+        ("--fail-stale", "fail-stale needs known=FILE"),
+        ("--law=forward-bound --dtype=int64", "nothing to judge: forward-bound is not for int64"),
+    ],
+)
+def test_a_wrong_value_is_a_usage_error(room: pytest.Pytester, options: str, said: str):
+    """Before anything runs, with the nearest name."""
+    with pytest.raises(pytest.UsageError, match=f"^{re.escape(said)}"):
+        room.parseconfigure(*SUITE, *options.split())
+
+
+def test_a_subject_that_is_not_there_is_a_usage_error(room: pytest.Pytester):
+    """Where the command line names it, before anything is collected, under xdist too."""
+    result = room.runpytest_subprocess(*SUITE, "--subject=kernels:rigth", "-n1")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: subject 'kernels:rigth': kernels has no 'rigth'; nearest: right"])
+    for said in ("INTERNALERROR", "worker", "collected"):
+        assert said not in result.stdout.str()
+
+
+def steps(config: pytest.Config) -> list[str]:
+    """What would be judged."""
+    return [str(step) for step in config.stash[plugin.BATTERY].steps]
+
+
+def test_who_wins(room: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
+    """The command line, then the environment, then the table of pyproject.toml."""
+    table = '[tool.toeplitz_core]\nsubject = "kernels:right"\ndtype = "int64"\nlaw = "forward-exact"\ndevice = "cpu"\n'
+    (room.path / "pyproject.toml").write_text(table, encoding="utf-8")
+    assert steps(room.parseconfigure(*SUITE)) == ["kernels:right-forward-exact-int64-cpu"]
+    monkeypatch.setenv(VARIABLE, "kernels:crashes,torch")
+    both = ["kernels:crashes-forward-exact-int64-cpu", "torch-forward-exact-int64-cpu"]
+    assert steps(room.parseconfigure(*SUITE)) == both
+    given = room.parseconfigure(*SUITE, "--subject=toeplitz", "--dtype=float64")
+    assert steps(given) == ["toeplitz-forward-exact-float64-cpu"]
+    (room.path / "pyproject.toml").write_text("[tool.toeplitz_core]\nexmaples = 3\n", encoding="utf-8")
+    with pytest.raises(
+        pytest.UsageError, match=r"pyproject\.toml: \[tool\.toeplitz_core\]: unknown key 'exmaples'; did"
+    ):
+        room.parseconfigure(*SUITE)
+
+
+def test_torch_is_the_subject_where_none_is_named(room: pytest.Pytester):
+    """Under every law."""
+    found = steps(room.parseconfigure(*SUITE, "--device=cpu"))
+    assert found == [
+        f"torch-{law.name}-{dtype}-cpu" for law in LAWS.values() for dtype in DTYPES if dtype in law.dtypes
+    ]
+
+
+TIMEOUT_OF_OTHERS = """
+def pytest_addoption(parser):
+    parser.getgroup("timeout").addoption("--timeout", help="of a test")
+"""
+
+
+def test_a_name_that_another_plugin_has(room: pytest.Pytester):
+    """Our option then has another one, where the other plugin was named before this one."""
+    room.makepyfile(other=TIMEOUT_OF_OTHERS)
+    room.syspathinsert()
+    config = room.parseconfigure("-p", "other", *SUITE, "--timeout=x", "--toeplitz-timeout=5")
+    assert (config.getoption("--timeout"), config.getoption("toeplitz_timeout")) == ("x", 5.0)
+
+
+def test_a_plugin_that_is_installed_comes_later_than_p(room: pytest.Pytester):
+    """With -p, this plugin is imported before those that are installed: theirs keep their options all the same."""
+    room.makepyfile(installed=TIMEOUT_OF_OTHERS)
+    info = room.mkdir("installed-1.0.dist-info")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: installed\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text("[pytest11]\ninstalled = installed\n", encoding="utf-8")
+    room.syspathinsert()
+    config = room.parseconfigure(*SUITE, "--timeout=x", "--toeplitz-timeout=5")
+    assert (config.getoption("--timeout"), config.getoption("toeplitz_timeout")) == ("x", 5.0)
+
+
+def test_a_conftest_may_load_it(room: pytest.Pytester):
+    """As pytest_plugins of a conftest.py at the root, and the tests in a file of one's own."""
+    room.makepyfile(test_mine="from toeplitz_core.testing.suite import test_law")
+    room.makeconftest('pytest_plugins = ["toeplitz_core.testing.plugin"]')
+    result = room.runpytest_subprocess(*ONE, "--subject=kernels:right", "--examples=2", "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["test_mine.py .*", "2 cases; 1 of 1 hold (each law with each dtype)."])
+
+
+def test_without_the_plugin_there_are_no_options_but_the_tests(room: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
+    """The suite loads the plugin itself, and has its subject from the environment."""
+    monkeypatch.setenv(VARIABLE, "kernels:no_groups")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(_installed(room)), str(room.path)]))
+    result = room.runpytest_subprocess("--pyargs", "toeplitz_core.testing.suite", "-k", "exact-int64-cpu")
+    result.assert_outcomes(failed=1, deselected=result.parseoutcomes()["deselected"])
+    result.stdout.fnmatch_lines(["*replay * --subject kernels:no_groups"])
+
+
+def _installed(room: pytest.Pytester) -> Path:
+    """A directory that has the package and nothing else of the checkout, as site-packages has."""
+    site = room.mkdir("site")
+    (site / "toeplitz_core").symlink_to(CHECKOUT / "toeplitz_core", target_is_directory=True)
+    return site
+
+
+@pytest.mark.skipif(CUDA, reason="there is a CUDA device")
+def test_a_device_that_is_absent(room: pytest.Pytester):
+    """It skips as not run; it fails where it was asked for; and a run of nothing that was asked for is not green."""
+    few = ("--law=forward-exact", "--dtype=float32", "--subject=kernels:right", "--examples=2")
+    result = room.runpytest_subprocess(*SUITE, *few, "-rs", "-k", "cuda")
+    result.assert_outcomes(skipped=1, deselected=1)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        [
+            "not run: kernels:right on cuda: torch sees no CUDA device",
+            "nothing proven: nothing was run",
+            "SKIPPED * not run: torch sees no CUDA device",
+        ]
+    )
+    result = room.runpytest_subprocess(*SUITE, *few, "--device=cuda")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["not run, and cuda was asked for: torch sees no CUDA device"])
+
+
+def test_inline(room: pytest.Pytester):
+    """In this process, without the layouts on which torch may end it."""
+    room.makepyfile(here="import os, kernels\nassert 'pytest' in __import__('sys').modules\nconv2d = kernels.right")
+    result = room.runpytest_subprocess(*SUITE, *ONE, "--subject=here:conv2d", "--inline", "--examples=2")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["not run: layout channels_last: *", "not run: layout channel_slice: *"])
+
+
+def test_a_subject_in_this_repository(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
+    """``pytest --subject S`` takes the conformance tests alone, and says so; with a path it takes that."""
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    monkeypatch.chdir(CHECKOUT)
+    config = pytester.parseconfigure("--subject=toeplitz", *ONE)
+    assert config.args == [str(CHECKOUT / "tests" / "test_conformance.py")]
+    assert steps(config) == ["toeplitz-forward-exact-float32-cpu"]
+    header = config.hook.pytest_report_header(config=config, start_path=CHECKOUT)
+    assert any("--subject without a path: only tests/test_conformance.py" in lines for lines in header)
+    config = pytester.parseconfigure("--subject=toeplitz", "tests/test_verdict.py")
+    assert config.args == ["tests/test_verdict.py"]
+    config = pytester.parseconfigure()
+    assert config.args == ["tests", "toeplitz_core"]
+    assert config.stash[plugin.BATTERY].known == KnownFailures.load("tests/data/known_torch.toml")
+
+
+CASE = Case.parse("input=1x1x1x1 weight=1x1x1x1 law=forward-exact")
+
+
+def ended(status: Status, message: str = "", **more: object) -> Result:
+    """A result."""
+    failure = Verdict(status, CASE, message) if status.is_failure else None
+    return Result("m:f", "forward-exact", "float32", "cpu", status, message=message, failure=failure, **more)
+
+
+@pytest.mark.parametrize("status", Status)
+def test_only_a_pass_passes(status: Status):
+    """Whatever else becomes of a law ends a test as failed, skipped or xfailed."""
+    expected = {Status.NOT_RUN: pytest.skip.Exception, Status.KNOWN: pytest.xfail.Exception}
+    if status is Status.PASS:
+        conclude(ended(status))
+        return
+    with pytest.raises(expected.get(status, pytest.fail.Exception)):
+        conclude(ended(status))
+
+
+def test_known_failures_are_quoted():
+    """Each entry that matched, with its count and its reason."""
+    listed = KnownFailures.load(CHECKOUT / "tests" / "data" / "known_torch.toml")
+    entry = listed.entries[0]
+    with pytest.raises(pytest.xfail.Exception, match=f"^known: {entry.name}: 3 cases: {re.escape(entry.reason)}$"):
+        conclude(ended(Status.KNOWN, known=Counter({entry.name: 3})), known=listed)
+
+
+def test_an_error_of_our_own_asks_to_be_reported():
+    """A law that raises is no failure of the subject; a subject that is not there is no error of ours."""
+
+    def absent() -> Result:
+        raise SubjectError("subject 'm:f': gone")
+
+    with pytest.raises(ZeroDivisionError) as raised:
+        searched(lambda: 1 / 0)
+    assert raised.value.__notes__ == [OWN_ERROR]
+    with pytest.raises(pytest.fail.Exception, match=r"^subject 'm:f': gone$") as failed:
+        searched(absent)
+    assert failed.value.__context__ is None
+    assert failed.value.pytrace is False
+
+
+def test_a_result_survives_its_document():
+    """What the table needs of it comes back from the JSON."""
+    for ratio in (None, 0.25, float("inf")):
+        counts = Counter({Status.PASS: 3, Status.MISTRUSTED: 1})
+        result = ended(Status.PASS, "said", counts=counts, max_ratio=ratio, known=Counter({"a": 1}))
+        back = read_result(json.loads(json.dumps(result_document(result))))
+        assert (back.status, back.cases, back.counts[Status.PASS]) == (result.status, 4, 3)
+        assert (back.max_ratio, back.message, back.known) == (ratio, "said", Counter({"a": 1}))
