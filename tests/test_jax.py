@@ -1,0 +1,183 @@
+"""JAX as a subject: the laws hold but for what is listed, and it computes as it is declared to."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from toeplitz_core.testing.arithmetics import strictest
+from toeplitz_core.testing.case import DTYPES, Case
+from toeplitz_core.testing.data import draw
+from toeplitz_core.testing.isolation import Isolation
+from toeplitz_core.testing.known import Entry, KnownFailures
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.layouts import LAYOUTS
+from toeplitz_core.testing.profiles import PROFILES
+from toeplitz_core.testing.run import Plan
+from toeplitz_core.testing.subjects import SUBJECTS, environment, registered
+from toeplitz_core.testing.subjects.jax_lax import JaxSubject
+from toeplitz_core.testing.verdict import Status
+
+if TYPE_CHECKING:
+    from toeplitz_core.bound import Arithmetic
+
+NAMES = ("jax", "jax-nhwc")
+KNOWN = KnownFailures.load(Path(__file__).parent / "data" / "known_jax.toml", laws=LAWS)
+FORWARD = ("forward-exact", "forward-bound", "special-values")
+# Of each law with each dtype: three geometries, each of which takes a tenth of a second to compile.
+EXAMPLES = 18
+
+absent = SUBJECTS["jax"].absent
+needs_jax = pytest.mark.skipif(bool(absent), reason=f"not run: {absent}")
+
+
+@pytest.fixture(params=[False, True], ids=NAMES)
+def subject(request: pytest.FixtureRequest) -> JaxSubject:
+    """Both variants, in this process."""
+    return JaxSubject("jax", channels_last=request.param)
+
+
+@needs_jax
+@pytest.mark.parametrize("name", NAMES)
+def test_laws_hold(name: str):
+    """No case breaks a law in a way that is not listed; only the error of complex numbers is not judged."""
+    with Isolation() as isolation:
+        plan = Plan(
+            subjects=[isolation.runner(name, environment(name))],
+            laws=[LAWS[name] for name in FORWARD],
+            dtypes=list(DTYPES),
+            devices=["cpu"],
+            profile=PROFILES["gate"],
+            examples=EXAMPLES,
+            layouts=tuple(LAYOUTS),
+            known=KNOWN,
+        )
+        results = [plan.result(step) for step in plan.steps]
+    assert {(r.law, r.dtype) for r in results if r.status is Status.UNSUPPORTED} == {
+        ("forward-bound", "complex128"),
+        ("forward-bound", "complex64"),
+    }
+    broken = [r for r in results if r.status not in (Status.PASS, Status.KNOWN, Status.UNSUPPORTED)]
+    lines = (f"{r.law} {r.dtype}: {r.status} {r.message} {r.failure and r.failure.case}" for r in broken)
+    assert not broken, "\n".join(lines)
+
+
+@needs_jax
+@pytest.mark.parametrize("entry", KNOWN.entries, ids=lambda entry: entry.name)
+def test_known_failure_is_still_there(entry: Entry):
+    """The example of each entry fails as listed, for each subject that it names."""
+    if not entry.applies:
+        pytest.skip(f"{entry.name} is listed for {dict(entry.versions)}")
+    with Isolation() as isolation:
+        for name in entry.subjects:
+            verdict = LAWS[entry.law](isolation.runner(name, environment(name)), entry.example)
+            assert verdict.status == entry.status, f"stale: {name}: {verdict.status} {verdict.message}"
+
+
+@needs_jax
+@pytest.mark.parametrize(
+    "line",
+    [
+        "input=2x3x9 weight=4x3x3 stride=2 padding=1 bias",
+        "input=2x4x9x8 weight=6x2x3x2 stride=2x1 padding=1x2 dilation=1x2 groups=2 bias",
+        "input=2x3x5x6x7 weight=4x3x3x2x1 stride=1x2x3 padding=1x2x3 bias",
+        "input=3x6x5 weight=2x3x2x4 padding=same dilation=1x2 bias",
+        "input=0x3x5x5 weight=2x3x3x3 bias",
+        "input=1x0x5x5 weight=2x0x3x3 bias",
+        "input=2x2x4x4 weight=3x2x2x2 layout=channels_last layout.bias=sliced bias",
+    ],
+    ids=["1-D", "2-D", "3-D", "unbatched, unequal padding", "no images", "no channels", "layouts"],
+)
+def test_what_its_definition_allows(line: str, subject: JaxSubject):
+    """Every number of axes, padding, group, empty batch and layout that it has names for is computed."""
+    verdict = LAWS["forward-exact"](subject, Case.parse(line))
+    assert verdict.status in (Status.PASS, Status.MISTRUSTED), verdict.message
+
+
+@needs_jax
+def test_four_axes_are_unsupported(subject: JaxSubject):
+    """More axes than there are letters for are refused with their number."""
+    case = Case.parse("input=1x1x1x1x1x1 weight=1x1x1x1x1x1")
+    assert "not 4" in subject.run(case, draw(case)).message
+
+
+class Strict(JaxSubject):
+    """JAX, judged as if nothing were declared of it."""
+
+    def arithmetic(self, case: Case) -> Arithmetic:
+        return strictest(case)
+
+
+@needs_jax
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(
+            f"input=1x1x4x4 weight=1x1x1x1 dtype={dtype} data=subnormal law=forward-bound"
+            for dtype in ("float64", "float32", "bfloat16")
+        ),
+        *(
+            f"input=1x1x4x4 weight=1x1x1x1 bias dtype={dtype} data=accumulator law=forward-exact"
+            for dtype in ("float16", "bfloat16")
+        ),
+    ],
+)
+def test_what_is_declared_is_needed(line: str):
+    """Each departure from the strictest arithmetic is one that results show."""
+    case = Case.parse(line)
+    law = LAWS[str(case.law)]
+    assert law(Strict("jax"), case).status is Status.FAIL
+    assert law(JaxSubject("jax"), case).status is not Status.FAIL
+
+
+@needs_jax
+def test_float16_keeps_subnormals(subject: JaxSubject):
+    """Of float16, whose sums are in float32, nothing is excused for being subnormal, and nothing needs to be."""
+    case = Case.parse("input=2x3x4x4 weight=2x3x2x2 bias dtype=float16 data=subnormal")
+    assert not subject.arithmetic(case).flushes
+    assert LAWS["forward-bound"](subject, case).status is Status.PASS
+
+
+@needs_jax
+def test_error_of_complex_numbers_is_not_judged(subject: JaxSubject):
+    """Real data of complex dtypes is refused with the reason."""
+    case = Case.parse("input=1x1x2x2 weight=1x1x1x1 dtype=complex64 data=normal")
+    outcome = subject.run(case, draw(case))
+    assert outcome.status == "unsupported"
+    assert "three real products" in outcome.message
+
+
+@needs_jax
+def test_one_compilation_a_geometry(subject: JaxSubject):
+    """Other data in other strides is computed by what is compiled already; another dtype is not."""
+    case = Case.parse("input=2x2x4x4 weight=2x2x3x3")
+    for same in (case, case.replace(seed=1), case.replace(data="probe", layouts=(("input", "channels_last"),))):
+        subject.forward(same, draw(same))
+    assert subject.compilations == 1
+    other = case.replace(dtype="float64")
+    subject.forward(other, draw(other))
+    assert subject.compilations == 2
+
+
+@needs_jax
+def test_other_code_keeps_its_precision(subject: JaxSubject):
+    """The 64 bits that float64 needs are switched on for the call alone."""
+    import jax
+
+    case = Case.parse("input=1x1x2x2 weight=1x1x1x1 dtype=float64")
+    assert LAWS["forward-exact"](subject, case).status is Status.PASS
+    assert jax.numpy.zeros(1).dtype == "float32"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_missing_package_is_said(name: str, monkeypatch: pytest.MonkeyPatch):
+    """Without its packages the subject is listed, with the command that installs them."""
+
+    def version(package: str) -> str:
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr(registered, "version", version)
+    assert SUBJECTS[name].absent == "jax and jaxlib are not installed: pip install 'toeplitz-core[jax]'"
