@@ -86,7 +86,9 @@ class Plan:
             law,
             subject,
             dtype=dtype,
-            settings=self.profile.settings(examples=self.examples, seeded=seed is not None),
+            settings=self.profile.settings(
+                examples=self.examples or law.examples(self.profile.examples), seeded=seed is not None
+            ),
             device=device,
             seed=seed,
             layouts=self.layouts,

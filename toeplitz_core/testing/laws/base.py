@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from toeplitz_core.testing.subjects.base import Runner
 
 
+# Cases of one dtype that a law of little effort has all the same: a handful of kinds of geometries.
+_FEWEST = 8
+
+
 @dataclass(frozen=True, slots=True)
 class Law:
     """A law of convolutions.
@@ -43,6 +47,10 @@ class Law:
     dtypes: tuple[str, ...]
     effort: float = 1.0
     max_products: int | None = None
+
+    def examples(self, profile: int) -> int:
+        """Its cases for one dtype, where a profile has so many."""
+        return max(min(profile, _FEWEST), round(profile * self.effort))
 
     def recipes_for(self, dtype: str) -> tuple[str, ...]:
         """Its recipes that there are for a dtype: whole numbers have no others than the exact ones."""

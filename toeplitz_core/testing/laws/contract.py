@@ -40,7 +40,8 @@ def _contract(subject: Runner, case: Case) -> Verdict:
 
 
 def _bits(values: torch.Tensor) -> torch.Tensor:
-    return values.contiguous().view(torch.uint8) if values.numel() else values
+    # A clone: a contiguous tensor of one element may have any strides.
+    return values.clone(memory_format=torch.contiguous_format).view(-1).view(torch.uint8)
 
 
 def _stale_memory(subject: Runner, case: Case) -> Verdict:
@@ -66,8 +67,7 @@ def _matrix(c: Convolution) -> Sides:
     g = c.geometry
     columns = g.matrix_shape[1]
     basis = torch.eye(columns, dtype=c.x.dtype).view(columns, g.in_channels, *g.input_size)
-    offset = torch.zeros(()) if c.bias is None else wide(c.bias).view(-1, *(1,) * g.rank)
-    found = [c.of(block) - offset for block in basis.split(_BASIS_BATCH)]
+    found = [c.of(block) - c.offset for block in basis.split(_BASIS_BATCH)]
     T = toeplitz_matrix(wide(c.weight), g.input_size, g.stride, g.padding, g.dilation, g.groups)
     return torch.cat(found).flatten(1).mT, T
 
@@ -79,6 +79,7 @@ CONTRACT = Law(
     _contract,
     recipes=("normal", "integers"),
     dtypes=tuple(DTYPES),
+    effort=0.25,
 )
 STALE_MEMORY = Law(
     "stale-memory",
@@ -86,6 +87,7 @@ STALE_MEMORY = Law(
     _stale_memory,
     recipes=("integers", "normal"),
     dtypes=tuple(DTYPES),
+    effort=0.1,
 )
 STRIDES = Law(
     "strides",
@@ -93,6 +95,7 @@ STRIDES = Law(
     Relation(_strides_do_not_matter),
     recipes=("integers",),
     dtypes=tuple(DTYPES),
+    effort=0.15,
 )
 MATRIX = Law(
     "matrix",
@@ -101,4 +104,6 @@ MATRIX = Law(
     recipes=("integers",),
     dtypes=tuple(DTYPES),
     max_products=2**10,
+    effort=0.15,
 )
+MEMORY = (CONTRACT, STRIDES, STALE_MEMORY)

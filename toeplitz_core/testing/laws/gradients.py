@@ -117,6 +117,7 @@ GRADIENTS_EXACT = Law(
     _Gradients(draw_with_gradient, "gradients", expected_gradients),
     recipes=tuple(name for name in RECIPE_NAMES if name not in FILLS),
     dtypes=tuple(name for name in DTYPES if name != "int64"),
+    effort=0.5,
 )
 GRADIENTS_BOUND = Law(
     "gradients-bound",
@@ -124,6 +125,7 @@ GRADIENTS_BOUND = Law(
     _Gradients(draw_with_gradient, "gradients", expected_gradients),
     recipes=tuple(FILLS),
     dtypes=tuple(name for name, dtype in DTYPES.items() if dtype.is_floating_point),
+    effort=0.5,
 )
 # Whole numbers whose sums every format of a sum holds: how the sums are made does not matter.
 _STORAGE = ("integers",)
@@ -135,6 +137,7 @@ DOUBLE_BACKWARD = Law(
     _Gradients(draw_with_directions, "double_backward", expected_derivatives),
     recipes=_STORAGE,
     dtypes=_REAL_DTYPES,
+    effort=0.2,
 )
 FORWARD_MODE = Law(
     "forward-mode",
@@ -142,6 +145,7 @@ FORWARD_MODE = Law(
     _Gradients(draw_with_directions, "forward_mode", _tangent),
     recipes=_STORAGE,
     dtypes=_REAL_DTYPES,
+    effort=0.2,
 )
 FUNCTIONAL_GRADIENTS = Law(
     "functional-gradients",
@@ -149,6 +153,7 @@ FUNCTIONAL_GRADIENTS = Law(
     _Gradients(draw_with_gradient, "functional_gradients", expected_gradients),
     recipes=_STORAGE,
     dtypes=_REAL_DTYPES,
+    effort=0.2,
 )
 VMAP = Law(
     "vmap",
@@ -156,6 +161,7 @@ VMAP = Law(
     _Gradients(draw_with_gradient, "vmap", expected_by_image),
     recipes=_STORAGE,
     dtypes=_REAL_DTYPES,
+    effort=0.2,
 )
 ADJOINT = Law(
     "adjoint",
@@ -163,6 +169,7 @@ ADJOINT = Law(
     _adjoint,
     recipes=_STORAGE,
     dtypes=_REAL_DTYPES,
+    effort=0.2,
 )
 TRANSPOSED = Law(
     "transposed",
@@ -170,6 +177,7 @@ TRANSPOSED = Law(
     _Gradients(draw_with_gradient, "transposed", _input_gradient),
     recipes=_STORAGE,
     dtypes=_REAL_DTYPES,
+    effort=0.2,
 )
 GRADIENTS = (
     GRADIENTS_EXACT,

@@ -43,8 +43,8 @@ class TorchSubject(Subject):
     transposed : callable, optional
         The function of the same library with ``F.conv_transpose2d``'s signature.
     differentiable : bool, optional
-        Whether autograd must know its results. If not given, that of a result which autograd does not know is taken for
-        what the function does not support.
+        Whether derivatives must exist. If not given, a result that autograd does not know, or a derivative that raises,
+        is something that the function does not support; derivatives that it has must be right all the same.
     """
 
     def __init__(
@@ -115,6 +115,10 @@ class TorchSubject(Subject):
                 if self.differentiable:
                     raise BrokenContract(str(error)) from error
                 raise
+            except (RuntimeError, TypeError) as error:
+                if not differentiates or self.differentiable:
+                    raise
+                raise NotImplementedError(f"it claims no derivatives: {type(error).__name__}: {error}") from error
 
     @contextlib.contextmanager
     def _called(self, *, grad: bool = False) -> Iterator[None]:

@@ -161,7 +161,8 @@ def _storage(tensor: torch.Tensor) -> torch.Tensor:
 
 def _bits(tensor: torch.Tensor) -> torch.Tensor:
     """The bytes of the elements: NaN and the sign of zero count too."""
-    return tensor.contiguous().view(-1).view(torch.uint8) if tensor.numel() else tensor
+    # A clone: a contiguous tensor of one element may have any strides.
+    return tensor.clone(memory_format=torch.contiguous_format).view(-1).view(torch.uint8)
 
 
 def _overlap(a: torch.Tensor, b: torch.Tensor) -> bool:
