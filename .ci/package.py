@@ -24,6 +24,18 @@ assert torch.equal(T @ image.flatten(), torch.nn.functional.conv2d(image, weight
 print("toeplitz-core", tc.__version__, "works from", tc.__file__, "with torch", torch.__version__)
 """
 
+# An implementation of somebody's, in a file beside no project.
+KERNELS = """
+import torch
+
+
+def conv2d(*args):
+    return torch.conv2d(*args)
+"""
+# As few cases as show that a command works.
+FEW = ("--examples=3", "--law=forward-exact", "--dtype=float32", "--device=cpu")
+SUITE = ("-p", "toeplitz_core.testing.plugin", "--pyargs", "toeplitz_core.testing.suite")
+
 
 def main(directory: Path, torch: str) -> None:
     """Check the one wheel and the one sdist in a directory; raises at the first thing that is wrong."""
@@ -39,7 +51,7 @@ def check_wheel(wheel: Path) -> None:
         names = archive.namelist()
     tops = {name.split("/")[0] for name in names}
     require(all(top == "toeplitz_core" or top.endswith(".dist-info") for top in tops), f"{wheel.name} holds {tops}")
-    for wanted in ("py.typed", "testing/cli.py", "testing/reports/schema.json"):
+    for wanted in ("py.typed", "testing/cli.py", "testing/suite.py", "testing/reports/schema.json"):
         require(f"toeplitz_core/{wanted}" in names, f"{wheel.name} lacks toeplitz_core/{wanted}")
     require(any(name.endswith("licenses/LICENSE") for name in names), f"{wheel.name} lacks the licence")
 
@@ -65,6 +77,17 @@ def check_installed(wheel: Path, torch: str) -> None:
         script = Path(sys.executable).with_name("toeplitz-core.exe" if os.name == "nt" else "toeplitz-core")
         subprocess.run([script, "--version"], cwd=nowhere, check=True)
         subprocess.run([sys.executable, "-I", "-m", "toeplitz_core", "--version"], cwd=nowhere, check=True)
+        check_suite(Path(nowhere), script)
+
+
+def check_suite(nowhere: Path, script: Path) -> None:
+    """The laws by pytest in an empty directory, in one process and in two, and by the console script on a lone file."""
+    pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "TOEPLITZ_SUBJECT")}
+    for processes in ((), ("-n", "2")):
+        subprocess.run([*pytest, *SUITE, "--subject=torch", *FEW, *processes], cwd=nowhere, env=environment, check=True)
+    (nowhere / "kernels.py").write_text(KERNELS, encoding="utf-8")
+    subprocess.run([script, "check", "kernels:conv2d", *FEW], cwd=nowhere, env=environment, check=True)
 
 
 def require(condition: bool, message: str) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
+import shlex
+import subprocess
+import sys
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -43,3 +47,26 @@ def test_readme_links_lead_to_files() -> None:
     local = [target for target in targets if "://" not in target]
     assert local
     assert [target for target in local if not (ROOT / target).is_file()] == []
+
+
+def test_readme_commands_for_a_conv2d_of_ones_own(tmp_path: Path) -> None:
+    """Each command of that section, made shorter, finds the fault that its file has; the file without one passes."""
+    section = README.partition("\n## Your own conv2d\n")[2].partition("\n## ")[0]
+    files = re.findall(r"^```py\n# (\w+\.py)\n(.*?)^```$", section, flags=re.DOTALL | re.MULTILINE)
+    assert len(files) == section.count("```py\n")
+    for name, code in files:
+        (tmp_path / name).write_text(code, encoding="utf-8")
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("PYTEST_ADDOPTS", "TOEPLITZ_SUBJECT")
+    }
+    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    commands = re.findall(r"^```sh\npython (.*)\n```$", section, flags=re.MULTILINE)
+    assert len(commands) == section.count("```sh")
+    for command in (*commands, "-m toeplitz_core check arrays:conv2d"):
+        less = (
+            "-k exact-float32-cpu" if "test_kernels" in command else "--law=forward-exact --dtype=float32 --examples=25"
+        )
+        line = [sys.executable, *shlex.split(command), *less.split()]
+        ran = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert ran.returncode == (0 if "arrays" in command else 1), ran.stdout + ran.stderr
+        assert ("--subject kernels:conv2d" in ran.stdout) == (ran.returncode == 1)
