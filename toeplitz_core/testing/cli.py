@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -89,7 +90,9 @@ def check(
     ] = None,
     time: Annotated[float | None, typer.Option(min=0.1, metavar="SECONDS", help=_TIME)] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of the search: the same seed gives the same cases.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes that search, each with workers of its own.")] = 1,
+    jobs: Annotated[
+        int, typer.Option(min=0, help="Processes that search, each with workers of its own; 0 is one a core.")
+    ] = 1,
     device: Annotated[
         list[str] | None, typer.Option(help="cpu, cuda, cuda:1 ... (repeatable); absent ones then fail.")
     ] = None,
@@ -120,6 +123,7 @@ def check(
     outputs = _usage(Outputs, json=json, junit=junit, write_known=write_known)
     if fail_stale and not known:
         raise typer.BadParameter("--fail-stale needs --known FILE")
+    jobs = jobs or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
     if inline and jobs > 1:
         raise typer.BadParameter(f"--jobs {jobs} needs processes of their own: not with --inline")
     laws_held = [_named(f"--law {name}", name, LAWS) for name in dict.fromkeys(law or LAWS)]

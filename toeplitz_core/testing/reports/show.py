@@ -15,7 +15,7 @@ from toeplitz_core.matrix import toeplitz_matrix
 from toeplitz_core.testing.arithmetics import strictest
 from toeplitz_core.testing.data import RECIPES, draw
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.oracle import Expected, expected
+from toeplitz_core.testing.oracle import expected
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.case import Case
@@ -38,7 +38,12 @@ def show_case(case: Case) -> str:
     Examples
     --------
     >>> from toeplitz_core.testing.case import Case
-    >>> print(show_case(Case.parse("input=1x1x2x3 weight=1x1x2x2 padding=1 stride=2 law=forward-exact")))
+    >>> shown = show_case(Case.parse("input=1x1x2x3 weight=1x1x2x2 padding=1 stride=2"))
+    >>> print(shown.partition("rows of the kernel\\n")[2])
+    d.....
+    .cd...
+    ...b..
+    ....ab
     """
     return "\n".join(line.rstrip() for line in _lines(case))
 
@@ -114,7 +119,8 @@ def _number(value: torch.Tensor) -> str:
 
 def _real(number: float) -> str:
     # A whole number is printed wholly: it is compared with ==.
-    return str(int(number)) if math.isfinite(number) and number == int(number) < 2**53 else f"{number:.6g}"
+    whole = math.isfinite(number) and number == int(number) and abs(number) < 2**53
+    return str(int(number)) if whole else f"{number:.6g}"
 
 
 def _result(case: Case, operands: Operands) -> Iterator[str]:
@@ -126,19 +132,22 @@ def _result(case: Case, operands: Operands) -> Iterator[str]:
         yield _field("expected", "NaN and infinities where an output reads one; elsewhere the exact number")
         return
     reference = expected(case.geometry, operands.input, operands.weight, operands.bias)
-    yield from _tensor("expected", _whole(reference, reference.value).reshape(case.output_shape))
+    value = _scaled(reference.value, reference.exponent)
+    value = torch.view_as_complex(value.contiguous()) if reference.is_complex else value
+    yield from _tensor("expected", value.reshape(case.output_shape))
     if RECIPES[case.data].kind == "real":
         arithmetic = strictest(case)
-        bound = reference.bound(arithmetic, has_bias=case.bias)
+        bound = _scaled(reference.bound(arithmetic, has_bias=case.bias), reference.exponent)
         yield from _tensor("bound", bound.reshape(*case.output_shape, *bound.shape[len(case.output_shape) :]))
         yield _field("", f"for {arithmetic}; a subject may declare another arithmetic")
     else:
         yield _field("bound", "none: compared with ==, rounded to the dtype")
 
 
-def _whole(reference: Expected, values: torch.Tensor) -> torch.Tensor:
-    scaled = torch.ldexp(values.double(), torch.tensor(reference.exponent)) if reference.exponent else values
-    return torch.view_as_complex(scaled.contiguous()) if reference.is_complex else scaled
+def _scaled(values: torch.Tensor, exponent: int) -> torch.Tensor:
+    """``values * 2^exponent``, in two steps: the power may be larger than any number."""
+    half = exponent // 2
+    return values * 2.0**half * 2.0 ** (exponent - half) if exponent else values
 
 
 def _picture(case: Case) -> Iterator[str]:

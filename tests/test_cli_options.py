@@ -1,0 +1,137 @@
+"""Where the command line's options come from: itself, the environment, the project; and what a run leaves behind."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import toeplitz_core
+from toeplitz_core.testing import cli
+
+TABLE = """
+[tool.toeplitz_core]
+subject = "toeplitz"
+profile = "nightly"
+seed = 1
+examples = 3
+dtype = ["float32", "float64"]
+law = "forward-bound"
+device = "cpu"
+known = "listed/known.toml"
+"""
+KNOWN = """
+[[failure]]
+name = "{}"
+subject = "torch"
+law = "forward-exact"
+condition = "groups > 1"
+example = "input=1x2x1x1 weight=2x1x1x1 groups=2"
+reason = "It is so."
+"""
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with a table of its own, and lists of known failures."""
+    (tmp_path / "pyproject.toml").write_text(TABLE, encoding="utf-8")
+    (tmp_path / "listed").mkdir()
+    for name in ("known", "more"):
+        (tmp_path / "listed" / f"{name}.toml").write_text(KNOWN.format(name), encoding="utf-8")
+    monkeypatch.chdir(tmp_path / "listed")
+    monkeypatch.delenv("TOEPLITZ_SUBJECT", raising=False)
+    return tmp_path
+
+
+def call(line: str) -> Result:
+    """The command line in this process."""
+    return CliRunner().invoke(cli.app, shlex.split(line), prog_name="toeplitz-core", env={"COLUMNS": "60"})
+
+
+def test_the_table_has_defaults(directory: Path):
+    """Without an option the project's table decides, and the header says what is in effect."""
+    result = call("check --inline")
+    assert result.exit_code == 0, result.output
+    assert "subjects toeplitz; laws forward-bound; devices cpu; profile nightly: 3 cases per law" in result.output
+    assert f"--known {directory / 'listed' / 'known.toml'}; --inline" in result.output
+    assert "toeplitz forward-bound float64 cpu: pass, 3 cases" in result.output
+
+
+def test_the_command_line_wins(monkeypatch: pytest.MonkeyPatch):
+    """An option on the command line wins over the environment, and that over the table."""
+    monkeypatch.setenv("TOEPLITZ_SUBJECT", "torch torch-native")
+    result = call("check --inline --examples 2 --dtype float16")
+    assert result.exit_code == 0, result.output
+    assert "subjects torch, torch-native; laws forward-bound; devices cpu; profile nightly: 2 cases" in result.output
+    assert "float64" not in result.output.partition("Held against")[0]
+    assert "subjects torch-native;" in call("check torch-native --inline --examples 1").output
+
+
+def test_no_subject_anywhere(directory: Path):
+    """Without any subject the error says how to name one."""
+    (directory / "pyproject.toml").unlink()
+    result = call("check --inline")
+    assert result.exit_code == 2
+    for said in ("no subject: name one", "check package.module:callable", "TOEPLITZ_SUBJECT", "[tool.toeplitz_core]"):
+        assert said in result.stderr
+
+
+def test_a_wrong_table_is_a_usage_error(directory: Path):
+    """A key that is none ends check with 2; commands that read no table do not mind."""
+    (directory / "pyproject.toml").write_text('[tool.toeplitz_core]\nprofil = "gate"\n', encoding="utf-8")
+    result = call("check torch")
+    assert result.exit_code == 2
+    assert "did you mean 'profile'?" in result.stderr
+    assert call("laws").exit_code == 0
+
+
+def test_several_lists_of_known_failures():
+    """``--known`` may be given more than once; an entry of the same name twice is an error."""
+    line = "check torch --inline --known known.toml"
+    result = call(f"{line} --known more.toml")
+    assert result.exit_code == 0, result.output
+    assert "--known known.toml, more.toml" in result.output
+    result = call(f"{line} --known known.toml")
+    assert result.exit_code == 2
+    assert "name='known' must be the name of one entry only" in result.stderr
+
+
+def test_by_which_arithmetic_is_said():
+    """After the table there is a line for each arithmetic that results were judged by, with subjects and dtypes."""
+    result = call("check torch toeplitz --inline --dtype float64 --dtype float16")
+    assert result.exit_code == 0, result.output
+    assert "judged by sums in float64: torch float64; toeplitz float64\n" in result.output
+    assert "judged by sums in float32, rounded to float16" in result.output
+
+
+def test_time_is_said(tmp_path: Path):
+    """A run with a time says how long it was given, how many rounds that made, and what it did not reach."""
+    result = call("check torch --inline --time 0.1 --json run.json")
+    assert result.exit_code == 0, result.output
+    assert "\n--time 0.1; --known" in result.output
+    assert "time: 0 rounds done in 0.1 s, each with a seed of its own" in result.output
+    assert "not run: 1 of 2 (each law with each dtype): the time budget was spent" in result.output
+    said = (tmp_path / "listed" / "run.json").read_text(encoding="utf-8")
+    assert '"rounds": 0' in said
+    assert '"message": "the time budget was spent"' in said
+    assert '"ended": "completed"' in said
+
+
+def test_a_run_leaves_nothing_where_it_was_started(tmp_path: Path):
+    """An empty directory is empty after a run, and so is the one for temporary files."""
+    (empty := tmp_path / "empty").mkdir()
+    (temporary := tmp_path / "temporary").mkdir()
+    checkout = str(Path(toeplitz_core.__file__).parents[1])
+    environment = os.environ | {"PYTHONPATH": checkout, "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
+    command = "-m toeplitz_core check torch --profile smoke --device cpu --dtype float32 --examples 20"
+    done = subprocess.run(
+        [sys.executable, *command.split()],
+        cwd=empty, env=environment, capture_output=True, encoding="utf-8", check=False,
+    )  # fmt: skip
+    assert f"a run that is killed leaves its last case in {temporary / 'toeplitz-core-'}" in done.stdout, done.stderr
+    assert list(empty.iterdir()) == list(temporary.iterdir()) == []

@@ -1,0 +1,169 @@
+"""Cases run again: how often they fail, from a file, beside a list of what is known."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from toeplitz_core import conv2d
+from toeplitz_core.testing import cli
+from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.known import KnownFailures
+from toeplitz_core.testing.replay import read_cases, replay
+from toeplitz_core.testing.subjects import TorchSubject
+from toeplitz_core.testing.verdict import Status
+
+ONE = "input=1x1x1x1 weight=1x1x1x1"
+GROUPS = "input=1x2x1x1 weight=2x1x1x1 groups=2"
+CASE = Case.parse(f"{ONE} law=forward-exact")
+KERNELS = """
+from toeplitz_core import conv2d
+
+def no_groups(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
+    y = conv2d(x, w, b, stride, padding, dilation, groups)
+    return y.zero_() if groups > 1 else y
+
+calls = 0
+
+def sometimes(*args):
+    global calls
+    calls += 1
+    return conv2d(*args) if calls % 3 else conv2d(*args) + 1
+"""
+LISTED = """
+[[failure]]
+name = "groups"
+subject = "kernels:no_groups"
+law = "forward-exact"
+condition = "groups > 1"
+example = "input=1x2x1x1 weight=2x1x1x1 groups=2"
+reason = "There are no groups."
+"""
+
+
+class Counted(TorchSubject):
+    """Fails in calls that are numbered from 1, and counts calls and fresh starts."""
+
+    def __init__(self, *failing: int) -> None:
+        super().__init__("counted", self._conv2d)
+        self.failing, self.calls, self.restarts = failing, 0, 0
+
+    def _conv2d(self, *args: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return conv2d(*args) + (self.calls in self.failing)
+
+    def restart(self) -> None:
+        """Count it."""
+        self.restarts += 1
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with implementations and a list in it."""
+    (tmp_path / "kernels.py").write_text(KERNELS, encoding="utf-8")
+    (tmp_path / "known.toml").write_text(LISTED, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.delitem(sys.modules, "kernels", raising=False)
+    return tmp_path
+
+
+def call(line: str) -> Result:
+    """The command line in this process."""
+    return CliRunner().invoke(cli.app, shlex.split(line), prog_name="toeplitz-core", env={"COLUMNS": "60"})
+
+
+@pytest.mark.parametrize("failing", [(1,), (10,), (2, 3, 7)])
+def test_a_failure_in_some_runs_is_a_failure(failing: tuple[int, ...]):
+    """A case that fails in any of ten runs has failed, and it is said in how many; half of the runs begin afresh."""
+    subject = Counted(*failing)
+    (replayed,) = replay(CASE, subject)
+    assert replayed.verdict.status is Status.FAIL
+    assert replayed.verdict.message.endswith(f"(fails in {len(failing)} of 10 runs)")
+    assert (replayed.runs, replayed.failures, subject.calls, subject.restarts) == (10, len(failing), 10, 4)
+
+
+def test_a_failure_in_all_runs_needs_no_count():
+    """What always fails is said as it always was, and what never does passes."""
+    (always,) = replay(CASE, Counted(*range(1, 11)))
+    assert "runs" not in always.verdict.message
+    (never,) = replay(CASE, Counted())
+    assert (never.verdict.status, never.runs) == (Status.PASS, 10)
+
+
+def test_runs_end_early_where_they_are_dear():
+    """After enough time no other run begins, but there is always one; nothing to judge is not run again."""
+    subject = Counted()
+    assert [r.runs for r in replay(CASE, subject, enough=0)] == [1]
+    unsupported = Case.parse(f"{ONE} dtype=int64 data=normal law=forward-bound")
+    assert [r.runs for r in replay(unsupported, subject)] == [1]
+    hangs = TorchSubject("hangs", conv2d)
+    hangs.run = lambda case, *_: Counted().run(case, None)  # type: ignore[method-assign, arg-type]  # raises, as a broken subject does
+    assert [r.failures for r in replay(CASE, hangs, runs=3)] == [3]
+
+
+def test_cases_of_a_file(directory: Path):
+    """Blank lines, comments and what stands behind a case are skipped, so that a journal is such a file."""
+    (directory / "cases").write_text(f"# found\n\n  {ONE} # torch\n{GROUPS} bias\n", encoding="utf-8")
+    assert read_cases("cases") == [Case.parse(ONE), Case.parse(f"{GROUPS} bias")]
+    result = call("replay --file cases --subject kernels:no_groups --runs 2")
+    assert result.exit_code == 1
+    assert "PASS kernels:no_groups, forward-exact" in result.output
+    assert result.output.endswith("2 cases: 1 fail, 1 pass\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"{ONE}\n\n{ONE} strid=2\n", "cases:3: in case word 3 'strid=2'"),
+        (f"{ONE} law=forward\n", "cases:1: law=forward: did you mean 'forward-exact'?"),
+        ("input=4000x4000x800x800 weight=4000x4000x1x1", "cases:1: the case has tensors of"),
+        ("# nothing\n", "cases: there is no case in it"),
+        (None, "No such file"),
+    ],
+)
+def test_wrong_file(directory: Path, text: str | None, said: str):
+    """A file that is wrong ends the command with 2 before anything runs, and the line is named."""
+    if text is not None:
+        (directory / "cases").write_text(text, encoding="utf-8")
+    result = call("replay --file cases")
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_one_of_case_and_file(directory: Path):  # noqa: ARG001  # the working directory
+    """Both a case and a file, or neither, is a usage error."""
+    for line in ("replay", f"replay '{ONE}' --file known.toml"):
+        result = call(line)
+        assert result.exit_code == 2
+        assert "give a CASE, or --file FILE" in result.stderr
+
+
+def test_known_failure_in_replay(directory: Path):
+    """A failure that is listed is said to be known, with its entry, and does not fail the replay; another one does."""
+    line = f"replay '{GROUPS}' --subject kernels:no_groups"
+    assert call(line).exit_code == 1
+    result = call(f"{line} --known known.toml")
+    assert result.exit_code == 0, result.output
+    assert "KNOWN kernels:no_groups, forward-exact: out[" in result.output
+    assert "  known:  groups: There are no groups." in result.output
+    assert KnownFailures.load(directory / "known.toml").entries[0].name == "groups"
+    result = call(f"replay '{ONE}' --subject kernels:sometimes --known known.toml --inline")
+    assert result.exit_code == 1
+    assert "(fails in 3 of 10 runs)" in result.output
+
+
+def test_subject_of_the_environment(directory: Path, monkeypatch: pytest.MonkeyPatch):  # noqa: ARG001  # the working directory
+    """Without a subject, that of TOEPLITZ_SUBJECT is replayed, and torch where there is none."""
+    assert "PASS torch, forward-exact" in call(f"replay '{ONE}' --runs 1").output
+    monkeypatch.setenv("TOEPLITZ_SUBJECT", "kernels:no_groups")
+    assert "FAIL kernels:no_groups" in call(f"replay '{GROUPS}' --runs 1").output
+    monkeypatch.setenv("TOEPLITZ_SUBJECT", "torch, kernels:no_groups")
+    result = call(f"replay '{GROUPS}' --runs 1")
+    assert result.exit_code == 2
+    assert "cases are replayed for one subject" in result.stderr
