@@ -130,6 +130,7 @@ def test_known_failures_under_xdist(room: pytest.Pytester):
     assert result.ret == 0
     result.stdout.fnmatch_lines(
         [
+            "--known known.toml",
             "*kernels:no_groups * forward-exact * known * 12 *",
             "known: no-groups: * cases: Groups come next year.",
             "stale: mended for kernels:right: its example holds",
@@ -288,6 +289,27 @@ def test_inline(room: pytest.Pytester):
     result.stdout.fnmatch_lines(["not run: layout channels_last: *", "not run: layout channel_slice: *"])
 
 
+def test_interrupted(room: pytest.Pytester):
+    """What was found before is reported, and nothing else is run."""
+    room.makepyfile(
+        here="""
+        calls = []
+
+        def conv2d(*args):
+            calls.append(1)
+            if len(calls) > 2:
+                raise KeyboardInterrupt
+            raise RuntimeError("wrong")
+        """
+    )
+    result = room.runpytest_subprocess(*SUITE, "--device=cpu", "--subject=here:conv2d", "--inline")
+    result.assert_outcomes(failed=1)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(
+        ["FAIL here:conv2d, *: raised RuntimeError: wrong (not shrunk to the end)", "*1 cases; 0 of 1*"]
+    )
+
+
 def test_a_subject_in_this_repository(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
     """``pytest --subject S`` takes the conformance tests alone, and says so; with a path it takes that."""
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
@@ -351,7 +373,9 @@ def test_a_result_survives_its_document():
     """What the table needs of it comes back from the JSON."""
     for ratio in (None, 0.25, float("inf")):
         counts = Counter({Status.PASS: 3, Status.MISTRUSTED: 1})
-        result = ended(Status.PASS, "said", counts=counts, max_ratio=ratio, known=Counter({"a": 1}))
+        result = ended(
+            Status.PASS, "said", counts=counts, max_ratio=ratio, known=Counter({"a": 1}), assumed=Counter({"b": 4})
+        )
         back = read_result(json.loads(json.dumps(result_document(result))))
         assert (back.status, back.cases, back.counts[Status.PASS]) == (result.status, 4, 3)
-        assert (back.max_ratio, back.message, back.known) == (ratio, "said", Counter({"a": 1}))
+        assert (back.max_ratio, back.message, back.known, back.assumed) == (ratio, "said", {"a": 1}, {"b": 4})

@@ -21,7 +21,14 @@ from toeplitz_core.testing.options import KEYS, default_subjects, read_table
 from toeplitz_core.testing.profiles import PROFILES
 from toeplitz_core.testing.reports.json import read_result
 from toeplitz_core.testing.reports.record import Record
-from toeplitz_core.testing.reports.terminal import plain, print_known, print_results, run_header
+from toeplitz_core.testing.reports.terminal import (
+    options_line,
+    plain,
+    print_assumed,
+    print_known,
+    print_results,
+    run_header,
+)
 from toeplitz_core.testing.suite import PROPERTY
 from toeplitz_core.testing.verdict import Status
 
@@ -92,7 +99,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from None
     config.stash[BATTERY] = battery
     explicit = getattr(config.option, _dest("subject"), None) is not None
-    driver = Driver(config, battery, explicit=explicit, fail_stale=bool(asked.get("fail-stale")))
+    driver = Driver(config, battery, asked, explicit=explicit)
     config.pluginmanager.register(driver, "toeplitz_core driver")
 
 
@@ -138,11 +145,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 class Driver:
     """The hooks that need the options: header, start, table and end."""
 
-    def __init__(self, config: pytest.Config, battery: Battery, *, explicit: bool, fail_stale: bool) -> None:
+    def __init__(self, config: pytest.Config, battery: Battery, asked: dict[str, Any], *, explicit: bool) -> None:
         self.config = config
         self.battery = battery
         self.explicit = explicit
-        self.fail_stale = fail_stale
+        self.options = {name.replace("-", "_"): value for name, value in asked.items()}
         self.results: dict[Step, Result] = {}
         self.stale: list[Stale] = []
 
@@ -157,7 +164,7 @@ class Driver:
             examples=plan.examples,
             seed=plan.seed,
         )
-        return header.splitlines()
+        return [*header.splitlines(), *filter(None, [options_line(self.options)])]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
@@ -187,7 +194,7 @@ class Driver:
             return
         self.stale = self.battery.stale(self.results.values())
         nothing = self.explicit and all(result.status is Status.NOT_RUN for result in self.results.values())
-        if session.exitstatus == pytest.ExitCode.OK and (nothing or (self.stale and self.fail_stale)):
+        if session.exitstatus == pytest.ExitCode.OK and (nothing or (self.stale and self.options.get("fail_stale"))):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -212,6 +219,7 @@ class Driver:
         print_results(console, ordered, self.battery.left_out)
         record = Record(ordered, 0, known=self.battery.known, stale=self.stale)
         print_known(console, record)
+        print_assumed(console, ordered)
         if self.explicit and all(result.status is Status.NOT_RUN for result in ordered):
             plain(console, "nothing proven: nothing was run")
         file.seek(0)

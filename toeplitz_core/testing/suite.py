@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 
 from toeplitz_core.testing.outcome import conclude, searched
 from toeplitz_core.testing.reports.json import result_document
+from toeplitz_core.testing.search import Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import pytest
 
     from toeplitz_core.testing.battery import Battery, Step
 
@@ -25,8 +28,17 @@ pytest_plugins = ["toeplitz_core.testing.plugin"]
 PROPERTY = "toeplitz_core"
 
 
-def test_law(toeplitz_step: Step, toeplitz_battery: Battery, record_property: Callable[[str, object], None]) -> None:
+def test_law(
+    toeplitz_step: Step,
+    toeplitz_battery: Battery,
+    record_property: Callable[[str, object], None],
+    request: pytest.FixtureRequest,
+) -> None:
     """No generated case breaks the law, and most of them prove something."""
-    result = searched(lambda: toeplitz_battery.result(toeplitz_step))
+    try:
+        result = searched(lambda: toeplitz_battery.result(toeplitz_step))
+    except Interrupted as interrupt:  # what was found is reported, and nothing else is run
+        result = interrupt.result
+        request.session.shouldstop = "interrupted"
     record_property(PROPERTY, json.dumps(result_document(result), allow_nan=False))
     conclude(result, known=toeplitz_battery.known, required_devices=toeplitz_battery.required_devices)

@@ -73,7 +73,7 @@ def result_document(result: Result) -> dict[str, Any]:
 
 
 def read_result(document: Mapping[str, Any]) -> Result:
-    """The result of a document, for tables: without the failing case, and without what no document has."""
+    """The result of a document, for tables: without the failing case."""
     ratio = document["max_ratio"]
     return Result(
         document["subject"],
@@ -85,6 +85,7 @@ def read_result(document: Mapping[str, Any]) -> Result:
         None if ratio is None else float(ratio),
         message=document["message"] or "",
         known=Counter(document["known"]),
+        assumed=Counter(document["assumed"]),
     )
 
 
@@ -94,7 +95,7 @@ def _known(record: Record) -> list[dict[str, Any]]:
         {
             "name": entry.name,
             "subjects": list(entry.subjects),
-            "law": entry.law,
+            "law": ", ".join(entry.laws),
             "applies": entry.applies,
             "cases": record.matched[entry.name],
             "reason": entry.reason,
