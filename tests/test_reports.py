@@ -38,7 +38,7 @@ def result(status: Status, message: str = "", *, cases: int = 3, ratio: float | 
 
 # One of each kind.
 RESULTS = [
-    result(Status.PASS),
+    result(Status.PASS, assumed=Counter({"sums in float32": 3})),
     result(Status.PASS, max_ratio=None),
     result(Status.FAIL, "out[0]=0, but should be 1", ratio=3.5),
     result(Status.FAIL, "out[0]=nan, but should be 1", ratio=float("inf")),
@@ -108,6 +108,16 @@ def test_json_has_no_infinity():
     assert json.loads(text)["results"][3]["ratio"] == "inf"
 
 
+def test_arithmetic_is_in_both_reports():
+    """How many cases were judged by which arithmetic is in JSON and JUnit XML, and the rounds of a run with a time."""
+    read = validated(replace(RECORD, rounds=4))
+    assert read["results"][0]["assumed"] == {"sums in float32": 3}
+    assert read["results"][1]["assumed"] == {}
+    assert (read["summary"]["rounds"], validated(RECORD)["summary"]["rounds"]) == (4, None)
+    properties = {p.get("name"): p.get("value") for p in parsed(RECORD)[1][0].iter("property")}
+    assert properties["assumed: sums in float32"] == "3 cases"
+
+
 def test_json_of_known_failures():
     """Entries are listed with how often they matched and where they are stale; without a list there is null."""
     (entry,) = validated(RECORD)["known"]
@@ -130,6 +140,8 @@ def test_json_of_known_failures():
         lambda d: d["summary"].update(exit_code=7),
         lambda d: d.update(schema_version="2.0"),
         lambda d: d["known"][0].pop("reason"),
+        lambda d: d["results"][0].update(assumed={"sums in float32": "3"}),
+        lambda d: d["summary"].update(rounds=-1),
     ],
 )
 def test_schema_refuses(spoil: object):
