@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 import toeplitz_core
-from toeplitz_core.testing import cli
+from toeplitz_core.testing import check, cli
+from toeplitz_core.testing.rounds import Run
 
 TABLE = """
 [tool.toeplitz_core]
@@ -109,8 +112,10 @@ def test_by_which_arithmetic_is_said():
     assert "judged by sums in float32, rounded to float16" in result.output
 
 
-def test_time_is_said(tmp_path: Path):
+def test_time_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A run with a time says how long it was given, how many rounds that made, and what it did not reach."""
+    moments = itertools.count()  # a clock that goes on by a second whenever it is looked at
+    monkeypatch.setattr(check, "Run", partial(Run, clock=lambda: float(next(moments))))
     result = call("check torch --inline --time 0.1 --json run.json")
     assert result.exit_code == 0, result.output
     assert "\n--time 0.1; --known" in result.output
