@@ -140,7 +140,7 @@ class Battery:
             If one cannot be imported.
         """
         for name in self.subjects:
-            for runner in self._planned(name).subjects:
+            for runner in self.planned(name).subjects:
                 if isinstance(runner, IsolatedRunner):
                     try:
                         runner.start()
@@ -157,7 +157,7 @@ class Battery:
         LawError
             If a law could not judge: an error of the suite.
         """
-        plan = self._planned(step.subject)
+        plan = self.planned(step.subject)
         (runner,) = plan.subjects
         if isinstance(runner, IsolatedRunner):
             try:
@@ -174,7 +174,7 @@ class Battery:
         return [
             stale
             for name in self.subjects
-            for stale in self._planned(name).stale([result for result in results if result.subject == name])
+            for stale in self.planned(name).stale([result for result in results if result.subject == name])
         ]
 
     def close(self) -> None:
@@ -184,7 +184,7 @@ class Battery:
             self._isolation.close()
             self._isolation = None
 
-    def _planned(self, name: str) -> Plan:
+    def planned(self, name: str) -> Plan:
         """The plan of one subject."""
         if name not in self._plans:
             runner = self._runner(name)

@@ -29,8 +29,8 @@ from toeplitz_core.testing.reports.terminal import (
     print_results,
     run_header,
 )
+from toeplitz_core.testing.run import exit_code
 from toeplitz_core.testing.suite import PROPERTY
-from toeplitz_core.testing.verdict import Status
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.known import Stale
@@ -193,8 +193,8 @@ class Driver:
         if hasattr(self.config, "workerinput") or not self.results:
             return
         self.stale = self.battery.stale(self.results.values())
-        nothing = self.explicit and all(result.status is Status.NOT_RUN for result in self.results.values())
-        if session.exitstatus == pytest.ExitCode.OK and (nothing or (self.stale and self.options.get("fail_stale"))):
+        refused = self.stale and self.options.get("fail_stale")
+        if session.exitstatus == pytest.ExitCode.OK and (self._proved_nothing or refused):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -208,6 +208,11 @@ class Driver:
         """End the workers."""
         self.battery.close()
 
+    @property
+    def _proved_nothing(self) -> bool:
+        """Whether a subject was asked for, and check would end with 3 after such a run."""
+        return self.explicit and exit_code(list(self.results.values())) == 3
+
     def _summary(self) -> str:
         ordered = [self.results[step] for step in self.battery.steps if step in self.results]
         writer = self.config.get_terminal_writer()
@@ -220,7 +225,7 @@ class Driver:
         record = Record(ordered, 0, known=self.battery.known, stale=self.stale)
         print_known(console, record)
         print_assumed(console, ordered)
-        if self.explicit and all(result.status is Status.NOT_RUN for result in ordered):
-            plain(console, "nothing proven: nothing was run")
+        if self._proved_nothing:
+            plain(console, "nothing proven: no law was held against a subject that the command line names")
         file.seek(0)
         return file.read()
