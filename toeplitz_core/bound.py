@@ -208,7 +208,7 @@ class Arithmetic:
             which = "operands and bias" if self.bias_rounding else "operands"
             words.append(f"{which} rounded by up to {max(self.input_rounding, self.bias_rounding):.2g}")
         if self.partial_format is not None and self.partial_sums:
-            words.append(f"{self.partial_sums} partial sums in {self.partial_format.name}")
+            words.append(f"partial sums in {self.partial_format.name}")
         if self.flushes:
             words.append("subnormals may be flushed")
         return "; ".join(words)

@@ -52,6 +52,16 @@ def _all_padding(case: Case) -> bool:
     return False
 
 
+def _idle_taps(case: Case) -> tuple[bool, ...]:
+    geometry = case.geometry
+    idle = []
+    for axis, outputs in enumerate(geometry.output_size):
+        taps = geometry.dilation[axis] * np.arange(geometry.kernel_size[axis])
+        pixels = geometry.stride[axis] * np.arange(outputs)[:, None] + taps - geometry.pads[axis][0]
+        idle.append(not ((pixels >= 0) & (pixels < geometry.input_size[axis])).any(axis=0).all())
+    return tuple(idle)
+
+
 def _layout(operand: str) -> Attribute:
     meaning = f"layout of the {operand} that the case names; 'default' where it names none"
     return Attribute(meaning, lambda case: case.layout(operand) or "default")
@@ -85,6 +95,7 @@ ATTRIBUTES: dict[str, Attribute] = {
     "output_size": Attribute("per axis", lambda case: case.geometry.output_size),
     "nnz": Attribute("products of an image that are not of padding; 0 if only that is read", lambda c: c.geometry.nnz),
     "all_padding": Attribute("whether some output's window lies wholly in the padding", _all_padding),
+    "idle_taps": Attribute("per axis, whether some tap of the kernel never meets a pixel", _idle_taps),
     "layout_input": _layout("input"),
     "layout_weight": _layout("weight"),
     "layout_bias": _layout("bias"),

@@ -149,6 +149,16 @@ class IsolatedRunner:
         return self._greeted().devices
 
     @property
+    def dtypes(self) -> tuple[str, ...] | None:
+        """Likewise."""
+        return self._greeted().dtypes
+
+    @property
+    def procedures(self) -> tuple[Procedure, ...]:
+        """Likewise."""
+        return self._greeted().procedures
+
+    @property
     def draws(self) -> int:
         """Likewise."""
         return self._greeted().draws

@@ -6,7 +6,7 @@
     name = "channels-last-segfault"         # optional; "failure 1" otherwise
     subject = "torch-channels-last"         # exact, or a list of names
     versions = { torch = "==2.13.*" }       # optional; PEP 440, per package, all of them
-    law = "forward-exact"
+    law = "forward-exact"                   # or a list of laws; the example is judged by the first that ran
     status = "crash"                        # optional; "fail", "crash" or "timeout", any of them otherwise
     condition = "groups > 1 and max(stride) > 1"  # over conditions.ATTRIBUTES
     example = "input=1x2x3x3 weight=2x1x1x1 stride=2 groups=2"
@@ -61,7 +61,7 @@ class Entry:
 
     name: str
     subjects: tuple[str, ...]
-    law: str
+    laws: tuple[str, ...]
     condition: Condition
     example: Case
     reason: str
@@ -70,11 +70,12 @@ class Entry:
     link: str = ""
 
     def __post_init__(self) -> None:
-        for key in ("name", "law", "reason"):
+        for key in ("name", "reason"):
             if not getattr(self, key).strip():
                 raise ValueError(f"{key}='' must not be empty")
-        if not self.subjects or not all(self.subjects):
-            raise ValueError(f"subject={list(self.subjects)} must be one name or more, none of them empty")
+        for key, names in (("subject", self.subjects), ("law", self.laws)):
+            if not names or not all(name.strip() for name in names):
+                raise ValueError(f"{key}={list(names)} must be one name or more, none of them empty")
         if self.status is not None and not self.status.is_failure:
             raise ValueError(f"status='{self.status}' must be one of {', '.join(_FAILURES)}")
         for package, specifier in self.versions:
@@ -84,8 +85,8 @@ class Entry:
                 raise ValueError(
                     f"versions.{package}='{specifier}' must be a PEP 440 specifier such as '==2.13.*'"
                 ) from None
-        if self.example.law not in (None, self.law):
-            raise ValueError(f"example='{self.example}' must name law={self.law} or none")
+        if self.example.law not in (None, *self.laws):
+            raise ValueError(f"example='{self.example}' must name law={' or '.join(self.laws)}, or none")
         if not self.condition.holds(self.example):
             raise ValueError(f"condition='{self.condition.text}' must hold for the example '{self.example}'")
 
@@ -102,19 +103,19 @@ class Entry:
         for key, value in table.items():
             if not isinstance(value, _KEYS[key]):
                 raise ValueError(f"{key}={value!r} must be a {' or a '.join(_WORDS[kind] for kind in _KEYS[key])}")  # noqa: TRY004  # an error in a file, like the others
-        subjects = table["subject"] if isinstance(table["subject"], list) else [table["subject"]]
+        subjects, held = ([v] if isinstance(v := table[key], str) else v for key in ("subject", "law"))
         versions = table.get("versions", {})
-        for key, values in (("subject", subjects), ("versions", versions.values())):
+        for key, values in (("subject", subjects), ("law", held), ("versions", versions.values())):
             if wrong := [value for value in values if not isinstance(value, str)]:
                 raise ValueError(f"{key}: {wrong[0]!r} must be a string")
-        if laws is not None and table["law"] not in laws:
-            raise ValueError(f"law='{table['law']}' must be one of {', '.join(laws)}")
+        if laws is not None and (unknown := [name for name in held if name not in laws]):
+            raise ValueError(f"law='{unknown[0]}' must be one of {', '.join(laws)}")
         if table.get("status", _FAILURES[0]) not in _FAILURES:
             raise ValueError(f"status='{table['status']}' must be one of {', '.join(_FAILURES)}")
         return cls(
             name=table.get("name", f"failure {number}"),
             subjects=tuple(subjects),
-            law=table["law"],
+            laws=tuple(held),
             condition=_named("condition", Condition, table["condition"]),
             example=_named("example", Case.parse, table["example"]),
             reason=table["reason"],
@@ -136,7 +137,7 @@ class Entry:
         return (
             verdict.status.is_failure
             and subject in self.subjects
-            and verdict.case.law == self.law
+            and verdict.case.law in self.laws
             and self.status in (None, verdict.status)
             and self.applies
             and self.condition.holds(verdict.case)
@@ -144,11 +145,11 @@ class Entry:
 
     def __str__(self) -> str:
         """The entry as TOML."""
-        subject = self.subjects[0] if len(self.subjects) == 1 else list(self.subjects)
+        subject, law = (names[0] if len(names) == 1 else list(names) for names in (self.subjects, self.laws))
         versions = ", ".join(f"{_key(package)} = {_quoted(text)}" for package, text in self.versions)
         lines = [f"name = {_quoted(self.name)}", f"subject = {_quoted(subject)}"]
         lines += [f"versions = {{ {versions} }}"] * bool(versions)
-        lines.append(f"law = {_quoted(self.law)}")
+        lines.append(f"law = {_quoted(law)}")
         lines += [f"status = {_quoted(self.status.value)}"] if self.status is not None else []
         lines += [
             f"condition = {_quoted(self.condition.text)}",
@@ -163,7 +164,7 @@ _KEYS: dict[str, tuple[type, ...]] = {
     "name": (str,),
     "subject": (str, list),
     "versions": (dict,),
-    "law": (str,),
+    "law": (str, list),
     "status": (str,),
     "condition": (str,),
     "example": (str,),
@@ -244,7 +245,7 @@ class KnownFailures:
             entry = Entry(
                 name=_free_name(f"{result.subject}-{result.law}-{result.dtype}", grown.entries),
                 subjects=(result.subject,),
-                law=result.law,
+                laws=(result.law,),
                 condition=necessary(found.case),
                 example=found.case,
                 reason=f"adopted on {date}: {found.message or found.status}",
@@ -267,9 +268,9 @@ class KnownFailures:
     def stale(self, results: Iterable[Result], replay: Callable[[str, Case], Verdict]) -> list[Stale]:
         """The entries that are not needed any more, of those that the run could have met.
 
-        An entry is looked at where a result is of its subject and law, and of its example's dtype and device. It is
-        stale if its example holds, in each of ``REPLAYS`` runs; or if nothing is matched by it, neither its example nor
-        a case of the run.
+        An entry is looked at where a result is of its subject, of one of its laws, and of its example's dtype and
+        device. It is stale if its example holds, in each of ``REPLAYS`` runs; or if nothing is matched by it, neither
+        its example nor a case of the run.
 
         Parameters
         ----------
@@ -279,11 +280,15 @@ class KnownFailures:
         ran = [r for r in results if r.status is not Status.NOT_RUN and r.cases]
         found = []
         for entry in self.entries:
-            example = entry.example.replace(law=entry.law)
             for subject in entry.subjects:
-                step = (subject, entry.law, example.dtype, example.device)
-                if not entry.applies or all((r.subject, r.law, r.dtype, r.device) != step for r in ran):
+                steps = {(r.subject, r.law, r.dtype, r.device) for r in ran}
+                law = next(
+                    (law for law in entry.laws if (subject, law, entry.example.dtype, entry.example.device) in steps),
+                    None,
+                )
+                if law is None or not entry.applies:
                     continue
+                example = entry.example.replace(law=law)
                 met = any(entry.name in r.known for r in ran if r.subject == subject)
                 if (why := self._why_stale(entry, subject, example, replay, met=met)) is not None:
                     found.append(Stale(entry, subject, why))

@@ -64,6 +64,8 @@ def conclude(
         said = "; ".join(f"{name}: {count} cases: {reasons.get(name, '')}" for name, count in result.known.items())
         pytest.xfail(f"known: {said}")
         pytest.fail(f"known: {said}", pytrace=False)  # --runxfail lets us come here
+    if result.status is Status.UNSUPPORTED and not result.nothing_proven:
+        pytest.skip(f"unsupported: {message}")
     if result.status is not Status.PASS:
         pytest.fail(message or f"nothing proven: {result.status}", pytrace=False)
 

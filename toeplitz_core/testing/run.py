@@ -57,9 +57,11 @@ class Plan:
     @property
     def without(self) -> list[str]:
         """Laws and dtypes that the plan names and that do not go together."""
-        return [
-            f"{law.name} is not for {dtype}" for law in self.laws for dtype in self.dtypes if dtype not in law.dtypes
-        ]
+        left_out: dict[str, list[str]] = {}
+        for law in self.laws:
+            if dtypes := ", ".join(dtype for dtype in self.dtypes if dtype not in law.dtypes):
+                left_out.setdefault(dtypes, []).append(law.name)
+        return [f"not for {dtypes}: {', '.join(laws)}" for dtypes, laws in left_out.items()]
 
     @property
     def steps(self) -> list[Step]:
@@ -78,6 +80,12 @@ class Plan:
         subject, law, dtype, device = step
         if (reason := not_run(subject, device)) is not None:
             return Result(subject.name, law.name, dtype, device, Status.NOT_RUN, message=reason)
+        if subject.dtypes is not None and dtype not in subject.dtypes:
+            reason = f"it has {', '.join(subject.dtypes)}, not {dtype}"
+            return Result(subject.name, law.name, dtype, device, Status.UNSUPPORTED, message=reason)
+        if law.procedure not in subject.procedures:
+            reason = f"it has no {law.procedure.replace('_', ' ')}"
+            return Result(subject.name, law.name, dtype, device, Status.UNSUPPORTED, message=reason)
         return self._search(step, self.known, self.seed if self.time is None else (self.seed or 0) + number)
 
     def _search(self, step: Step, known: KnownFailures | None, seed: int | None) -> Result:
@@ -162,10 +170,15 @@ def missing(device: str) -> str | None:
 def exit_code(
     results: Sequence[Result], *, required_devices: Collection[str] = (), refused_stale: Collection[Stale] = ()
 ) -> int:
-    """1 a law fails; 3 nothing proven, a required device is absent, or an entry is stale and not to be; 0 all hold."""
+    """1 a law fails; 3 nothing proven, a required device is absent, or an entry is stale and not to be; 0 all hold.
+
+    Nothing is proven of a law if too few cases could be judged, and of a subject if it does without every law. A law or
+    a dtype that a subject does without altogether is none that it claims.
+    """
     if any(result.status.is_failure for result in results):
         return 1
     absent = any(r.status is Status.NOT_RUN and r.device in required_devices for r in results)
     ran = [r for r in results if r.status is not Status.NOT_RUN]
-    unproven = not ran or any(r.status in (Status.MISTRUSTED, Status.UNSUPPORTED) for r in ran)
+    proven = {r.subject for r in ran if r.status in (Status.PASS, Status.KNOWN)}
+    unproven = not ran or any(r.nothing_proven or r.subject not in proven for r in ran)
     return 3 if absent or unproven or refused_stale else 0

@@ -57,6 +57,12 @@ class Result:
         """Cases judged, shrinking not counted."""
         return sum(self.counts.values())
 
+    @property
+    def nothing_proven(self) -> bool:
+        """Whether too few cases could be judged, which is neither a pass nor a failure."""
+        refused = self.status is Status.UNSUPPORTED and not wholly_refused(self.counts)
+        return refused or self.status is Status.MISTRUSTED
+
 
 class LawError(Exception):
     """A law could not judge a case: an error of the suite, and no finding about the subject. Its cause says which."""
@@ -103,6 +109,7 @@ class _Tally:
         self.smallest: Verdict | None = None
         self.known: Counter[str] = Counter()
         self.assumed: Counter[str] = Counter()
+        self.refused = ""
         self.runs = 1
 
     def judged(self, judge: Callable[[Case], Verdict], case: Case) -> Verdict:
@@ -123,6 +130,7 @@ class _Tally:
         if self.smallest is None:
             self.counts[verdict.status] += 1
             self.assumed.update([verdict.assumed] if verdict.assumed else ())
+            self.refused = verdict.message if verdict.status is Status.UNSUPPORTED else self.refused
             if verdict.ratio is not None and verdict.status is Status.PASS:
                 self.max_ratio = max(verdict.ratio, self.max_ratio or 0.0)
         if verdict.status.is_failure:
@@ -259,6 +267,8 @@ def _conclude(
         status, failure = failure.status, failure.replace(message=message)
     else:
         status, message = _proven(tally.counts, known=bool(tally.known))
+        if wholly_refused(tally.counts):
+            message = tally.refused
     return Result(
         subject.name,
         law.name,
@@ -285,6 +295,11 @@ def _proven(counts: Counter[Status], *, known: bool) -> tuple[Status, str]:
     return status, f"nothing proven: only {proven} of {judged} cases could be judged"
 
 
+def wholly_refused(counts: Counter[Status]) -> bool:
+    """Whether a subject does without a law, or a dtype, altogether: that is no gap in what it claims."""
+    return counts.total() == counts[Status.UNSUPPORTED]
+
+
 def merged(rounds: Sequence[Result]) -> Result:
     """One result of several searches of the same law on the same subject, as if they had been one.
 
@@ -302,6 +317,7 @@ def merged(rounds: Sequence[Result]) -> Result:
     status, message = last.status, last.message
     if not status.is_failure:
         status, message = _proven(counts, known=bool(known))
+        message = last.message if wholly_refused(counts) else message
     ratios = [result.max_ratio for result in rounds if result.max_ratio is not None]
     return replace(
         last,

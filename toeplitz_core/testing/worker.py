@@ -79,6 +79,8 @@ class Greeting:
 
     error: str = ""
     devices: tuple[str, ...] | None = None
+    dtypes: tuple[str, ...] | None = None
+    procedures: tuple[Procedure, ...] = ("forward",)
     draws: int = 1
     absent: str = ""
     repeatable: bool = False
@@ -142,7 +144,17 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
     except Exception as error:  # noqa: BLE001  # the judge decides what that means
         connection.send(Greeting(str(error) if isinstance(error, ValueError) else traceback.format_exc()))
         return
-    connection.send(Greeting("", subject.devices, subject.draws, subject.absent, subject.repeatable))
+    connection.send(
+        Greeting(
+            "",
+            subject.devices,
+            subject.dtypes,
+            subject.procedures,
+            subject.draws,
+            subject.absent,
+            subject.repeatable,
+        )
+    )
     state, limit = _globals(), settings.memory
     with contextlib.suppress(EOFError, OSError):
         while True:

@@ -11,7 +11,7 @@ from toeplitz_core.testing.verdict import Status, Verdict
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.case import Case
-    from toeplitz_core.testing.subjects.base import Runner
+    from toeplitz_core.testing.subjects.base import Procedure, Runner
 
 
 # Cases of one dtype that a law of little effort has all the same: a handful of kinds of geometries.
@@ -34,6 +34,8 @@ class Law:
         The data recipes that it is checked on.
     dtypes : tuple of str
         The dtypes that it makes sense for.
+    procedure : str
+        What it asks of a subject.
     effort : float
         Its share of the cases of a profile: below 1 where other laws see the same mistakes, or where a case is dear.
     max_products : int, optional
@@ -45,6 +47,7 @@ class Law:
     check: Callable[[Runner, Case], Verdict]
     recipes: tuple[str, ...]
     dtypes: tuple[str, ...]
+    procedure: Procedure = "forward"
     effort: float = 1.0
     max_products: int | None = None
 

@@ -117,6 +117,7 @@ GRADIENTS_EXACT = Law(
     _Gradients(draw_with_gradient, "gradients", expected_gradients),
     recipes=tuple(name for name in RECIPE_NAMES if name not in FILLS),
     dtypes=tuple(name for name in DTYPES if name != "int64"),
+    procedure="gradients",
     effort=0.5,
 )
 GRADIENTS_BOUND = Law(
@@ -125,6 +126,7 @@ GRADIENTS_BOUND = Law(
     _Gradients(draw_with_gradient, "gradients", expected_gradients),
     recipes=tuple(FILLS),
     dtypes=tuple(name for name, dtype in DTYPES.items() if dtype.is_floating_point),
+    procedure="gradients",
     effort=0.5,
 )
 # Whole numbers whose sums every format of a sum holds: how the sums are made does not matter.
@@ -137,6 +139,7 @@ DOUBLE_BACKWARD = Law(
     _Gradients(draw_with_directions, "double_backward", expected_derivatives),
     recipes=_STORAGE,
     dtypes=_REAL_DTYPES,
+    procedure="double_backward",
     effort=0.2,
 )
 FORWARD_MODE = Law(
@@ -145,6 +148,7 @@ FORWARD_MODE = Law(
     _Gradients(draw_with_directions, "forward_mode", _tangent),
     recipes=_STORAGE,
     dtypes=_REAL_DTYPES,
+    procedure="forward_mode",
     effort=0.2,
 )
 FUNCTIONAL_GRADIENTS = Law(
@@ -153,6 +157,7 @@ FUNCTIONAL_GRADIENTS = Law(
     _Gradients(draw_with_gradient, "functional_gradients", expected_gradients),
     recipes=_STORAGE,
     dtypes=_REAL_DTYPES,
+    procedure="functional_gradients",
     effort=0.2,
 )
 VMAP = Law(
@@ -161,6 +166,7 @@ VMAP = Law(
     _Gradients(draw_with_gradient, "vmap", expected_by_image),
     recipes=_STORAGE,
     dtypes=_REAL_DTYPES,
+    procedure="vmap",
     effort=0.2,
 )
 ADJOINT = Law(
@@ -169,6 +175,7 @@ ADJOINT = Law(
     _adjoint,
     recipes=_STORAGE,
     dtypes=_REAL_DTYPES,
+    procedure="gradients",
     effort=0.2,
 )
 TRANSPOSED = Law(
@@ -177,6 +184,7 @@ TRANSPOSED = Law(
     _Gradients(draw_with_gradient, "transposed", _input_gradient),
     recipes=_STORAGE,
     dtypes=_REAL_DTYPES,
+    procedure="transposed",
     effort=0.2,
 )
 GRADIENTS = (

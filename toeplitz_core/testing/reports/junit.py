@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from toeplitz_core.testing.reports.record import environment, nothing_proven, replay_command
+from toeplitz_core.testing.reports.record import environment, replay_command
 from toeplitz_core.testing.verdict import Status
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _case(result: Result, *, required: bool) -> ET.Element:
         replay = replay_command(result.subject, result.failure.case)
         details = f"case:   {result.failure.case}\nreplay: {replay}"
         _outcome(case, "failure", result.status.value, result.failure.message, details)
-    elif nothing_proven(result):
+    elif result.nothing_proven:
         _outcome(case, "error", "nothing proven", result.message)
     elif result.status is Status.NOT_RUN and required:
         _outcome(case, "error", "device is absent", result.message)

@@ -88,11 +88,6 @@ def environment() -> dict[str, str]:
     }
 
 
-def nothing_proven(result: Result) -> bool:
-    """Whether too few of a result's cases could be judged, which is neither a pass nor a failure."""
-    return result.status is Status.MISTRUSTED or (result.status is Status.UNSUPPORTED and result.cases > 0)
-
-
 def replay_command(subject: str, case: object) -> str:
     """The command that runs a case again."""
     return f'python -m toeplitz_core replay "{case}" --subject {subject}'

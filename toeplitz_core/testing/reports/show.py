@@ -33,13 +33,13 @@ _MORE = "*"
 
 
 def show_case(case: Case) -> str:
-    """A case explained in lines of at most ``WIDTH`` characters, but for its own.
+    r"""A case explained in lines of at most ``WIDTH`` characters, but for its own.
 
     Examples
     --------
     >>> from toeplitz_core.testing.case import Case
     >>> shown = show_case(Case.parse("input=1x1x2x3 weight=1x1x2x2 padding=1 stride=2"))
-    >>> print(shown.partition("rows of the kernel\\n")[2])
+    >>> print(shown.partition("rows of the kernel\n")[2])
     d.....
     .cd...
     ...b..

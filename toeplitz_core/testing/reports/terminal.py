@@ -90,19 +90,34 @@ def _words(value: object) -> str:
 def print_results(console: Console, results: Sequence[Result], left_out: Sequence[str] = ()) -> None:
     """One row per law and dtype that ran, then what did not run, each with its reason."""
     ran = [r for r in results if r.status is not Status.NOT_RUN]
-    if ran:
-        console.print(_table(ran))
+    if shown := [r for r in ran if r.cases or r.status is not Status.UNSUPPORTED]:
+        console.print(_table(shown))
     total = sum(r.cases for r in ran)
     holding = sum(r.status is Status.PASS for r in ran)
     known = sum(r.status is Status.KNOWN for r in ran)
     listed = f", {known} but for known failures" if known else ""
     plain(console, f"{total} cases; {holding} of {len(ran)} hold{listed} (each law with each dtype).")
     for r in ran:
-        if r.message and not r.status.is_failure:
+        if r.nothing_proven:
             plain(console, f"{r.status}: {r.subject} {r.law} {r.dtype} {r.device}: {r.message}")
+    for line in _refused(ran):
+        plain(console, f"unsupported: {line}")
     absent = {(r.subject, r.device): r.message for r in results if r.status is Status.NOT_RUN}
     for line in (*(f"{subject} on {device}: {reason}" for (subject, device), reason in absent.items()), *left_out):
         plain(console, f"not run: {line}")
+
+
+def _refused(ran: Sequence[Result]) -> list[str]:
+    """What subjects do without, a line for each reason."""
+    reasons: dict[tuple[str, str, str], list[Result]] = {}
+    for r in ran:
+        if r.status is Status.UNSUPPORTED and not r.nothing_proven:
+            reasons.setdefault((r.subject, r.device, r.message), []).append(r)
+    lines = []
+    for (subject, device, message), results in reasons.items():
+        laws, dtypes = (", ".join(dict.fromkeys(getattr(r, name) for r in results)) for name in ("law", "dtype"))
+        lines.append(f"{subject} on {device}: {laws}, {dtypes}: {message}")
+    return lines
 
 
 # Of a subject that declares another arithmetic for each case, all of them are in the JSON report.

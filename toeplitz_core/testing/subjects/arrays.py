@@ -69,6 +69,8 @@ class ArraySubject(Subject):
         From a case to whether the function claims to handle it; everything, if not given.
     arithmetic : callable, optional
         From a case to how the function computes; the strictest for the dtype, if not given.
+    dtypes : tuple of str, optional
+        Those that it has; all, if not given.
     draws : int
         As for :class:`Subject`.
 
@@ -88,6 +90,7 @@ class ArraySubject(Subject):
     """
 
     devices = ("cpu",)
+    procedures = ("forward", "contract")
 
     def __init__(
         self,
@@ -98,12 +101,14 @@ class ArraySubject(Subject):
         to_tensor: Callable[[Any], torch.Tensor] = to_tensor,
         supports: Callable[[Case], bool] | None = None,
         arithmetic: Callable[[Case], Arithmetic] | None = None,
+        dtypes: tuple[str, ...] | None = None,
         draws: int = 1,
     ) -> None:
         self.name = name
         self.function = function
         self.to_array = to_array
         self.to_tensor = to_tensor
+        self.dtypes = dtypes
         self.draws = draws
         self._supports = supports
         self._arithmetic = arithmetic

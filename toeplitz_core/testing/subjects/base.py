@@ -62,7 +62,7 @@ class Outcome:
 class Runner(Protocol):
     """An implementation that can be called: in this process (every :class:`Subject`) or in another.
 
-    ``devices``, ``draws`` and ``absent`` are explained at :class:`Subject`.
+    ``devices``, ``dtypes`` and the like are explained at :class:`Subject`.
     """
 
     @property
@@ -70,6 +70,12 @@ class Runner(Protocol):
 
     @property
     def devices(self) -> tuple[str, ...] | None: ...
+
+    @property
+    def dtypes(self) -> tuple[str, ...] | None: ...
+
+    @property
+    def procedures(self) -> tuple[Procedure, ...]: ...
 
     @property
     def draws(self) -> int: ...
@@ -100,6 +106,8 @@ class Absent:
     name: str
     absent: str
     devices: tuple[str, ...] | None = None
+    dtypes: tuple[str, ...] | None = None
+    procedures: tuple[Procedure, ...] = ("forward",)
     draws: int = 1
     repeatable: bool = False
 
@@ -123,6 +131,10 @@ class Subject(ABC):
     name : str
     devices : tuple of str, or None
         The types of devices that it computes on, such as ``("cpu",)``; None for all that torch has.
+    dtypes : tuple of str, or None
+        Those that it has, such as ``("float32",)``; None for all.
+    procedures : tuple of str
+        What it can be asked for besides the result: see ``perform``.
     draws : int
         How often data is drawn for one geometry: more than once where each geometry has to be compiled, which takes
         longer than all that follows.
@@ -153,6 +165,8 @@ class Subject(ABC):
 
     name: str
     devices: tuple[str, ...] | None = None
+    dtypes: tuple[str, ...] | None = None
+    procedures: tuple[Procedure, ...] = ("forward",)
     draws: int = 1
     absent: str = ""
     repeatable: bool = False
@@ -216,6 +230,8 @@ class Subject(ABC):
 
     def _refusal(self, case: Case) -> str | None:
         """Why it does not claim to support a case; None if it does."""
+        if self.dtypes is not None and case.dtype not in self.dtypes:
+            return f"it has {', '.join(self.dtypes)}, not {case.dtype}"
         try:
             return None if self.supports(case) else f"{self.name} does not claim to support it"
         except NotImplementedError as error:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from toeplitz_core.testing.case import DTYPES
 from toeplitz_core.testing.subjects.arrays import ArraySubject
 from toeplitz_core.testing.subjects.images import Array, padded_images, with_bias
 
-if TYPE_CHECKING:
-    from toeplitz_core.testing.case import Case
+# correlate2d has no half precision.
+_DTYPES = tuple(name for name, dtype in DTYPES.items() if dtype.itemsize > 2)
 
 
 def conv2d(
@@ -47,12 +47,6 @@ def conv2d(
     return with_bias(y, bias, x)
 
 
-def _supports(case: Case) -> bool:
-    if case.torch_dtype.itemsize == 2:
-        raise NotImplementedError("correlate2d is not available for half precision")
-    return True
-
-
 def scipy_signal() -> ArraySubject:
     """On the CPU; every dtype that correlate2d takes."""
-    return ArraySubject("scipy", conv2d, supports=_supports)
+    return ArraySubject("scipy", conv2d, dtypes=_DTYPES)

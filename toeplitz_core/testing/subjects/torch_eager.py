@@ -14,7 +14,7 @@ import torch
 from toeplitz_core.testing.arithmetics import strictest, torch_autocast, torch_now
 from toeplitz_core.testing.gradient_arithmetics import torch_gradient
 from toeplitz_core.testing.subjects.base import BrokenContract, Subject, place, placed
-from toeplitz_core.testing.subjects.torch_procedures import PROCEDURES, DetachedError, transposed
+from toeplitz_core.testing.subjects.torch_procedures import DERIVATIVES, PROCEDURES, DetachedError, transposed
 
 if TYPE_CHECKING:
     from toeplitz_core.bound import Arithmetic
@@ -62,6 +62,11 @@ class TorchSubject(Subject):
     ) -> None:
         self.name = name
         self.transposed = transposed
+        self.procedures = ("forward", "contract")
+        if differentiable is not False:
+            self.procedures += DERIVATIVES
+        if transposed is not None:
+            self.procedures += ("transposed",)
         self.differentiable = differentiable
         self._gradient_arithmetic = gradient_arithmetic
         self._arithmetic = arithmetic
@@ -94,10 +99,8 @@ class TorchSubject(Subject):
         if procedure == "forward":
             return super().perform(procedure, case, operands)
         differentiates = procedure != "contract"
-        if differentiates and self.differentiable is False:
-            raise NotImplementedError(f"{self.name} has no gradients")
-        if procedure == "transposed" and self.transposed is None:
-            raise NotImplementedError(f"{self.name} has no transposed convolution")
+        if procedure not in self.procedures:
+            raise NotImplementedError(f"{self.name} has no {procedure}")
         x, weight, bias = placed(case, operands, self.layout)
         given = {"input": x, "weight": weight} | ({} if bias is None else {"bias": bias})
         for name, values in operands.more.items():
@@ -220,10 +223,8 @@ class TorchAutocast(TorchSubject):
     def __init__(self) -> None:
         super().__init__("torch-autocast", self._conv2d, arithmetic=torch_autocast)
 
-    def supports(self, case: Case) -> bool:
-        if case.dtype != "float32":
-            raise NotImplementedError(f"autocast to bfloat16 is for float32; {case.dtype} stays what it is or narrows")
-        return super().supports(case)
+    # Autocast leaves others as they are, or narrows them.
+    dtypes = ("float32",)
 
     @staticmethod
     def _conv2d(x: torch.Tensor, *rest: Any) -> torch.Tensor:

@@ -143,6 +143,9 @@ PROCEDURES: dict[Procedure, Callable[[Call, Tensors], dict[str, torch.Tensor]]] 
 }
 
 
+DERIVATIVES: tuple[Procedure, ...] = tuple(name for name in PROCEDURES if name != "contract")
+
+
 def attached(result: torch.Tensor) -> torch.Tensor:
     """A result that autograd knows."""
     if not result.requires_grad:

@@ -1,0 +1,56 @@
+"""Convolutions with the right result that do not respect whose memory it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tests.faults.gradients import right
+from toeplitz_core.testing.subjects import TorchSubject
+
+_scratch: dict[tuple[object, ...], Tensor] = {}
+_calls: list[int] = []
+
+
+def returns_a_reused_buffer(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """Keeps one buffer for each shape and writes every result into it."""
+    y = right(x, weight, bias, *rest)
+    buffer = _scratch.setdefault((y.shape, y.dtype), torch.empty_like(y))
+    return buffer.copy_(y)
+
+
+def writes_beside_its_weight(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """Writes to the end of the memory that the weight is a part of."""
+    y = right(x, weight, bias, *rest)
+    whole = torch.empty(0, dtype=torch.uint8).set_(weight.untyped_storage())
+    whole[-1:] ^= 1
+    return y
+
+
+def returns_its_bias(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """Returns the bias itself, expanded, where nothing else enters any result."""
+    y = right(x, weight, bias, *rest)
+    if bias is None:
+        return y
+    expanded = bias[:, None, None].expand(y.shape)
+    return expanded if torch.equal(y, expanded) else y
+
+
+def _differs_in_every_third_call(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    _calls.append(1)
+    y = right(x, weight, bias, *rest)
+    return y if len(_calls) % 3 else torch.nextafter(y, torch.zeros_like(y))
+
+
+# In every third call the result is the next number towards zero.
+claims_to_be_repeatable = TorchSubject("claims_to_be_repeatable", _differs_in_every_third_call)
+claims_to_be_repeatable.repeatable = True
+
+
+def adds_to_what_memory_held(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """Takes memory that was just allocated for memory that is zero, unless it holds small numbers."""
+    y = right(x, weight, bias, *rest)
+    fresh = torch.empty(4096, dtype=torch.float32)
+    return y + 1 if float(fresh.abs().max()) > 1e30 else y

@@ -1,0 +1,120 @@
+"""Every law finds a fault that was planted for it, and says in one sentence what it demands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.faults import CORRECT
+from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.isolation import Isolation
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.profiles import PROFILES
+from toeplitz_core.testing.search import search
+from toeplitz_core.testing.subjects import resolve
+from toeplitz_core.testing.subjects.base import Runner
+from toeplitz_core.testing.verdict import Status
+
+GATE = PROFILES["gate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """A law and a planted fault that it has to find."""
+
+    law: str
+    fault: str
+    dtype: str = "float32"
+    # In a worker: what shows only there.
+    isolated: bool = False
+
+
+KILLS = (
+    Kill("forward-exact", "indexing:flips_kernel"),
+    Kill("forward-bound", "arithmetic:sums_float16_narrowly", "float16"),
+    Kill("special-values", "arithmetic:takes_nan_for_zero"),
+    Kill("gradients-exact", "gradients:leaves_out_last_row_of_input_gradient"),
+    Kill("gradients-exact", "gradients:doubles_weight_gradient_alone"),
+    Kill("gradients-bound", "gradients:rounds_gradients_to_bfloat16"),
+    Kill("double-backward", "gradients:forgets_how_gradients_depend"),
+    Kill("forward-mode", "gradients:carries_input_alone_forward"),
+    Kill("functional-gradients", "gradients:is_constant_in_weight_within_torch_func"),
+    Kill("vmap", "gradients:doubles_mapped_results"),
+    Kill("adjoint", "gradients:leaves_out_last_row_of_input_gradient"),
+    Kill("transposed", "gradients:turns_transposed_kernel"),
+    Kill("additive-in-input", "arithmetic:adds_bias_twice"),
+    Kill("additive-in-weight", "memory:returns_result_of_same_shapes"),
+    Kill("homogeneous", "memory:leaves_windows_in_padding_unwritten"),
+    Kill("shift-equivariant", "indexing:wraps_into_next_row"),
+    Kill("batch-independent", "indexing:repeats_images_beyond_15"),
+    Kill("output-channels", "indexing:interleaves_groups"),
+    Kill("input-channels", "indexing:drops_tail_channels"),
+    Kill("groups", "arithmetic:drops_bias_of_groups"),
+    Kill("dilation", "indexing:ignores_dilation"),
+    Kill("stride", "indexing:shortens_long_strides"),
+    Kill("padding", "indexing:odd_zero_in_front"),
+    Kill("channels-add-up", "arithmetic:changes_one_weight"),
+    Kill("pointwise", "indexing:ignores_stride_of_pointwise"),
+    Kill("delta-kernel", "indexing:transposes_square_kernels"),
+    Kill("composition", "indexing:swaps_last_taps"),
+    Kill("contract", "memory:writes_its_input"),
+    Kill("contract", "contracts:writes_beside_its_weight"),
+    Kill("contract", "contracts:returns_its_bias"),
+    Kill("contract", "contracts:returns_a_reused_buffer"),
+    Kill("contract", "contracts:claims_to_be_repeatable"),
+    Kill("stale-memory", "contracts:adds_to_what_memory_held", isolated=True),
+    Kill("strides", "memory:ignores_strides_of_bias"),
+    Kill("matrix", "indexing:swaps_strides"),
+)
+
+
+@pytest.fixture(scope="module")
+def isolation() -> Iterator[Isolation]:
+    """Processes for what shows in a worker only."""
+    with Isolation() as processes:
+        yield processes
+
+
+@pytest.mark.parametrize("kill", KILLS, ids=lambda kill: f"{kill.law}-{kill.fault.partition(':')[2]}")
+def test_the_law_finds_its_fault(kill: Kill, isolation: Isolation):
+    """The law finds the fault with the cases of the gate, and the case that it shrinks to shows it again."""
+    law, path = LAWS[kill.law], f"tests.faults.{kill.fault}"
+    subject: Runner = isolation.runner(path) if kill.isolated else resolve(path)
+    cases = 0
+    for dtype in dict.fromkeys((kill.dtype, *law.dtypes)):
+        result = search(law, subject, dtype=dtype, settings=GATE.settings(examples=law.examples(GATE.examples)))
+        cases += result.cases
+        if result.status.is_failure:
+            break
+    assert result.status is Status.FAIL, f"missed in {cases} cases: {result.status} {result.message}"
+    assert result.failure is not None
+    case = Case.parse(str(result.failure.case))
+    assert any(law(subject, case).status is Status.FAIL for _ in range(4)), case
+
+
+def test_every_law_finds_a_fault():
+    """There is a planted fault for every law."""
+    assert {kill.law for kill in KILLS} == set(LAWS)
+
+
+@pytest.mark.parametrize("name", [name for name in LAWS if name not in ("forward-exact", "forward-bound")])
+@pytest.mark.parametrize("path", CORRECT, ids=lambda path: path.partition(":")[2])
+def test_the_law_holds_for_what_is_right(path: str, name: str):
+    """An implementation that is unusual but right breaks no law, in no dtype."""
+    law, subject = LAWS[name], resolve(path)
+    for dtype in law.dtypes:
+        result = search(law, subject, dtype=dtype, settings=GATE.settings(examples=6))
+        assert not result.status.is_failure, result.message
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_a_law_is_one_sentence(name: str):
+    """A law has a name in words with hyphens, and a sentence that ends with a full stop."""
+    law = LAWS[name]
+    assert law.name == name
+    assert name.replace("-", "").isalpha()
+    assert name.islower()
+    assert law.statement.endswith(".")
+    assert law.statement.count(". ") == 0
