@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -149,8 +150,11 @@ def test_fail_fast_starts_nothing_more():
         ("dies", JudgeDied, "a judge process was killed or ran out of memory"),
     ],
 )
-def test_an_error_of_a_judge_is_ours(law: str, error: type[Exception], said: str):
+def test_an_error_of_a_judge_is_ours(
+    law: str, error: type[Exception], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """What goes wrong in a judge is raised where the run was started, with its cause, after what was found."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # the journal of a judge that was killed stays
     broken = plan("holds", law, dtypes=["float32"])
     with Judges(broken, jobs=2, timeout=20) as judges:
         run = Run(broken, judges)
