@@ -282,13 +282,13 @@ class KnownFailures:
         for entry in self.entries:
             for subject in entry.subjects:
                 steps = {(r.subject, r.law, r.dtype, r.device) for r in ran}
-                law = next(
-                    (law for law in entry.laws if (subject, law, entry.example.dtype, entry.example.device) in steps),
-                    None,
-                )
-                if law is None or not entry.applies:
+                place = entry.example.dtype, entry.example.device
+                examples = [entry.example.replace(law=law) for law in entry.laws if (subject, law, *place) in steps]
+                if not examples or not entry.applies:
                     continue
-                example = entry.example.replace(law=law)
+                # Not each law takes the example's data.
+                taken = (case for case in examples if replay(subject, case).status is not Status.UNSUPPORTED)
+                example = next(taken, examples[0])
                 met = any(entry.name in r.known for r in ran if r.subject == subject)
                 if (why := self._why_stale(entry, subject, example, replay, met=met)) is not None:
                     found.append(Stale(entry, subject, why))
