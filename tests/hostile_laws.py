@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def made_up(name: str) -> Law:
     """A law that is what the function of that name does."""
     exact = LAWS["forward-exact"]
-    return Law(name, "Made up.", globals()[name], exact.recipes, exact.dtypes)
+    return Law(name, "Made up.", "Nothing.", globals()[name], exact.recipes, exact.dtypes)
 
 
 def holds(_: Runner, case: Case) -> Verdict:

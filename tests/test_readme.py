@@ -12,6 +12,9 @@ import sys
 from configparser import ConfigParser
 from pathlib import Path
 
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.reports.laws import laws_table
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -70,3 +73,8 @@ def test_readme_commands_for_a_conv2d_of_ones_own(tmp_path: Path) -> None:
         ran = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert ran.returncode == (0 if "arrays" in command else 1), ran.stdout + ran.stderr
         assert ("--subject kernels:conv2d" in ran.stdout) == (ran.returncode == 1)
+
+
+def test_readme_lists_the_laws() -> None:
+    """The page of the laws is what the laws say of themselves."""
+    assert laws_table(LAWS.values()) in README

@@ -37,7 +37,7 @@ def hunt(function: Callable[..., torch.Tensor], *, law: Law = EXACT, examples: i
 
 def law_of(check: Callable[[Case], Status], name: str = "made-up") -> Law:
     """A law that needs no implementation: the status of each case is what the function says."""
-    return Law(name, "Made up.", lambda _, case: Verdict(check(case), case), EXACT.recipes, EXACT.dtypes)
+    return Law(name, "Made up.", "Nothing.", lambda _, case: Verdict(check(case), case), EXACT.recipes, EXACT.dtypes)
 
 
 def ignores_dilation(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001  # F.conv2d's signature
@@ -421,7 +421,8 @@ def result(status: Status, device: str = "cpu") -> Result:
         ([Status.CRASH], [], 1),
         ([Status.TIMEOUT, Status.MISTRUSTED], [], 1),
         ([Status.PASS, Status.MISTRUSTED], [], 3),
-        ([Status.PASS, Status.UNSUPPORTED], [], 3),
+        ([Status.PASS, Status.UNSUPPORTED], [], 0),
+        ([Status.UNSUPPORTED], [], 3),
         ([Status.PASS, Status.NOT_RUN], [], 0),
         ([Status.PASS, Status.NOT_RUN], ["cpu"], 3),
         ([Status.FAIL, Status.NOT_RUN], ["cpu"], 1),

@@ -23,6 +23,7 @@ from toeplitz_core.testing.options import TABLE, VARIABLE, default_subjects, nam
 from toeplitz_core.testing.outputs import Asked, Outputs
 from toeplitz_core.testing.profiles import PROFILES
 from toeplitz_core.testing.replay import ENOUGH, RUNS, parse, read_cases, replay_all
+from toeplitz_core.testing.reports.laws import laws_table
 from toeplitz_core.testing.reports.show import show_case
 from toeplitz_core.testing.run import SAFE_LAYOUTS, Plan
 from toeplitz_core.testing.runners import runners
@@ -210,8 +211,13 @@ def subjects() -> None:
 
 
 @app.command()
-def laws() -> None:
+def laws(
+    markdown: Annotated[bool, typer.Option("--markdown", help="As a table, with what breaks each.")] = False,
+) -> None:
     """List the laws and what each of them says."""
+    if markdown:
+        typer.echo(laws_table(LAWS.values()))
+        return
     for law in LAWS.values():
         typer.echo(f"{law.name}: {law.statement}")
 

@@ -336,34 +336,88 @@ def _within_groups(order: torch.Tensor, groups: int) -> torch.Tensor:
     return (torch.arange(groups)[:, None] * len(order) + order).flatten()
 
 
-_SIDES: dict[str, tuple[Callable[[Convolution], Sides], str]] = {
-    "additive-in-input": (_additive_in_input, "The results of two inputs add up to that of their sum."),
-    "additive-in-weight": (_additive_in_weight, "The results of two weights add up to that of their sum."),
-    "homogeneous": (_homogeneous, "A factor in the input or in the weight, and in the bias, is one in the result."),
+_SIDES: dict[str, tuple[Callable[[Convolution], Sides], str, str]] = {
+    "additive-in-input": (
+        _additive_in_input,
+        "The results of two inputs add up to that of their sum.",
+        "results that depend on the size or the sign of an input, or on an earlier call",
+    ),
+    "additive-in-weight": (
+        _additive_in_weight,
+        "The results of two weights add up to that of their sum.",
+        "weights that are packed once and not again",
+    ),
+    "homogeneous": (
+        _homogeneous,
+        "A factor in the input or in the weight, and in the bias, is one in the result.",
+        "memory that is not written; saturation",
+    ),
     "shift-equivariant": (
         _shift_equivariant,
         "As many zeros before an image as the stride has pixels move its result by one.",
+        "the first or last tile treated unlike the others",
     ),
     "batch-independent": (
         _batch_independent,
         "An image has the same result alone, at any place in any batch, and without a batch.",
+        "images behind a block size; a batch that is normalised or mixed",
     ),
-    "output-channels": (_output_channels_permute, "Output channels come in the order of the weight and the bias."),
-    "input-channels": (_input_channels_permute, "The order in which input channels are summed does not matter."),
-    "groups": (_groups_are_blocks, "Groups are the blocks on the diagonal of a weight without groups."),
-    "dilation": (_dilation_stuffs_zeros, "A dilated kernel is a kernel with zeros between its taps."),
-    "stride": (_stride_subsamples, "A stride keeps every so manieth result of stride 1."),
-    "padding": (_padding_embeds, "Padding is an image in a frame of zeros."),
-    "channels-add-up": (_channels_add_up, "The results of some input channels and of the others add up."),
-    "pointwise": (_pointwise_is_a_matrix_product, "A kernel of one tap is a matrix product for each pixel."),
-    "delta-kernel": (_delta_kernel_shifts, "A kernel that is 1 at one tap copies the pixels which that tap reads."),
-    "composition": (_composition_multiplies, "A convolution of a convolution is the product of their matrices."),
+    "output-channels": (
+        _output_channels_permute,
+        "Output channels come in the order of the weight and the bias.",
+        "output channels that are permuted between groups, or dropped at a block's end",
+    ),
+    "input-channels": (
+        _input_channels_permute,
+        "The order in which input channels are summed does not matter.",
+        "input channels behind the last full vector",
+    ),
+    "groups": (
+        _groups_are_blocks,
+        "Groups are the blocks on the diagonal of a weight without groups.",
+        "a grouped kernel that differs from the dense one",
+    ),
+    "dilation": (
+        _dilation_stuffs_zeros,
+        "A dilated kernel is a kernel with zeros between its taps.",
+        "a dilated kernel that differs from the dense one",
+    ),
+    "stride": (
+        _stride_subsamples,
+        "A stride keeps every so manieth result of stride 1.",
+        "a strided kernel that differs from the dense one",
+    ),
+    "padding": (
+        _padding_embeds,
+        "Padding is an image in a frame of zeros.",
+        "padding on the wrong side, or of something else than zeros",
+    ),
+    "channels-add-up": (
+        _channels_add_up,
+        "The results of some input channels and of the others add up.",
+        "sums that are split over channels and not added up",
+    ),
+    "pointwise": (
+        _pointwise_is_a_matrix_product,
+        "A kernel of one tap is a matrix product for each pixel.",
+        "the special kernels for 1x1",
+    ),
+    "delta-kernel": (
+        _delta_kernel_shifts,
+        "A kernel that is 1 at one tap copies the pixels which that tap reads.",
+        "taps that are swapped, flipped or transposed",
+    ),
+    "composition": (
+        _composition_multiplies,
+        "A convolution of a convolution is the product of their matrices.",
+        "errors that cancel in a single convolution",
+    ),
 }
 
 # Each takes several calls, they overlap, and the exact forward laws see most of the same mistakes.
 _EFFORT = 0.1
 
 ALGEBRA = tuple(
-    Law(name, statement, Relation(sides), recipes=("integers",), dtypes=tuple(DTYPES), effort=_EFFORT)
-    for name, (sides, statement) in _SIDES.items()
+    Law(name, statement, catches, Relation(sides), recipes=("integers",), dtypes=tuple(DTYPES), effort=_EFFORT)
+    for name, (sides, statement, catches) in _SIDES.items()
 )

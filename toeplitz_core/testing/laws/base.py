@@ -28,6 +28,8 @@ class Law:
         As in ``law=`` of a case.
     statement : str
         What must hold, in one sentence.
+    catches : str
+        What breaks it, for instance, and is hard to see otherwise.
     check : callable
         From a subject and a case to a verdict.
     recipes : tuple of str
@@ -44,6 +46,7 @@ class Law:
 
     name: str
     statement: str
+    catches: str
     check: Callable[[Runner, Case], Verdict]
     recipes: tuple[str, ...]
     dtypes: tuple[str, ...]

@@ -77,6 +77,7 @@ CONTRACT = Law(
     "contract",
     "A call changes neither its operands nor what lies beside them nor an earlier result; that shares no memory with "
     "them; where a subject says that it is repeatable, the same call gives the same bits.",
+    "a kernel that uses its operands as scratch, or hands out a buffer that it writes again",
     _contract,
     recipes=("normal", "integers"),
     dtypes=tuple(DTYPES),
@@ -86,6 +87,7 @@ CONTRACT = Law(
 STALE_MEMORY = Law(
     "stale-memory",
     "No result depends on what memory held before: it is right whatever the allocator leaves there.",
+    "results that are right only where new memory is zero",
     _stale_memory,
     recipes=("integers", "normal"),
     dtypes=tuple(DTYPES),
@@ -94,6 +96,7 @@ STALE_MEMORY = Law(
 STRIDES = Law(
     "strides",
     "The same values in any strides, each operand apart, give the same result.",
+    "a kernel that takes an operand for contiguous",
     Relation(_strides_do_not_matter),
     recipes=("integers",),
     dtypes=tuple(DTYPES),
@@ -102,6 +105,7 @@ STRIDES = Law(
 MATRIX = Law(
     "matrix",
     "The results of all basis images are the columns of T, entry by entry: a proof for a geometry and a weight.",
+    "any wrong entry, whatever the data: taps that only some data would show",
     Relation(_matrix),
     recipes=("integers",),
     dtypes=tuple(DTYPES),

@@ -101,6 +101,7 @@ def _forward(subject: Runner, case: Case) -> Verdict:
 FORWARD_EXACT = Law(
     "forward-exact",
     "On integers whose sums are exact in the accumulator, the result is T x + b, rounded once.",
+    "wrong taps, strides, padding and groups; operands that are rounded; sums that are kept too narrow",
     _forward,
     recipes=tuple(name for name, recipe in RECIPES.items() if recipe.kind in ("storage", "accumulator")),
     dtypes=tuple(DTYPES),
@@ -108,6 +109,7 @@ FORWARD_EXACT = Law(
 FORWARD_BOUND = Law(
     "forward-bound",
     "On real numbers, no element of the result is further from T x + b than rounding errors can take it.",
+    "precision lost beyond what the arithmetic allows; an overflow where none must be",
     _forward,
     recipes=tuple(name for name, recipe in RECIPES.items() if recipe.kind == "real"),
     dtypes=tuple(name for name in DTYPES if name != "int64"),
@@ -115,6 +117,7 @@ FORWARD_BOUND = Law(
 SPECIAL_VALUES = Law(
     "special-values",
     "NaN and infinities reach the results that depend on them, and no others.",
+    "NaN read from padding or from beside the image; an infinity that a mask swallows",
     _forward,
     recipes=tuple(name for name, recipe in RECIPES.items() if recipe.kind == "special"),
     # What infinity times a complex number is, libraries define differently.

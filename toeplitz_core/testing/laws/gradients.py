@@ -114,6 +114,7 @@ def judged_gradient(
 GRADIENTS_EXACT = Law(
     "gradients-exact",
     "On integers whose sums are exact, the gradients in input, weight and bias are T' g and its like, rounded once.",
+    "a backward kernel with wrong taps; a gradient that is right only if another one is wanted too",
     _Gradients(draw_with_gradient, "gradients", expected_gradients),
     recipes=tuple(name for name in RECIPE_NAMES if name not in FILLS),
     dtypes=tuple(name for name in DTYPES if name != "int64"),
@@ -123,6 +124,7 @@ GRADIENTS_EXACT = Law(
 GRADIENTS_BOUND = Law(
     "gradients-bound",
     "On real numbers, no gradient is further from the exact one than rounding errors can take it.",
+    "a backward pass in less precision than the forward one; gradients that were never written",
     _Gradients(draw_with_gradient, "gradients", expected_gradients),
     recipes=tuple(FILLS),
     dtypes=tuple(name for name, dtype in DTYPES.items() if dtype.is_floating_point),
@@ -136,6 +138,7 @@ _REAL_DTYPES = tuple(name for name, dtype in DTYPES.items() if dtype.is_floating
 DOUBLE_BACKWARD = Law(
     "double-backward",
     "The gradients of the gradients are exact on integers: T' and its derivative with a direction for an operand.",
+    "gradients that autograd takes for constants",
     _Gradients(draw_with_directions, "double_backward", expected_derivatives),
     recipes=_STORAGE,
     dtypes=_REAL_DTYPES,
@@ -145,6 +148,7 @@ DOUBLE_BACKWARD = Law(
 FORWARD_MODE = Law(
     "forward-mode",
     "The derivative carried forward is T dx + dT x + db, exactly on integers.",
+    "a direction that is forgotten on the way",
     _Gradients(draw_with_directions, "forward_mode", _tangent),
     recipes=_STORAGE,
     dtypes=_REAL_DTYPES,
@@ -154,6 +158,7 @@ FORWARD_MODE = Law(
 FUNCTIONAL_GRADIENTS = Law(
     "functional-gradients",
     "torch.func.grad gives the same gradients as the backward pass.",
+    "gradients that differ under torch.func",
     _Gradients(draw_with_gradient, "functional_gradients", expected_gradients),
     recipes=_STORAGE,
     dtypes=_REAL_DTYPES,
@@ -163,6 +168,7 @@ FUNCTIONAL_GRADIENTS = Law(
 VMAP = Law(
     "vmap",
     "Mapped over the images of a batch, results and gradients in the weight are those of each image.",
+    "a batching rule that mixes images",
     _Gradients(draw_with_gradient, "vmap", expected_by_image),
     recipes=_STORAGE,
     dtypes=_REAL_DTYPES,
@@ -172,6 +178,7 @@ VMAP = Law(
 ADJOINT = Law(
     "adjoint",
     "The product of the result with g is that of the input with the gradient in it: <T x, g> = <x, T' g>.",
+    "a backward pass of another convolution than the forward one",
     _adjoint,
     recipes=_STORAGE,
     dtypes=_REAL_DTYPES,
@@ -181,6 +188,7 @@ ADJOINT = Law(
 TRANSPOSED = Law(
     "transposed",
     "conv_transpose2d with the same weight is the gradient in the input.",
+    "another order of taps, or another output padding, in the transposed convolution",
     _Gradients(draw_with_gradient, "transposed", _input_gradient),
     recipes=_STORAGE,
     dtypes=_REAL_DTYPES,

@@ -1,0 +1,24 @@
+"""The laws as a page: what each demands, and what breaks it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from toeplitz_core.testing.laws.base import Law
+
+
+def laws_table(laws: Iterable[Law]) -> str:
+    """A table in Markdown, one row a law, from the laws' own sentences.
+
+    Examples
+    --------
+    >>> from toeplitz_core.testing.laws import LAWS
+    >>> print(laws_table([LAWS["stride"]]))
+    | law | what must hold | what breaks it, for instance |
+    |---|---|---|
+    | stride | A stride keeps every so manieth result of stride 1. | a strided kernel that differs from the dense one |
+    """
+    rows = [f"| {law.name} | {law.statement} | {law.catches} |" for law in laws]
+    return "\n".join(("| law | what must hold | what breaks it, for instance |", "|---|---|---|", *rows))
