@@ -186,7 +186,7 @@ def test_nested_name(kernels: Path):  # noqa: ARG001  # the working directory
 
 def test_leaving_is_a_failure(kernels: Path):  # noqa: ARG001  # the working directory
     """An implementation that calls ``sys.exit(0)`` has failed, and does not end the run as a success."""
-    result = call("check kernels:leaves --dtype float32 --device cpu --examples 2")
+    result = call(f"check kernels:leaves --dtype float32 --device cpu --examples 2 {TWO_LAWS}")
     assert result.exit_code == 1
     assert "raised SystemExit: 0" in result.output
 
@@ -229,11 +229,11 @@ def test_usage_errors(kernels: Path, line: str, said: list[str]):  # noqa: ARG00
 @pytest.mark.skipif(torch.cuda.is_available(), reason="not run: there is a CUDA device")
 def test_required_device_is_absent():
     """A device that is asked for and not there ends the run with 3, whatever holds elsewhere."""
-    result = call("check torch --device cpu --device cuda --dtype float32 --examples 2")
+    result = call(f"check torch --device cpu --device cuda --dtype float32 --examples 2 {TWO_LAWS}")
     assert result.exit_code == 3
     assert "torch forward-exact float32 cpu: pass" in result.output
     assert "not run: torch on cuda: torch sees no CUDA device" in result.output
-    result = call("check torch --device cuda --dtype float32 --examples 2")
+    result = call(f"check torch --device cuda --dtype float32 --examples 2 {TWO_LAWS}")
     assert result.exit_code == 3
     assert "0 cases" in result.output
 
@@ -247,7 +247,7 @@ def test_nothing_proven(kernels: Path):  # noqa: ARG001  # the working directory
     result = call(f"check kernels:only_float32 --dtype float32 --dtype float64 --device cpu --examples 5 {TWO_LAWS}")
     assert result.exit_code == 3
     assert "2 of 4 hold" in result.output
-    assert call("check kernels:only_float32 --dtype float32 --device cpu --examples 5").exit_code == 0
+    assert call(f"check kernels:only_float32 --dtype float32 --device cpu --examples 5 {TWO_LAWS}").exit_code == 0
 
 
 def test_nothing_to_run():
@@ -258,13 +258,21 @@ def test_nothing_to_run():
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [
-        (f"replay '{ONE}'", 0, "PASS torch, forward-exact"),
-        (f"replay '{ONE} data=normal bias'", 0, "of the bound"),
+        (f"replay '{ONE}' --runs 1", 0, "PASS torch, forward-exact"),
+        (f"replay '{ONE} data=normal bias' --runs 1", 0, "of the bound"),
         (f"replay '{ONE} law=forward-bound'", 3, "UNSUPPORTED torch, forward-bound: forward-bound is not for"),
         (f"replay '{ONE} dtype=int64 data=normal'", 3, "UNSUPPORTED"),
-        (f"replay '{ONE}' --subject kernels:right", 0, "PASS kernels:right"),
-        (f"replay '{ONE}' --subject kernels:refuses", 3, "UNSUPPORTED kernels:refuses, forward-exact: NotImpl"),
-        (f"replay '{ONE}' --subject kernels:leaves", 1, "FAIL kernels:leaves, forward-exact: raised SystemExit: 0"),
+        (f"replay '{ONE}' --subject kernels:right --runs 1", 0, "PASS kernels:right"),
+        (
+            f"replay '{ONE}' --subject kernels:refuses --runs 1",
+            3,
+            "UNSUPPORTED kernels:refuses, forward-exact: NotImpl",
+        ),
+        (
+            f"replay '{ONE}' --subject kernels:leaves --runs 1",
+            1,
+            "FAIL kernels:leaves, forward-exact: raised SystemExit: 0",
+        ),
         (f"replay '{ONE} device=cuda:77'", 3, "not run: torch on cuda:77: torch sees "),
     ],
 )
@@ -280,7 +288,7 @@ def test_replay_of_a_mistrusted_case(monkeypatch: pytest.MonkeyPatch):
     law = LAWS["forward-exact"]
     doubtful = type(law)(law.name, "", lambda _, case: Verdict(Status.MISTRUSTED, case), law.recipes, law.dtypes)
     monkeypatch.setitem(LAWS, law.name, doubtful)
-    result = call(f"replay '{ONE}'")
+    result = call(f"replay '{ONE}' --runs 1")
     assert result.exit_code == 3
     assert "MISTRUSTED torch" in result.output
 
@@ -387,7 +395,17 @@ def test_error_of_our_own_in_replay(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 def test_no_control_characters(kernels: Path):
     """What is not a terminal gets text alone, whatever a subject's message holds; each of its characters is shown."""
-    command = ("-m", "toeplitz_core", "check", "kernels:colours", "--examples", "2", "--dtype", "float32")
+    command = (
+        "-m",
+        "toeplitz_core",
+        "check",
+        "kernels:colours",
+        "--examples",
+        "2",
+        "--dtype",
+        "float32",
+        *TWO_LAWS.split(),
+    )
     result = process(*command, directory=kernels, PYTHONIOENCODING="ascii", TERM="xterm-256color")
     assert result.returncode == 1, result.stderr
     for stream in (result.stdout, result.stderr):

@@ -40,7 +40,7 @@ def same(first: torch.Tensor, second: torch.Tensor) -> bool:
 def limit_of(case: Case) -> int:
     """The largest sum of magnitudes that a recipe allows."""
     if case.dtype == "int64":
-        return 2**53 - 1
+        return 2**53 - 1 if RECIPES[case.data].kind == "storage" else 2**62 - 1
     if RECIPES[case.data].kind == "storage":
         return 2 ** format_of(case.torch_dtype).precision - 1
     accumulator = Arithmetic.strictest(case.torch_dtype).accumulator

@@ -27,6 +27,8 @@ from toeplitz_core.testing.case import Case
 
 # Integer dtypes wrap around beyond 2^63; staying within float64's integers keeps their sums exact for the oracle too.
 _INT64_LIMIT = 2**53 - 1
+# Sums that a float64 no longer holds, and that stay whole where twice of them are added.
+_INT64_SUMS = 2**62 - 1
 # Beyond this many multiplications the sums of magnitudes of one draw are not computed to see whether they fit.
 _CHECKED_PRODUCTS = 2**22
 # Numbers drawn at a time.
@@ -110,7 +112,8 @@ def _exact(case: Case, *, limit: int, wide: Literal["both", "input", "weight"]) 
     # A random sum stays well below the largest possible one. Where checking that is too dear, it must not be needed.
     optimism = 1 if case.geometry.nnz > _CHECKED_PRODUCTS else 2
     room = limit // (taps + 1)
-    widest = widest_operand(case)
+    # Products that no float64 holds either, where sums may be as large.
+    widest = 2**30 - 1 if limit == _INT64_SUMS else widest_operand(case)
     if wide == "both":
         fill: Signed | _Odd = Signed()
         w_max = min(widest, max(2, math.isqrt(room)))
@@ -384,7 +387,7 @@ def storage_limit(case: Case) -> int:
 def accumulator_limit(case: Case) -> int:
     """Integers that the accumulator holds exactly, and that do not overflow the output."""
     if case.dtype == "int64":
-        return _INT64_LIMIT
+        return _INT64_SUMS
     accumulator = Arithmetic.strictest(case.torch_dtype).accumulator
     return min(_integers(accumulator.precision), int(torch.finfo(case.torch_dtype).max))
 

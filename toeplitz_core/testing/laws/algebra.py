@@ -21,6 +21,7 @@ from toeplitz_core.testing.laws.base import Law
 from toeplitz_core.testing.laws.judgement import (
     MISTRUSTED_MISS_PROBABILITY,
     failure,
+    in_words,
     shape_or_dtype,
     unanswered,
 )
@@ -109,7 +110,7 @@ class Convolution:
         if not _exact_on_integers(outcome.arithmetic, case):
             message = f"its arithmetic is not exact on integers: {outcome.arithmetic}"
             raise _Unanswered(Verdict(Status.UNSUPPORTED, self.case, message))
-        self.assumed = str(outcome.arithmetic)
+        self.assumed = in_words(case, outcome.arithmetic)
         return wide(outcome.output.detach().cpu())
 
 

@@ -13,6 +13,7 @@ from toeplitz_core.testing.data import RECIPES, Operands, draw
 from toeplitz_core.testing.laws.base import Law
 from toeplitz_core.testing.laws.judgement import (
     failure,
+    in_words,
     is_exact,
     judge_bound,
     judge_exact,
@@ -52,7 +53,7 @@ def forward_verdict(
         verdict = judge_bound(arithmetic, case, actual, reference, has_bias=case.bias)
     else:
         verdict = judge_exact(arithmetic, case, operands.miss_probability, actual, reference)
-    return verdict.replace(assumed=str(arithmetic))
+    return verdict.replace(assumed=in_words(case, arithmetic))
 
 
 def _finite(operands: Operands) -> Operands:

@@ -24,6 +24,7 @@ from toeplitz_core.testing.gradients import (
 from toeplitz_core.testing.laws.base import Law
 from toeplitz_core.testing.laws.judgement import (
     gravest,
+    in_words,
     is_exact,
     judge_bound,
     judge_exact,
@@ -108,7 +109,7 @@ def judged_gradient(
         verdict = judge_bound(arithmetic, case, actual, wanted, name, has_bias=False)
     else:
         verdict = judge_exact(arithmetic, case, miss, actual, wanted, name)
-    return verdict.replace(assumed=str(arithmetic))
+    return verdict.replace(assumed=in_words(case, arithmetic))
 
 
 GRADIENTS_EXACT = Law(

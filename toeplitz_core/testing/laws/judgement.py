@@ -38,6 +38,11 @@ def unanswered(case: Case, outcome: Outcome) -> Verdict:
     return Verdict(STATUSES[outcome.status], case, outcome.message, printed=outcome.printed)
 
 
+def in_words(case: Case, arithmetic: Arithmetic) -> str:
+    """What a case was judged by, for reports."""
+    return "whole numbers" if case.dtype == "int64" else str(arithmetic)
+
+
 def is_exact(arithmetic: Arithmetic, case: Case, reference: Expected) -> bool:
     """Whether exact data has exact results in this arithmetic.
 
