@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,7 +135,7 @@ def test_check_runs_every_dtype_of_every_law():
     assert result.exit_code == 0, result.output
     for law in LAWS.values():
         for dtype in law.dtypes:
-            assert f"toeplitz {law.name} {dtype} cpu: pass, 1 cases" in result.output
+            assert f"toeplitz {law.name} {dtype} cpu: " in result.output
     assert set(DTYPES) == set(LAWS["forward-exact"].dtypes)
 
 
@@ -243,7 +244,7 @@ def test_nothing_proven(kernels: Path):  # noqa: ARG001  # the working directory
     result = call(f"check kernels:refuses --dtype float32 --device cpu --examples 5 {TWO_LAWS}")
     assert result.exit_code == 3
     assert "0 of 2 hold" in result.output
-    assert "unsupported: kernels:refuses forward-exact float32 cpu: nothing proven: only 0 of 5 cases" in result.output
+    assert "unsupported: kernels:refuses on cpu: forward-exact, forward-bound, float32: NotImpl" in result.output
     result = call(f"check kernels:only_float32 --dtype float32 --dtype float64 --device cpu --examples 5 {TWO_LAWS}")
     assert result.exit_code == 3
     assert "2 of 4 hold" in result.output
@@ -261,7 +262,7 @@ def test_nothing_to_run():
         (f"replay '{ONE}' --runs 1", 0, "PASS torch, forward-exact"),
         (f"replay '{ONE} data=normal bias' --runs 1", 0, "of the bound"),
         (f"replay '{ONE} law=forward-bound'", 3, "UNSUPPORTED torch, forward-bound: forward-bound is not for"),
-        (f"replay '{ONE} dtype=int64 data=normal'", 3, "UNSUPPORTED"),
+        (f"replay '{ONE} dtype=int64 data=normal law=forward-bound'", 3, "UNSUPPORTED"),
         (f"replay '{ONE}' --subject kernels:right --runs 1", 0, "PASS kernels:right"),
         (
             f"replay '{ONE}' --subject kernels:refuses --runs 1",
@@ -286,9 +287,9 @@ def test_replay(kernels: Path, line: str, code: int, said: str):  # noqa: ARG001
 def test_replay_of_a_mistrusted_case(monkeypatch: pytest.MonkeyPatch):
     """A case that could not have told right from wrong ends with 3."""
     law = LAWS["forward-exact"]
-    doubtful = type(law)(law.name, "", lambda _, case: Verdict(Status.MISTRUSTED, case), law.recipes, law.dtypes)
+    doubtful = replace(law, check=lambda _, case: Verdict(Status.MISTRUSTED, case))
     monkeypatch.setitem(LAWS, law.name, doubtful)
-    result = call(f"replay '{ONE}' --runs 1")
+    result = call(f"replay '{ONE} law=forward-exact' --runs 1")
     assert result.exit_code == 3
     assert "MISTRUSTED torch" in result.output
 
@@ -344,7 +345,17 @@ def test_interrupt_in_replay(kernels: Path):
 
 def test_interrupt_by_a_subject_is_its_failure(kernels: Path):
     """A subject that interrupts its own process does not interrupt the judge."""
-    result = process("-m", "toeplitz_core", "replay", ONE, "--subject", "kernels:interrupts", directory=kernels)
+    result = process(
+        "-m",
+        "toeplitz_core",
+        "replay",
+        f"{ONE} law=forward-exact",
+        "--runs",
+        "2",
+        "--subject",
+        "kernels:interrupts",
+        directory=kernels,
+    )
     assert result.returncode == 1
     assert "CRASH kernels:interrupts" in result.stdout
 
@@ -365,7 +376,7 @@ def test_error_of_our_own(monkeypatch: pytest.MonkeyPatch):
         return Verdict(Status.FAIL, case, "as planned")
 
     law = LAWS["forward-exact"]
-    monkeypatch.setitem(LAWS, law.name, type(law)(law.name, "", broken, law.recipes, law.dtypes))
+    monkeypatch.setitem(LAWS, law.name, replace(law, check=broken))
     result = call("check torch --law forward-exact --dtype float32 --dtype float64 --device cpu")
     assert result.exit_code == 4
     assert "FAIL torch, forward-exact: as planned" in result.output
@@ -383,7 +394,7 @@ def test_error_of_our_own_in_replay(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         raise ZeroDivisionError("a bug in a law")
 
     law = LAWS["forward-exact"]
-    monkeypatch.setitem(LAWS, law.name, type(law)(law.name, "", broken, law.recipes, law.dtypes))
+    monkeypatch.setitem(LAWS, law.name, replace(law, check=broken))
     monkeypatch.setattr(sys, "argv", ["toeplitz-core", "replay", ONE])
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -418,7 +429,9 @@ def test_module_is_the_command(kernels: Path):
     for directory in (CHECKOUT, kernels):
         result = process("-m", "toeplitz_core", "--version", directory=directory)
         assert (result.returncode, result.stdout) == (0, f"toeplitz-core {toeplitz_core.__version__}\n")
-    result = process("-m", "toeplitz_core", "replay", ONE, "--subject", "kernels:right", directory=kernels)
+    result = process(
+        "-m", "toeplitz_core", "replay", f"{ONE} law=forward-exact", "--subject", "kernels:right", directory=kernels
+    )
     assert result.returncode == 0, result.stderr
     assert "PASS kernels:right" in result.stdout
 

@@ -18,9 +18,10 @@ from toeplitz_core.testing.replay import read_cases, replay
 from toeplitz_core.testing.subjects import TorchSubject
 from toeplitz_core.testing.verdict import Status
 
-ONE = "input=1x1x1x1 weight=1x1x1x1"
-GROUPS = "input=1x2x1x1 weight=2x1x1x1 groups=2"
-CASE = Case.parse(f"{ONE} law=forward-exact")
+LAW = "law=forward-exact"
+ONE = f"input=1x1x1x1 weight=1x1x1x1 {LAW}"
+GROUPS = f"input=1x2x1x1 weight=2x1x1x1 groups=2 {LAW}"
+CASE = Case.parse(ONE)
 KERNELS = """
 from toeplitz_core import conv2d
 
@@ -100,7 +101,7 @@ def test_runs_end_early_where_they_are_dear():
     """After enough time no other run begins, but there is always one; nothing to judge is not run again."""
     subject = Counted()
     assert [r.runs for r in replay(CASE, subject, enough=0)] == [1]
-    unsupported = Case.parse(f"{ONE} dtype=int64 data=normal law=forward-bound")
+    unsupported = Case.parse("input=1x1x1x1 weight=1x1x1x1 dtype=int64 data=normal law=forward-bound")
     assert [r.runs for r in replay(unsupported, subject)] == [1]
     hangs = TorchSubject("hangs", conv2d)
     hangs.run = lambda case, *_: Counted().run(case, None)  # type: ignore[method-assign, arg-type]  # raises, as a broken subject does
@@ -120,8 +121,8 @@ def test_cases_of_a_file(directory: Path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (f"{ONE}\n\n{ONE} strid=2\n", "cases:3: in case word 3 'strid=2'"),
-        (f"{ONE} law=forward\n", "cases:1: law=forward: did you mean 'forward-exact'?"),
+        (f"{ONE}\n\n{ONE} strid=2\n", "cases:3: in case word 4 'strid=2'"),
+        (f"{ONE}t\n", "cases:1: law=forward-exactt: did you mean 'forward-exact'?"),
         ("input=4000x4000x800x800 weight=4000x4000x1x1", "cases:1: the case has tensors of"),
         ("# nothing\n", "cases: there is no case in it"),
         (None, "No such file"),

@@ -247,7 +247,15 @@ class IsolatedRunner:
 
     def _unpacked(self, reply: Reply) -> Outcome:
         results = {name: self._shared.unpack(packed) for name, packed in reply.results.items()}
-        return Outcome(reply.status, reply.arithmetic, results, reply.message, reply.printed, reply.gradients)
+        return Outcome(
+            reply.status,
+            reply.arithmetic,
+            results,
+            reply.message,
+            reply.printed,
+            reply.gradients,
+            reply.kernel,
+        )
 
 
 class _Worker:

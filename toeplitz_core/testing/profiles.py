@@ -10,6 +10,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis.database import DirectoryBasedExampleDatabase, ExampleDatabase
 
+_PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shrink)
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -23,12 +25,16 @@ class Profile:
         The same cases in every run: for a gate, where a failure should come from the change and not from the draw.
     remembers : bool
         Whether what failed in one run, without a seed, is tried first in the next. See :func:`cache_directory`.
+    climbs : bool
+        Whether a part of the cases is spent on larger errors, in units of the bound, by changing the case with the
+        largest: many cases are then alike, which few of them cannot afford.
     """
 
     name: str
     examples: int
     deterministic: bool
     remembers: bool = False
+    climbs: bool = False
 
     def settings(self, *, examples: int | None = None, seeded: bool = False) -> settings:
         """Hypothesis settings. Convolutions have no natural deadline, and sizes are bounded by construction."""
@@ -40,7 +46,7 @@ class Profile:
             print_blob=True,
             report_multiple_bugs=False,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-            phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shrink),
+            phases=[phase for phase in _PHASES if self.climbs or phase is not Phase.target],
             verbosity=Verbosity.normal,
         )
 
@@ -53,7 +59,7 @@ PROFILES = {
     for profile in (
         Profile("smoke", 20, deterministic=False),
         Profile("gate", 120, deterministic=True),
-        Profile("nightly", 3000, deterministic=False, remembers=True),
+        Profile("nightly", 3000, deterministic=False, remembers=True, climbs=True),
     )
 }
 

@@ -97,10 +97,12 @@ def replay(
     """Run a case again under each of its laws.
 
     Every other run begins in a fresh process: some failures need one, others what an earlier call has left behind. The
-    runs end early with one that did not return in time, after ``enough`` seconds, and where there is nothing to judge.
+    runs end early with one that did not return in time, and where there is nothing to judge; after ``enough`` seconds
+    for the case, each law that is left has one.
     """
+    begin = time.monotonic()
     for law in laws_of(case):
-        begin, verdicts = time.monotonic(), list[Verdict]()
+        verdicts: list[Verdict] = []
         while len(verdicts) < runs and (not verdicts or time.monotonic() - begin < enough):
             if len(verdicts) % 2 == 0 and verdicts:
                 subject.restart()

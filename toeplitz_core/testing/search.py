@@ -8,11 +8,12 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from hypothesis import given, settings
+from hypothesis import event, given, settings, target
 from hypothesis import seed as seeded
 from hypothesis.errors import Flaky
 
 from toeplitz_core.testing.layouts import LAYOUTS
+from toeplitz_core.testing.regions import regions
 from toeplitz_core.testing.seeding import no_constants_of_modules
 from toeplitz_core.testing.strategies import cases, geometries
 from toeplitz_core.testing.verdict import Status, Verdict
@@ -194,10 +195,15 @@ def search(
         return verdict.replace(status=Status.KNOWN)
 
     def holds(case: Case) -> None:
+        largest = 0.0
         for drawn in _draws(case, subject.draws, law.recipes_for(dtype)):
             verdict = tally.judged(judge, drawn)
             if verdict.status.is_failure:
                 raise _Broken(verdict)
+            _note(verdict)
+            largest = max(largest, verdict.ratio or 0.0)
+        if largest:
+            target(largest, label="largest error in units of the bound")
 
     # The key of Hypothesis's database: what failed under one law is not to be forgotten because another holds.
     holds._hypothesis_internal_add_digest = f"{law.name} {dtype} {device} {subject.name}".encode()  # type: ignore[attr-defined]  # as its pytest plugin does
@@ -222,6 +228,16 @@ def search(
         failed = _failures(afresh, failure.case, FINAL_RUNS)
         message = f"{message} (fails again in {failed} of {FINAL_RUNS} runs)"
     return _conclude(law, subject, dtype, device, tally, failure, message)
+
+
+def _note(verdict: Verdict) -> None:
+    """Let Hypothesis count where the cases go, for ``--hypothesis-show-statistics``."""
+    event(f"status: {verdict.status}")
+    event(f"data: {verdict.case.data}")
+    if verdict.kernel:
+        event(f"kernel: {verdict.kernel}")
+    for region in regions(verdict.case):
+        event(region)
 
 
 def _draws(case: Case, draws: int, recipes: Sequence[str]) -> Iterator[Case]:

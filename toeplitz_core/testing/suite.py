@@ -8,7 +8,10 @@ the options, and makes a test of each law with each subject, dtype and device th
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from hypothesis.statistics import collector, describe_statistics
 
 from toeplitz_core.testing.outcome import conclude, searched
 from toeplitz_core.testing.reports.json import result_document
@@ -33,10 +36,17 @@ def test_law(
 ) -> None:
     """No generated case breaks the law, and most of them prove something."""
     try:
-        result = searched(lambda: toeplitz_battery.result(toeplitz_step))
+        # As Hypothesis's own plugin does for a test that is one of Hypothesis: for --hypothesis-show-statistics.
+        with collector.with_value(partial(_keep_statistics, request.node)):  # type: ignore[arg-type]  # its default is None
+            result = searched(lambda: toeplitz_battery.result(toeplitz_step))
     except Interrupted as interrupt:  # what was found is reported, and nothing else is run
         result = interrupt.result
         request.session.shouldstop = "interrupted"
     # What the fixture record_property does, but for its warning that a strict reader of JUnit XML wants no properties.
     request.node.user_properties.append((PROPERTY, json.dumps(result_document(result), allow_nan=False)))
     conclude(result, known=toeplitz_battery.known, required_devices=toeplitz_battery.required_devices)
+
+
+def _keep_statistics(node: Any, found: Any) -> None:
+    found["nodeid"] = node.nodeid
+    node.hypothesis_statistics = describe_statistics(found)

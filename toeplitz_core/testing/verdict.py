@@ -35,7 +35,8 @@ class Verdict:
     ``ratio`` is the largest error in units of the bound (None for an exact comparison), ``index`` where it is, with
     ``expected`` and ``actual`` there. ``sharpness`` is the smallest bound / S of the case: 1 proves nothing.
     ``miss_probability`` is the chance that exact data overlooks a wrong row of a linear implementation. ``printed`` is
-    what the implementation wrote to its standard streams, ``assumed`` the arithmetic by which it was judged.
+    what the implementation wrote to its standard streams, ``assumed`` the arithmetic by which it was judged,
+    ``kernel`` what computed it, if that is known.
     """
 
     status: Status
@@ -49,6 +50,7 @@ class Verdict:
     miss_probability: float | None = None
     printed: str = ""
     assumed: str = ""
+    kernel: str = ""
 
     def replace(self, **changes: object) -> Verdict:
         """A copy with other values."""

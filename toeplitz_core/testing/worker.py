@@ -60,6 +60,7 @@ class Reply:
     message: str
     printed: str
     gradients: Mapping[str, Arithmetic]
+    kernel: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,15 @@ def _unpacked(shared: SharedFile, request: Request) -> Operands:
 
 def _replied(shared: SharedFile, outcome: Outcome) -> Reply:
     results = {name: shared.pack(result) for name, result in outcome.results.items()}
-    return Reply(outcome.status, outcome.arithmetic, results, outcome.message, outcome.printed, outcome.gradients)
+    return Reply(
+        outcome.status,
+        outcome.arithmetic,
+        results,
+        outcome.message,
+        outcome.printed,
+        outcome.gradients,
+        outcome.kernel,
+    )
 
 
 def _guarded(call: Callable[[], Outcome], log: str, before: dict[str, object]) -> Outcome:

@@ -14,12 +14,12 @@ import torch
 
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.operator import by_image, forward
-from toeplitz_core.testing.algorithms import MatrixUnits
 from toeplitz_core.testing.case import DTYPES, Case
 from toeplitz_core.testing.data import Bits, Operands, draw
 from toeplitz_core.testing.laws.base import Law
 from toeplitz_core.testing.laws.judgement import (
     MISTRUSTED_MISS_PROBABILITY,
+    exact_on_integers,
     failure,
     in_words,
     shape_or_dtype,
@@ -28,7 +28,6 @@ from toeplitz_core.testing.laws.judgement import (
 from toeplitz_core.testing.verdict import Status, Verdict, compare_exact
 
 if TYPE_CHECKING:
-    from toeplitz_core.bound import Arithmetic
     from toeplitz_core.testing.subjects.base import Runner
 
 Sides = tuple[torch.Tensor, torch.Tensor]
@@ -107,7 +106,7 @@ class Convolution:
             raise _Unanswered(unanswered(self.case, outcome))
         if (message := shape_or_dtype(case, outcome.output)) is not None or outcome.output is None:
             raise _Unanswered(Verdict(Status.FAIL, self.case, f"{message} for '{case}'"))
-        if not _exact_on_integers(outcome.arithmetic, case):
+        if not exact_on_integers(outcome.arithmetic, case):
             message = f"its arithmetic is not exact on integers: {outcome.arithmetic}"
             raise _Unanswered(Verdict(Status.UNSUPPORTED, self.case, message))
         self.assumed = in_words(case, outcome.arithmetic)
@@ -119,16 +118,6 @@ def wide(values: torch.Tensor) -> torch.Tensor:
     if values.is_complex():
         return values.to(torch.complex128)
     return values.double() if values.is_floating_point() else values
-
-
-def _exact_on_integers(arithmetic: Arithmetic, case: Case) -> bool:
-    """Whether sums that the output's format holds are exact: not where operands are rounded or transformed."""
-    if case.dtype == "int64":
-        return True
-    formats = (arithmetic.accumulator, arithmetic.partial_format or arithmetic.output)
-    narrow = any(fmt.precision < arithmetic.output.precision for fmt in formats)
-    transformed = not all(isinstance(algorithm, MatrixUnits) for algorithm in arithmetic.algorithms)
-    return not (narrow or transformed or arithmetic.input_rounding)
 
 
 @dataclass(frozen=True, slots=True)

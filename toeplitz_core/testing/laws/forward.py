@@ -53,7 +53,7 @@ def forward_verdict(
         verdict = judge_bound(arithmetic, case, actual, reference, has_bias=case.bias)
     else:
         verdict = judge_exact(arithmetic, case, operands.miss_probability, actual, reference)
-    return verdict.replace(assumed=in_words(case, arithmetic))
+    return verdict.replace(assumed=in_words(case, arithmetic), kernel=outcome.kernel)
 
 
 def _finite(operands: Operands) -> Operands:

@@ -23,6 +23,7 @@ from toeplitz_core.testing.gradients import (
 )
 from toeplitz_core.testing.laws.base import Law
 from toeplitz_core.testing.laws.judgement import (
+    exact_on_integers,
     gravest,
     in_words,
     is_exact,
@@ -74,6 +75,8 @@ def _adjoint(subject: Runner, case: Case) -> Verdict:
     for outcome in outcomes:
         if outcome.status != "returned":
             return unanswered(case, outcome)
+    if not all(exact_on_integers(a, case) for a in (outcomes[0].arithmetic, outcomes[1].gradients["input"])):
+        return Verdict(Status.UNSUPPORTED, case, f"its arithmetic is not exact on integers: {outcomes[0].arithmetic}")
     if (message := shape_or_dtype(case, outcomes[0].output)) is not None:
         return Verdict(Status.FAIL, case, message)
     results = (outcomes[0].results["output"], operands.more["grad"], operands.input, outcomes[1].results["input"])

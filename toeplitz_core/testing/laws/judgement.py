@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from toeplitz_core.bound import Arithmetic
+from toeplitz_core.testing.algorithms import MatrixUnits
 from toeplitz_core.testing.data import RECIPES
 from toeplitz_core.testing.oracle import Expected
 from toeplitz_core.testing.verdict import Comparison, Status, Verdict, compare_bound, compare_exact
@@ -59,6 +60,16 @@ def is_exact(arithmetic: Arithmetic, case: Case, reference: Expected) -> bool:
         narrow = arithmetic.accumulator.precision < Arithmetic.strictest(case.torch_dtype).accumulator.precision
         narrow |= arithmetic.partial_format is not None and arithmetic.partial_sums > 0
     return not (arithmetic.input_rounding or transformed or narrow)
+
+
+def exact_on_integers(arithmetic: Arithmetic, case: Case) -> bool:
+    """Whether sums that the output's format holds are exact: not where operands are rounded or transformed."""
+    if case.dtype == "int64":
+        return True
+    formats = (arithmetic.accumulator, arithmetic.partial_format or arithmetic.output)
+    narrow = any(fmt.precision < arithmetic.output.precision for fmt in formats)
+    transformed = not all(isinstance(algorithm, MatrixUnits) for algorithm in arithmetic.algorithms)
+    return not (narrow or transformed or arithmetic.input_rounding)
 
 
 def shape_or_dtype(case: Case, actual: object) -> str | None:

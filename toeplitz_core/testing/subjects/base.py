@@ -43,7 +43,7 @@ class Outcome:
 
     ``results`` are there by name if it ``returned`` (a convolution's is ``output``); otherwise ``message`` says why
     not. ``arithmetic`` is what it declares for the case, ``gradients`` what it does for the gradient in each operand,
-    ``printed`` what it wrote to its standard streams, where that was caught.
+    ``printed`` what it wrote to its standard streams, where that was caught; ``kernel`` is what computed it, if known.
     """
 
     status: Literal["returned", "unsupported", "raised", "spoiled", "crashed", "timed out"]
@@ -52,6 +52,7 @@ class Outcome:
     message: str = ""
     printed: str = ""
     gradients: Mapping[str, Arithmetic] = field(default_factory=dict)
+    kernel: str = ""
 
     @property
     def output(self) -> torch.Tensor | None:
@@ -196,6 +197,10 @@ class Subject(ABC):
             raise NotImplementedError(f"{self.name} has no {procedure}")
         return {"output": self.forward(case, operands)}
 
+    def kernel(self, case: Case, operands: Operands) -> str:  # noqa: ARG002  # for subclasses
+        """The name of the kernel that computes the result, if it is known: for statistics."""
+        return ""
+
     def restart(self) -> None:  # noqa: B027  # there is nothing that a subject must do
         """Nothing: this process goes on."""
 
@@ -226,7 +231,8 @@ class Subject(ABC):
         for name, result in results.items():
             if (reason := _unreadable(case, result)) is not None:
                 return Outcome("raised", arithmetic, message=reason if name == "output" else f"{name}: {reason}")
-        return Outcome("returned", arithmetic, results, gradients=of_gradients)
+        kernel = self.kernel(case, operands) if procedure == "forward" else ""
+        return Outcome("returned", arithmetic, results, gradients=of_gradients, kernel=kernel)
 
     def _refusal(self, case: Case) -> str | None:
         """Why it does not claim to support a case; None if it does."""

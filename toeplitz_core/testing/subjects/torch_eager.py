@@ -95,6 +95,16 @@ class TorchSubject(Subject):
         with self._called():
             return self.function(x, weight, bias, case.stride, case.padding, case.dilation, case.groups)
 
+    def kernel(self, case: Case, operands: Operands) -> str:
+        if self.function is not torch.nn.functional.conv2d or any(low != high for low, high in case.geometry.pads):
+            return ""
+        x, weight, bias = placed(case, operands, self.layout)
+        x, pads = x if case.batch is not None else x[None], [low for low, _ in case.geometry.pads]
+        rest = (False, [0] * case.geometry.rank, case.groups)  # not transposed
+        with self._called():
+            backend = torch._C._select_conv_backend(x, weight, bias, case.stride, pads, case.dilation, *rest)
+        return str(backend.name)
+
     def perform(self, procedure: Procedure, case: Case, operands: Operands) -> Mapping[str, torch.Tensor]:
         if procedure == "forward":
             return super().perform(procedure, case, operands)
