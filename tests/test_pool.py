@@ -109,13 +109,10 @@ def test_the_same_with_several_jobs(start: Callable[[str], subprocess.Popen[str]
         assert document["options"].pop("jobs") == jobs
         documents.append(document)
         # The table has the plan's order, whatever came first.
-        rows = [row.split("│")[1:4] for row in printed.splitlines() if row.startswith("│")]
-        assert [[cell.strip() for cell in row] for row in rows] == [
-            [subject, law, dtype]
-            for subject in ("kernels:right", "kernels:no_groups")
-            for law, dtypes in (("forward-exact", ("float32", "int64")), ("forward-bound", ("float32",)))
-            for dtype in dtypes
-        ]
+        rows = [row.split()[0] for row in printed.splitlines() if row.startswith(" forward-")]
+        assert rows == ["forward-exact", "forward-bound"] * 2
+        titles = [row.split()[-3] for row in printed.splitlines() if row.startswith("Held against")]
+        assert titles == ["kernels:right", "kernels:no_groups"]
         assert_nobody_is_left(running.pid)
     assert documents[0] == documents[1]
     assert {r["status"] for r in documents[0]["results"]} == {"pass", "fail"}

@@ -112,7 +112,7 @@ def _follow(run: Run, console: Console, printed: list[Verdict]) -> None:
                 progress.update(task, completed=done, description=at if limit is None else f"{run.rounds} rounds, {at}")
                 step = (result.subject, result.law, result.dtype, result.device)
                 news = step not in seen or result.status.is_failure  # a round after the first says little else
-                if not console.is_terminal and result.status is not Status.NOT_RUN and news:
+                if not console.is_terminal and result.cases and news:
                     print_step(console, result)
                 seen.add(step)
                 if result.failure is not None:

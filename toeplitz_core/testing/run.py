@@ -81,7 +81,7 @@ class Plan:
         if (reason := not_run(subject, device)) is not None:
             return Result(subject.name, law.name, dtype, device, Status.NOT_RUN, message=reason)
         if subject.dtypes is not None and dtype not in subject.dtypes:
-            reason = f"it has {', '.join(subject.dtypes)}, not {dtype}"
+            reason = f"it has {', '.join(subject.dtypes)} only"
             return Result(subject.name, law.name, dtype, device, Status.UNSUPPORTED, message=reason)
         if law.procedure not in subject.procedures:
             reason = f"it has no {law.procedure.replace('_', ' ')}"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from rich import box
 from rich.markup import escape
 from rich.table import Table
 
 import toeplitz_core
+from toeplitz_core.testing.case import DTYPES
 from toeplitz_core.testing.isolation import TIMEOUT
 from toeplitz_core.testing.reports.record import replay_command
 from toeplitz_core.testing.verdict import Status
@@ -32,7 +34,6 @@ _STYLES = {
     Status.TIMEOUT: "bold red",
     Status.KNOWN: "yellow",
 }
-_COUNTED = (Status.PASS, Status.KNOWN, Status.MISTRUSTED, Status.UNSUPPORTED)
 
 
 def header(plan: Plan) -> str:
@@ -88,15 +89,19 @@ def _words(value: object) -> str:
 
 
 def print_results(console: Console, results: Sequence[Result], left_out: Sequence[str] = ()) -> None:
-    """One row per law and dtype that ran, then what did not run, each with its reason."""
+    """A table for each subject, then what was refused and what did not run, each with its reason."""
     ran = [r for r in results if r.status is not Status.NOT_RUN]
     if shown := [r for r in ran if r.cases or r.status is not Status.UNSUPPORTED]:
-        console.print(_table(shown))
+        for table in _tables(shown):
+            console.print(table)
+        if any(r.status is Status.PASS and r.max_ratio is not None for r in shown):
+            plain(console, "A number is the largest error in units of the bound: above 1 is wrong.")
     total = sum(r.cases for r in ran)
     holding = sum(r.status is Status.PASS for r in ran)
     known = sum(r.status is Status.KNOWN for r in ran)
     listed = f", {known} but for known failures" if known else ""
-    plain(console, f"{total} cases; {holding} of {len(ran)} hold{listed} (each law with each dtype).")
+    claimed = sum(r.status is not Status.UNSUPPORTED or r.nothing_proven for r in ran)
+    plain(console, f"{total} cases; {holding} of {claimed} hold{listed} (each law with each dtype).")
     for r in ran:
         if r.nothing_proven:
             plain(console, f"{r.status}: {r.subject} {r.law} {r.dtype} {r.device}: {r.message}")
@@ -140,25 +145,57 @@ def print_assumed(console: Console, results: Sequence[Result]) -> None:
         plain(console, f"judged by {len(lines) - MOST_ASSUMED} more, for fewer cases: see --json")
 
 
-def _table(ran: Sequence[Result]) -> Table:
-    """What ran. What is the same in every row is in the title: a terminal is narrow."""
-    titled = [name for name in ("subject", "device") if len({getattr(r, name) for r in ran}) == 1]
-    who = " on ".join(escape(getattr(ran[0], name)) for name in titled)
-    table = Table(title=f"Held against T x + b{': ' if who else ''}{who}", title_justify="left")
-    named = [name for name in ("subject", "law", "dtype", "device") if name not in titled]
-    counted = [status for status in _COUNTED if status is Status.PASS or any(r.counts[status] for r in ran)]
-    for heading in named:
-        table.add_column(heading, overflow="fold", no_wrap=heading != "subject")
-    table.add_column("status", no_wrap=True)
-    for heading in ("cases", *counted, "error / bound"):
-        table.add_column(heading, justify="right", no_wrap=True)
+# Columns of dtypes are narrow, so that a table with all of them fits into 80 characters.
+_SHORT = {
+    "float64": "f64",
+    "float32": "f32",
+    "float16": "f16",
+    "bfloat16": "bf16",
+    "complex128": "c128",
+    "complex64": "c64",
+    "int64": "i64",
+}
+
+
+def _tables(ran: Sequence[Result]) -> Iterator[Table]:
+    """For each subject and device, a row a law and a column a dtype."""
+    groups: dict[tuple[str, str], list[Result]] = {}
     for r in ran:
-        status = f"[{_STYLES.get(r.status, 'dim')}]{r.status}[/]"
-        compared = r.counts[Status.PASS] and not r.status.is_failure
-        error = "-" if not compared else "exact" if r.max_ratio is None else f"{r.max_ratio:.3f}"
-        counts = (str(r.counts[s] or "-") for s in counted)
-        table.add_row(*(escape(getattr(r, name)) for name in named), status, str(r.cases), *counts, error)
-    return table
+        groups.setdefault((r.subject, r.device), []).append(r)
+    for (subject, device), results in groups.items():
+        table = Table(
+            title=f"Held against T x + b: {escape(subject)} on {device}",
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+            padding=(0, 1, 0, 0),
+        )
+        dtypes = [dtype for dtype in DTYPES if any(r.dtype == dtype for r in results)]
+        table.add_column("law", no_wrap=True)
+        for dtype in dtypes:
+            table.add_column(_SHORT[dtype], justify="right", no_wrap=True)
+        for heading in ("cases", "mistrusted"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for law in dict.fromkeys(r.law for r in results):
+            row = {r.dtype: r for r in results if r.law == law}
+            cases, mistrusted = (sum(numbers) for numbers in zip(*map(_judged, row.values()), strict=True))
+            cells = (_cell(row[dtype]) if dtype in row else "" for dtype in dtypes)
+            share = f"{mistrusted / cases:.0%}" if mistrusted else "-"
+            table.add_row(escape(law), *cells, str(cases), share)
+        yield table
+
+
+def _judged(r: Result) -> tuple[int, int]:
+    return r.cases, r.counts[Status.MISTRUSTED]
+
+
+def _cell(r: Result) -> str:
+    """The largest error in units of the bound, or that all was exact; or why it is no pass."""
+    if r.status is not Status.PASS:
+        words = {Status.UNSUPPORTED: "-" if not r.nothing_proven else "none", Status.MISTRUSTED: "none"}
+        word = words.get(r.status, r.status.upper() if r.status.is_failure else r.status)
+        return f"[{_STYLES.get(r.status, 'dim')}]{word}[/]"
+    return "exact" if r.max_ratio is None else f"{r.max_ratio:.3f}"
 
 
 def print_known(console: Console, record: Record) -> None:

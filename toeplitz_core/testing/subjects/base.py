@@ -237,7 +237,7 @@ class Subject(ABC):
     def _refusal(self, case: Case) -> str | None:
         """Why it does not claim to support a case; None if it does."""
         if self.dtypes is not None and case.dtype not in self.dtypes:
-            return f"it has {', '.join(self.dtypes)}, not {case.dtype}"
+            return f"it has {', '.join(self.dtypes)} only"
         try:
             return None if self.supports(case) else f"{self.name} does not claim to support it"
         except NotImplementedError as error:
