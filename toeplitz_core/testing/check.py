@@ -25,7 +25,6 @@ from toeplitz_core.testing.reports.terminal import (
 )
 from toeplitz_core.testing.rounds import Run
 from toeplitz_core.testing.run import UNSAFE_LAYOUTS, UNSAFE_REASON, exit_code
-from toeplitz_core.testing.verdict import Status
 
 if TYPE_CHECKING:
     from rich.console import Console
