@@ -1,0 +1,133 @@
+"""The gradients that a convolution must have are those of its matrix, and the data shows it exactly."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from toeplitz_core import toeplitz_matrix
+from toeplitz_core.bound import Arithmetic, format_of
+from toeplitz_core.operator import by_image, weight_adjoint
+from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.data import FILLS, RECIPES, Operands
+from toeplitz_core.testing.gradients import (
+    RECIPE_NAMES,
+    draw_with_directions,
+    draw_with_gradient,
+    expected_by_image,
+    expected_derivatives,
+    expected_gradients,
+)
+from toeplitz_core.testing.strategies import cases, geometries
+
+SMALL = geometries(max_products=2**8)
+FLOATING = ("float64", "float32", "float16", "bfloat16")
+COMPLEX = ("complex128", "complex64")
+
+
+def through_the_matrix(case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """``T x + b`` with a dense ``T``, differentiable in everything."""
+    g = case.geometry
+    T = toeplitz_matrix(weight, g.input_size, g.stride, g.padding, g.dilation, g.groups)
+    y = by_image(g, x).flatten(1) @ T.mT
+    y = y.unflatten(1, (g.out_channels, g.positions))
+    return (y if bias is None else y + bias[:, None]).reshape(case.output_shape)
+
+
+def leaves(operands: Operands) -> list[torch.Tensor]:
+    """Input, weight and bias in a wide dtype, each with a gradient."""
+    wide = torch.complex128 if operands.input.is_complex() else torch.float64
+    given = (operands.input, operands.weight, *(() if operands.bias is None else (operands.bias,)))
+    return [t.to(wide).requires_grad_() for t in given]
+
+
+@given(case=cases(geometry=SMALL, dtypes=("float64", "complex128")))
+@settings(max_examples=60)
+def test_the_weight_adjoint_is_the_derivative_of_the_matrix(case: Case):
+    """The gradient of ``y . (T @ x)`` in the weight is the one that autograd finds through the dense matrix."""
+    operands = draw_with_gradient(case)
+    x, weight, *_ = leaves(operands)
+    y = operands.more["grad"].to(x.dtype)
+    (found,) = torch.autograd.grad((through_the_matrix(case, x, weight, None) * y).sum().real, weight)
+    g = case.geometry
+    mine = weight_adjoint(g, by_image(g, x.detach()), by_image(g, y))
+    mine = mine.conj().resolve_conj() if mine.is_complex() else mine
+    assert torch.equal(mine, found)
+
+
+@pytest.mark.parametrize("dtype", [*FLOATING, *COMPLEX])
+@settings(max_examples=25)
+@given(drawn=st.data())
+def test_expected_gradients_are_those_of_the_matrix(dtype: str, drawn: st.DataObject):
+    """Autograd through the dense matrix, in float64, gives each gradient to the last bit."""
+    case = drawn.draw(cases(geometry=SMALL, dtypes=(dtype,)))
+    operands = draw_with_gradient(case)
+    given_ = leaves(operands)
+    y = through_the_matrix(case, given_[0], given_[1], given_[2] if case.bias else None)
+    found = torch.autograd.grad(y, given_, operands.more["grad"].to(y.dtype))
+    wanted = expected_gradients(case, operands)
+    assert list(wanted) == ["input", "weight", "bias"][: len(given_)]
+    for value, gradient in zip(wanted.values(), found, strict=True):
+        assert torch.equal(value.value, torch.view_as_real(gradient) if gradient.is_complex() else gradient)
+        assert (value.value.abs() <= value.magnitude).all()
+
+
+@settings(max_examples=40)
+@given(case=cases(geometry=SMALL, dtypes=FLOATING))
+def test_expected_derivatives_are_those_of_the_matrix(case: Case):
+    """So are the gradients of the gradients along the directions, and the derivative carried forward."""
+    operands = draw_with_directions(case)
+    more = {name: values.double() for name, values in operands.more.items()}
+    given_, grad = leaves(operands), more["grad"].requires_grad_()
+    y = through_the_matrix(case, given_[0], given_[1], given_[2] if case.bias else None)
+    first = torch.autograd.grad(y, given_, grad, create_graph=True)
+    along = [more[f"{name} direction"] for name in ("input", "weight", "bias")[: len(given_)]]
+    second = torch.autograd.grad(first, [*given_[:2], grad], along, materialize_grads=True)
+    wanted = expected_derivatives(case, operands)
+    for name, value in zip(("input", "weight", "grad"), second, strict=True):
+        assert torch.equal(wanted[name].value, value), name
+
+
+@settings(max_examples=40)
+@given(case=cases(geometry=SMALL, dtypes=FLOATING))
+def test_images_add_up_to_the_batch(case: Case):
+    """The gradients in the weight of all images together are that of the batch; each has its result."""
+    operands = draw_with_gradient(case)
+    wanted, images = expected_gradients(case, operands), expected_by_image(case, operands)
+    assert torch.equal(images["weights"].value.sum(0), wanted["weight"].value)
+    bias = None if operands.bias is None else operands.bias.double()
+    y = through_the_matrix(case, operands.input.double(), operands.weight.double(), bias)
+    assert torch.equal(images["output"].value, y)
+
+
+@pytest.mark.parametrize("dtype", FLOATING)
+@pytest.mark.parametrize("data", RECIPE_NAMES)
+@settings(max_examples=20)
+@given(drawn=st.data())
+def test_sums_of_gradients_fit(dtype: str, data: str, drawn: st.DataObject):
+    """No sum of magnitudes of a gradient exceeds what is exact, or overflows where the data is real."""
+    case = drawn.draw(cases(geometry=SMALL, dtypes=(dtype,), recipes=(data,)))
+    operands = draw_with_gradient(case)
+    out, accumulator = format_of(case.torch_dtype), Arithmetic.strictest(case.torch_dtype).accumulator
+    limit = {
+        "storage": 2.0**out.precision - 1,
+        "accumulator": min(2.0**accumulator.precision - 1, torch.finfo(case.torch_dtype).max),
+        "real": torch.finfo(case.torch_dtype).max,
+    }[RECIPES[data].kind]
+    for value in expected_gradients(case, operands).values():
+        assert not value.magnitude.numel() or float(value.magnitude.max()) <= limit
+    if data not in FILLS:
+        grad = operands.more["grad"]
+        assert torch.equal(grad, grad.round())
+        assert 0 <= operands.miss_probability <= 1
+
+
+def test_gradients_are_drawn_from_the_seed():
+    """The same case has the same gradient and the same directions; another seed has others."""
+    case = Case.parse("input=2x3x5x5 weight=4x3x3x3 bias")
+    one, two = draw_with_directions(case).more, draw_with_directions(case).more
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    other = draw_with_directions(case.replace(seed=1)).more
+    assert all(not torch.equal(one[name], other[name]) for name in one if name != "bias direction")
