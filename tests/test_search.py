@@ -16,6 +16,8 @@ from hypothesis.database import InMemoryExampleDatabase
 
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.conditions import Condition
+from toeplitz_core.testing.known import Entry, KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.base import Law
 from toeplitz_core.testing.profiles import PROFILES
@@ -433,3 +435,25 @@ def result(status: Status, device: str = "cpu") -> Result:
 def test_exit_code(statuses: list[Status], required: list[str], code: int):
     """A failure outweighs what is not proven, which outweighs what holds; a device that was asked for must be there."""
     assert exit_code([result(status) for status in statuses], required_devices=required) == code
+
+
+def test_a_known_failure_of_infinite_error_is_no_target():
+    """The search goes on past a listed failure whose error is infinite."""
+
+    def infinite(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001, ANN202  # F.conv2d's signature
+        y = conv2d(x, w, b, stride, padding, dilation, groups)
+        return torch.full_like(y, torch.inf) if groups > 1 else y
+
+    example = "input=1x2x1x1 weight=2x1x1x1 groups=2 data=normal"
+    entry = Entry("listed", ("planted",), ("forward-bound",), Condition("groups > 1"), Case.parse(example), "Infinite.")
+    result = search(
+        LAWS["forward-bound"],
+        TorchSubject("planted", infinite),
+        dtype="float32",
+        settings=PROFILES["gate"].settings(examples=40),
+        known=KnownFailures((entry,)),
+    )
+    assert result.status is Status.KNOWN
+    assert result.counts[Status.KNOWN]
+    assert result.max_ratio is not None
+    assert result.max_ratio <= 1

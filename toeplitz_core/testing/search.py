@@ -201,7 +201,8 @@ def search(
             if verdict.status.is_failure:
                 raise _Broken(verdict)
             _note(verdict)
-            largest = max(largest, verdict.ratio or 0.0)
+            if verdict.status is Status.PASS and verdict.ratio is not None:
+                largest = max(largest, verdict.ratio)  # that of a known failure may be infinite
         if largest:
             target(largest, label="largest error in units of the bound")
 
