@@ -15,6 +15,7 @@ from rich.table import Table
 import toeplitz_core
 from toeplitz_core.testing.case import DTYPES
 from toeplitz_core.testing.isolation import TIMEOUT
+from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.reports.record import replay_command
 from toeplitz_core.testing.verdict import Status
 
@@ -58,12 +59,14 @@ def run_header(
     seed: int | None,
 ) -> str:
     """The same before there is anything to run."""
-    effort = f"{examples or profile.examples} cases per law and dtype"
+    # A law takes its share of a profile's cases.
+    effort = f"{examples or f'up to {profile.examples}'} cases per law and dtype"
+    held = ", ".join(laws) if set(laws) != set(LAWS) else f"all {len(LAWS)}"
     seeded = f", seed {seed}" if seed is not None else ""
     return (
         f"toeplitz-core {toeplitz_core.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
         f"{platform.system()} {platform.machine()}\n"
-        f"subjects {', '.join(subjects)}; laws {', '.join(laws)}; devices {', '.join(devices)}; "
+        f"subjects {', '.join(subjects)}; laws {held}; devices {', '.join(devices)}; "
         f"profile {profile.name}: {effort}{seeded}"
     )
 
