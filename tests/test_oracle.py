@@ -431,3 +431,16 @@ def test_an_operand_may_be_rounded_to_infinity(dtype: torch.dtype, operand: str)
             found = found.all(-1) if dtype.is_complex else found
             wanted = torch.tensor(reads).bool().flatten() & excused
             assert torch.equal(found.flatten(), wanted if outputs is None else wanted[outputs])
+
+
+def test_an_infinite_part_excuses_nan_in_the_other() -> None:
+    """Where the imaginary part may be infinite, the real one may be NaN, though it cannot overflow itself."""
+    g = ConvGeometry(1, 1, (1, 1), (1, 1))
+    arithmetic = Arithmetic.strictest(torch.complex64)
+    for size, excused in ((1.5e38, True), (2.0, False)):
+        x = torch.full((1, 1, 1, 1), complex(size, size), dtype=torch.complex64)
+        reference = expected(g, x, torch.full((1, 1, 1, 1), 1 + 1j, dtype=torch.complex64), None)
+        bound = reference.bound(arithmetic, has_bias=False)
+        found = reference.overflow(arithmetic, bound, has_bias=False)
+        assert not found.anything[..., 0].any()
+        assert bool(found.excuses(torch.full(bound.shape, nan))[..., 0].any()) is excused

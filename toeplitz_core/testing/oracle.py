@@ -117,6 +117,10 @@ class Expected:
             up, down = up | infinite, down | infinite
         else:
             up, down = up | (infinite & (self.value > 0)), down | (infinite & (self.value < 0))
+        if self.is_complex:
+            # The parts are put together as re + i im, and the product with i makes NaN of one part if the other is
+            # infinite. A complex number is then infinite whatever that part is (C99, annex G.3).
+            nan = nan | (infinite | anything).any(dim=-1, keepdim=True)
         return Overflow(up | anything, down | anything, nan, anything)
 
     def _bound_of(self, arithmetic: Arithmetic, sums: Sums, *, has_bias: bool) -> torch.Tensor:
