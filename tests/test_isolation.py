@@ -64,8 +64,11 @@ def test_a_hang_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that does not return is killed after the timeout, even if it ignores SIGTERM."""
     monkeypatch.setattr(module, "FIRST_CALL", 0.5)
     with Isolation(timeout=0.5) as processes:
-        outcome = processes.runner("tests.hostile:hang").run(CASE, OPERANDS)
-        assert (outcome.status, outcome.message) == ("timed out", "did not return within 1 s")
+        runner = processes.runner("tests.hostile:hang")
+        # The first call may have something to load; that was no reason, and the next is not waited for as long.
+        for seconds in (1, 0.5):
+            outcome = runner.run(CASE, OPERANDS)
+            assert (outcome.status, outcome.message) == ("timed out", f"did not return within {seconds} s")
 
 
 def test_output_is_caught_and_kept(isolation: Isolation, capfd: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ from toeplitz_core.testing.laws.base import Law
 from toeplitz_core.testing.profiles import PROFILES
 from toeplitz_core.testing.rounds import Run
 from toeplitz_core.testing.run import Plan, exit_code, missing
-from toeplitz_core.testing.search import PROVEN_SHARE, Interrupted, LawError, Result, search
+from toeplitz_core.testing.search import PROVEN_SHARE, SHRINKING_TIMEOUTS, Interrupted, LawError, Result, search
 from toeplitz_core.testing.subjects import TorchSubject
 from toeplitz_core.testing.verdict import Status, Verdict
 
@@ -457,3 +457,30 @@ def test_a_known_failure_of_infinite_error_is_no_target():
     assert result.counts[Status.KNOWN]
     assert result.max_ratio is not None
     assert result.max_ratio <= 1
+
+
+def test_a_hang_is_shrunk_in_few_calls():
+    """A call that does not return takes the whole timeout each time: it is shrunk in few of them, and not confirmed."""
+    calls: list[Case] = []
+
+    def check(case: Case) -> Status:
+        calls.append(case)
+        return Status.TIMEOUT if case.geometry.out_channels > 2 else Status.PASS
+
+    result = hunt(conv2d, law=law_of(check))
+    assert result.status is Status.TIMEOUT
+    assert result.failure is not None
+    assert sum(case.geometry.out_channels > 2 for case in calls) <= SHRINKING_TIMEOUTS
+    assert "runs)" not in result.message
+
+
+def test_a_third_refused_of_few_cases_is_no_gap():
+    """Of a dozen cases a quarter has to prove something; of a hundred, more than half."""
+    for examples, expected in ((12, Status.PASS), (100, Status.UNSUPPORTED)):
+        judged: list[Case] = []
+
+        def check(case: Case, *, judged: list[Case] = judged) -> Status:
+            judged.append(case)
+            return Status.UNSUPPORTED if len(judged) % 2 else Status.PASS
+
+        assert hunt(conv2d, law=law_of(check), examples=examples).status is expected

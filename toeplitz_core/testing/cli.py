@@ -89,7 +89,7 @@ def check(
     examples: Annotated[
         int | None, typer.Option(min=1, help="Cases per law and dtype, instead of the profile's.")
     ] = None,
-    time: Annotated[float | None, typer.Option(min=0.1, metavar="SECONDS", help=_TIME)] = None,
+    time: Annotated[float | None, typer.Option(min=0.1, max=1e9, metavar="SECONDS", help=_TIME)] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of the search: the same seed gives the same cases.")] = None,
     jobs: Annotated[
         int, typer.Option(min=0, help="Processes that search, each with workers of its own; 0 is one a core.")
@@ -98,7 +98,7 @@ def check(
         list[str] | None, typer.Option(help="cpu, cuda, cuda:1 ... (repeatable); absent ones then fail.")
     ] = None,
     dtype: Annotated[list[str] | None, typer.Option(help="Only this dtype (repeatable).")] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that one call may take.")] = TIMEOUT,
+    timeout: Annotated[float, typer.Option(min=0.1, max=1e6, help="Seconds that one call may take.")] = TIMEOUT,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Start nothing after the first failure.")] = False,
     inline: Annotated[bool, typer.Option("--inline", help=_INLINE)] = False,
     known: Annotated[list[str] | None, typer.Option(metavar="FILE", help=_KNOWN)] = None,
@@ -171,7 +171,7 @@ def replay(
     subject: Annotated[str | None, typer.Option(help="As for check; torch if there is none anywhere.")] = None,
     runs: Annotated[int, typer.Option(min=1, help=_RUNS)] = RUNS,
     known: Annotated[list[str] | None, typer.Option(metavar="FILE", help=_KNOWN)] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that one call may take.")] = TIMEOUT,
+    timeout: Annotated[float, typer.Option(min=0.1, max=1e6, help="Seconds that one call may take.")] = TIMEOUT,
     inline: Annotated[bool, typer.Option("--inline", help=_INLINE)] = False,
 ) -> None:
     """Run cases again, under the law that each names or under every law that applies.
@@ -224,8 +224,8 @@ def laws(
 
 def _console(*, stderr: bool = False) -> Console:
     # A log has no width of its own; rich would assume 80 columns and fold the table.
-    console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=160)
+    console = Console(stderr=stderr, emoji=False)
+    return console if console.is_terminal else Console(stderr=stderr, width=160, emoji=False)
 
 
 def _subjects(given: Sequence[str] | None) -> Sequence[str]:

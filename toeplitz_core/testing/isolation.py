@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from multiprocessing import reduction
 from pathlib import Path
@@ -141,6 +142,7 @@ class IsolatedRunner:
         self._shared = SharedFile(str(isolation.file("operands")))
         self._worker: _Worker | None = None
         self._greeting: Greeting | None = None
+        self._slowest_first: float | None = None
         self._poisoned: list[IsolatedRunner] = []
 
     @property
@@ -203,7 +205,13 @@ class IsolatedRunner:
             return [Outcome("raised", strictest(case), message=str(error)) for case in cases]
         self._shared.rewind()
         requests = [self._packed(case, values, procedure) for case, values in zip(cases, operands, strict=True)]
-        answer = worker.ask(requests, self._isolation.timeout * len(cases) + (FIRST_CALL if fresh else 0))
+        extra = (FIRST_CALL if self._slowest_first is None else self._slowest_first) if fresh else 0.0
+        begin = time.monotonic()
+        answer = worker.ask(requests, self._isolation.timeout * len(cases) + extra)
+        if fresh:
+            # Once it is known how long a first call takes, one that hangs is not waited for much longer.
+            took = time.monotonic() - begin if isinstance(answer, list) else 0.0
+            self._slowest_first = min(FIRST_CALL, max(2 * took, self._slowest_first or 0.0))
         if isinstance(answer, list):
             outcomes = [self._unpacked(reply) for reply in answer]
             if any(outcome.status == "spoiled" for outcome in outcomes):

@@ -220,7 +220,7 @@ class Driver:
         file = io.TextIOWrapper(io.BytesIO(), encoding=getattr(sys.__stdout__, "encoding", None) or "utf-8")
         # A log has no width of its own.
         width = writer.fullwidth if writer.hasmarkup else 160
-        console = Console(file=file, force_terminal=writer.hasmarkup, width=width)
+        console = Console(file=file, force_terminal=writer.hasmarkup, width=width, emoji=False)
         print_results(console, ordered, self.battery.left_out)
         record = Record(ordered, 0, known=self.battery.known, stale=self.stale)
         print_known(console, record)

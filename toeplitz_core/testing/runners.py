@@ -46,5 +46,6 @@ def _started(isolation: Isolation, name: str) -> Runner:
     try:
         runner.start()
     except SubjectError as error:
-        raise SubjectError(f"subject '{name}': {error}") from None
+        said = str(error)
+        raise SubjectError(said if said.startswith("subject '") else f"subject '{name}': {said}") from None
     return runner

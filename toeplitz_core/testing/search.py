@@ -26,10 +26,16 @@ if TYPE_CHECKING:
 
 # A law of which more than half of the cases were refused or could prove nothing is not reported as passed.
 PROVEN_SHARE = 0.5
+# Of fewer cases than this a share is a matter of chance: an implementation that refuses a third of all cases would now
+# and then refuse half of a dozen. Then a quarter of them has to prove something.
+MANY_CASES = 50
+PROVEN_SHARE_OF_FEW = 0.25
 # How often a first failure is run again, to see whether it repeats; how often each smaller case then runs, if not; and
 # how often the smallest case runs in the end.
 CONFIRMATIONS = 3
 SHRINKING_RUNS = 8
+# Calls that do not return, each of which takes the whole timeout, before the smallest of them is small enough.
+SHRINKING_TIMEOUTS = 6
 FINAL_RUNS = 10
 
 
@@ -112,13 +118,18 @@ class _Tally:
         self.assumed: Counter[str] = Counter()
         self.refused = ""
         self.runs = 1
+        self.timeouts = 0
 
     def judged(self, judge: Callable[[Case], Verdict], case: Case) -> Verdict:
         """The verdict on a case. Once a failure was seen that did not repeat, a case fails if one of some runs does."""
+        if self.timeouts >= SHRINKING_TIMEOUTS:
+            return Verdict(Status.PASS, case)  # not run: Hypothesis finds nothing smaller, and ends
         verdict = judge(case)
         first = self.smallest is None
         self._add(verdict)
-        if first and verdict.status.is_failure:
+        if verdict.status is Status.TIMEOUT:
+            self.timeouts += 1
+        elif first and verdict.status.is_failure:
             self.runs = 1 if _failures(judge, case, CONFIRMATIONS) == CONFIRMATIONS else SHRINKING_RUNS
         for _ in range(self.runs - 1):
             if verdict.status.is_failure:
@@ -263,7 +274,8 @@ def _run(test: Callable[[], None], tally: _Tally, law: Law, subject: Runner, dev
     except Flaky:
         if tally.smallest is None:
             raise
-        tally.runs = SHRINKING_RUNS
+        if tally.smallest.status is not Status.TIMEOUT:
+            tally.runs = SHRINKING_RUNS
         return tally.smallest
     except _Stop as stop:
         raise LawError(law.name, subject.name, stop.case) from stop.error
@@ -305,7 +317,7 @@ def _proven(counts: Counter[Status], *, known: bool) -> tuple[Status, str]:
     """The status of a law that nothing broke, and what is to be said of it."""
     judged = sum(counts.values())
     proven = counts[Status.PASS] + counts[Status.KNOWN]
-    if proven > PROVEN_SHARE * judged:
+    if proven > (PROVEN_SHARE if judged >= MANY_CASES else PROVEN_SHARE_OF_FEW) * judged:
         return Status.KNOWN if known else Status.PASS, ""
     refused = counts[Status.UNSUPPORTED] >= counts[Status.MISTRUSTED]
     status = Status.UNSUPPORTED if refused else Status.MISTRUSTED

@@ -189,7 +189,13 @@ def _batch_independent(c: Convolution) -> Sides:
         return c.result(), c.result()
     result, order = c.result(), c.permutation("order", c.case.batch)
     alone = c.choice("image", c.case.batch)
-    one, none = c.of(c.x[alone : alone + 1]), c.of(c.x[alone])
+    one = c.of(c.x[alone : alone + 1])
+    try:
+        none = c.of(c.x[alone])
+    except _Unanswered as refused:
+        if refused.verdict.status is not Status.UNSUPPORTED:
+            raise
+        none = one[0]  # an input without a batch is not what it claims
     return torch.cat((c.of(c.x[order]), one, none[None])), torch.cat(
         (result[order], result[alone][None].repeat_interleave(2, 0))
     )

@@ -123,7 +123,7 @@ GRADIENTS_EXACT = Law(
     recipes=tuple(name for name in RECIPE_NAMES if name not in FILLS),
     dtypes=tuple(name for name in DTYPES if name != "int64"),
     procedure="gradients",
-    effort=0.5,
+    effort=0.4,
 )
 GRADIENTS_BOUND = Law(
     "gradients-bound",
@@ -133,7 +133,7 @@ GRADIENTS_BOUND = Law(
     recipes=tuple(FILLS),
     dtypes=tuple(name for name, dtype in DTYPES.items() if dtype.is_floating_point),
     procedure="gradients",
-    effort=0.5,
+    effort=0.4,
 )
 # Whole numbers whose sums every format of a sum holds: how the sums are made does not matter.
 _STORAGE = ("integers",)
@@ -147,7 +147,7 @@ DOUBLE_BACKWARD = Law(
     recipes=_STORAGE,
     dtypes=_REAL_DTYPES,
     procedure="double_backward",
-    effort=0.2,
+    effort=0.15,
 )
 FORWARD_MODE = Law(
     "forward-mode",
@@ -157,7 +157,7 @@ FORWARD_MODE = Law(
     recipes=_STORAGE,
     dtypes=_REAL_DTYPES,
     procedure="forward_mode",
-    effort=0.2,
+    effort=0.15,
 )
 FUNCTIONAL_GRADIENTS = Law(
     "functional-gradients",
@@ -167,7 +167,7 @@ FUNCTIONAL_GRADIENTS = Law(
     recipes=_STORAGE,
     dtypes=_REAL_DTYPES,
     procedure="functional_gradients",
-    effort=0.2,
+    effort=0.15,
 )
 VMAP = Law(
     "vmap",
@@ -177,7 +177,7 @@ VMAP = Law(
     recipes=_STORAGE,
     dtypes=_REAL_DTYPES,
     procedure="vmap",
-    effort=0.2,
+    effort=0.15,
 )
 ADJOINT = Law(
     "adjoint",
@@ -187,7 +187,7 @@ ADJOINT = Law(
     recipes=_STORAGE,
     dtypes=_REAL_DTYPES,
     procedure="gradients",
-    effort=0.2,
+    effort=0.15,
 )
 TRANSPOSED = Law(
     "transposed",
@@ -197,7 +197,7 @@ TRANSPOSED = Law(
     recipes=_STORAGE,
     dtypes=_REAL_DTYPES,
     procedure="transposed",
-    effort=0.2,
+    effort=0.15,
 )
 GRADIENTS = (
     GRADIENTS_EXACT,

@@ -247,7 +247,7 @@ def verdict_lines(subject: str, verdict: Verdict, replay: str | None = None) -> 
 def plain(console: Console, text: str, *, style: str | None = None) -> None:
     """A line that is copied from: not folded, and without what a subject's message could do to a terminal or a log."""
     encoded = printable(text).encode(console.encoding, "backslashreplace").decode(console.encoding)
-    console.print(encoded, style=style, markup=False, highlight=False, soft_wrap=True)
+    console.print(encoded, style=style, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def printable(text: str) -> str:

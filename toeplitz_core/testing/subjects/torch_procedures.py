@@ -107,6 +107,8 @@ def contract(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
     """
     before = {name: _storage(given[name]).clone() for name in ARGUMENTS if name in given}
     result = call(*_arguments(given))
+    if not isinstance(result, torch.Tensor):
+        raise BrokenContract(f"returned {type(result).__name__}, not a torch.Tensor")
     for name, content in before.items():
         if not torch.equal(_storage(given[name]), content):
             raise BrokenContract(f"changed its {name}, or memory beside it")
