@@ -35,7 +35,7 @@ PROVEN_SHARE_OF_FEW = 0.25
 CONFIRMATIONS = 3
 SHRINKING_RUNS = 8
 # Calls that do not return, each of which takes the whole timeout, before the smallest of them is small enough.
-SHRINKING_TIMEOUTS = 6
+SHRINKING_TIMEOUTS = 12
 FINAL_RUNS = 10
 
 
