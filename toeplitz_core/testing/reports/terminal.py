@@ -95,7 +95,8 @@ def print_results(console: Console, results: Sequence[Result], left_out: Sequenc
     """A table for each subject, then what was refused and what did not run, each with its reason."""
     ran = [r for r in results if r.status is not Status.NOT_RUN]
     if shown := [r for r in ran if r.cases or r.status is not Status.UNSUPPORTED]:
-        for table in _tables(shown):
+        for title, table in _tables(shown):
+            plain(console, title)
             console.print(table)
         if any(r.status is Status.PASS and r.max_ratio is not None for r in shown):
             plain(console, "A number is the largest error in units of the bound: above 1 is wrong.")
@@ -160,15 +161,13 @@ _SHORT = {
 }
 
 
-def _tables(ran: Sequence[Result]) -> Iterator[Table]:
+def _tables(ran: Sequence[Result]) -> Iterator[tuple[str, Table]]:
     """For each subject and device, a row a law and a column a dtype."""
     groups: dict[tuple[str, str], list[Result]] = {}
     for r in ran:
         groups.setdefault((r.subject, r.device), []).append(r)
     for (subject, device), results in groups.items():
         table = Table(
-            title=f"Held against T x + b: {escape(subject)} on {device}",
-            title_justify="left",
             box=box.SIMPLE_HEAD,
             pad_edge=False,
             padding=(0, 1, 0, 0),
@@ -185,7 +184,7 @@ def _tables(ran: Sequence[Result]) -> Iterator[Table]:
             cells = (_cell(row[dtype]) if dtype in row else "" for dtype in dtypes)
             share = f"{mistrusted / cases:.0%}" if mistrusted else "-"
             table.add_row(escape(law), *cells, str(cases), share)
-        yield table
+        yield f"Held against T x + b: {subject} on {device}", table
 
 
 def _judged(r: Result) -> tuple[int, int]:
