@@ -117,10 +117,10 @@ def test_rounds_are_one_result():
     assert (together.status, together.max_ratio, together.cases, together.message) == (Status.KNOWN, 0.5, 30, "")
     assert (together.known, dict(together.assumed)) == (entry, {"sums": 20})
     assert "listed" in together.known
-    unproven = merged([result(Status.PASS, 9), result(Status.MISTRUSTED, 10)])
+    unproven = merged([result(Status.PASS, 90), result(Status.MISTRUSTED, 100)])
     assert (unproven.status, unproven.message) == (
         Status.MISTRUSTED,
-        "nothing proven: only 9 of 19 cases could be judged",
+        "nothing proven: only 90 of 190 cases could be judged",
     )
 
 
