@@ -1,101 +1,37 @@
-"""conv2d accepts the calls that F.conv2d accepts, except where tests/data/torch_defects.toml lists a defect."""
+"""conv2d accepts the calls that F.conv2d accepts, and refuses the others, except where a defect of torch is listed."""
 
 from __future__ import annotations
 
-import functools
-import operator
-import os
 import re
-import subprocess
-import sys
-import tomllib
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
-from packaging.specifiers import SpecifierSet
-from torch.nn import functional
 
 import toeplitz_core
-from toeplitz_core.testing.calls import NAMES, OPERANDS, Call, Outcome, TensorSpec
+from toeplitz_core.testing.calls import NAMES, Call, Outcome
 from toeplitz_core.testing.invalid import BREAKS, calls
+from toeplitz_core.testing.isolation import IsolatedRunner, Isolation
+from toeplitz_core.testing.known import Entry, KnownFailures
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.verdict import Status
 
-_DATA = Path(__file__).parent / "data" / "torch_defects.toml"
-_ROOT = Path(toeplitz_core.__file__).parent.parent
+ERRORS = LAWS["errors"]
+KNOWN = KnownFailures.load(Path(__file__).parent / "data" / "known_torch.toml", laws=LAWS)
+LISTED = [entry for entry in KNOWN.entries if entry.laws == (ERRORS.name,)]
 # What an error of ours names: a parameter of conv2d, or a size that follows from an operand's shape.
 _NAMED = re.compile(rf"\b({'|'.join(NAMES)}|kernel_size|in_channels|out_channels)\b")
+FEW = settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow])
 
 
-@dataclass(frozen=True, slots=True)
-class Defect:
-    """An entry of the list; its fields are explained there."""
-
-    name: str
-    call: str
-    torch: str
-    definition: str
-    versions: str
-    seen: list[str]
-    reason: str
-    isolate: bool = False
-    condition: str | None = None
-
-    @property
-    def applies(self) -> bool:
-        """Whether the entry is meant for the installed torch."""
-        return torch.__version__ in SpecifierSet(self.versions, prereleases=True)
-
-    def speaks_for(self, call: Call) -> bool:
-        """Whether the call is the entry's own, or meets its condition."""
-        if self.condition is None:
-            return call == Call.parse(self.call)
-        try:
-            # The list is part of this repository, and its expressions are as trusted as its code.
-            return bool(eval(_compiled(self.condition), _vocabulary(call)))
-        except (AttributeError, TypeError, ValueError, IndexError, RuntimeError):
-            return False
-
-
-@functools.cache
-def _compiled(expression: str) -> Any:
-    return compile(expression, str(_DATA), "eval")
-
-
-def _vocabulary(call: Call) -> dict[str, Any]:
-    values = {name: call[name] for name in NAMES}
-    helpers = (_entries, _per_axis, _is_bool_tensor, _is_array, zip, any, all, isinstance, len, bool, str, bytes)
-    return {
-        **values,
-        **{helper.__name__.lstrip("_"): helper for helper in helpers},
-        "operands": [values[name] for name in OPERANDS if isinstance(values[name], TensorSpec)],
-        "__builtins__": {},
-    }
-
-
-def _entries(value: object) -> tuple[object, ...]:
-    return tuple(value) if isinstance(value, tuple | list) else (value,)
-
-
-def _per_axis(value: object) -> tuple[int, ...]:
-    values = tuple(operator.index(entry) for entry in _entries(value))  # type: ignore[arg-type]  # else not for us
-    return values * 2 if len(values) == 1 else values
-
-
-def _is_bool_tensor(value: object) -> bool:
-    return isinstance(value, torch.Tensor) and value.dtype == torch.bool
-
-
-def _is_array(value: object) -> bool:
-    return isinstance(value, np.ndarray) and value.ndim == 0
-
-
-DEFECTS = [Defect(**entry) for entry in tomllib.loads(_DATA.read_text(encoding="utf-8"))["defect"]]
-APPLICABLE = [defect for defect in DEFECTS if defect.applies]
+@pytest.fixture(scope="module")
+def torchs() -> Iterator[IsolatedRunner]:
+    """One torch in a process of its own: some of its defects corrupt memory."""
+    with Isolation() as isolation:
+        yield isolation.runner("torch")
 
 
 def ours(call: Call) -> Outcome:
@@ -109,125 +45,59 @@ def ours(call: Call) -> Outcome:
     return outcome
 
 
-def torchs_verdict(theirs: Outcome, definition: Outcome) -> str:
-    """What torch does with a call, in the terms of the list; ``"agrees"`` where it does what the definition does."""
-    if theirs.accepted != definition.accepted:
-        return "accepts" if theirs.accepted else "rejects"
-    if not theirs.accepted:
-        return "agrees"
-    same = theirs == definition and _same_values(theirs.value, definition.value)
-    return "agrees" if same else "wrong value"
-
-
-def _same_values(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
-    assert a is not None
-    assert b is not None
-    return a.device == b.device and (a.is_meta or torch.equal(a, b))
-
-
-def verb(outcome: Outcome) -> str:
-    """``definition`` of the list, for an outcome of ours."""
-    return "accepts" if outcome.accepted else "rejects"
-
-
-def check_parity(call: Call) -> None:
-    """Compare the outcomes of a call: they agree, or a listed defect has it that they differ in just this way."""
+def check_parity(torchs: IsolatedRunner, call: Call) -> None:
+    """What torch does with a call is what ours does, as the law demands, or a defect is listed that says otherwise."""
     mine = ours(call)
-    speaking = [defect for defect in APPLICABLE if defect.speaks_for(call)]
-    isolated = [defect for defect in speaking if defect.isolate]
-    if isolated:  # torch is not asked: it could take this process down
-        event("isolated")
-        assert verb(mine) == isolated[0].definition, f"{call}\nours {mine}\n{isolated[0]}"
-        return
-    theirs = call.outcome(functional.conv2d)
-    # Output pixels are counted in memory, also those of an empty batch.
-    if mine.error is MemoryError and theirs.value is not None and theirs.value.numel() == 0:
-        return
-    verdict = torchs_verdict(theirs, mine)
-    event(f"torch {verdict}")
-    if verdict != "agrees":
-        listed = [defect for defect in speaking if (defect.torch, defect.definition) == (verdict, verb(mine))]
-        assert listed, f"torch {verdict}: {call}\nours  {mine}\ntorch {theirs}"
+    verdict = ERRORS(torchs, call)
+    entry = KNOWN.match("torch", verdict)
+    event(f"torch: {verdict.status if entry is None else entry.name}")
+    allowed = (Status.PASS, Status.UNSUPPORTED)
+    assert verdict.status in allowed or entry is not None, f"{call}\nours  {mine}\ntorch {verdict.message}"
 
 
-@given(calls())
+@given(call=calls())
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_a_call_is_accepted_where_torch_accepts_it(call: Call):
+def test_a_call_is_accepted_where_torch_accepts_it(torchs: IsolatedRunner, call: Call):
     """A call has the same outcome in both, or falls under a listed defect of torch in just the way listed."""
-    check_parity(call)
+    check_parity(torchs, call)
 
 
 @pytest.mark.parametrize("name", BREAKS)
-def test_each_way_to_break_a_call_has_torchs_outcome(name: str):
+def test_each_way_to_break_a_call_has_torchs_outcome(torchs: IsolatedRunner, name: str):
     """Every named way to break a call is tried, however rarely it is drawn among the others."""
-
-    @given(calls(breaks=st.just(name)))
-    @settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow])
-    def check(call: Call) -> None:
-        check_parity(call)
-
-    check()
+    FEW(given(calls(breaks=st.just(name)))(lambda call: check_parity(torchs, call)))()
 
 
 @pytest.mark.parametrize("empty", ["input: empty batch", "input: no channels"])
 @pytest.mark.parametrize("name", [name for name in BREAKS if not name.startswith("input: ")])
-def test_each_way_to_break_a_call_with_an_empty_input_has_torchs_outcome(name: str, empty: str):
+def test_each_way_to_break_a_call_with_an_empty_input_has_torchs_outcome(torchs: IsolatedRunner, name: str, empty: str):
     """Torch returns early for an empty input, before it looks at everything: each other break is tried with one."""
-
-    @given(calls(breaks=st.just(name), together=[empty]))
-    @settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow])
-    def check(call: Call) -> None:
-        check_parity(call)
-
-    check()
+    FEW(given(calls(breaks=st.just(name), together=[empty]))(lambda call: check_parity(torchs, call)))()
 
 
-@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.name)
-def test_a_listed_defect_is_still_there(defect: Defect):
-    """What the list says of torch is still so, and conv2d of ours does what the definition says."""
-    call = Call.parse(defect.call)
-    mine = ours(call)
-    assert verb(mine) == defect.definition, f"{call}\n{mine}"
-    assert defect.speaks_for(call), f"{defect.condition} does not hold for {call}"
-    if not defect.applies:
-        pytest.skip(f"listed for torch {defect.versions}, not {torch.__version__}")
-    verdict = isolated_verdict(call) if defect.isolate else torchs_verdict(call.outcome(functional.conv2d), mine)
-    assert verdict == defect.torch, f"stale: torch {torch.__version__} {verdict}, but {defect.name} says {defect.torch}"
+@pytest.mark.parametrize("entry", LISTED, ids=lambda entry: entry.name)
+def test_a_listed_defect_is_still_there(torchs: IsolatedRunner, entry: Entry):
+    """What the list says of torch is still so, and the first entry that speaks for its example is itself."""
+    if not entry.applies:
+        pytest.skip(f"listed for {dict(entry.versions)}, not torch {torch.__version__}")
+    verdict = ERRORS(torchs, entry.example)
+    assert KNOWN.match("torch", verdict) == entry, f"stale: {verdict.status}: {verdict.message}"
+    assert isinstance(entry.example, Call)
+    assert "valid" in verdict.message or verdict.status is Status.CRASH or ours(entry.example).accepted
 
 
-def isolated_verdict(call: Call) -> str:
-    """What torch does with a call in a process of its own: ``"accepts"``, ``"rejects"`` or ``"crashes"``."""
-    code = (
-        "import sys; from torch.nn.functional import conv2d; from toeplitz_core.testing.calls import Call;"
-        "print('accepts' if Call.parse(sys.argv[1]).outcome(conv2d).accepted else 'rejects', flush=True)"
-    )
-    path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
-    child = subprocess.run(
-        [sys.executable, "-c", code, str(call)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={**os.environ, "PYTHONPATH": path},
-    )
-    assert child.returncode <= 0 or "Error" not in child.stderr, child.stderr  # a traceback of our own
-    return child.stdout.strip() or "crashes"
-
-
-def test_the_list_of_defects_is_in_order():
-    """Names and calls of the list are unique, its words are known, and calls stand there as they print."""
-    assert len({defect.name for defect in DEFECTS}) == len({defect.call for defect in DEFECTS}) == len(DEFECTS)
-    for defect in DEFECTS:
-        assert str(Call.parse(defect.call)) == defect.call
-        assert defect.torch in {"accepts", "rejects", "wrong value", "crashes"}
-        assert defect.definition in {"accepts", "rejects"}
-        assert all(version in SpecifierSet(defect.versions) for version in defect.seen)
+def test_the_listed_calls_stand_there_as_they_print():
+    """An entry's example is written in the one spelling that a call has, and each is another call."""
+    lines = (Path(__file__).parent / "data" / "known_torch.toml").read_text(encoding="utf-8")
+    assert LISTED
+    assert len({entry.example for entry in LISTED}) == len(LISTED)
+    assert all(f"example = {str(entry.example)!r}".replace("'", '"') in lines.replace("'", '"') for entry in LISTED)
 
 
 def test_a_valid_call_falls_under_no_defect():
     """The conditions of the list do not hold for an ordinary call."""
     call = Call.parse("input=float32[2x3x5x5] weight=float32[4x3x3x3] bias=float32[4] stride=(2,1) padding='valid'")
-    assert not [defect.name for defect in DEFECTS if defect.speaks_for(call)]
+    assert not [entry.name for entry in LISTED if entry.condition.holds(call)]
 
 
 @given(calls())
@@ -247,7 +117,7 @@ def test_a_call_survives_its_text(call: Call):
 def test_values_that_compare_equal_are_different_arguments():
     """1, 1.0 and True are three different arguments, and only 1 is the default that is left out."""
     texts = [str(Call("float32[1x5x5]", "float32[1x1x3x3]", stride=text)) for text in ("1", "1.0", "True")]
-    tensors = "input=float32[1x5x5] weight=float32[1x1x3x3]"
+    tensors = "call input=float32[1x5x5] weight=float32[1x1x3x3]"
     assert texts == [tensors, f"{tensors} stride=1.0", f"{tensors} stride=True"]
 
 

@@ -14,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toeplitz_core import conv2d
+from toeplitz_core.testing.calls import Call, parse_line
 from toeplitz_core.testing.case import Case
-from toeplitz_core.testing.conditions import ATTRIBUTES, FUNCTIONS, Condition, necessary
+from toeplitz_core.testing.conditions import ATTRIBUTES, CALL_ATTRIBUTES, FUNCTIONS, Condition, necessary
 from toeplitz_core.testing.files import check_writable, write_atomically
+from toeplitz_core.testing.invalid import calls
 from toeplitz_core.testing.known import REPLAYS, Entry, KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.profiles import PROFILES
@@ -27,6 +29,7 @@ from toeplitz_core.testing.subjects import TorchSubject
 from toeplitz_core.testing.verdict import Status, Verdict
 
 GROUPED = "input=1x2x1x1 weight=2x1x1x1 groups=2"
+CALL = "call input=int8[1x1x1x1] weight=int8[1x1x1x1]"
 ENTRY = f"""
 [[failure]]
 name = "no-groups"
@@ -82,12 +85,21 @@ def result(verdict: Verdict, subject: str = "mine") -> Result:
         ("max(stride) > min(stride) and len(stride) == 2", "input=1x1x9x9 weight=1x1x3x3 stride=1x2"),
         ("data in ('integers', 'probe')", "input=1x1x9x9 weight=1x1x3x3 data=probe"),
         ("all(s == 1 for s in stride if s < 2)", "input=1x1x9x9 weight=1x1x3x3 stride=2"),
+        ("input_shape[-3] == 0 and weight_shape == (2, 0, 3, 3)", "call input=int8[1x0x5x5] weight=int8[2x0x3x3]"),
+        ("input_dtype == 'int8' and bias_dtype == 'bool'", f"{CALL} bias=bool[1]"),
+        ("devices == ('meta', 'cuda')", "call input=int8[1x1x1x1]@meta weight=int8[1x1x1x1]@cuda:1"),
+        ("stride_numbers == (2, 2) and padding_numbers == (0, 1)", f"{CALL} stride=torch.tensor(2) padding=[0,1]"),
+        ("stride_types == ('tuple', 'int', 'bool')", f"{CALL} stride=(2,True)"),
+        ("padding_types == ('bytes',) and groups_types == ('float',)", f"{CALL} padding=b'same' groups=1.0"),
+        ("stride_types == ('bool tensor',) and dilation_types == ('array of 0 axes',)",
+         f"{CALL} stride=torch.tensor(True) dilation=numpy.array(1)"),
+        ("call == 'call input=int8[1x1x1x1] weight=int8[1x1x1x1]'", CALL),
     ],
 )  # fmt: skip
 def test_condition_holds(text: str, case: str):
     """A condition sees the case's attributes, and its opposite does not hold where it does."""
-    assert Condition(text).holds(Case.parse(case))
-    assert not Condition(f"not ({text})").holds(Case.parse(case))
+    assert Condition(text).holds(parse_line(case))
+    assert not Condition(f"not ({text})").holds(parse_line(case))
 
 
 @pytest.mark.parametrize(
@@ -146,12 +158,30 @@ def test_unfit_condition_does_not_hold(text: str):
     assert time.monotonic() - begun < 5
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("groups == 1", CALL),
+        ("groups_numbers == (1, 1)", "input=1x1x1x1 weight=1x1x1x1"),
+        ("len(bias_shape) < 9", CALL),
+        ("len(stride_numbers) < 9", f"{CALL} stride=1.0"),
+    ],
+)
+def test_a_condition_on_a_case_is_none_on_a_call(text: str, line: str):
+    """What a case has, a call has not, and the other way round; an argument of another kind has no such attribute."""
+    assert not Condition(text).holds(parse_line(line))
+    assert not Condition(f"not ({text})").holds(parse_line(line))
+
+
 def test_every_attribute_is_documented():
     """Each attribute has a meaning, and none hides a function."""
     assert all(attribute.meaning for attribute in ATTRIBUTES.values())
-    assert not set(ATTRIBUTES) & set(FUNCTIONS)
-    case = Case.parse(GROUPED)
+    assert not {*ATTRIBUTES, *CALL_ATTRIBUTES} & set(FUNCTIONS)
+    assert not set(ATTRIBUTES) & set(CALL_ATTRIBUTES)
+    case, line = Case.parse(GROUPED), Call.parse(f"{CALL} bias=int8[1]")
     assert all(isinstance(attribute.of(case), bool | int | str | tuple) for attribute in ATTRIBUTES.values())
+    assert all(attribute.meaning for attribute in CALL_ATTRIBUTES.values())
+    assert all(isinstance(attribute.of(line), str | tuple) for attribute in CALL_ATTRIBUTES.values())
 
 
 @given(case=cases())
@@ -166,8 +196,8 @@ def test_all_padding_is_what_a_count_of_taps_says(case: Case):
     assert Condition("all_padding").holds(case) == bool((taps == 0).any())
 
 
-@given(case=cases())
-def test_necessary_condition_holds_for_its_case(case: Case):
+@given(case=cases() | calls())
+def test_necessary_condition_holds_for_its_case(case: Case | Call):
     """The condition that is derived from a case holds for that case."""
     assert necessary(case).holds(case)
 
@@ -199,6 +229,9 @@ def test_entry_is_narrow(tmp_path: Path):
     assert known.match("mine", failing("input=1x2x1x1 weight=2x2x1x1")) is None
     for status in set(Status) - {Status.FAIL, Status.CRASH, Status.TIMEOUT}:
         assert known.match("mine", failing(status=status)) is None
+    said = load(ENTRY + 'message = "wrong"\n', tmp_path)
+    assert said.match("mine", failing()) is None
+    assert said.match("mine", failing().replace(message="all wrong")) is said.entries[0]
     crash = load(ENTRY + 'status = "crash"\n', tmp_path)
     assert crash.match("mine", failing()) is None
     assert crash.match("mine", failing(status=Status.CRASH)) is crash.entries[0]

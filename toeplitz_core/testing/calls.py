@@ -2,10 +2,11 @@
 
 A line holds everything that is needed to make the call again, on any machine::
 
-    input=float32[2x3x5x5] weight=float32[4x3x3x3] bias=float32[4] stride=(1,0) padding='same'
+    call input=float32[2x3x5x5] weight=float32[4x3x3x3] bias=float32[4] stride=(1,0) padding='same'
 
-Every word is ``name=value``. A tensor is ``dtype[shape]``, with ``@device`` behind it where it is not on the CPU. Every
-other value is a Python literal without blanks, or one of the objects of :data:`NAMED`, such as ``torch.tensor(2)``.
+Every word behind the first is ``name=value``. A tensor is ``dtype[shape]``, with ``@device`` behind it where it is not
+on the CPU. Every other value is a Python literal without blanks, or one of the objects of :data:`NAMED`, such as
+``torch.tensor(2)``. A case of the laws on values has no ``call`` before it: see :mod:`toeplitz_core.testing.case`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,17 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
+
+from toeplitz_core.testing.case import Case
+
+# The first word of a line, which tells it from a case.
+WORD = "call"
+# The law that calls are for.
+LAW = "errors"
 
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype
@@ -41,7 +49,7 @@ DTYPES = {
         torch.uint64,
     )
 }
-DEVICES = ("cpu", "meta", "cuda")
+DEVICES = ("cpu", "meta", "cuda")  # the last with a number behind it too: cuda:1
 
 # Objects beside literals that people hand over as a number or as a tuple of numbers.
 NAMED: dict[str, Callable[..., object]] = {
@@ -58,7 +66,7 @@ NAMED: dict[str, Callable[..., object]] = {
 
 OPERANDS = ("input", "weight", "bias")
 _REQUIRED = ("input", "weight")
-_TENSOR = re.compile(r"(?P<dtype>[a-z]\w*)\[(?P<shape>(?:\d+(?:x\d+)*)?)\](?:@(?P<device>\w+))?", re.ASCII)
+_TENSOR = re.compile(r"(?P<dtype>[a-z]\w*)\[(?P<shape>(?:\d+(?:x\d+)*)?)\](?:@(?P<device>\w+(?::\d+)?))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +86,17 @@ class TensorSpec:
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype={self.dtype!r} must be one of {', '.join(DTYPES)}")
-        if self.device not in DEVICES:
+        if self.device.partition(":")[0] not in DEVICES:
             raise ValueError(f"device={self.device!r} must be one of {', '.join(DEVICES)}")
 
     def __str__(self) -> str:
         device = "" if self.device == "cpu" else f"@{self.device}"
         return f"{self.dtype}[{'x'.join(map(str, self.shape))}]{device}"
+
+    @property
+    def kind(self) -> str:
+        """The kind of device, without its number."""
+        return self.device.partition(":")[0]
 
     def tensor(self, seed: int) -> torch.Tensor:
         """The tensor: integers -1, 0 and 1 (unsigned: 0, 1 and 2; bool: whether not 0) drawn from the seed.
@@ -140,7 +153,7 @@ class Call:
     --------
     >>> call = Call.parse("input=float32[2x3x5x5] weight=float32[4x3x3x3] stride=(2,1) groups=1")
     >>> print(call)
-    input=float32[2x3x5x5] weight=float32[4x3x3x3] stride=(2,1)
+    call input=float32[2x3x5x5] weight=float32[4x3x3x3] stride=(2,1)
     >>> call == Call("float32[2x3x5x5]", "float32[4x3x3x3]", stride="(2, 1)")
     True
     >>> print(call.outcome(torch.nn.functional.conv2d))
@@ -161,7 +174,7 @@ class Call:
 
     @classmethod
     def parse(cls, line: str) -> Call:
-        """The call that a line describes.
+        """The call that a line describes; the word ``call`` at its head may be missing.
 
         Examples
         --------
@@ -171,7 +184,7 @@ class Call:
         ValueError: 'input=float32[1x5x5] bias=float32[1]' must give weight
         """
         values: dict[str, str] = {}
-        for word in line.split():
+        for word in line.split()[line.split()[:1] == [WORD] :]:
             name, equals, value = word.partition("=")
             if not equals:
                 raise ValueError(f"{word!r} must be name=value, where name is one of {', '.join(NAMES)}")
@@ -187,7 +200,43 @@ class Call:
 
     def __str__(self) -> str:
         words = [(f.name, getattr(self, f.name), f.default) for f in fields(self)]
-        return " ".join(f"{name}={text}" for name, text, default in words if text != default)
+        return " ".join((WORD, *(f"{name}={text}" for name, text, default in words if text != default)))
+
+    def replace(self, *, law: str | None) -> Self:
+        """Itself: a call names no law, since there is one only."""
+        if law not in (None, LAW):
+            raise ValueError(f"law={law} must be {LAW} for a call")
+        return self
+
+    @property
+    def law(self) -> str:
+        """The law that it is for."""
+        return LAW
+
+    @property
+    def operands(self) -> tuple[TensorSpec, ...]:
+        """Those of input, weight and bias that are tensors."""
+        return tuple(value for name in OPERANDS if isinstance(value := self[name], TensorSpec))
+
+    @property
+    def dtype(self) -> str:
+        """That of its first tensor; float32 without any."""
+        return next((operand.dtype for operand in self.operands), "float32")
+
+    @property
+    def device(self) -> str:
+        """The accelerator that it needs, or cpu."""
+        return next((operand.device for operand in self.operands if operand.kind == "cuda"), "cpu")
+
+    @property
+    def layouts(self) -> tuple[tuple[str, str], ...]:
+        """None: its tensors are contiguous."""
+        return ()
+
+    @property
+    def nbytes(self) -> int:
+        """Of the operands."""
+        return sum(math.prod(operand.shape) * DTYPES[operand.dtype].itemsize for operand in self.operands)
 
     def __getitem__(self, name: str) -> Any:  # an argument can be anything
         """An argument's value; that of a tensor operand is its :class:`TensorSpec`.
@@ -223,6 +272,17 @@ class Call:
 
 
 NAMES = tuple(f.name for f in fields(Call))
+
+
+def parse_line(line: str) -> Case | Call:
+    """The case or the call that a line describes, by its first word.
+
+    Raises
+    ------
+    ValueError
+        With the word that is wrong, and what is legal.
+    """
+    return Call.parse(line) if line.split()[:1] == [WORD] else Case.parse(line)
 
 
 def _canonical(name: str, text: str) -> str:

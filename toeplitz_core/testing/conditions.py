@@ -1,6 +1,7 @@
-"""Conditions over a case, as text: which cases a known failure speaks for.
+"""Conditions over a case or a call, as text: which ones a known failure speaks for.
 
-A condition is a Python expression over the names in ``ATTRIBUTES``, and nothing else of Python: comparisons, ``and``,
+A condition is a Python expression over the names in ``ATTRIBUTES``, or for calls over those in ``CALL_ATTRIBUTES``, and
+nothing else of Python: comparisons, ``and``,
 ``or``, ``not``, ``in``, integer arithmetic, indices, tuples, and the functions in ``FUNCTIONS``, which take a generator
 too. It comes from a file that somebody may have sent, so it is interpreted here and never given to ``eval``.
 """
@@ -12,12 +13,13 @@ import difflib
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
-if TYPE_CHECKING:
-    from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.calls import Call, TensorSpec
+from toeplitz_core.testing.case import Case
 
 # Longer than any condition that a reader can check; it bounds what one evaluation costs.
 MAX_LENGTH = 1000
@@ -26,10 +28,10 @@ MAX_NUMBER = 2**64
 
 
 class Attribute(NamedTuple):
-    """What a name in a condition means, and its value for a case."""
+    """What a name in a condition means, and its value for a case or a call."""
 
     meaning: str
-    of: Callable[[Case], Any]
+    of: Callable[[Any], Any]
 
 
 def _all_padding(case: Case) -> bool:
@@ -102,6 +104,67 @@ ATTRIBUTES: dict[str, Attribute] = {
     "layout_grad": _layout("grad"),
 }
 
+
+def _shape(operand: str) -> Attribute:
+    return Attribute(f"shape of the {operand}, if it is a tensor", lambda call: _tensor(call, operand).shape)
+
+
+def _dtype(operand: str) -> Attribute:
+    return Attribute(f"dtype of the {operand}, if it is a tensor", lambda call: _tensor(call, operand).dtype)
+
+
+def _tensor(call: Call, operand: str) -> TensorSpec:
+    value = call[operand]
+    if not isinstance(value, TensorSpec):
+        raise TypeError(f"{operand} is no tensor")
+    return value
+
+
+def _numbers(parameter: str) -> Attribute:
+    return Attribute(
+        f"entries of {parameter}, one for each of the two axes, if they are integers",
+        lambda call: _per_axis(call[parameter]),
+    )
+
+
+def _per_axis(value: object) -> tuple[int, ...]:
+    entries = tuple(value) if isinstance(value, tuple | list) else (value,)
+    numbers = tuple(operator.index(entry) for entry in entries)  # TypeError: it does not fit
+    return numbers * 2 if len(numbers) == 1 else numbers
+
+
+def _types(parameter: str) -> Attribute:
+    return Attribute(
+        f"type of {parameter}: 'int', 'tuple', 'bool tensor', 'array of 0 axes', ...; and those of its entries",
+        lambda call: _type_names(call[parameter]),
+    )
+
+
+def _type_names(value: object) -> tuple[str, ...]:
+    if isinstance(value, torch.Tensor):
+        return (f"{str(value.dtype).removeprefix('torch.')} tensor",)
+    if isinstance(value, np.ndarray):
+        return (f"array of {value.ndim} axes",)
+    entries = value if isinstance(value, tuple | list) else ()
+    return (type(value).__name__, *(_type_names(entry)[0] for entry in entries))
+
+
+# What a parameter is can be anything in a call: the names differ from those of a case.
+CALL_ATTRIBUTES: dict[str, Attribute] = {
+    "call": Attribute("the whole line", str),
+    "input_shape": _shape("input"),
+    "weight_shape": _shape("weight"),
+    "bias_shape": _shape("bias"),
+    "input_dtype": _dtype("input"),
+    "weight_dtype": _dtype("weight"),
+    "bias_dtype": _dtype("bias"),
+    "devices": Attribute(
+        "kinds of devices of the operands, each once", lambda call: tuple(dict.fromkeys(o.kind for o in call.operands))
+    ),
+    **{f"{parameter}_numbers": _numbers(parameter) for parameter in ("stride", "padding", "dilation", "groups")},
+    **{f"{parameter}_types": _types(parameter) for parameter in ("stride", "padding", "dilation", "groups")},
+}
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function for function in (any, all, min, max, len, sum, zip)
 }
@@ -129,7 +192,7 @@ _UNFIT = (TypeError, IndexError, ValueError, ZeroDivisionError)
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """An expression that holds for a case or not.
+    """An expression that holds for a case or a call, or not.
 
     Raises
     ------
@@ -163,8 +226,8 @@ class Condition:
             raise ValueError("it is nested too deeply") from None
         object.__setattr__(self, "tree", tree)
 
-    def holds(self, case: Case) -> bool:
-        """Whether it is true of a case; where it cannot be evaluated (an axis that is not there), it is not."""
+    def holds(self, case: Case | Call) -> bool:
+        """Whether it is true of a case or call; where it cannot be evaluated (an axis that is not there), it is not."""
         try:
             return bool(_value(self.tree, case, {}))
         except _UNFIT:
@@ -181,10 +244,13 @@ def _check(node: ast.AST, bound: frozenset[str]) -> None:
                 raise ValueError(f"{value} must be at most 2**64")
             return
         case ast.Name(id=name):
-            if name not in bound and name not in ATTRIBUTES:
-                close = difflib.get_close_matches(name, ATTRIBUTES, n=1)
+            if name not in (*bound, *ATTRIBUTES, *CALL_ATTRIBUTES):
+                close = difflib.get_close_matches(name, (*ATTRIBUTES, *CALL_ATTRIBUTES), n=1)
                 hint = f"did you mean '{close[0]}'? " if close else ""
-                raise ValueError(f"unknown name '{name}'; {hint}Legal: {', '.join(ATTRIBUTES)}")
+                raise ValueError(
+                    f"unknown name '{name}'; {hint}Legal: {', '.join(ATTRIBUTES)}; for calls: "
+                    f"{', '.join(CALL_ATTRIBUTES)}"
+                )
             return
         case ast.Tuple(elts=parts) | ast.List(elts=parts) | ast.BoolOp(values=parts):
             pass
@@ -219,19 +285,19 @@ def _check_generator(call: ast.AST, arguments: list[ast.expr], bound: frozenset[
     loop = generator.generators[0]
     targets = loop.target.elts if isinstance(loop.target, ast.Tuple) else [loop.target]
     names = [target.id for target in targets if isinstance(target, ast.Name)]
-    if len(names) != len(targets) or set(names) & {*ATTRIBUTES, *FUNCTIONS}:
+    if len(names) != len(targets) or set(names) & {*ATTRIBUTES, *CALL_ATTRIBUTES, *FUNCTIONS}:
         raise ValueError(f"'{ast.unparse(loop.target)}' must be variables that have no name of an attribute")
     _check(loop.iter, bound)
     for part in (generator.elt, *loop.ifs):
         _check(part, bound | frozenset(names))
 
 
-def _value(node: ast.AST, case: Case, variables: Mapping[str, Any]) -> Any:
+def _value(node: ast.AST, case: Case | Call, variables: Mapping[str, Any]) -> Any:
     match node:
         case ast.Constant(value=value):
             return value
         case ast.Name(id=name):
-            return variables[name] if name in variables else ATTRIBUTES[name].of(case)
+            return variables[name] if name in variables else _attribute(name, case)
         case ast.Tuple(elts=parts) | ast.List(elts=parts):
             return tuple(_value(part, case, variables) for part in parts)
         case ast.BoolOp(op=op, values=parts):
@@ -258,7 +324,14 @@ def _value(node: ast.AST, case: Case, variables: Mapping[str, Any]) -> Any:
     raise AssertionError(f"_check lets nothing else through: {ast.dump(node)}")
 
 
-def _generated(generator: ast.GeneratorExp, case: Case, variables: Mapping[str, Any]) -> Iterator[Any]:
+def _attribute(name: str, case: Case | Call) -> Any:
+    table = CALL_ATTRIBUTES if isinstance(case, Call) else ATTRIBUTES
+    if name not in table:
+        raise TypeError(f"'{name}' is nothing that a {type(case).__name__.lower()} has")
+    return table[name].of(case)
+
+
+def _generated(generator: ast.GeneratorExp, case: Case | Call, variables: Mapping[str, Any]) -> Iterator[Any]:
     loop = generator.generators[0]
     for item in _value(loop.iter, case, variables):
         if isinstance(loop.target, ast.Tuple):
@@ -271,11 +344,14 @@ def _generated(generator: ast.GeneratorExp, case: Case, variables: Mapping[str, 
             yield _value(generator.elt, case, bound)
 
 
-def necessary(case: Case) -> Condition:
+def necessary(case: Case | Call) -> Condition:
     """What a shrunk case says of the failure it stands for: every attribute that is not at its simplest is needed.
 
-    Sizes then hold from that value on, choices only as they are. What shrinking could make simplest is left open.
+    Sizes then hold from that value on, choices only as they are. What shrinking could make simplest is left open. A
+    call speaks for itself alone.
     """
+    if isinstance(case, Call):
+        return Condition(f"call == {str(case)!r}")
     geometry = case.geometry
     parts = [f"dtype == '{case.dtype}'", f"device == '{ATTRIBUTES['device'].of(case)}'"]
     # Of each kind of law the recipe that its search begins with.

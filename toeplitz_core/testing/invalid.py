@@ -36,6 +36,8 @@ COMPUTED = (
     "uint8",
 )
 UNSUPPORTED = ("bool", "uint16", "uint32", "uint64")
+# Dtypes that are as valid as one that laws on values are held for, and that those leave out.
+RELATED = {"int64": ("int32", "int16", "int8", "uint8")}
 
 PER_AXIS = ("stride", "padding", "dilation")
 PARAMETERS = (*PER_AXIS, "groups")
@@ -94,10 +96,11 @@ class Base:
     batch: int | None
     dtype: str
     bias: bool
+    device: str = "cpu"
 
     def operand(self, name: str, shape: tuple[int, ...] | None = None) -> TensorSpec:
         """An operand of the call, or one of its dtype in another shape."""
-        return TensorSpec(self.dtype, self.shape(name) if shape is None else shape)
+        return TensorSpec(self.dtype, self.shape(name) if shape is None else shape, self.device)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of an operand: ``input``, ``weight`` or ``bias``."""
@@ -125,13 +128,14 @@ def small(geometry: ConvGeometry) -> ConvGeometry:
 
 
 @st.composite
-def bases(draw: st.DrawFn) -> Base:
+def bases(draw: st.DrawFn, dtypes: Sequence[str], device: str) -> Base:
     """Valid calls, small ones."""
     return Base(
         geometry=draw(geometries(max_products=MAX_PRODUCTS).map(small)),
         batch=draw(st.sampled_from((1, None, 2))),
-        dtype=draw(st.sampled_from(("float32",) * 6 + COMPUTED)),
+        dtype=draw(st.sampled_from(dtypes)),
         bias=draw(st.booleans()),
+        device=device,
     )
 
 
@@ -219,7 +223,7 @@ def _too_small(name: str) -> Break:
 def _dtype_of(name: str) -> Break:
     def mismatched(draw: st.DrawFn, base: Base) -> Changes:
         other = draw(st.sampled_from([dtype for dtype in (*COMPUTED, *UNSUPPORTED) if dtype != base.dtype]))
-        return {name: str(TensorSpec(other, base.shape(name)))}
+        return {name: str(replace(base.operand(name), dtype=other))}
 
     return mismatched
 
@@ -227,12 +231,13 @@ def _dtype_of(name: str) -> Break:
 def _unsupported_dtype(draw: st.DrawFn, base: Base) -> Changes:
     dtype = draw(st.sampled_from(UNSUPPORTED))
     names = ("input", "weight", "bias") if base.bias else ("input", "weight")
-    return {name: str(TensorSpec(dtype, base.shape(name))) for name in names}
+    return {name: str(replace(base.operand(name), dtype=dtype)) for name in names}
 
 
 def _device(draw: st.DrawFn, base: Base) -> Changes:
     names = draw(st.sampled_from((("weight",), ("input",), ("bias",), ("input", "weight"), ("weight", "bias"))))
-    return {name: str(TensorSpec(base.dtype, base.shape(name), "meta")) for name in names}
+    device = draw(st.sampled_from(("meta",) if base.device == "cpu" else ("meta", "cpu")))
+    return {name: str(replace(base.operand(name), device=device)) for name in names}
 
 
 def _not_a_tensor(name: str) -> Break:
@@ -387,7 +392,14 @@ BREAKS: dict[str, Break] = {
 
 
 @st.composite
-def calls(draw: st.DrawFn, *, breaks: st.SearchStrategy[str] | None = None, together: Sequence[str] = ()) -> Call:
+def calls(
+    draw: st.DrawFn,
+    *,
+    breaks: st.SearchStrategy[str] | None = None,
+    together: Sequence[str] = (),
+    dtypes: Sequence[str] = ("float32",) * 6 + COMPUTED,
+    device: str = "cpu",
+) -> Call:
     """Calls of conv2d: valid, or broken in one way or two.
 
     Parameters
@@ -396,14 +408,18 @@ def calls(draw: st.DrawFn, *, breaks: st.SearchStrategy[str] | None = None, toge
         The ways to break a call, one of them at least. By default every way, and valid calls too.
     together : keys of :data:`BREAKS`
         Ways that are always taken, before the others.
+    dtypes : sequence of str
+        What all operands have, but for what breaks a call; the simplest first.
+    device : str
+        Where they are, likewise.
 
     Examples
     --------
     >>> from hypothesis import find
     >>> print(find(calls(breaks=st.just("input: no channels")), lambda call: True))
-    input=float32[1x0x1x1] weight=float32[1x0x1x1]
+    call input=float32[1x0x1x1] weight=float32[1x0x1x1]
     """
-    base = draw(bases())
+    base = draw(bases(dtypes, device))
     call = draw(valid_calls(base))
     number = draw(st.sampled_from((1, 1, 1, 2) if breaks is not None else (0, 1, 1, 1, 2)))
     names = st.sampled_from(tuple(BREAKS)) if breaks is None else breaks

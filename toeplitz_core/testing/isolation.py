@@ -13,19 +13,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from multiprocessing import reduction
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from toeplitz_core.testing.arithmetics import strictest
-from toeplitz_core.testing.subjects.base import Environment, Outcome, Procedure
+from toeplitz_core.testing.subjects.base import Answer, Environment, Outcome, Procedure
 from toeplitz_core.testing.transport import SharedFile
-from toeplitz_core.testing.worker import PRINTED, Greeting, Reply, Request, Settings, serve
+from toeplitz_core.testing.worker import PRINTED, CallReply, Greeting, Reply, Request, Settings, serve
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
+    from toeplitz_core.testing.calls import Call
     from toeplitz_core.testing.case import Case
     from toeplitz_core.testing.data import Operands
 
@@ -197,30 +199,52 @@ class IsolatedRunner:
         self, cases: Sequence[Case], operands: Sequence[Operands], procedure: Procedure = "forward"
     ) -> list[Outcome]:
         """Call the subject several times with one message. If that kills the worker, each call is made on its own."""
-        self._isolation.write_journal([f"{case} # {self.name}" for case in cases])
+        self._shared.rewind()
+        requests = [self._packed(case, values, procedure) for case, values in zip(cases, operands, strict=True)]
+        answer = self._ask(requests, [f"{case} # {self.name}" for case in cases])
+        if isinstance(answer, Death):
+            if len(cases) > 1 and answer.status != "raised":
+                return [self.run(case, values, procedure) for case, values in zip(cases, operands, strict=True)]
+            return [
+                Outcome(answer.status, strictest(case), message=answer.message, printed=answer.printed)
+                for case in cases
+            ]
+        outcomes = [self._unpacked(reply) for reply in answer if isinstance(reply, Reply)]
+        if any(outcome.status == "spoiled" for outcome in outcomes):
+            self.restart()
+        return outcomes
+
+    def answer(self, call: Call) -> Answer:
+        """Call the subject with arguments that may be invalid."""
+        self._shared.rewind()
+        answer = self._ask([call], [f"{call} # {self.name}"])
+        if isinstance(answer, Death):
+            return Answer(answer.status, message=answer.message, printed=answer.printed)
+        (reply,) = answer
+        assert isinstance(reply, CallReply)
+        if reply.status == "spoiled":
+            self.restart()
+        result = None if reply.result is None else self._shared.unpack(reply.result)
+        return Answer(reply.status, result, reply.message, reply.printed)
+
+    def _ask(self, requests: Sequence[Request | Call], lines: Sequence[str]) -> Sequence[Reply | CallReply] | Death:
+        """Write the lines to the journal, and send a message. A worker that does not answer is ended."""
+        self._isolation.write_journal(lines)
         fresh = self._worker is None
         try:
             worker = self.start()
         except SubjectError as error:
-            return [Outcome("raised", strictest(case), message=str(error)) for case in cases]
-        self._shared.rewind()
-        requests = [self._packed(case, values, procedure) for case, values in zip(cases, operands, strict=True)]
+            return Death("raised", str(error))
         extra = (FIRST_CALL if self._slowest_first is None else self._slowest_first) if fresh else 0.0
         begin = time.monotonic()
-        answer = worker.ask(requests, self._isolation.timeout * len(cases) + extra)
+        answer = worker.ask(requests, self._isolation.timeout * len(requests) + extra)
         if fresh:
             # Once it is known how long a first call takes, one that hangs is not waited for much longer.
-            took = time.monotonic() - begin if isinstance(answer, list) else 0.0
+            took = 0.0 if isinstance(answer, Death) else time.monotonic() - begin
             self._slowest_first = min(FIRST_CALL, max(2 * took, self._slowest_first or 0.0))
-        if isinstance(answer, list):
-            outcomes = [self._unpacked(reply) for reply in answer]
-            if any(outcome.status == "spoiled" for outcome in outcomes):
-                self.restart()
-            return outcomes
-        self.restart()
-        if len(cases) > 1:
-            return [self.run(case, values, procedure) for case, values in zip(cases, operands, strict=True)]
-        return [answer]
+        if isinstance(answer, Death):
+            self.restart()
+        return answer
 
     def restart(self) -> None:
         """End the worker; the next call starts a fresh one."""
@@ -266,6 +290,15 @@ class IsolatedRunner:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Death:
+    """Why a worker did not answer: it could not be started, was ended by the call, or did not return in time."""
+
+    status: Literal["raised", "crashed", "timed out"]
+    message: str
+    printed: str = ""
+
+
 class _Worker:
     """The judge's end of one worker process."""
 
@@ -295,18 +328,15 @@ class _Worker:
             return Greeting(f"importing it {_death(self._end(kill=False))}\n{self.printed()}".rstrip())
         return greeting
 
-    def ask(self, requests: list[Request], limit: float) -> list[Reply] | Outcome:
+    def ask(self, requests: Sequence[Request | Call], limit: float) -> Sequence[Reply | CallReply] | Death:
         """The replies, or what became of the worker instead."""
-        arithmetic = strictest(requests[0].case)
         try:
             self._connection.send(requests)
             if not self._connection.poll(limit):
-                return Outcome(
-                    "timed out", arithmetic, message=f"did not return within {limit:g} s", printed=self.printed()
-                )
-            replies: list[Reply] = self._connection.recv()
+                return Death("timed out", f"did not return within {limit:g} s", self.printed())
+            replies: list[Reply | CallReply] = self._connection.recv()
         except (EOFError, OSError):
-            return Outcome("crashed", arithmetic, message=_death(self._end(kill=False)), printed=self.printed())
+            return Death("crashed", _death(self._end(kill=False)), self.printed())
         return replies
 
     def printed(self) -> str:

@@ -8,7 +8,8 @@
     versions = { torch = "==2.13.*" }       # optional; PEP 440, per package, all of them
     law = "forward-exact"                   # or a list of laws; the example is judged by the first that ran
     status = "crash"                        # optional; "fail", "crash" or "timeout", any of them otherwise
-    condition = "groups > 1 and max(stride) > 1"  # over conditions.ATTRIBUTES
+    message = "returned shape"              # optional; what the message of the failure contains
+    condition = "groups > 1 and max(stride) > 1"  # over conditions.ATTRIBUTES, or CALL_ATTRIBUTES for a call
     example = "input=1x2x3x3 weight=2x1x1x1 stride=2 groups=2"
     reason = "One sentence."
     link = "https://github.com/pytorch/pytorch/issues/1"  # optional
@@ -30,7 +31,8 @@ from typing import TYPE_CHECKING, Any
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
-from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.calls import Call, parse_line
+from toeplitz_core.testing.case import DTYPES, Case
 from toeplitz_core.testing.conditions import Condition, necessary
 from toeplitz_core.testing.files import write_atomically
 from toeplitz_core.testing.verdict import Status, Verdict
@@ -63,10 +65,11 @@ class Entry:
     subjects: tuple[str, ...]
     laws: tuple[str, ...]
     condition: Condition
-    example: Case
+    example: Case | Call
     reason: str
     versions: tuple[tuple[str, str], ...] = ()
     status: Status | None = None
+    message: str = ""
     link: str = ""
 
     def __post_init__(self) -> None:
@@ -117,10 +120,11 @@ class Entry:
             subjects=tuple(subjects),
             laws=tuple(held),
             condition=_named("condition", Condition, table["condition"]),
-            example=_named("example", Case.parse, table["example"]),
+            example=_named("example", parse_line, table["example"]),
             reason=table["reason"],
             versions=tuple(versions.items()),
             status=Status(table["status"]) if "status" in table else None,
+            message=table.get("message", ""),
             link=table.get("link", ""),
         )
 
@@ -139,6 +143,7 @@ class Entry:
             and subject in self.subjects
             and verdict.case.law in self.laws
             and self.status in (None, verdict.status)
+            and self.message in verdict.message
             and self.applies
             and self.condition.holds(verdict.case)
         )
@@ -151,6 +156,7 @@ class Entry:
         lines += [f"versions = {{ {versions} }}"] * bool(versions)
         lines.append(f"law = {_quoted(law)}")
         lines += [f"status = {_quoted(self.status.value)}"] if self.status is not None else []
+        lines += [f"message = {_quoted(self.message)}"] * bool(self.message)
         lines += [
             f"condition = {_quoted(self.condition.text)}",
             f"example = {_quoted(str(self.example.replace(law=None)))}",
@@ -166,6 +172,7 @@ _KEYS: dict[str, tuple[type, ...]] = {
     "versions": (dict,),
     "law": (str, list),
     "status": (str,),
+    "message": (str,),
     "condition": (str,),
     "example": (str,),
     "reason": (str,),
@@ -265,7 +272,7 @@ class KnownFailures:
         lacking = [str(entry) for entry in self.entries if entry.name not in names]
         write_atomically(path, "\n".join((text, *lacking)) if lacking or not there.entries else text)
 
-    def stale(self, results: Iterable[Result], replay: Callable[[str, Case], Verdict]) -> list[Stale]:
+    def stale(self, results: Iterable[Result], replay: Callable[[str, Case | Call], Verdict]) -> list[Stale]:
         """The entries that are not needed any more, of those that the run could have met.
 
         An entry is looked at where a result is of its subject, of one of its laws, and of its example's dtype and
@@ -282,8 +289,9 @@ class KnownFailures:
         for entry in self.entries:
             for subject in entry.subjects:
                 steps = {(r.subject, r.law, r.dtype, r.device) for r in ran}
-                place = entry.example.dtype, entry.example.device
-                examples = [entry.example.replace(law=law) for law in entry.laws if (subject, law, *place) in steps]
+                examples = [
+                    entry.example.replace(law=law) for law in entry.laws if steps & _places(subject, law, entry.example)
+                ]
                 if not examples or not entry.applies:
                     continue
                 # Not each law takes the example's data.
@@ -295,7 +303,13 @@ class KnownFailures:
         return found
 
     def _why_stale(
-        self, entry: Entry, subject: str, example: Case, replay: Callable[[str, Case], Verdict], *, met: bool
+        self,
+        entry: Entry,
+        subject: str,
+        example: Case | Call,
+        replay: Callable[[str, Case | Call], Verdict],
+        *,
+        met: bool,
     ) -> str | None:
         verdict = replay(subject, example)
         for _ in range(1, REPLAYS):
@@ -307,6 +321,12 @@ class KnownFailures:
         if met or entry.speaks_for(subject, verdict):
             return None
         return f"it matches nothing; its example ends as {verdict.status}: {verdict.message}".removesuffix(": ")
+
+
+def _places(subject: str, law: str, example: Case | Call) -> set[tuple[str, str, str, str]]:
+    """The steps that could meet an example. A call may have any dtypes, whatever a step begins with."""
+    dtypes = (example.dtype,) if isinstance(example, Case) else tuple(DTYPES)
+    return {(subject, law, dtype, example.device) for dtype in dtypes}
 
 
 def _named(key: str, build: Callable[[str], Any], text: str) -> Any:

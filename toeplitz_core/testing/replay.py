@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from toeplitz_core.memory import available_bytes
+from toeplitz_core.testing.calls import Call, parse_line
 from toeplitz_core.testing.case import Case
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.options import named
@@ -45,15 +46,15 @@ class Replayed:
     known: Entry | None = None
 
 
-def parse(line: str) -> Case:
-    """The case of a line, if it can be run here.
+def parse(line: str) -> Case | Call:
+    """The case or call of a line, if it can be run here.
 
     Raises
     ------
     ValueError
         For a line that is wrong, a law that is none, or a case that does not fit into memory.
     """
-    case = Case.parse(line)
+    case = parse_line(line)
     if case.law is not None:
         named(f"law={case.law}", case.law, LAWS)
     if case.nbytes * _ORACLE_BYTES > (free := available_bytes(torch.device("cpu"))):
@@ -61,8 +62,8 @@ def parse(line: str) -> Case:
     return case
 
 
-def read_cases(path: str | Path) -> list[Case]:
-    """The cases in a file, one a line; blank lines, lines that begin with # and what stands behind `` # `` are skipped.
+def read_cases(path: str | Path) -> list[Case | Call]:
+    """The cases and calls in a file, one a line; blank lines and comments, behind # or `` # ``, do not count.
 
     Raises
     ------
@@ -86,13 +87,15 @@ def read_cases(path: str | Path) -> list[Case]:
     return cases
 
 
-def laws_of(case: Case) -> list[Law]:
+def laws_of(case: Case | Call) -> list[Law]:
     """The law that a case names, or every law that applies to its data."""
-    return [LAWS[case.law]] if case.law else [law for law in LAWS.values() if case.data in law.recipes]
+    if isinstance(case, Call) or case.law:
+        return [LAWS[str(case.law)]]
+    return [law for law in LAWS.values() if case.data in law.recipes]
 
 
 def replay(
-    case: Case, subject: Runner, *, runs: int = RUNS, known: KnownFailures | None = None, enough: float = ENOUGH
+    case: Case | Call, subject: Runner, *, runs: int = RUNS, known: KnownFailures | None = None, enough: float = ENOUGH
 ) -> Iterator[Replayed]:
     """Run a case again under each of its laws.
 
@@ -128,7 +131,12 @@ def _gravest(subject: str, verdicts: list[Verdict], known: KnownFailures | None)
 
 
 def replay_all(
-    console: Console, cases: Iterable[Case], subject: Runner, *, runs: int = RUNS, known: KnownFailures | None = None
+    console: Console,
+    cases: Iterable[Case | Call],
+    subject: Runner,
+    *,
+    runs: int = RUNS,
+    known: KnownFailures | None = None,
 ) -> int:
     """Run cases again and print what comes of them; the exit code."""
     ended = Counter[Status]()
@@ -150,7 +158,7 @@ def _summarise(console: Console, ended: Counter[Status], before: str = "") -> No
     plain(console, f"{before}{ended.total()} cases{': ' * bool(counted)}{counted}")
 
 
-def _printed(console: Console, case: Case, subject: Runner, runs: int, known: KnownFailures | None) -> Status:
+def _printed(console: Console, case: Case | Call, subject: Runner, runs: int, known: KnownFailures | None) -> Status:
     """What became of a case under all of its laws: the gravest."""
     if (reason := not_run(subject, case.device)) is not None:
         plain(console, f"not run: {subject.name} on {case.device}: {reason}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -12,14 +12,14 @@ from hypothesis import event, given, settings, target
 from hypothesis import seed as seeded
 from hypothesis.errors import Flaky
 
+from toeplitz_core.testing.calls import Call
+from toeplitz_core.testing.case import Case
 from toeplitz_core.testing.layouts import LAYOUTS
 from toeplitz_core.testing.regions import regions
 from toeplitz_core.testing.seeding import no_constants_of_modules
-from toeplitz_core.testing.strategies import cases, geometries
 from toeplitz_core.testing.verdict import Status, Verdict
 
 if TYPE_CHECKING:
-    from toeplitz_core.testing.case import Case
     from toeplitz_core.testing.known import KnownFailures
     from toeplitz_core.testing.laws.base import Law
     from toeplitz_core.testing.subjects.base import Runner
@@ -71,14 +71,17 @@ class Result:
         return refused or self.status is Status.MISTRUSTED
 
 
+Judge = Callable[[Case | Call], Verdict]
+
+
 class LawError(Exception):
     """A law could not judge a case: an error of the suite, and no finding about the subject. Its cause says which."""
 
-    def __init__(self, law: str, subject: str, case: Case) -> None:
+    def __init__(self, law: str, subject: str, case: Case | Call) -> None:
         super().__init__(f'law {law} could not judge subject {subject} on "{case}"')
         self.law, self.subject, self.case = law, subject, case
 
-    def __reduce__(self) -> tuple[type[LawError], tuple[str, str, Case]]:
+    def __reduce__(self) -> tuple[type[LawError], tuple[str, str, Case | Call]]:
         return LawError, (self.law, self.subject, self.case)  # it travels between processes
 
 
@@ -101,7 +104,7 @@ class _Broken(Exception):  # noqa: N818  # it carries a verdict to Hypothesis, a
 class _Stop(BaseException):
     """An error of our own, on its way past Hypothesis, which would shrink it like a failure of the subject."""
 
-    def __init__(self, error: Exception, case: Case) -> None:
+    def __init__(self, error: Exception, case: Case | Call) -> None:
         super().__init__()
         self.error = error
         self.case = case
@@ -120,7 +123,7 @@ class _Tally:
         self.runs = 1
         self.timeouts = 0
 
-    def judged(self, judge: Callable[[Case], Verdict], case: Case) -> Verdict:
+    def judged(self, judge: Judge, case: Case | Call) -> Verdict:
         """The verdict on a case. Once a failure was seen that did not repeat, a case fails if one of some runs does."""
         if self.timeouts >= SHRINKING_TIMEOUTS:
             return Verdict(Status.PASS, case)  # not run: Hypothesis finds nothing smaller, and ends
@@ -149,7 +152,7 @@ class _Tally:
             self.smallest = verdict  # what is tried after a failure is smaller
 
 
-def _failures(judge: Callable[[Case], Verdict], case: Case, runs: int) -> int:
+def _failures(judge: Judge, case: Case | Call, runs: int) -> int:
     """In how many of some further runs a case fails."""
     return sum(judge(case).status.is_failure for _ in range(runs))
 
@@ -194,7 +197,7 @@ def search(
         return Result(subject.name, law.name, dtype, device, Status.UNSUPPORTED, message=reason)
     tally = _Tally()
 
-    def judge(case: Case) -> Verdict:
+    def judge(case: Case | Call) -> Verdict:
         try:
             verdict = law(subject, case)
             entry = None if known is None else known.match(subject.name, verdict)
@@ -205,9 +208,9 @@ def search(
         tally.known[entry.name] += tally.smallest is None  # else it was met while shrinking
         return verdict.replace(status=Status.KNOWN)
 
-    def holds(case: Case) -> None:
+    def holds(case: Case | Call) -> None:
         largest = 0.0
-        for drawn in _draws(case, subject.draws, law.recipes_for(dtype)):
+        for drawn in law.draws(case, subject.draws):
             verdict = tally.judged(judge, drawn)
             if verdict.status.is_failure:
                 raise _Broken(verdict)
@@ -219,11 +222,7 @@ def search(
 
     # The key of Hypothesis's database: what failed under one law is not to be forgotten because another holds.
     holds._hypothesis_internal_add_digest = f"{law.name} {dtype} {device} {subject.name}".encode()  # type: ignore[attr-defined]  # as its pytest plugin does
-    geometry = None if law.max_products is None else geometries(max_products=law.max_products)
-    strategy = cases(
-        geometry=geometry, dtypes=(dtype,), recipes=law.recipes_for(dtype), legal_layouts=tuple(layouts), device=device
-    )
-    test = _fewer(settings, subject.draws)(given(case=strategy)(holds))
+    test = _fewer(settings, subject.draws)(given(case=law.cases(dtype, device, layouts))(holds))
     if seed is None and settings.derandomize:
         seed = 0
     if seed is not None:
@@ -233,7 +232,7 @@ def search(
     message = "" if failure is None else failure.message
     if failure is not None and tally.runs > 1:
 
-        def afresh(case: Case) -> Verdict:
+        def afresh(case: Case | Call) -> Verdict:
             subject.restart()
             return judge(case)
 
@@ -245,18 +244,12 @@ def search(
 def _note(verdict: Verdict) -> None:
     """Let Hypothesis count where the cases go, for ``--hypothesis-show-statistics``."""
     event(f"status: {verdict.status}")
-    event(f"data: {verdict.case.data}")
     if verdict.kernel:
         event(f"kernel: {verdict.kernel}")
-    for region in regions(verdict.case):
-        event(region)
-
-
-def _draws(case: Case, draws: int, recipes: Sequence[str]) -> Iterator[Case]:
-    """The case, and others of the same shapes: the recipes in turn, each with data of its own."""
-    first = recipes.index(case.data)
-    for n in range(draws):
-        yield case.replace(data=recipes[(first + n) % len(recipes)], seed=case.seed + n // len(recipes))
+    if isinstance(verdict.case, Case):  # the strategy for calls has events of its own
+        event(f"data: {verdict.case.data}")
+        for region in regions(verdict.case):
+            event(region)
 
 
 def _fewer(profile: settings, draws: int) -> settings:

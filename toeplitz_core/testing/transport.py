@@ -16,12 +16,13 @@ _BITS = {torch.bfloat16: torch.int16}
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A tensor as it travels: its bytes, or where in the shared file they are."""
+    """A tensor as it travels: its bytes, or where in the shared file they are; one on meta has none."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
     data: bytes | None
     offset: int = 0
+    meta: bool = False
 
 
 class SharedFile:
@@ -38,6 +39,8 @@ class SharedFile:
 
     def pack(self, tensor: torch.Tensor) -> Packed:
         """A tensor ready to travel; values only, contiguous."""
+        if tensor.is_meta:
+            return Packed(tensor.dtype, tuple(tensor.shape), None, meta=True)
         flat = tensor.detach().cpu().contiguous()
         flat = flat.view(_BITS.get(flat.dtype, flat.dtype)).resolve_conj().resolve_neg()
         data = flat.numpy().reshape(-1).view(np.uint8)
@@ -53,6 +56,8 @@ class SharedFile:
 
     def unpack(self, packed: Packed) -> torch.Tensor:
         """The tensor, in memory of its own."""
+        if packed.meta:
+            return torch.empty(packed.shape, dtype=packed.dtype, device="meta")
         dtype = _BITS.get(packed.dtype, packed.dtype)
         tensor = torch.empty(packed.shape, dtype=dtype)
         target = memoryview(tensor.numpy().reshape(-1).view(np.uint8))  # type: ignore[arg-type]  # as above

@@ -8,6 +8,7 @@ from enum import StrEnum
 import numpy as np
 import torch
 
+from toeplitz_core.testing.calls import Call
 from toeplitz_core.testing.case import Case
 
 
@@ -40,7 +41,7 @@ class Verdict:
     """
 
     status: Status
-    case: Case
+    case: Case | Call
     message: str = ""
     ratio: float | None = None
     index: tuple[int, ...] | None = None

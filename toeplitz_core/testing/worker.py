@@ -21,15 +21,16 @@ from functools import partial
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from toeplitz_core.bound import Arithmetic
+from toeplitz_core.testing.calls import Call
 from toeplitz_core.testing.case import Case
 from toeplitz_core.testing.data import Operands
-from toeplitz_core.testing.subjects.base import Outcome, Procedure, Subject
+from toeplitz_core.testing.subjects.base import Answer, Outcome, Procedure, Subject
 from toeplitz_core.testing.transport import Packed, SharedFile
 
 # What a subject printed is evidence, but not all of it: the end says most.
@@ -52,7 +53,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What became of a call, as it travels."""
+    """What became of a :class:`Request`, as it travels."""
 
     status: Any
     arithmetic: Arithmetic
@@ -61,6 +62,16 @@ class Reply:
     printed: str
     gradients: Mapping[str, Arithmetic]
     kernel: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallReply:
+    """What became of a :class:`Call`, as it travels."""
+
+    status: Any
+    result: Packed | None
+    message: str
+    printed: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +143,7 @@ def _answer(control: Connection, number: int) -> None:
 
 
 def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[str, str]] = ()) -> None:
-    """Answer requests (lists of calls) until the judge hangs up."""
+    """Answer requests (lists of them) until the judge hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(variables)
     sys.path[:] = settings.path
@@ -159,18 +170,26 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
     state, limit = _globals(), settings.memory
     with contextlib.suppress(EOFError, OSError):
         while True:
-            requests: list[Request] = connection.recv()
-            if limit is not None and all(request.case.device == "cpu" for request in requests):
+            requests: list[Request | Call] = connection.recv()
+            if limit is not None and all(_device(request) == "cpu" for request in requests):
                 # Not before it is known that it stays on the CPU: CUDA reserves address space without end.
                 _limit_memory(limit)
                 limit = None
-            operands = [_unpacked(shared, request) for request in requests]
+            calls = [_made(subject, shared, request) for request in requests]
             shared.rewind()
-            outcomes = [
-                _guarded(partial(subject.run, request.case, values, request.procedure), settings.log, state)
-                for request, values in zip(requests, operands, strict=True)
-            ]
+            outcomes = [_guarded(call, settings.log, state) for call in calls]
             connection.send([_replied(shared, outcome) for outcome in outcomes])
+
+
+def _device(request: Request | Call) -> str:
+    return request.device if isinstance(request, Call) else request.case.device
+
+
+def _made(subject: Subject, shared: SharedFile, request: Request | Call) -> Callable[[], Outcome | Answer]:
+    """What a request asks for, its operands read."""
+    if isinstance(request, Call):
+        return partial(subject.answer, request)
+    return partial(subject.run, request.case, _unpacked(shared, request), request.procedure)
 
 
 def _unpacked(shared: SharedFile, request: Request) -> Operands:
@@ -180,7 +199,10 @@ def _unpacked(shared: SharedFile, request: Request) -> Operands:
     return Operands(x, weight, bias, miss_probability=0.0, more=more)
 
 
-def _replied(shared: SharedFile, outcome: Outcome) -> Reply:
+def _replied(shared: SharedFile, outcome: Outcome | Answer) -> Reply | CallReply:
+    if isinstance(outcome, Answer):
+        result = None if outcome.result is None else shared.pack(outcome.result)
+        return CallReply(outcome.status, result, outcome.message, outcome.printed)
     results = {name: shared.pack(result) for name, result in outcome.results.items()}
     return Reply(
         outcome.status,
@@ -193,7 +215,10 @@ def _replied(shared: SharedFile, outcome: Outcome) -> Reply:
     )
 
 
-def _guarded(call: Callable[[], Outcome], log: str, before: dict[str, object]) -> Outcome:
+_Outcome = TypeVar("_Outcome", bound=Outcome | Answer)
+
+
+def _guarded(call: Callable[[], _Outcome], log: str, before: dict[str, object]) -> _Outcome:
     """Call a subject; what it printed, and what it did to the state of the process, are part of the outcome."""
     begin = Path(log).stat().st_size
     outcome = call()
@@ -203,7 +228,7 @@ def _guarded(call: Callable[[], Outcome], log: str, before: dict[str, object]) -
     printed = _printed(log, begin)
     spoiled = [f"{name} from {before[name]} to {after[name]}" for name in before if before[name] != after[name]]
     if spoiled:
-        return Outcome("spoiled", outcome.arithmetic, message=f"changed {', '.join(spoiled)}", printed=printed)
+        return replace(outcome, status="spoiled", message=f"changed {', '.join(spoiled)}", printed=printed)
     return replace(outcome, printed=printed)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from toeplitz_core.testing.data import RECIPES
+from toeplitz_core.testing.strategies import cases, geometries
 from toeplitz_core.testing.verdict import Status, Verdict
 
 if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+    from toeplitz_core.testing.calls import Call
     from toeplitz_core.testing.case import Case
     from toeplitz_core.testing.subjects.base import Procedure, Runner
 
@@ -20,7 +24,7 @@ _FEWEST = 8
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """A law of convolutions.
+    """A law of convolutions, held on :class:`Case`; a subclass may take something else.
 
     Parameters
     ----------
@@ -47,7 +51,7 @@ class Law:
     name: str
     statement: str
     catches: str
-    check: Callable[[Runner, Case], Verdict]
+    check: Callable[[Runner, Any], Verdict]
     recipes: tuple[str, ...]
     dtypes: tuple[str, ...]
     procedure: Procedure = "forward"
@@ -62,7 +66,25 @@ class Law:
         """Its recipes that there are for a dtype: whole numbers have no others than the exact ones."""
         return tuple(name for name in self.recipes if dtype != "int64" or RECIPES[name].kind != "real")
 
-    def __call__(self, subject: Runner, case: Case) -> Verdict:
+    def cases(self, dtype: str, device: str, layouts: Collection[str]) -> SearchStrategy[Case] | SearchStrategy[Call]:
+        """The strategy for what it is held on."""
+        geometry = None if self.max_products is None else geometries(max_products=self.max_products)
+        return cases(
+            geometry=geometry,
+            dtypes=(dtype,),
+            recipes=self.recipes_for(dtype),
+            legal_layouts=tuple(layouts),
+            device=device,
+        )
+
+    def draws(self, case: Any, number: int) -> Iterator[Any]:
+        """The case, and others of the same shapes: the recipes in turn, each with data of its own."""
+        recipes = self.recipes_for(case.dtype)
+        first = recipes.index(case.data)
+        for n in range(number):
+            yield case.replace(data=recipes[(first + n) % len(recipes)], seed=case.seed + n // len(recipes))
+
+    def __call__(self, subject: Runner, case: Any) -> Verdict:
         """The verdict on a case that names this law; whatever the subject raises becomes one too."""
         case = case.replace(law=self.name)
         if case.dtype not in self.dtypes or case.data not in self.recipes_for(case.dtype):

@@ -13,8 +13,10 @@ import torch
 
 from toeplitz_core.matrix import toeplitz_matrix
 from toeplitz_core.testing.arithmetics import strictest
+from toeplitz_core.testing.calls import Call
 from toeplitz_core.testing.data import RECIPES, draw
 from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.errors import definition
 from toeplitz_core.testing.oracle import expected
 
 if TYPE_CHECKING:
@@ -32,8 +34,8 @@ _TAPS = string.ascii_lowercase + string.ascii_uppercase + string.digits
 _MORE = "*"
 
 
-def show_case(case: Case) -> str:
-    r"""A case explained in lines of at most ``WIDTH`` characters, but for its own.
+def show_case(case: Case | Call) -> str:
+    r"""A case or a call explained in lines of at most ``WIDTH`` characters, but for its own.
 
     Examples
     --------
@@ -45,7 +47,17 @@ def show_case(case: Case) -> str:
     ...b..
     ....ab
     """
-    return "\n".join(line.rstrip() for line in _lines(case))
+    lines = _call_lines(case) if isinstance(case, Call) else _lines(case)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _call_lines(call: Call) -> Iterator[str]:
+    yield str(call)
+    yield _field("law", f"{call.law}: {LAWS[call.law].statement}")
+    right = definition(call)
+    yield _field("must be", str(right))
+    if right.value is not None and not right.value.is_meta:
+        yield from _tensor("result", right.value)
 
 
 def _lines(case: Case) -> Iterator[str]:

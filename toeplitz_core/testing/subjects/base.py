@@ -14,6 +14,7 @@ from toeplitz_core.testing.layouts import apply_layout, check_layout
 
 if TYPE_CHECKING:
     from toeplitz_core.bound import Arithmetic
+    from toeplitz_core.testing.calls import Call
     from toeplitz_core.testing.case import Case
     from toeplitz_core.testing.data import Operands
 
@@ -27,6 +28,7 @@ Procedure = Literal[
     "functional_gradients",
     "vmap",
     "transposed",
+    "argument_checks",
 ]
 
 # Operands of up to this many numbers are copied for the subject.
@@ -60,6 +62,16 @@ class Outcome:
         return self.results.get("output")
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a call that may be invalid: a result, or a message that says why there is none."""
+
+    status: Literal["returned", "refused", "unsupported", "raised", "spoiled", "crashed", "timed out"]
+    result: torch.Tensor | None = None
+    message: str = ""
+    printed: str = ""
+
+
 class Runner(Protocol):
     """An implementation that can be called: in this process (every :class:`Subject`) or in another.
 
@@ -91,6 +103,10 @@ class Runner(Protocol):
         """Call it. Whatever it does becomes an outcome."""
         ...
 
+    def answer(self, call: Call) -> Answer:
+        """Call it with arguments that may be invalid."""
+        ...
+
     def restart(self) -> None:
         """Forget what earlier calls left behind, as far as that is possible."""
         ...
@@ -115,6 +131,10 @@ class Absent:
     def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:  # noqa: ARG002  # as every runner
         """Say why not."""
         return Outcome("unsupported", strictest(case), message=self.absent)
+
+    def answer(self, call: Call) -> Answer:  # noqa: ARG002  # likewise
+        """Say why not."""
+        return Answer("unsupported", message=self.absent)
 
     def restart(self) -> None:
         """Nothing is there."""
@@ -197,6 +217,10 @@ class Subject(ABC):
             raise NotImplementedError(f"{self.name} has no {procedure}")
         return {"output": self.forward(case, operands)}
 
+    def invoke(self, call: Call) -> torch.Tensor:
+        """What it returns for the arguments of a call, which may be invalid: ``argument_checks`` of ``procedures``."""
+        raise NotImplementedError
+
     def kernel(self, case: Case, operands: Operands) -> str:  # noqa: ARG002  # for subclasses
         """The name of the kernel that computes the result, if it is known: for statistics."""
         return ""
@@ -234,6 +258,22 @@ class Subject(ABC):
         kernel = self.kernel(case, operands) if procedure == "forward" else ""
         return Outcome("returned", arithmetic, results, gradients=of_gradients, kernel=kernel)
 
+    def answer(self, call: Call) -> Answer:
+        """Call it in this process with arguments that may be invalid."""
+        if type(self).invoke is Subject.invoke:
+            return Answer("unsupported", message=f"{self.name} has no argument checks to be held to")
+        try:
+            result = self.invoke(call)
+        except KeyboardInterrupt:
+            raise
+        except Exception as error:  # noqa: BLE001  # any exception can be a refusal
+            return Answer("refused", message=_in_words(error))
+        except BaseException as error:  # noqa: BLE001  # SystemExit, say: it would end the program that called
+            return Answer("raised", message=f"raised {_in_words(error)}")
+        if (reason := _unreadable(None, result)) is not None:
+            return Answer("raised", message=reason)
+        return Answer("returned", result)
+
     def _refusal(self, case: Case) -> str | None:
         """Why it does not claim to support a case; None if it does."""
         if self.dtypes is not None and case.dtype not in self.dtypes:
@@ -244,13 +284,17 @@ class Subject(ABC):
             return str(error)
 
 
-def _unreadable(case: Case, output: object) -> str | None:
-    """Why a result cannot be looked at: not a dense tensor on the device of the case."""
+def _in_words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _unreadable(case: Case | None, output: object) -> str | None:
+    """Why a result cannot be looked at: not a dense tensor on the device of the case, if there is one."""
     if not isinstance(output, torch.Tensor):
         return f"returned {type(output).__name__}, not a torch.Tensor"
     if output.layout != torch.strided:
         return f"returned layout {output.layout}, not torch.strided"
-    if output.device.type != torch.device(case.device).type:
+    if case is not None and output.device.type != torch.device(case.device).type:
         return f"returned a result on device {output.device}, not {case.device}"
     return None
 

@@ -128,5 +128,7 @@ SUBJECTS: dict[str, Registered] = {
         packages=("scipy",),
         extra="scipy",
     ),
-    "toeplitz": Registered(lambda: TorchSubject("toeplitz", conv2d), "this package's own conv2d"),
+    "toeplitz": Registered(
+        lambda: TorchSubject("toeplitz", conv2d, checks_arguments=True), "this package's own conv2d"
+    ),
 }

@@ -18,6 +18,7 @@ from toeplitz_core.testing.subjects.torch_procedures import DERIVATIVES, PROCEDU
 
 if TYPE_CHECKING:
     from toeplitz_core.bound import Arithmetic
+    from toeplitz_core.testing.calls import Call
     from toeplitz_core.testing.case import Case
     from toeplitz_core.testing.data import Operands
     from toeplitz_core.testing.subjects.base import Procedure
@@ -45,6 +46,9 @@ class TorchSubject(Subject):
     differentiable : bool, optional
         Whether derivatives must exist. If not given, a result that autograd does not know, or a derivative that raises,
         is something that the function does not support; derivatives that it has must be right all the same.
+    checks_arguments : bool
+        Whether it claims to accept the calls that ``F.conv2d`` documents as valid, in any spelling, and to refuse all
+        others.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class TorchSubject(Subject):
         devices: tuple[str, ...] | None = None,
         transposed: Callable[..., torch.Tensor] | None = None,
         differentiable: bool | None = None,
+        checks_arguments: bool = False,
     ) -> None:
         self.name = name
         self.transposed = transposed
@@ -67,6 +72,8 @@ class TorchSubject(Subject):
             self.procedures += DERIVATIVES
         if transposed is not None:
             self.procedures += ("transposed",)
+        if checks_arguments:
+            self.procedures += ("argument_checks",)
         self.differentiable = differentiable
         self._gradient_arithmetic = gradient_arithmetic
         self._arithmetic = arithmetic
@@ -94,6 +101,11 @@ class TorchSubject(Subject):
         x, weight, bias = placed(case, operands, self.layout)
         with self._called():
             return self.function(x, weight, bias, case.stride, case.padding, case.dilation, case.groups)
+
+    def invoke(self, call: Call) -> torch.Tensor:
+        args, kwargs = call.arguments()
+        with self._called():
+            return self.function(*args, **kwargs)
 
     def kernel(self, case: Case, operands: Operands) -> str:
         if self.function is not torch.nn.functional.conv2d or any(low != high for low, high in case.geometry.pads):
@@ -183,6 +195,7 @@ def torch_subject(
     context: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
     devices: tuple[str, ...] | None = None,
     differentiable: bool = True,
+    checks_arguments: bool = True,
 ) -> TorchSubject:
     """The convolution of torch itself, with the arithmetic that follows from its switches."""
     return TorchSubject(
@@ -195,6 +208,7 @@ def torch_subject(
         devices=devices,
         transposed=torch.nn.functional.conv_transpose2d if function is torch.nn.functional.conv2d else None,
         differentiable=differentiable,
+        checks_arguments=checks_arguments,
     )
 
 
@@ -255,4 +269,6 @@ def torch_cuda_fp32() -> Subject:
 
 def torch_compile() -> Subject:
     """Compiled, for each geometry anew."""
-    return torch_subject("torch-compile", function=torch.compile(torch.nn.functional.conv2d, dynamic=False))
+    function = torch.compile(torch.nn.functional.conv2d, dynamic=False)
+    # The arguments are checked while it compiles, by torch's own functions.
+    return torch_subject("torch-compile", function=function, checks_arguments=False)

@@ -1,0 +1,58 @@
+"""Convolutions with the right result that do not check their arguments as they should."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from torch import Tensor
+
+from toeplitz_core.operator import conv2d
+from toeplitz_core.testing.subjects import TorchSubject
+
+
+def _crops(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, padding: Any = 0, **others: Any
+) -> Tensor:
+    h_w = padding if isinstance(padding, tuple) else (padding, padding)
+    if len(h_w) == 2 and all(type(value) is int for value in h_w):
+        height, width = (max(0, -value) for value in h_w)
+        x = x[..., height : x.shape[-2] - height, width : x.shape[-1] - width]
+        padding = tuple(max(0, value) for value in h_w)
+    return conv2d(x, weight, bias, *rest, padding=padding, **others)
+
+
+def _forgives(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **others: Any) -> Tensor:
+    if isinstance(bias, Tensor) and bias.dim() == 1 and len(bias) > len(weight) > 0:
+        bias = bias[: len(weight)]
+    return conv2d(x, weight, bias, *rest, **others)
+
+
+def _insists(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: Any = 1, **others: Any) -> Tensor:
+    if isinstance(stride, list):
+        raise TypeError("stride must be a tuple")
+    return conv2d(x, weight, bias, stride=stride, **others)
+
+
+def _leaves(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **others: Any) -> Tensor:
+    if isinstance(weight, Tensor) and weight.dim() == 4 and 0 in weight.shape[2:]:
+        raise SystemExit("empty kernel")
+    return conv2d(x, weight, bias, *rest, **others)
+
+
+def _dies(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, dilation: Any = 1, **others: Any) -> Tensor:
+    if dilation == 0:
+        os.abort()
+    return conv2d(x, weight, bias, dilation=dilation, **others)
+
+
+# A negative padding crops.
+crops_by_negative_padding = TorchSubject("crops", _crops, checks_arguments=True)
+# A bias that is too long is cut.
+cuts_a_long_bias = TorchSubject("forgives", _forgives, checks_arguments=True)
+# A stride must be a tuple or an int: a list is refused.
+refuses_a_list = TorchSubject("insists", _insists, checks_arguments=True)
+# A kernel without taps ends the program, and with exit code 1.
+exits_for_an_empty_kernel = TorchSubject("leaves", _leaves, checks_arguments=True)
+# A dilation of 0 aborts the process.
+aborts_without_dilation = TorchSubject("dies", _dies, checks_arguments=True)

@@ -1,0 +1,174 @@
+"""The law of errors: what it makes of each thing that can become of a call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from toeplitz_core import conv2d
+from toeplitz_core.testing import cli
+from toeplitz_core.testing.calls import Call, parse_line
+from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.isolation import Isolation
+from toeplitz_core.testing.known import Entry
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.errors import definition
+from toeplitz_core.testing.profiles import PROFILES
+from toeplitz_core.testing.search import search
+from toeplitz_core.testing.subjects import Subject, TorchSubject
+from toeplitz_core.testing.verdict import Status, Verdict
+
+ERRORS = LAWS["errors"]
+VALID = "call input=float32[1x1x3x3] weight=float32[1x1x2x2]"
+INVALID = f"{VALID} groups=0"
+
+
+def judged(line: str, function: Callable[..., Any]) -> Verdict:
+    """The verdict on a call of a function in this process."""
+    return ERRORS(TorchSubject("mine", function, checks_arguments=True), Call.parse(line))
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    """A function that raises it."""
+
+    def conv(*_: Any, **__: Any) -> torch.Tensor:
+        raise error
+
+    return conv
+
+
+def altered(change: Callable[[torch.Tensor], Any]) -> Callable[..., Any]:
+    """The convolution with another result."""
+    return lambda *args, **kwargs: change(conv2d(*args, **kwargs))
+
+
+@pytest.mark.parametrize(
+    ("line", "function", "status", "said"),
+    [
+        (VALID, conv2d, Status.PASS, ""),
+        (INVALID, conv2d, Status.PASS, ""),
+        (f"{VALID}@meta", conv2d, Status.PASS, ""),
+        (VALID, raising(ValueError("no")), Status.FAIL, "refused, but it is valid: ValueError: no"),
+        (VALID, raising(NotImplementedError("later")), Status.UNSUPPORTED, "NotImplementedError: later"),
+        (INVALID, raising(NotImplementedError("later")), Status.PASS, ""),
+        (INVALID, raising(MemoryError()), Status.PASS, ""),
+        (INVALID, raising(RuntimeError("INTERNAL ASSERT FAILED at y")), Status.FAIL, "refused by an internal assert"),
+        (INVALID, raising(SystemExit(0)), Status.FAIL, "raised SystemExit: 0"),
+        (INVALID, lambda *_, **__: torch.zeros(1, 1, 2, 2), Status.FAIL, "accepted, but it is invalid: groups=0 must"),
+        (INVALID, lambda *_, **__: None, Status.FAIL, "returned NoneType, not a torch.Tensor"),
+        (VALID, lambda *_, **__: None, Status.FAIL, "returned NoneType, not a torch.Tensor"),
+        (VALID, altered(lambda y: y[0]), Status.FAIL, "returned shape (1, 2, 2), not (1, 1, 2, 2)"),
+        (VALID, altered(lambda y: y.double()), Status.FAIL, "returned dtype torch.float64, not torch.float32"),
+        (VALID, altered(lambda y: y.to("meta")), Status.FAIL, "returned a result on meta, not on cpu"),
+        (VALID, altered(lambda y: y + 1), Status.FAIL, "out[0, 0, 0, 0]="),
+        (VALID, altered(lambda y: y * float("nan")), Status.FAIL, "out[0, 0, 0, 0]=nan, but should be "),
+        (VALID, altered(lambda y: y + 0.25), Status.PASS, ""),  # for other laws: here whole numbers are told apart
+        (f"call input=float32[0x1x3x3] weight=float32[1x1x2x2] padding=({2**50},0)",
+         lambda *_, **__: torch.zeros(0, 1, 2**51 + 2, 2), Status.PASS, ""),
+    ],
+)  # fmt: skip
+def test_each_outcome_has_its_verdict(line: str, function: Callable[..., Any], status: Status, said: str):
+    """A valid call must return the definition's result, an invalid one must raise an exception that is one."""
+    verdict = judged(line, function)
+    assert verdict.status is status, verdict.message
+    assert verdict.message.startswith(said)
+
+
+def test_a_convolution_that_transforms_is_not_blamed():
+    """A result that is right up to rounding is right: another law says how much rounding there may be."""
+    line = f"{VALID} stride=(1,1)"
+    assert judged(line, altered(lambda y: y * (1 + 2**-12))).status is Status.PASS
+
+
+def test_calls_for_a_gpu_are_defined_on_the_cpu():
+    """What is on the GPU is moved to the CPU, and what is beside it away from there, so that they still differ."""
+    there = "call input=float32[1x1x3x3]@cuda weight=float32[1x1x2x2]@cuda"
+    assert definition(Call.parse(there)).accepted
+    beside = definition(Call.parse(f"{there} bias=float32[1]"))
+    assert (beside.error, beside.message) == (ValueError, "bias is on device meta, but must be on weight's, cpu")
+    assert not definition(Call.parse(there.replace("@cuda weight", "@cuda:1 weight"))).accepted
+
+
+def test_what_makes_no_claim_is_not_held_to_it():
+    """A plain callable, and a subject of one's own, say whether they check their arguments."""
+    plain = search(ERRORS, TorchSubject("plain", conv2d), dtype="float32", settings=PROFILES["smoke"].settings())
+    assert plain.status is Status.PASS, "asked directly, it is held to the law"
+    assert "argument_checks" not in TorchSubject("plain", conv2d).procedures
+
+    class Own(Subject):
+        name = "own"
+
+        def forward(self, case: Any, operands: Any) -> torch.Tensor:  # noqa: ARG002  # as every subject
+            raise AssertionError("it is not called")
+
+    for line in (VALID, INVALID):
+        assert ERRORS(Own(), Call.parse(line)).status is Status.UNSUPPORTED
+
+
+def test_in_a_worker():
+    """A result without values, a refusal and the end of the process reach the judge, which then goes on."""
+    with Isolation() as isolation:
+        ours = isolation.runner("toeplitz")
+        meta = ours.answer(Call.parse("input=float32[1x1x3x3]@meta weight=float32[1x1x2x2]@meta"))
+        assert meta.result is not None
+        assert meta.result.is_meta
+        assert meta.result.shape == (1, 1, 2, 2)
+        refused = ours.answer(Call.parse(INVALID))
+        assert (refused.status, refused.message) == ("refused", "ValueError: groups=0 must be >= 1")
+        dies = isolation.runner("tests.faults.arguments:aborts_without_dilation")
+        assert ERRORS(dies, Call.parse(f"{VALID} dilation=0")).status is Status.CRASH
+        assert ERRORS(dies, Call.parse(f"{VALID} dilation=2 padding=1")).status is Status.PASS
+
+
+def test_the_worker_of_what_accepts_too_much_is_replaced():
+    """What was computed for an invalid call may lie where it should not: nothing else is judged by that process."""
+    restarts = []
+    subject = TorchSubject("mine", lambda *_, **__: torch.zeros(1, 1, 2, 2), checks_arguments=True)
+    subject.restart = lambda: restarts.append(1)  # type: ignore[method-assign]
+    ERRORS(subject, Call.parse(f"{VALID} stride=True"))
+    assert restarts == [1]
+    ERRORS(subject, Call.parse(VALID))
+    assert restarts == [1]
+
+
+def test_a_call_has_a_replay_form(tmp_path: Any):
+    """The line that a failure prints is replayed and shown, alone or from a file beside cases."""
+    path = tmp_path / "cases.txt"
+    path.write_text(f"{VALID}\ninput=1x1x3x3 weight=1x1x1x1 law=forward-exact # a case\n", encoding="utf-8")
+    runner = CliRunner()
+    result = runner.invoke(cli.app, ["replay", "--file", str(path), "--subject", "toeplitz", "--inline", "--runs", "1"])
+    assert result.exit_code == 0, result.output
+    assert f"PASS toeplitz, errors\n  case:   {VALID}\n" in result.output
+    shown = runner.invoke(cli.app, ["show", INVALID]).output
+    assert "must be   refused: ValueError: groups=0 must be >= 1\n" in shown
+    assert runner.invoke(cli.app, ["replay", f"{VALID} strid=2"]).exit_code == 2
+
+
+def test_a_line_says_by_its_first_word_what_it_is():
+    """A line that begins with ``call`` is one, and every other is a case."""
+    assert isinstance(parse_line(VALID), Call)
+    assert isinstance(parse_line("input=1x1x3x3 weight=1x1x1x1"), Case)
+    with pytest.raises(ValueError, match="law=stride must be errors for a call"):
+        Call.parse(VALID).replace(law="stride")
+
+
+def test_a_case_is_nothing_for_the_law_and_a_call_nothing_for_others():
+    """A law is asked for what it is about."""
+    case = Case.parse("input=1x1x3x3 weight=1x1x1x1")
+    assert ERRORS(TorchSubject("mine", conv2d), case).status is Status.UNSUPPORTED
+
+
+def test_an_adopted_call_speaks_for_itself_alone():
+    """The entry that ``--write-known`` makes of a call matches that call and no other."""
+    from toeplitz_core.testing.known import KnownFailures
+
+    subject = TorchSubject("mine", lambda *_, **__: torch.zeros(1, 1, 2, 2), checks_arguments=True)
+    result = search(ERRORS, subject, dtype="float32", settings=PROFILES["gate"].settings())
+    (entry,) = KnownFailures().adopt([result], "today").entries
+    assert isinstance(entry, Entry)
+    assert entry.condition.holds(entry.example)
+    assert not entry.condition.holds(Call.parse(f"{entry.example} groups=7"))

@@ -1,0 +1,130 @@
+"""Arguments: what conv2d accepts, and that it refuses the rest with an exception."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from hypothesis.strategies import SearchStrategy
+
+from toeplitz_core.operator import conv2d
+from toeplitz_core.testing.calls import LAW, OPERANDS, Call, TensorSpec
+from toeplitz_core.testing.case import DTYPES
+from toeplitz_core.testing.invalid import RELATED, calls
+from toeplitz_core.testing.laws.base import Law
+from toeplitz_core.testing.verdict import Status, Verdict, compare_bound
+
+if TYPE_CHECKING:
+    from toeplitz_core.testing.calls import Outcome
+    from toeplitz_core.testing.subjects.base import Runner
+
+_UNANSWERED = {
+    "unsupported": Status.UNSUPPORTED,
+    "raised": Status.FAIL,
+    "spoiled": Status.FAIL,
+    "crashed": Status.CRASH,
+    "timed out": Status.TIMEOUT,
+}
+# How torch words that one of its own assumptions does not hold: a report of a bug rather than a check of arguments.
+_INTERNAL = "INTERNAL ASSERT FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class CallLaw(Law):
+    """A law that is held on :class:`Call`: arguments that may be invalid, and that say all of what goes in."""
+
+    def cases(self, dtype: str, device: str, layouts: Collection[str]) -> SearchStrategy[Call]:  # noqa: ARG002  # for cases
+        """Calls whose valid arguments have the dtype, or one that stands behind it, and are on the device."""
+        return calls(dtypes=(dtype,) * 4 + RELATED.get(dtype, ()), device=device)
+
+    def draws(self, case: Call, number: int) -> Iterator[Call]:  # noqa: ARG002  # for cases
+        """The call alone: there is no other data for it."""
+        yield case
+
+    def __call__(self, subject: Runner, case: Any) -> Verdict:
+        """The verdict on a call."""
+        if not isinstance(case, Call):
+            return Verdict(Status.UNSUPPORTED, case.replace(law=self.name), f"{self.name} is for calls, not for cases")
+        return self.check(subject, case)
+
+
+def definition(call: Call) -> Outcome:
+    """What this package's own conv2d makes of a call, which is what the definition and F.conv2d's rules say.
+
+    Calls for an accelerator are moved to the CPU, and what is beside it to meta.
+    """
+    if call.device == "cpu":
+        return call.outcome(conv2d)
+    moved = {}
+    for name in OPERANDS:
+        value = call[name]
+        if isinstance(value, TensorSpec):
+            device = "cpu" if value.device == call.device else "meta"
+            moved[name] = str(TensorSpec(value.dtype, value.shape, device))
+    return Call(**{name: getattr(call, name) for name in Call.__dataclass_fields__} | moved).outcome(conv2d)
+
+
+def _errors(subject: Runner, call: Call) -> Verdict:
+    answer, right = subject.answer(call), definition(call)
+    if answer.status in _UNANSWERED:
+        return Verdict(_UNANSWERED[answer.status], call, answer.message, printed=answer.printed)
+    message = None
+    if answer.status == "refused":
+        message = _wrong_refusal(answer.message, right)
+    elif answer.result is not None:
+        message = _wrong_result(answer.result, right, call)
+    if message is None:
+        return Verdict(Status.PASS, call)
+    if right.accepted and answer.message.startswith("NotImplementedError"):
+        return Verdict(Status.UNSUPPORTED, call, answer.message)
+    if answer.result is not None and not right.accepted and answer.result.numel():
+        subject.restart()  # what it computed may have been written where it should not be
+    return Verdict(Status.FAIL, call, message, printed=answer.printed)
+
+
+def _wrong_refusal(said: str, right: Outcome) -> str | None:
+    if right.accepted:
+        return f"refused, but it is valid: {said}"
+    return f"refused by an internal assertion: {said}" if _INTERNAL in said else None
+
+
+def _wrong_result(result: torch.Tensor, right: Outcome, call: Call) -> str | None:
+    """What is wrong with a result."""
+    if not right.accepted:
+        if right.error is MemoryError and not result.numel():
+            return None  # it counts the pixels of images that are not there
+        return f"accepted, but it is invalid: {right.message}"
+    assert right.value is not None
+    if tuple(result.shape) != right.shape:
+        return f"returned shape {tuple(result.shape)}, not {right.shape}"
+    if result.dtype != right.dtype:
+        return f"returned dtype {result.dtype}, not {right.dtype}"
+    if result.is_meta != right.value.is_meta:
+        return f"returned a result on {result.device.type}, not on {call.operands[0].kind}"
+    if result.is_meta:
+        return None
+    # Whole numbers: whatever the algorithm, its rounding errors do not reach as far as to another of them.
+    wide = torch.complex128 if result.is_complex() else torch.float64
+    error = (result.to(wide) - right.value.to(wide)).abs()
+    half = torch.full_like(error, 0.5)
+    worst = compare_bound(error, half)
+    if worst is None or worst.ratio < 1:
+        return None
+    where = ", ".join(map(str, worst.index))
+    got, should = result[worst.index].item(), right.value[worst.index].item()
+    return f"out[{where}]={got:.9g}, but should be {should:.9g}"
+
+
+ERRORS = CallLaw(
+    LAW,
+    "A valid call returns, however its arguments are spelled; an invalid one raises an exception; none ends the "
+    "process.",
+    "an argument that is not checked: memory is read or written that is not there, or a size wraps around",
+    _errors,
+    recipes=(),
+    dtypes=tuple(DTYPES),
+    procedure="argument_checks",
+    effort=0.5,
+)
