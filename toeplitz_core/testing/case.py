@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -236,24 +237,34 @@ def _amount(value: tuple[int, ...] | str) -> str:
     return str(value[0]) if len(set(value)) == 1 else _sizes(value)
 
 
-def _parse_sizes(text: str) -> tuple[int, ...]:
-    if not re.fullmatch(r"\d+(x\d+)*", text, flags=re.ASCII):
-        raise ValueError("must be numbers joined by x, such as 2x3x8x8")
-    return tuple(map(int, text.split("x")))
+_SIZES = re.compile(r"\d+(x\d+)*", flags=re.ASCII)
+
+
+def _sizes_from(least: int, example: str) -> Callable[[str], tuple[int, ...]]:
+    # A number below the least is left to the geometry, which knows its axis.
+    def parse(text: str) -> tuple[int, ...]:
+        if not _SIZES.fullmatch(text):
+            raise ValueError(f"must be whole numbers joined by x, each >= {least}, such as {example}")
+        return tuple(map(int, text.split("x")))
+
+    return parse
 
 
 def _parse_padding(text: str) -> tuple[int, ...] | str:
-    if re.fullmatch(r"\d+(x\d+)*", text, flags=re.ASCII):
-        return _parse_sizes(text)
+    if _SIZES.fullmatch(text):
+        return tuple(map(int, text.split("x")))
     if text in ("same", "valid"):
         return text
-    raise ValueError("must be numbers joined by x, same or valid")
+    raise ValueError("must be whole numbers joined by x, each >= 0, such as 2x1, or same or valid")
 
 
-def _parse_int(text: str) -> int:
-    if not re.fullmatch(r"\d+", text, flags=re.ASCII):
-        raise ValueError("must be a number")
-    return int(text)
+def _whole(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"\d+", text, flags=re.ASCII) or int(text) < least:
+            raise ValueError(f"must be a whole number >= {least}")
+        return int(text)
+
+    return parse
 
 
 def _one_of(*legal: str) -> Any:
@@ -274,19 +285,19 @@ def _parse_word(text: str) -> str:
 
 
 _PARSERS: dict[str, Any] = {
-    "input": _parse_sizes,
-    "weight": _parse_sizes,
-    "stride": _parse_sizes,
+    "input": _sizes_from(0, "2x3x8x8"),
+    "weight": _sizes_from(0, "4x3x3x3"),
+    "stride": _sizes_from(1, "2x1"),
     "padding": _parse_padding,
-    "dilation": _parse_sizes,
-    "groups": _parse_int,
+    "dilation": _sizes_from(1, "2x1"),
+    "groups": _whole(1),
     "bias": lambda _: True,
     "dtype": _one_of(*DTYPES),
     "layout": _one_of(*LAYOUTS),
     **{f"layout.{operand}": _one_of(*LAYOUTS) for operand in _OPERANDS},
     "device": check_device,
     "data": _one_of(*RECIPE_NAMES),
-    "seed": _parse_int,
+    "seed": _whole(0),
     "law": _parse_word,
 }
 
@@ -294,8 +305,8 @@ _PARSERS: dict[str, Any] = {
 def _check_key(key: str, *, has_value: bool, seen: dict[str, Any]) -> None:
     if key not in _PARSERS:
         close = difflib.get_close_matches(key, _PARSERS, n=1)
-        hint = f"; did you mean '{close[0]}'" if close else ""
-        raise ValueError(f"unknown key '{key}'{hint}? Legal: {', '.join(_PARSERS)}")
+        hint = f"; did you mean '{close[0]}'?" if close else "."
+        raise ValueError(f"unknown key '{key}'{hint} Legal: {', '.join(_PARSERS)}")
     if key in seen:
         raise ValueError(f"'{key}' is named twice")
     if has_value == (key == "bias"):
