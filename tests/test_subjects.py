@@ -18,7 +18,7 @@ from toeplitz_core.testing.data import Operands, draw
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.forward import forward_verdict
 from toeplitz_core.testing.run import not_run
-from toeplitz_core.testing.subjects import SUBJECTS, Subject
+from toeplitz_core.testing.subjects import SUBJECTS, Subject, TorchSubject
 from toeplitz_core.testing.subjects.naive import conv2d as by_loops
 from toeplitz_core.testing.verdict import Status
 
@@ -97,6 +97,27 @@ def test_numpy_adds_float16_in_float32_and_its_bias_in_float16() -> None:
     ones = ones[..., :2049]
     assert numpy.forward(case, Operands(ones, ones, ones[0, 0, 0, :1], 0.0)).item() == 2048
     assert numpy.arithmetic(case).bias_after_rounding
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (MemoryError(), "raised", "raised MemoryError"),
+        (MemoryError("8 bytes"), "raised", "raised MemoryError: 8 bytes"),
+        (NotImplementedError(), "unsupported", "NotImplementedError"),
+        (NotImplementedError("some day"), "unsupported", "NotImplementedError: some day"),
+    ],
+    ids=repr,
+)
+def test_an_error_is_told_with_its_message_if_it_has_one(error: Exception, status: str, said: str) -> None:
+    """Without one, its type stands alone and no colon behind it."""
+
+    def raises(*_: Any) -> torch.Tensor:
+        raise error
+
+    case = Case.parse("input=1x1x1x1 weight=1x1x1x1")
+    outcome = TorchSubject("raises", raises).run(case, draw(case))
+    assert (outcome.status, outcome.message) == (status, said)
 
 
 @pytest.mark.parametrize("name", ["torch-cuda", "torch-cuda-fp32"])

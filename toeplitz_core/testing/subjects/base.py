@@ -244,14 +244,14 @@ class Subject(ABC):
                 of_gradients = {name: self.gradient_arithmetic(case, name) for name in ("input", "weight", "bias")}
             results = self.perform(procedure, case, operands)
         except NotImplementedError as error:
-            return Outcome("unsupported", arithmetic, message=f"NotImplementedError: {error}")
+            return Outcome("unsupported", arithmetic, message=described(error))
         except BrokenContract as error:
             return Outcome("raised", arithmetic, message=str(error))
         except KeyboardInterrupt:
             raise
         # Let through, sys.exit(0) in an implementation would end the run as a success.
         except BaseException as error:  # noqa: BLE001  # whatever it raises on a valid call is a finding
-            return Outcome("raised", arithmetic, message=f"raised {type(error).__name__}: {error}")
+            return Outcome("raised", arithmetic, message=f"raised {described(error)}")
         for name, result in results.items():
             if (reason := _unreadable(case, result)) is not None:
                 return Outcome("raised", arithmetic, message=reason if name == "output" else f"{name}: {reason}")
@@ -267,9 +267,9 @@ class Subject(ABC):
         except KeyboardInterrupt:
             raise
         except Exception as error:  # noqa: BLE001  # any exception can be a refusal
-            return Answer("refused", message=_in_words(error))
+            return Answer("refused", message=described(error))
         except BaseException as error:  # noqa: BLE001  # SystemExit, say: it would end the program that called
-            return Answer("raised", message=f"raised {_in_words(error)}")
+            return Answer("raised", message=f"raised {described(error)}")
         if (reason := _unreadable(None, result)) is not None:
             return Answer("raised", message=reason)
         return Answer("returned", result)
@@ -284,7 +284,8 @@ class Subject(ABC):
             return str(error)
 
 
-def _in_words(error: BaseException) -> str:
+def described(error: BaseException) -> str:
+    """The exception's type, and its message if it has one."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
