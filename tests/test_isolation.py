@@ -40,6 +40,7 @@ def isolation() -> Iterator[Isolation]:
         ("killed", "crashed", "was killed by SIGKILL"),
         ("leave", "crashed", "ended its process with exit code 0"),
         ("give_up", "raised", "raised SystemExit: 3"),
+        ("interrupt", "raised", "raised KeyboardInterrupt"),
         ("greedy", "raised", "allocate"),
         ("nothing", "raised", "returned NoneType"),
         ("missing", "raised", "has no 'missing'"),
@@ -95,6 +96,16 @@ def test_the_worker_is_reused_until_it_dies(isolation: Isolation) -> None:
     assert runner.run(CASE, OPERANDS).status == "crashed"
     assert runner.run(harmless, draw(harmless)).status == "returned"
     assert runner._worker is not kept
+
+
+def test_an_interrupt_of_its_own_leaves_the_worker_alive(isolation: Isolation) -> None:
+    """A KeyboardInterrupt that a subject raises costs no new worker: a search for the smallest case raises hundreds."""
+    runner = isolation.runner("tests.hostile:interrupt")
+    assert runner.run(CASE, OPERANDS).status == "raised"
+    kept = runner._worker
+    assert kept is not None
+    assert runner.run(CASE, OPERANDS).status == "raised"
+    assert runner._worker is kept
 
 
 def test_a_batch_that_kills_its_worker_is_told_case_by_case(isolation: Isolation) -> None:

@@ -27,10 +27,11 @@ import numpy as np
 import torch
 
 from toeplitz_core.bound import Arithmetic
+from toeplitz_core.testing.arithmetics import strictest
 from toeplitz_core.testing.calls import Call
 from toeplitz_core.testing.case import Case
 from toeplitz_core.testing.data import Operands
-from toeplitz_core.testing.subjects.base import Answer, Outcome, Procedure, Subject
+from toeplitz_core.testing.subjects.base import Answer, Outcome, Procedure, Subject, described
 from toeplitz_core.testing.transport import Packed, SharedFile
 
 # What a subject printed is evidence, but not all of it: the end says most.
@@ -188,8 +189,8 @@ def _device(request: Request | Call) -> str:
 def _made(subject: Subject, shared: SharedFile, request: Request | Call) -> Callable[[], Outcome | Answer]:
     """What a request asks for, its operands read."""
     if isinstance(request, Call):
-        return partial(subject.answer, request)
-    return partial(subject.run, request.case, _unpacked(shared, request), request.procedure)
+        return partial(_answer_call, subject, request)
+    return partial(_run, subject, request, _unpacked(shared, request))
 
 
 def _unpacked(shared: SharedFile, request: Request) -> Operands:
@@ -213,6 +214,22 @@ def _replied(shared: SharedFile, outcome: Outcome | Answer) -> Reply | CallReply
         outcome.gradients,
         outcome.kernel,
     )
+
+
+def _run(subject: Subject, request: Request, operands: Operands) -> Outcome:
+    """Call a subject. Ctrl-C is ignored here: an interrupt that arrives is an exception of the subject's own."""
+    try:
+        return subject.run(request.case, operands, request.procedure)
+    except KeyboardInterrupt as error:
+        return Outcome("raised", strictest(request.case), message=f"raised {described(error)}")
+
+
+def _answer_call(subject: Subject, call: Call) -> Answer:
+    """Likewise, with arguments that may be invalid."""
+    try:
+        return subject.answer(call)
+    except KeyboardInterrupt as error:
+        return Answer("raised", message=f"raised {described(error)}")
 
 
 _Outcome = TypeVar("_Outcome", bound=Outcome | Answer)
