@@ -237,6 +237,24 @@ def test_no_fft_exceeds_its_bound(tile: int, kinds: tuple[str, str], seed: int, 
     assert (error <= rationals(bounds(ConvGeometry(channels, 1, (size,), (taps,)), x, weight, Fft(tile)))[0]).all()
 
 
+@pytest.mark.parametrize("tile", [2, 4, 8, 16, 2**20])
+def test_the_norm_of_an_fft_is_that_of_the_worst_tile(tile: int) -> None:
+    """Of all tiles that have an output, wherever they begin; a tile that is longer than the image has all of it."""
+    g = ConvGeometry(1, 1, (7, 4), (2, 1), padding=(1, 0))
+    x = torch.arange(28.0, dtype=torch.float64).flip(0) ** 2 % 23  # whole: squares add up exactly in any order
+    padded = torch.nn.functional.pad(x.reshape(7, 4), (0, 0, 1, 1)) ** 2
+    reach = min(tile, 16)
+
+    def energy(i: int, j: int) -> float:
+        begins = product(range(i + 2 - reach, i + 1), range(j + 1 - reach, j + 1))
+        return max(float(padded[max(a, 0) : a + reach, max(b, 0) : b + reach].sum()) for a, b in begins)
+
+    wanted = torch.tensor([energy(i, j) for i in range(8) for j in range(4)], dtype=torch.float64)
+    sums = Fft(tile).sums(g, x.reshape(1, 1, 28), torch.ones(1, 1, 2, 1, dtype=torch.float64))
+    assert sums is not None
+    torch.testing.assert_close(sums.magnitude, (2 * wanted).sqrt().reshape(1, 1, 32), rtol=1e-14, atol=0)
+
+
 def test_an_fft_needs_more_than_a_direct_bound() -> None:
     """A pixel that an output does not read takes all of its digits, if it is in the same tile."""
     x, weight = torch.full((1, 8), 2.0**-20), torch.tensor([[[0.7, 0.9, 1.1]]])

@@ -75,7 +75,7 @@ class Winograd:
             return None
         rank, margin = geometry.rank, self.outputs - 1
         images = _padded(geometry, x, margin)
-        largest = _windows(images, rank, 2 * margin + _TAPS).amax(tuple(range(-rank, 0)))
+        largest = _largest(images, *[2 * margin + _TAPS] * rank)
         size = weight.flatten(2).sum(-1)
         magnitude = self.amplification**rank * _by_channel(geometry, size, largest)
         # What a rounding below the normal numbers, or a flush of an operand or of a step, changes in a result.
@@ -126,12 +126,13 @@ class Fft:
         rank, points = geometry.rank, self.tile**geometry.rank
         unit = _most(x) or 1.0  # squares must not overflow
         energy = (x / unit) ** 2
-        margins = [self.tile - k for k in geometry.kernel_size]
+        # A tile that is longer than the padded image can have all of it, whatever the output: so has one just as long.
+        tile = [min(self.tile, size) for size in geometry.padded_size]
+        margins = [t - k for t, k in zip(tile, geometry.kernel_size, strict=True)]
         energy = _padded(geometry, energy, *margins)
-        last = tuple(range(-rank, 0))
-        energy = _windows(energy, rank, self.tile).sum(last)
+        energy = _windows(energy, *tile).sum(tuple(range(-rank, 0)))
         # Of the tiles that have the output, the one with the largest norm.
-        norm = _windows(energy, rank, *(m + 1 for m in margins)).amax(last).sqrt() * unit
+        norm = _largest(energy, *(m + 1 for m in margins)).sqrt() * unit
         size = torch.linalg.vector_norm(weight.flatten(2), dim=-1)
         magnitude = _by_channel(geometry, size, norm)
         stages = math.log2(points)
@@ -247,11 +248,17 @@ def _padded(geometry: ConvGeometry, x: torch.Tensor, *margins: int) -> torch.Ten
     return torch.nn.functional.pad(images, [w for pair in reversed(widths) for w in pair])
 
 
-def _windows(images: torch.Tensor, rank: int, *sizes: int) -> torch.Tensor:
+def _windows(images: torch.Tensor, *sizes: int) -> torch.Tensor:
     """All windows of a size, each on as many axes more at the end."""
-    sizes = sizes * rank if len(sizes) == 1 else sizes
     for axis, size in enumerate(sizes):
         images = images.unfold(2 + axis, size, 1)
+    return images
+
+
+def _largest(images: torch.Tensor, *sizes: int) -> torch.Tensor:
+    """The largest number in each window of a size: of each row in it, and of these, which are far fewer."""
+    for axis, size in enumerate(sizes):
+        images = images.unfold(2 + axis, size, 1).amax(-1)
     return images
 
 
