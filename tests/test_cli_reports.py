@@ -122,13 +122,18 @@ def test_json_on_standard_output(subject: str):
 
 
 def test_nothing_proven_is_in_both_reports(directory: Path):
-    """A subject that refuses everything is unsupported in JSON, and an error in JUnit."""
+    """A subject that refuses everything is unsupported in JSON and skipped in JUnit, where the run is an error."""
     assert check("refuses", "--examples 5 --json run.json --junit run.xml").exit_code == 3
     read = validated((directory / "run.json").read_text(encoding="utf-8"))
     assert read["results"][0]["status"] == "unsupported"
     assert read["results"][0]["counts"]["unsupported"] == 5
     assert read["results"][0]["message"] == "NotImplementedError: some day"
-    assert [e.get("type") for e in ET.parse(directory / "run.xml").getroot().iter("error")] == ["completed"]
+    cases = list(ET.parse(directory / "run.xml").getroot().iter("testcase"))
+    said = [[(child.tag, child.get("type"), child.get("message")) for child in case][-1] for case in cases]
+    assert said == [
+        ("skipped", "unsupported", "NotImplementedError: some day"),
+        ("error", "nothing proven", "no law could be held against kernels:refuses"),
+    ]
 
 
 def test_absent_device_is_in_both_reports(directory: Path):

@@ -207,7 +207,12 @@ def test_junit_is_as_grave_as_the_exit_code():
     unreached = [result(Status.NOT_RUN, "interrupted", cases=0)]
     interrupted = replace(green, exit_code=130, ended="interrupted", unreached=unreached, required_devices=["cpu"])
     assert [outcome(case) for case in parsed(interrupted)[1]] == ["passed", "skipped", "error"]
-    assert [outcome(case) for case in parsed(replace(green, results=[], exit_code=3))[1]] == ["error"]
+    for results in ([], [RESULTS[-1]]):
+        cases = parsed(replace(green, results=results, exit_code=3))[1]
+        assert [outcome(case) for case in cases] == [*["skipped"] * len(results), "error"]
+        error = cases[-1].find("error")
+        assert error is not None
+        assert (error.get("type"), error.get("message")) == ("nothing proven", "nothing could be run")
     broken = replace(green, exit_code=4, ended="error", error="LawError: x")
     assert [outcome(case) for case in parsed(broken)[1]] == ["passed", "error"]
 

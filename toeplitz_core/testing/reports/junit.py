@@ -2,7 +2,8 @@
 
 A law that fails is a ``failure``. Where nothing was proven, or a device that was asked for is absent, or the run was
 interrupted or ended by our own error, there is an ``error``, so that no report is green where the exit code is not 0.
-What was not run is ``skipped``, with the reason. Known failures pass, with a property for each entry.
+What was not run, and what a subject does without altogether, is ``skipped``, with the reason. Known failures pass,
+with a property for each entry.
 """
 
 from __future__ import annotations
@@ -41,12 +42,7 @@ def to_junit(record: Record) -> str:
     red = any(suite.find(f"testcase/{kind}") is not None for kind in ("failure", "error"))
     if record.error or (record.exit_code and not red):
         case = ET.SubElement(suite, "testcase", classname="toeplitz-core", name="run")
-        _outcome(
-            case,
-            "error",
-            "error of toeplitz-core" if record.error else record.ended,
-            record.error or f"the run ended with exit code {record.exit_code}",
-        )
+        _outcome(case, "error", *_why_red(record))
     cases = suite.findall("testcase")
     suite.set("tests", str(len(cases)))
     for kind, attribute in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
@@ -55,6 +51,18 @@ def to_junit(record: Record) -> str:
     root.append(suite)
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=False) + "\n"
+
+
+def _why_red(record: Record) -> tuple[str, str]:
+    """Type and message of what ended a run badly though no case of its own says so."""
+    if record.error:
+        return "error of toeplitz-core", record.error
+    if record.ended != "completed":
+        return record.ended, f"the run ended with exit code {record.exit_code}"
+    ran = [result for result in record.results if result.status is not Status.NOT_RUN]
+    held = {result.subject for result in ran if result.status in (Status.PASS, Status.KNOWN)}
+    without = ", ".join(dict.fromkeys(result.subject for result in ran if result.subject not in held))
+    return "nothing proven", f"no law could be held against {without}" if without else "nothing could be run"
 
 
 def _case(result: Result, *, required: bool) -> ET.Element:
