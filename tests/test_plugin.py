@@ -129,6 +129,16 @@ def test_what_each_result_is(room: pytest.Pytester):
     assert properties[1]["case"] == case
 
 
+def test_what_is_printed_of_a_test_runs_it_again(room: pytest.Pytester):
+    """Its name begins with the module where that is installed elsewhere; ``--pyargs`` finds it, under xdist too."""
+    both = ("--subject=kernels:no_groups", "--subject=kernels:right", "--examples=12", *ONE)
+    name = "toeplitz_core.testing.suite::test_law[kernels:no_groups-forward-exact-float32-cpu]"
+    printed = room.runpytest_subprocess(*SUITE, *both).stdout
+    printed.fnmatch_lines([f"FAILED {name.replace('[', '[[]')} - Failed: FAIL *"])
+    again = ("-p", "toeplitz_core.testing.plugin", "-p", "no:cacheprovider", "--pyargs", name)
+    room.runpytest_subprocess(*again, *both, "-n1").assert_outcomes(failed=1)
+
+
 def test_known_failures_under_xdist(room: pytest.Pytester):
     """A known failure is xfailed with its reason and count, a stale entry is said, and the table is there."""
     subjects = ("--subject=kernels:no_groups", "--subject=kernels:right", "--known=known.toml")

@@ -10,11 +10,13 @@ import io
 import json
 import sys
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from rich.console import Console
 
+from toeplitz_core.testing import suite
 from toeplitz_core.testing.battery import Battery, Step
 from toeplitz_core.testing.isolation import TIMEOUT, Isolation, SubjectError
 from toeplitz_core.testing.options import KEYS, default_subjects, read_table
@@ -30,7 +32,6 @@ from toeplitz_core.testing.reports.terminal import (
     run_header,
 )
 from toeplitz_core.testing.run import exit_code
-from toeplitz_core.testing.suite import PROPERTY
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.known import Stale
@@ -136,6 +137,17 @@ def toeplitz_battery(request: pytest.FixtureRequest) -> Battery:
     return request.config.stash[BATTERY]
 
 
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Name the suite where it is installed outside of the root: pytest calls a file there, given by itself, nothing.
+
+    With ``--pyargs``, what is printed is then what runs one test again: ``toeplitz_core.testing.suite::test_law[...]``.
+    """
+    if module_path != Path(suite.__file__) or module_path.is_relative_to(parent.config.rootpath):
+        return None
+    module: pytest.Module = pytest.Module.from_parent(parent, path=module_path, nodeid=suite.__name__)
+    return module
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test of each step."""
     if "toeplitz_step" in metafunc.fixturenames:
@@ -183,7 +195,7 @@ class Driver:
         """Keep the result that a test has recorded."""
         if report.when == "call":
             for name, value in report.user_properties:
-                if name == PROPERTY:
+                if name == suite.PROPERTY:
                     result = read_result(json.loads(str(value)))
                     self.results[Step(result.subject, result.law, result.dtype, result.device)] = result
 
