@@ -65,6 +65,18 @@ def test_the_table_has_defaults(directory: Path):
     assert "toeplitz forward-bound float64 cpu: pass, 3 cases" in result.output
 
 
+def test_time_jobs_and_lists_of_the_table(directory: Path):
+    """How long, in how many processes and how a run ends can stand in the table, and several lists of failures."""
+    more = 'known = ["listed/known.toml", "listed/more.toml"]\ntime = 0.5\njobs = 2\nfail-fast = true\n'
+    table = TABLE.replace('known = "listed/known.toml"\n', more)
+    (directory / "pyproject.toml").write_text(table, encoding="utf-8")
+    result = call("check")
+    assert result.exit_code == 0, result.output
+    lists = ", ".join(str(directory / "listed" / f"{name}.toml") for name in ("known", "more"))
+    assert f"--time 0.5; --jobs 2; --known {lists}; --fail-fast\n" in result.output
+    assert "--time 0.2; --known" in call("check --time 0.2 --jobs 1").output
+
+
 def test_the_command_line_wins(monkeypatch: pytest.MonkeyPatch):
     """An option on the command line wins over the environment, and that over the table."""
     monkeypatch.setenv("TOEPLITZ_SUBJECT", "torch torch-native")

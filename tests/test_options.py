@@ -28,7 +28,8 @@ def test_every_key_is_read(project: Path):
     write(
         project,
         'subject = "m:f"\nlaw = ["a", "b", "a"]\nprofile = "smoke"\nexamples = 3\nseed = 0\ndevice = ["cpu"]\n'
-        'dtype = "float32"\ntimeout = 2\nknown = "lists/known.toml"\nfail-stale = true\ninline = false',
+        'dtype = "float32"\ntime = 60\njobs = 0\ntimeout = 2\nknown = ["lists/known.toml", "/more.toml"]\n'
+        "fail-fast = true\nfail-stale = true\ninline = false",
     )
     table = read_table(project)
     assert table == {
@@ -39,8 +40,11 @@ def test_every_key_is_read(project: Path):
         "seed": 0,
         "device": ("cpu",),
         "dtype": ("float32",),
+        "time": 60.0,
+        "jobs": 0,
         "timeout": 2.0,
-        "known": str(project.resolve() / "lists" / "known.toml"),
+        "known": (str(project.resolve() / "lists" / "known.toml"), "/more.toml"),
+        "fail-fast": True,
         "fail-stale": True,
         "inline": False,
     }
@@ -52,7 +56,7 @@ def test_the_nearest_file_is_the_one(project: Path):
     write(project, 'profile = "smoke"\nknown = "known.toml"')
     inner = project / "a" / "b"
     inner.mkdir(parents=True)
-    assert read_table(inner) == {"profile": "smoke", "known": str(project.resolve() / "known.toml")}
+    assert read_table(inner) == {"profile": "smoke", "known": (str(project.resolve() / "known.toml"),)}
     (inner / "pyproject.toml").write_text("[project]\n", encoding="utf-8")
     assert read_table(inner) == {}
 
@@ -67,15 +71,23 @@ def test_the_nearest_file_is_the_one(project: Path):
         ('examples = "3"', "examples='3' must be a whole number >= 1"),
         ("seed = -1", "seed=-1 must be a whole number >= 0"),
         ("seed = 1.5", "seed=1.5 must be a whole number >= 0"),
-        ("timeout = 0.01", "timeout=0.01 must be a number >= 0.1"),
-        ("timeout = nan", "timeout=nan must be a number >= 0.1"),
-        ("timeout = true", "timeout=True must be a number >= 0.1"),
-        ('timeout = "2"', "timeout='2' must be a number >= 0.1"),
+        ("timeout = 0.01", "timeout=0.01 must be a number from 0.1 to 1e+06"),
+        ("timeout = 1e7", "timeout=10000000.0 must be a number from 0.1 to 1e+06"),
+        ("timeout = nan", "timeout=nan must be a number from 0.1 to 1e+06"),
+        ("timeout = true", "timeout=True must be a number from 0.1 to 1e+06"),
+        ('timeout = "2"', "timeout='2' must be a number from 0.1 to 1e+06"),
+        ("time = 0", "time=0 must be a number from 0.1 to 1e+09"),
+        ("time = inf", "time=inf must be a number from 0.1 to 1e+09"),
+        ("jobs = -1", "jobs=-1 must be a whole number >= 0"),
+        ("jobs = 1.5", "jobs=1.5 must be a whole number >= 0"),
+        ('fail-fast = "yes"', "fail-fast='yes' must be true or false"),
+        ("fail_fast = true", "unknown key 'fail_fast'; did you mean 'fail-fast'? Legal: "),
         ("subject = 3", "subject=3 must be a string or a list of strings, none of them empty"),
         ('dtype = ["float32", 3]', "dtype=['float32', 3] must be a string or a list of strings, none of them empty"),
         ("law = []", "law=[] must be a string or a list of strings, none of them empty"),
         ('device = [""]', "device=[''] must be a string or a list of strings, none of them empty"),
-        ("known = []", "known=[] must be a string that is not empty"),
+        ("known = []", "known=[] must be a string or a list of strings, none of them empty"),
+        ('known = ["a", 1]', "known=['a', 1] must be a string or a list of strings, none of them empty"),
         ('profile = ""', "profile='' must be a string that is not empty"),
         ("inline = 1", "inline=1 must be true or false"),
     ],

@@ -222,6 +222,23 @@ def test_who_wins(room: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
         room.parseconfigure(*SUITE)
 
 
+def test_what_of_the_table_is_for_pytest(room: pytest.Pytester):
+    """Several lists of known failures are; how check spends its time is not, and is not said to be in effect."""
+    (room.path / "more.toml").write_text(KNOWN.replace("mended", "more").replace("no-groups", "other"))
+    table = '[tool.toeplitz_core]\nknown = ["known.toml", "more.toml"]\ntime = 9\njobs = 2\nfail-fast = true\n'
+    (room.path / "pyproject.toml").write_text(table, encoding="utf-8")
+    config = room.parseconfigure(*SUITE)
+    listed = config.stash[plugin.BATTERY].known
+    assert listed is not None
+    assert [entry.name for entry in listed.entries] == ["no-groups", "mended", "other", "more"]
+    (header,) = [
+        line for line in config.hook.pytest_report_header(config=config, start_path=room.path) if "known" in str(line)
+    ]
+    assert header[-1] == f"--known {room.path / 'known.toml'}, {room.path / 'more.toml'}"
+    given = room.parseconfigure(*SUITE, "--known=known.toml", "--known=more.toml")
+    assert given.stash[plugin.BATTERY].known == listed
+
+
 def test_torch_is_the_subject_where_none_is_named(room: pytest.Pytester):
     """Under every law."""
     found = steps(room.parseconfigure(*SUITE, "--device=cpu"))

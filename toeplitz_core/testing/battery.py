@@ -50,7 +50,7 @@ class Battery:
         Cases per law and dtype, instead of the profile's.
     seed : int, optional
         Of the search.
-    known : path or KnownFailures, optional
+    known : path, sequence of paths or KnownFailures, optional
         The list of known failures.
     inline : bool
         Whether subjects that are found by name run in this process too.
@@ -73,7 +73,7 @@ class Battery:
         profile: str = "gate",
         examples: int | None = None,
         seed: int | None = None,
-        known: str | Path | KnownFailures | None = None,
+        known: str | Path | Sequence[str | Path] | KnownFailures | None = None,
         inline: bool = False,
         isolation: Callable[[], Isolation] = Isolation,
     ) -> None:
@@ -87,7 +87,8 @@ class Battery:
         self.required_devices = () if devices is None else held
         self.subjects = dict(subjects)
         self.inline = inline
-        self.known = known if isinstance(known, KnownFailures | None) else KnownFailures.load(known, laws=LAWS)
+        files = [known] if isinstance(known, str | Path) else known
+        self.known = files if isinstance(files, KnownFailures | None) else KnownFailures.of_files(files, laws=LAWS)
         self._plan = Plan(
             subjects=(),
             laws=[named(f"law={name!r}", name, LAWS) for name in _given("laws", laws, LAWS)],

@@ -19,7 +19,16 @@ from toeplitz_core.testing.isolation import TIMEOUT
 from toeplitz_core.testing.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.layouts import LAYOUTS
-from toeplitz_core.testing.options import TABLE, VARIABLE, default_subjects, named, read_table
+from toeplitz_core.testing.options import (
+    LEAST_SECONDS,
+    MOST_TIME,
+    MOST_TIMEOUT,
+    TABLE,
+    VARIABLE,
+    default_subjects,
+    named,
+    read_table,
+)
 from toeplitz_core.testing.outputs import Asked, Outputs
 from toeplitz_core.testing.profiles import PROFILES
 from toeplitz_core.testing.replay import ENOUGH, RUNS, parse, read_cases, replay_all
@@ -39,6 +48,7 @@ _TIME = (
     "Go on for so long, and at least one step: rounds over all laws and dtypes, each of as many cases as the profile "
     "has and with a seed of its own; what fails is not searched again."
 )
+_TIMEOUT = "Seconds that one call may take."
 _RUNS = (
     "Run each case so often, every other time in a fresh process: it fails if it fails in any. Fewer where a call does "
     f"not return in time, or once the runs have taken {ENOUGH:g} s."
@@ -76,8 +86,6 @@ def _options(
     if context.invoked_subcommand == "check":
         table = {key.replace("-", "_"): value for key, value in _usage(read_table, Path.cwd()).items()}
         table.pop("subject", None)  # the environment variable goes before it
-        if isinstance(table.get("known"), str):
-            table["known"] = (table["known"],)
         context.default_map = {"check": table}
 
 
@@ -89,7 +97,7 @@ def check(
     examples: Annotated[
         int | None, typer.Option(min=1, help="Cases per law and dtype, instead of the profile's.")
     ] = None,
-    time: Annotated[float | None, typer.Option(min=0.1, max=1e9, metavar="SECONDS", help=_TIME)] = None,
+    time: Annotated[float | None, typer.Option(min=LEAST_SECONDS, max=MOST_TIME, metavar="SECONDS", help=_TIME)] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of the search: the same seed gives the same cases.")] = None,
     jobs: Annotated[
         int, typer.Option(min=0, help="Processes that search, each with workers of its own; 0 is one a core.")
@@ -98,7 +106,7 @@ def check(
         list[str] | None, typer.Option(help="cpu, cuda, cuda:1 ... (repeatable); absent ones then fail.")
     ] = None,
     dtype: Annotated[list[str] | None, typer.Option(help="Only this dtype (repeatable).")] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, max=1e6, help="Seconds that one call may take.")] = TIMEOUT,
+    timeout: Annotated[float, typer.Option(min=LEAST_SECONDS, max=MOST_TIMEOUT, help=_TIMEOUT)] = TIMEOUT,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Start nothing after the first failure.")] = False,
     inline: Annotated[bool, typer.Option("--inline", help=_INLINE)] = False,
     known: Annotated[list[str] | None, typer.Option(metavar="FILE", help=_KNOWN)] = None,
@@ -171,7 +179,7 @@ def replay(
     subject: Annotated[str | None, typer.Option(help="As for check; torch if there is none anywhere.")] = None,
     runs: Annotated[int, typer.Option(min=1, help=_RUNS)] = RUNS,
     known: Annotated[list[str] | None, typer.Option(metavar="FILE", help=_KNOWN)] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, max=1e6, help="Seconds that one call may take.")] = TIMEOUT,
+    timeout: Annotated[float, typer.Option(min=LEAST_SECONDS, max=MOST_TIMEOUT, help=_TIMEOUT)] = TIMEOUT,
     inline: Annotated[bool, typer.Option("--inline", help=_INLINE)] = False,
 ) -> None:
     """Run cases again, under the law that each names or under every law that applies.

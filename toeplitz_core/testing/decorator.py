@@ -64,7 +64,7 @@ def parametrize_with_laws(
     examples: int | None = None,
     seed: int | None = None,
     timeout: float = TIMEOUT,
-    known: str | Path | KnownFailures | None = None,
+    known: str | Path | Sequence[str | Path] | KnownFailures | None = None,
     inline: bool = False,
 ) -> pytest.MarkDecorator:
     """Parametrise a test with the laws: it has the one argument ``law``, and calls it.
@@ -91,7 +91,7 @@ def parametrize_with_laws(
         Of the search.
     timeout : float
         Seconds that one call may take, in a process of its own.
-    known : path or KnownFailures, optional
+    known : path, sequence of paths or KnownFailures, optional
         The list of known failures, which are xfailed.
     inline : bool
         Run every subject in the process of the test: for debuggers and coverage.

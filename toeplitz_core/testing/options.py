@@ -6,9 +6,11 @@
     subject = "mypkg.kernels:conv2d"  # or a list
     profile = "gate"
     dtype = ["float32", "bfloat16"]
-    known = "tests/known.toml"        # relative to this file
+    known = "tests/known.toml"        # relative to this file; or a list
+    jobs = 4
 
 The keys are the names of the options of ``toeplitz-core check``. An option on the command line wins over its key.
+``time``, ``jobs`` and ``fail-fast`` are for that command alone: pytest has ``-n`` and ``-x``.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ def read_table(directory: str | Path) -> dict[str, Any]:
     -------
     dict
         The options by their names, as on the command line (``fail-stale``): those that can be repeated as tuples of
-        strings, and ``known`` as a path that holds from everywhere.
+        strings, those of ``known`` as paths that hold from everywhere.
 
     Raises
     ------
@@ -57,7 +59,7 @@ def read_table(directory: str | Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{file}: [{TABLE}]: {error}") from None
     if "known" in options:
-        options["known"] = str(file.parent / options["known"])
+        options["known"] = tuple(str(file.parent / name) for name in options["known"])
     return options
 
 
@@ -133,14 +135,19 @@ def _whole(least: int) -> Callable[[str, object], int]:
     return check
 
 
-def _seconds(key: str, value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not value >= LEAST_TIMEOUT:
-        raise ValueError(f"{key}={value!r} must be a number >= {LEAST_TIMEOUT}")
-    return float(value)
+def _seconds(most: float) -> Callable[[str, object], float]:
+    def check(key: str, value: object) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not LEAST_SECONDS <= value <= most:
+            raise ValueError(f"{key}={value!r} must be a number from {LEAST_SECONDS:g} to {most:g}")
+        return float(value)
+
+    return check
 
 
 # Below this many seconds, what is measured is the machine and not the call.
-LEAST_TIMEOUT = 0.1
+LEAST_SECONDS = 0.1
+# Of one call, and of a run: so many can be waited for on every platform.
+MOST_TIMEOUT, MOST_TIME = 1e6, 1e9
 
 # What each key may be. An option that another run of the same project would want otherwise (what is written, and where)
 # has none.
@@ -152,8 +159,11 @@ KEYS: Mapping[str, Callable[[str, object], Any]] = {
     "seed": _whole(0),
     "device": names,
     "dtype": names,
-    "timeout": _seconds,
-    "known": _text,
+    "time": _seconds(MOST_TIME),
+    "jobs": _whole(0),
+    "timeout": _seconds(MOST_TIMEOUT),
+    "known": names,
+    "fail-fast": _flag,
     "fail-stale": _flag,
     "inline": _flag,
 }

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 # What a session judges.
 BATTERY = pytest.StashKey[Battery]()
-_REPEATED = ("subject", "law", "device", "dtype")
+_REPEATED = ("subject", "law", "device", "dtype", "known")
 
 # As argparse takes them. None stands for "not given": the table may then say something.
 _OPTIONS: dict[str, dict[str, Any]] = {
@@ -51,7 +51,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "device": {"help": "cpu, cuda, cuda:1 ... (repeatable); absent ones then fail."},
     "dtype": {"help": "Only this dtype (repeatable)."},
     "timeout": {"type": float, "help": f"Seconds that one call may take; {TIMEOUT:g} if not given."},
-    "known": {"metavar": "FILE", "help": "Known failures (TOML): they are xfailed."},
+    "known": {"metavar": "FILE", "help": "Known failures (TOML): they are xfailed (repeatable)."},
     "fail-stale": {"help": "Fail if an entry of the known failures is needed no longer."},
     "inline": {"help": "Call the subject in this process: for debuggers and coverage. A crash ends everything."},
 }
@@ -108,7 +108,8 @@ def _asked(config: pytest.Config) -> dict[str, Any]:
     """The options by their names: the command line, then the table, and for the subject the environment between."""
     given = {name: getattr(config.option, _dest(name), None) for name in _OPTIONS}
     given = {name: KEYS[name](name, value) for name, value in given.items() if value is not None}
-    asked = {**read_table(config.invocation_params.dir), **given}
+    table = read_table(config.invocation_params.dir)
+    asked = {name: value for name, value in table.items() if name in _OPTIONS} | given
     if "subject" not in given:
         asked["subject"] = default_subjects(config.invocation_params.dir) or ("torch",)
     if asked.get("fail-stale") and "known" not in asked:

@@ -86,7 +86,7 @@ _USUAL = (("jobs", 1), ("timeout", TIMEOUT))
 
 
 def _words(value: object) -> str:
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
