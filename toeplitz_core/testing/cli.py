@@ -36,7 +36,8 @@ from toeplitz_core.testing.reports.laws import laws_table
 from toeplitz_core.testing.reports.show import show_case
 from toeplitz_core.testing.run import SAFE_LAYOUTS, Plan
 from toeplitz_core.testing.runners import runners
-from toeplitz_core.testing.subjects import SUBJECTS, Runner, plugged_in
+from toeplitz_core.testing.subjects import SUBJECTS, Runner
+from toeplitz_core.testing.subjects.plugged import dangling, described_entry, passed_over, plugged_in
 
 _SUBJECT = (
     "A name that 'subjects' lists, or package.module:callable with F.conv2d's signature; by default those of "
@@ -214,7 +215,11 @@ def subjects() -> None:
         if registered.absent:
             typer.echo(f"    not run: {registered.absent}")
     for name, entry in plugged_in().items():
-        typer.echo(f"{name}: {entry.value}, of {entry.dist.name if entry.dist else 'an entry point'}")
+        typer.echo(f"{name}: {described_entry(entry)}")
+        if why := dangling(entry):
+            typer.echo(f"    not run: {why}")
+    for name, why in passed_over().items():
+        typer.echo(f"'{name}' is {why}")
     typer.echo("package.module:callable: anything with the signature of torch.nn.functional.conv2d, or a Subject")
 
 

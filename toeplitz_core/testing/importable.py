@@ -6,9 +6,10 @@ import os
 import site
 import sys
 import sysconfig
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
+
+from toeplitz_core.testing.modules import find_spec
 
 
 def importable_name(found: object) -> str | None:
@@ -40,7 +41,7 @@ def needed_path(name: str) -> str | None:
     It is a test runner's own, such as the folder of the tests. Relative to the working directory, if it is in there.
     """
     module, colon, _ = name.partition(":")
-    spec = _spec(module.partition(".")[0]) if colon else None
+    spec = find_spec(module.partition(".")[0]) if colon else None
     if spec is None or spec.origin is None or not Path(spec.origin).is_file():
         return None
     path = Path(spec.origin).resolve()
@@ -67,25 +68,10 @@ def _is_found_again(module: ModuleType) -> bool:
     file, name = getattr(module, "__file__", None), module.__name__
     if name == "__main__" or file is None:
         return name in sys.builtin_module_names
-    spec = _spec(name)
+    spec = find_spec(name)
     return (
         spec is not None
         and spec.origin is not None
         and Path(spec.origin).is_file()
         and Path(spec.origin).samefile(file)
     )
-
-
-def _spec(name: str) -> ModuleSpec | None:
-    """Where a module would be found if it were not imported yet; importlib's own function looks at those that are."""
-    path: list[str] | None = None
-    spec = None
-    parts = name.split(".")
-    for length in range(1, len(parts) + 1):
-        prefix = ".".join(parts[:length])
-        finders = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
-        spec = next((spec for finder in finders if (spec := finder.find_spec(prefix, path)) is not None), None)
-        if spec is None:
-            return None
-        path = list(spec.submodule_search_locations or [])
-    return spec

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import importlib
-import os
-import sys
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any
 
 import torch
 
-from toeplitz_core.testing.subjects.base import Environment, Subject
+from toeplitz_core.testing.modules import convolutions, is_file, look_here, nearest
+from toeplitz_core.testing.subjects.base import Environment, Subject, described
+from toeplitz_core.testing.subjects.plugged import described_entry, passed_over, plugged_in, target
 from toeplitz_core.testing.subjects.registered import SUBJECTS
 from toeplitz_core.testing.subjects.torch_eager import TorchSubject, torch_subject
-
-# The group of entry points with which an installed package gives its subjects a name.
-ENTRY_POINTS = "toeplitz_core.subjects"
 
 
 def environment(name: str) -> Environment:
@@ -30,12 +27,6 @@ def absent(name: str) -> str:
     return SUBJECTS[name].absent if name in SUBJECTS else ""
 
 
-@functools.cache
-def plugged_in() -> dict[str, EntryPoint]:
-    """The subjects that installed packages bring, by name. A name of ours stays ours."""
-    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS) if entry.name not in SUBJECTS}
-
-
 def check_name(name: str) -> str:
     """The name, if it can mean a subject; whether it does is seen when it is imported.
 
@@ -45,12 +36,31 @@ def check_name(name: str) -> str:
         With every legal spelling, the nearest one first.
     """
     names = [*SUBJECTS, *plugged_in()]
-    if name not in names and ":" not in name:
-        # A dotted name is most likely an import path without its colon.
-        close = difflib.get_close_matches(name, names, n=1) or [":".join(name.rsplit(".", 1))] * ("." in name)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        raise ValueError(f"no subject '{name}'; {hint}Legal: {', '.join(names)}, or package.module:callable")
-    return name
+    if name in names or ":" in name:
+        return name
+    if name in passed_over():
+        raise ValueError(f"subject '{name}' is {passed_over()[name]}")
+    raise ValueError(f"no subject '{name}'; {_hint(name, names)}Legal: {', '.join(names)}, or package.module:callable")
+
+
+def _hint(name: str, names: Sequence[str]) -> str:
+    """What was probably meant by a name without a colon, if it can be guessed."""
+    look_here()
+    module = _without_suffix(name)
+    if is_file(module):
+        spelled = " or ".join(f"'{module}:{one}'" for one in convolutions(module))
+        asked = f"; did you mean {spelled}?" if spelled else "."
+        return f"'{module}' is a module, and a subject is module:callable{asked} "
+    close = difflib.get_close_matches(name, names, n=1) or [":".join(name.rsplit(".", 1))] * ("." in name)
+    close = close or [f"{other}:{one}" for other in nearest(name)[:1] for one in convolutions(other)[:1]]
+    return f"did you mean '{close[0]}'? " if close else ""
+
+
+def _without_suffix(module: str) -> str:
+    """The name of a module of which somebody has given the file."""
+    if not module.endswith(".py"):
+        return module
+    return ".".join(part for part in PurePath(module.removesuffix(".py")).parts if part not in (".", "/"))
 
 
 def resolve(name: str) -> Subject:
@@ -67,25 +77,36 @@ def resolve(name: str) -> Subject:
         return SUBJECTS[name].make()
     if name in plugged_in():
         entry = plugged_in()[name]
-        return _imported(name, entry.module, entry.attr)
+        return _imported(name, *target(entry), said=f"subject '{name}' ({described_entry(entry)})")
     module, _, attribute = name.partition(":")
-    return _imported(name, module, attribute)
+    return _imported(name, module, attribute, said=f"subject '{name}'")
 
 
-def _imported(name: str, module: str, attribute: str) -> Subject:
-    if os.getcwd() not in sys.path:  # noqa: PTH109  # sys.path holds strings; a console script leaves the directory out
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+def _imported(name: str, module: str, attribute: str, *, said: str) -> Subject:
+    if not module or not attribute:
+        raise ValueError(f"{said} must be module:callable, and has no {'callable' if module else 'module'}")
+    look_here()
     try:
         found = importlib.import_module(module)
     except (Exception, SystemExit) as error:  # whatever a module raises when it is imported
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"subject '{name}': cannot import {module}: {reason}") from error
+        reason = f"{described(error)}{_not_found(module, error)}"
+        raise ValueError(f"{said}: cannot import {module}: {reason}") from error
     for part in attribute.split("."):
         if not hasattr(found, part):
             close = difflib.get_close_matches(part, dir(found), n=3)
-            raise ValueError(f"subject '{name}': {module} has no '{part}'; nearest: {', '.join(close) or 'none'}")
+            raise ValueError(f"{said}: {module} has no '{part}'; nearest: {', '.join(close) or 'none'}")
         found = getattr(found, part)
     return as_subject(found, name)
+
+
+def _not_found(module: str, error: BaseException) -> str:
+    """The nearest modules, where it is the module itself that is not there, and not one that it imports."""
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing is None or not f"{module}.".startswith(f"{missing}."):
+        return ""
+    plain = _without_suffix(module)
+    close = [plain] if plain != module and is_file(plain) else nearest(missing)
+    return f"; nearest: {', '.join(close) or 'none'}"
 
 
 def as_subject(found: Any, name: str) -> Subject:

@@ -1,0 +1,183 @@
+"""How subjects are named: what a misspelt name gets, and whose a name is that several packages give."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from toeplitz_core.testing import cli
+from toeplitz_core.testing.modules import convolutions, find_spec, look_here, nearest
+from toeplitz_core.testing.subjects import check_name, plugged, resolve
+
+SOURCE = """
+raise RuntimeError("imported")  # nothing that only spells a name may do this
+
+from torch.nn.functional import conv2d as borrowed_conv
+
+def fast_conv2d(*args): ...
+def other(*args): ...
+class Convolution: ...
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with modules of somebody's, of which none has been imported."""
+    (tmp_path / "my_kernels.py").write_text(SOURCE, encoding="utf-8")
+    (tmp_path / "asks_for.py").write_text("import my_kernles", encoding="utf-8")
+    (tmp_path / "my_empty.py").write_text("def f(*args): ...", encoding="utf-8")
+    (tmp_path / "half_done.py").write_text("def conv2d(", encoding="utf-8")
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package" / "__init__.py").touch()
+    (tmp_path / "my_package" / "kernels.py").write_text("conv2d = print", encoding="utf-8")
+    (tmp_path / "my_numberz.py").touch()
+    (tmp_path / "my_folder").mkdir()
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("my_kernles:conv2d", "No module named 'my_kernles'; nearest: my_kernels"),
+        ("my_pakage.kernels:conv2d", "No module named 'my_pakage'; nearest: my_package"),
+        ("my_package.kernles:conv2d", "No module named 'my_package.kernles'; nearest: my_package.kernels"),
+        ("my_empty.kernels:conv2d", "'my_empty' is not a package; nearest: none"),
+        ("qqqqqqqq:conv2d", "No module named 'qqqqqqqq'; nearest: none"),
+        ("my_empty.py:f", "'my_empty' is not a package; nearest: my_empty"),
+        ("my_package/kernels.py:conv2d", "No module named 'my_package/kernels'; nearest: my_package.kernels"),
+        ("asks_for:conv2d", "cannot import asks_for: ModuleNotFoundError: No module named 'my_kernles'"),
+        (":conv2d", "subject ':conv2d' must be module:callable, and has no module"),
+        ("my_empty:", "subject 'my_empty:' must be module:callable, and has no callable"),
+    ],
+)
+def test_a_module_that_is_not_there(name: str, said: str) -> None:
+    """The nearest that are there are listed, of the package if that is there; not those for what a module needs."""
+    with pytest.raises(ValueError, match=f"{re.escape(said)}$"):
+        resolve(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("my_kernels", "'my_kernels' is a module, and a subject is module:callable; did you mean "),
+        ("my_kernels", "'my_kernels:borrowed_conv' or 'my_kernels:fast_conv2d' or 'my_kernels:Convolution'? Legal: "),
+        ("my_kernels.py", "did you mean 'my_kernels:borrowed_conv' or "),
+        ("./my_kernels.py", "did you mean 'my_kernels:borrowed_conv' or "),
+        ("my_package/kernels.py", "did you mean 'my_package.kernels:conv2d'? Legal: "),
+        ("my_package.kernels", "did you mean 'my_package.kernels:conv2d'? Legal: "),
+        ("my_empty", "'my_empty' is a module, and a subject is module:callable. Legal: "),
+        ("half_done", "'half_done' is a module, and a subject is module:callable. Legal: "),
+        ("my_kernles", "did you mean 'my_kernels:borrowed_conv'? Legal: "),
+        ("my_package.conv2d", "did you mean 'my_package:conv2d'? Legal: "),
+        ("my_folder", "no subject 'my_folder'; Legal: "),
+        ("torhc", "no subject 'torhc'; did you mean 'torch'? Legal: "),
+        ("", "no subject ''; Legal: "),
+    ],
+)
+def test_a_name_without_a_colon(name: str, said: str) -> None:
+    """A module gets the form of a name, and what in it sounds like a convolution; nothing is imported for that."""
+    with pytest.raises(ValueError, match=re.escape(said)):
+        check_name(name)
+
+
+def test_names_of_modules() -> None:
+    """The working directory's come first; what a module defines is read off its source, if there is any."""
+    assert nearest("numberz") == ["my_numberz", "numbers"]
+    assert find_spec("my_package.kernels") is None  # the directory is not on the path of a console script
+    look_here()
+    assert find_spec("my_package.kernels") is not None
+    assert convolutions("my_kernels") == ["borrowed_conv", "fast_conv2d", "Convolution"]
+    assert convolutions("math") == convolutions("qqqqqqqq") == convolutions("half_done") == convolutions(".") == []
+
+
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(here: Path) -> Iterator[Install]:
+    """A function that installs a package with these entry points, in their own folder of the path."""
+
+    def write(package: str, *entries: str) -> None:
+        info = here / f"{package}-site" / f"{package}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n", encoding="utf-8")
+        lines = "\n".join(("[toeplitz_core.subjects]", *entries, ""))
+        (info / "entry_points.txt").write_text(lines, encoding="utf-8")
+        sys.path.insert(0, str(info.parent))
+        plugged._entries.cache_clear()
+
+    yield write
+    plugged._entries.cache_clear()
+
+
+def listed() -> list[str]:
+    """What ``subjects`` says of packages."""
+    lines = CliRunner().invoke(cli.app, ["subjects"]).output.splitlines()
+    begin = next(n for n, line in enumerate(lines) if line.startswith("toeplitz: "))
+    return lines[begin + 1 : -1]
+
+
+def test_a_package_brings_a_subject(install: Install) -> None:
+    """Its entry point is listed with what it means and whose it is, and is resolved; also one with extras."""
+    install("mine", "mine-conv = my_package.kernels:conv2d", "mine-extra = my_package.kernels:conv2d [fast]")
+    assert listed() == [
+        "mine-conv: my_package.kernels:conv2d, of mine",
+        "mine-extra: my_package.kernels:conv2d [fast], of mine",
+    ]
+    assert [resolve(name).name for name in ("mine-conv", "mine-extra")] == ["mine-conv", "mine-extra"]
+    with pytest.raises(ValueError, match=r"^no subject 'mine-cnov'; did you mean 'mine-conv'\? Legal: .*, mine-conv, "):
+        check_name("mine-cnov")
+
+
+@pytest.mark.parametrize(
+    ("value", "why", "said"),
+    [
+        (
+            "my_kernles:conv2d",
+            "no module 'my_kernles'",
+            ": cannot import my_kernles: ModuleNotFoundError: No module named",
+        ),
+        ("my_empty:conv2d", "", ": my_empty has no 'conv2d'; nearest: none"),
+        ("my_empty", "it is no module:callable", " must be module:callable, and has no callable"),
+        (
+            "my kernels:conv2d",
+            "no module 'my kernels'",
+            ": cannot import my kernels: ModuleNotFoundError: No module named",
+        ),
+    ],
+)
+def test_an_entry_point_that_leads_nowhere(install: Install, value: str, why: str, said: str) -> None:
+    """The error says what the name means and whose fault it is; the list says it of a module that is not there."""
+    install("mine", f"mine-conv = {value}")
+    with pytest.raises(ValueError, match=re.escape(f"subject 'mine-conv' ({value}, of mine){said}")):
+        resolve("mine-conv")
+    assert listed() == [f"mine-conv: {value}, of mine", *[f"    not run: {why}"] * bool(why)]
+
+
+def test_two_packages_with_one_name(install: Install) -> None:
+    """Neither wins by the order of the path: the error names both, and each can be named by what it means."""
+    install("theirs", "mine-conv = my_empty:f", "both = my_empty:f")
+    install("mine", "mine-conv = my_package.kernels:conv2d", "both = my_empty:f")
+    said = (
+        "'mine-conv' is both my_package.kernels:conv2d, of mine and my_empty:f, of theirs: write the one you mean "
+        "instead of the name"
+    )
+    assert listed() == ["both: my_empty:f, of mine", said]
+    with pytest.raises(ValueError, match=f"^subject {re.escape(said)}$"):
+        resolve("mine-conv")
+
+
+def test_a_name_of_ours_stays_ours(install: Install) -> None:
+    """A package cannot put another implementation in torch's place, and ``subjects`` says that it tries."""
+    install("mine", "torch = my_empty:f")
+    assert listed() == ["'torch' is toeplitz-core's own, and not my_empty:f, of mine: write that instead of the name"]
+    assert type(resolve("torch")).__module__ != "my_empty"
+    assert check_name("torch") == "torch"

@@ -1,0 +1,78 @@
+"""Which modules there are and what they define, without importing any: for the spelling of names."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import os
+import pkgutil
+import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+# More names than this are no help.
+_SHOWN = 3
+
+
+def look_here() -> None:
+    """Put the working directory on the path, as ``python -m`` does; a console script leaves it out."""
+    if os.getcwd() not in sys.path:  # noqa: PTH109  # sys.path holds strings
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+
+
+def find_spec(name: str) -> ModuleSpec | None:
+    """Where a module would be found if it were not imported yet; importlib's own function looks at those that are."""
+    path: list[str] | None = None
+    spec = None
+    parts = name.split(".")
+    if not all(parts):  # some finders raise
+        return None
+    for length in range(1, len(parts) + 1):
+        prefix = ".".join(parts[:length])
+        finders = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
+        spec = next((spec for finder in finders if (spec := finder.find_spec(prefix, path)) is not None), None)
+        if spec is None:
+            return None
+        path = list(spec.submodule_search_locations or [])
+    return spec
+
+
+def is_file(name: str) -> bool:
+    """Whether a module of that name is there and has a file: a folder without one is most likely no package."""
+    spec = find_spec(name)
+    return spec is not None and spec.origin is not None and Path(spec.origin).is_file()
+
+
+def nearest(name: str) -> list[str]:
+    """The modules whose names are most like one that is not there; of the package, where that is there.
+
+    What is in the working directory comes first: a name of somebody's is a misspelt one of theirs.
+    """
+    parent, _, last = name.rpartition(".")
+    places = [os.getcwd()], sys.path  # noqa: PTH109  # as above
+    if parent:
+        spec = find_spec(parent)
+        places = (list((spec and spec.submodule_search_locations) or []),) * 2
+    found: dict[str, None] = {}
+    for place in places:
+        there = {module.name for module in pkgutil.iter_modules(list(place))}
+        found |= dict.fromkeys(difflib.get_close_matches(last, there, n=_SHOWN))
+    return [f"{parent}.{one}" if parent else one for one in found][:_SHOWN]
+
+
+def convolutions(name: str) -> list[str]:
+    """What a module's source defines, or borrows, at its top level under a name that speaks of a convolution."""
+    spec = find_spec(name)
+    try:
+        tree = ast.parse(Path((spec and spec.origin) or "").read_bytes())
+    except (OSError, SyntaxError, ValueError):  # no source, or none that can be read
+        return []
+    defined: list[str] = []
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            defined.append(node.name)
+        elif isinstance(node, ast.Assign):
+            defined += [target.id for target in node.targets if isinstance(target, ast.Name)]
+        elif isinstance(node, ast.ImportFrom):
+            defined += [alias.asname or alias.name for alias in node.names]
+    return [one for one in dict.fromkeys(defined) if "conv" in one.lower()][:_SHOWN]
