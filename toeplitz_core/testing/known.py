@@ -23,8 +23,9 @@ import importlib.metadata
 import json
 import re
 import tomllib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -294,28 +295,23 @@ class KnownFailures:
                 ]
                 if not examples or not entry.applies:
                     continue
-                # Not each law takes the example's data.
-                taken = (case for case in examples if replay(subject, case).status is not Status.UNSUPPORTED)
-                example = next(taken, examples[0])
                 met = any(entry.name in r.known for r in ran if r.subject == subject)
-                if (why := self._why_stale(entry, subject, example, replay, met=met)) is not None:
+                runs = [partial(replay, subject, example) for example in examples]
+                if (why := self._why_stale(entry, subject, runs, met=met)) is not None:
                     found.append(Stale(entry, subject, why))
         return found
 
-    def _why_stale(
-        self,
-        entry: Entry,
-        subject: str,
-        example: Case | Call,
-        replay: Callable[[str, Case | Call], Verdict],
-        *,
-        met: bool,
-    ) -> str | None:
-        verdict = replay(subject, example)
+    def _why_stale(self, entry: Entry, subject: str, runs: Sequence[Callable[[], Verdict]], *, met: bool) -> str | None:
+        """Why an entry is stale, if it is; each of ``runs`` runs its example under one of its laws."""
+        # Not each law takes the example's data. A run may be one that does not return: it is not repeated needlessly.
+        for run in runs:
+            verdict = run()
+            if verdict.status is not Status.UNSUPPORTED:
+                break
         for _ in range(1, REPLAYS):
             if verdict.status is not Status.PASS:
                 break
-            verdict = replay(subject, example)
+            verdict = run()
         if verdict.status is Status.PASS:
             return "its example holds"
         if met or entry.speaks_for(subject, verdict):

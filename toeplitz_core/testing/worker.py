@@ -245,7 +245,7 @@ def _guarded(call: Callable[[], _Outcome], log: str, before: dict[str, object]) 
     printed = _printed(log, begin)
     spoiled = [f"{name} from {before[name]} to {after[name]}" for name in before if before[name] != after[name]]
     if spoiled:
-        return replace(outcome, status="spoiled", message=f"changed {', '.join(spoiled)}", printed=printed)
+        return outcome.spoiled(f"changed {', '.join(spoiled)}", printed)
     return replace(outcome, printed=printed)
 
 

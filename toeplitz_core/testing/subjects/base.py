@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 import torch
 
@@ -61,6 +61,10 @@ class Outcome:
         """The result of a convolution, if there is one."""
         return self.results.get("output")
 
+    def spoiled(self, message: str, printed: str) -> Self:
+        """The outcome of a call that has changed the state of its process, which is what counts then."""
+        return replace(self, status="spoiled", results={}, message=message, printed=printed)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -70,6 +74,10 @@ class Answer:
     result: torch.Tensor | None = None
     message: str = ""
     printed: str = ""
+
+    def spoiled(self, message: str, printed: str) -> Self:
+        """As of an :class:`Outcome`."""
+        return replace(self, status="spoiled", result=None, message=message, printed=printed)
 
 
 class Runner(Protocol):
