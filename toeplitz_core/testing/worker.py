@@ -21,7 +21,7 @@ from functools import partial
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -232,10 +232,7 @@ def _answer_call(subject: Subject, call: Call) -> Answer:
         return Answer("raised", message=f"raised {described(error)}")
 
 
-_Outcome = TypeVar("_Outcome", bound=Outcome | Answer)
-
-
-def _guarded(call: Callable[[], _Outcome], log: str, before: dict[str, object]) -> _Outcome:
+def _guarded(call: Callable[[], Outcome | Answer], log: str, before: dict[str, object]) -> Outcome | Answer:
     """Call a subject; what it printed, and what it did to the state of the process, are part of the outcome."""
     begin = Path(log).stat().st_size
     outcome = call()
