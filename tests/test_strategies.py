@@ -53,6 +53,12 @@ def sampled_cases() -> list[Case]:
     return drawn(cases(), SAMPLE)
 
 
+@functools.cache
+def sampled_gradients() -> list[Case]:
+    """A sample of cases of laws that read a gradient of the result, the same in every test."""
+    return drawn(cases(gradient=True), SAMPLE)
+
+
 def share(holds: Iterable[bool]) -> float:
     """How much of a sample."""
     values = list(holds)
@@ -235,6 +241,22 @@ def test_cases_visit_layout(operand: str, layout: str):
     assert share(case.layout(operand) == layout for case in sampled_cases()) >= 0.02
 
 
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if 4 in LAYOUTS[name][2]])
+def test_gradients_visit_layout(layout: str):
+    """The gradient of the result has each layout, also where it is the only one that the case names."""
+    sample = sampled_gradients()
+    assert share(case.layout("grad") == layout for case in sample) >= 0.02
+    assert any(case.layouts == (("grad", layout),) for case in sample)
+
+
+def test_gradients_have_layouts_where_they_are_read():
+    """No other case names a layout for a gradient; of those that do, some have no batch, and some repeat an image."""
+    assert not any(case.layout("grad") for case in sampled_cases())
+    named = [case for case in sampled_gradients() if case.layout("grad")]
+    assert {None, 0, 1, 2} <= {case.batch for case in named}
+    assert any(case.layout("grad") == "expanded" and (case.batch or 0) > 1 for case in named)
+
+
 def test_cases_visit_conjunctions():
     """Conditions of real bugs meet, three and more at a time; and a quarter of the cases names no layout at all."""
     sample = sampled_cases()
@@ -290,6 +312,8 @@ def test_arguments_are_heeded(data: st.DataObject):
     assert case.dtype in asked["dtypes"]
     assert case.data == "probe"
     assert {layout for _, layout in case.layouts} <= {"offset"}
+    of_gradient = data.draw(cases(geometry=geometry, gradient=True, **asked))
+    assert of_gradient.layout("grad") in (None, "offset")
     assert case.device == "cuda"
     assert case.geometry.nnz <= 100
     assert not isinstance(case.padding, str)
@@ -331,6 +355,14 @@ SHRUNK: dict[str, tuple[Callable[[Case], bool], set[str]]] = {
         },
     ),
 }
+
+
+def test_gradients_shrink_to_none_that_is_named():
+    """The layout of a gradient is given up where it does not matter, and kept alone where nothing else does."""
+    hard = settings(max_examples=5000, database=None, derandomize=True, deadline=None)
+    assert str(find(cases(gradient=True), lambda c: c.bias, settings=hard)) == "input=1x1x1x1 weight=1x1x1x1 bias"
+    found = find(cases(gradient=True), lambda c: c.layout("grad") == "expanded" and c.batch == 2, settings=hard)
+    assert str(found) == "input=2x1x1x1 weight=1x1x1x1 layout.grad=expanded"
 
 
 @pytest.mark.parametrize("name", SHRUNK)

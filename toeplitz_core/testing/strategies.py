@@ -188,6 +188,7 @@ def cases(
     recipes: Sequence[str] = ("integers",),
     legal_layouts: Collection[str] = tuple(LAYOUTS),
     device: str = "cpu",
+    gradient: bool = False,
 ) -> Case:
     """Valid cases.
 
@@ -200,6 +201,9 @@ def cases(
     legal_layouts : collection of str
         Memory layouts that input, weight and bias may have, each on its own.
     device : str
+    gradient : bool
+        Whether the law reads a gradient of the result, so that this has a layout too: for others, a word in the case
+        that changes nothing.
 
     Examples
     --------
@@ -217,6 +221,7 @@ def cases(
         "input": draw(layouts(g.rank + (1 if batch is None else 2), legal=legal_layouts)),
         "weight": draw(layouts(g.rank + 2, legal=legal_layouts, place=1)),
         "bias": draw(layouts(1, legal=legal_layouts)) if has_bias else None,
+        "grad": draw(layouts(g.rank + (1 if batch is None else 2), legal=legal_layouts, place=2)) if gradient else None,
     }
     return Case.of(
         g,
