@@ -33,8 +33,11 @@ from toeplitz_core.testing.oracle import Expected
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.case import Case
+    from toeplitz_core.testing.subjects.base import Procedure
 
 OPERANDS = ("input", "weight", "bias")
+# What reads the gradient of the result that is drawn here. (A derivative that is carried forward has none.)
+READING_GRAD: tuple[Procedure, ...] = ("gradients", "double_backward", "functional_gradients", "vmap", "transposed")
 # The recipes that gradients can be drawn for: the exact ones of two signs, and those of real numbers of ordinary size.
 RECIPE_NAMES = ("integers", "accumulator", *FILLS)
 

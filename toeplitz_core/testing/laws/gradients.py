@@ -161,7 +161,7 @@ FORWARD_MODE = Law(
 )
 FUNCTIONAL_GRADIENTS = Law(
     "functional-gradients",
-    "torch.func.grad gives the same gradients as the backward pass.",
+    "torch.func.vjp gives the same gradients as the backward pass.",
     "gradients that differ under torch.func",
     _Gradients(draw_with_gradient, "functional_gradients", expected_gradients),
     recipes=_STORAGE,

@@ -64,15 +64,14 @@ def forward_mode(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
 
 
 def functional_gradients(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
-    """The gradients by ``torch.func.grad``."""
+    """The gradients by ``torch.func.vjp``: unlike ``torch.func.grad`` it takes ``grad`` as it is, strides and all."""
     names = tuple(name for name in ARGUMENTS if name in given)
 
-    def number(*values: torch.Tensor) -> torch.Tensor:
-        return (call(*_arguments(dict(zip(names, values, strict=True)))) * given["grad"]).sum()
+    def result(*values: torch.Tensor) -> torch.Tensor:
+        return call(*_arguments(dict(zip(names, values, strict=True))))
 
-    argnums = tuple(range(len(names)))
-    values = torch.func.grad(number, argnums)(*(given[name].detach() for name in names))
-    return dict(zip(names, values, strict=True))
+    pulled_back = torch.func.vjp(result, *(given[name].detach() for name in names))[1]
+    return dict(zip(names, pulled_back(given["grad"]), strict=True))
 
 
 def vmap(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
@@ -85,13 +84,15 @@ def vmap(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
     def image(x: torch.Tensor) -> torch.Tensor:
         return call(x, given["weight"], bias)
 
-    def number(weight: torch.Tensor, x: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
-        return (call(x, weight, bias) * grad).sum()
+    def of_image(weight: torch.Tensor, x: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
+        pulled_back = torch.func.vjp(lambda weight: call(x, weight, bias), weight)[1]
+        gradient: torch.Tensor = pulled_back(grad)[0]
+        return gradient
 
     x, grad = given["input"], given["grad"]
     single = x.ndim < given["weight"].ndim
     x, grad = (x[None], grad[None]) if single else (x, grad)
-    per_image = torch.func.vmap(torch.func.grad(number), in_dims=(None, 0, 0))(given["weight"], x, grad)
+    per_image = torch.func.vmap(of_image, in_dims=(None, 0, 0))(given["weight"], x, grad)
     output = torch.func.vmap(image)(x)
     return {"output": output[0] if single else output, "weights": per_image}
 
