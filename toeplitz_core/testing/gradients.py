@@ -29,6 +29,7 @@ from toeplitz_core.testing.data import (
     storage_limit,
     widest_operand,
 )
+from toeplitz_core.testing.gradient_sums import bias_gradient, input_gradient, weight_gradient
 from toeplitz_core.testing.oracle import Expected
 
 if TYPE_CHECKING:
@@ -87,37 +88,55 @@ def _largest_sum(case: Case, operands: Operands, grad: torch.Tensor) -> float:
 def expected_gradients(case: Case, operands: Operands) -> dict[str, Expected]:
     """The exact gradients in input, weight and bias, in their shapes, and what bounds the errors of computed ones.
 
-    float64 sums are their own oracle here: their error is added to the bound, as always for narrower formats.
+    Those of float64 are summed in pairs of float64, as the oracle does for results.
     """
-    wide = torch.complex128 if case.torch_dtype.is_complex else torch.float64
-    grad = operands.more["grad"].to(wide)
-    values = _gradients(case, operands.input.to(wide).conj(), operands.weight.to(wide).conj(), grad)
-    sizes = _gradients(case, size(operands.input), size(operands.weight), size(grad))
+    values = _compensated(case, operands) if case.dtype in ("float64", "complex128") else _plain(case, operands)
+    sizes = _gradients(case, size(operands.input), size(operands.weight), size(operands.more["grad"]))
     ones = _gradients(
         case,
         *(torch.ones(shape, dtype=torch.float64) for shape in (case.input, case.weight, case.output_shape)),
     )
     found = {}
-    for name, value in values.items():
+    for name, (value, residual) in values.items():
         if name == "bias" and not case.bias:
             continue
-        parts = torch.view_as_real(value) if value.is_complex() else value
 
-        def full(t: torch.Tensor, like: torch.Tensor = parts) -> torch.Tensor:
+        def full(t: torch.Tensor, like: torch.Tensor = value) -> torch.Tensor:
             return t[..., None].expand(like.shape) if t.ndim < like.ndim else t
 
-        zero = torch.zeros_like(parts)
+        zero = torch.zeros_like(value)
         found[name] = Expected(
-            value=parts,
-            residual=None,
+            value=value,
+            residual=residual,
             magnitude=full(sizes[name]),
             products=full(ones[name]),
             bias=zero,
             offset=zero,
             subnormal=None,
-            is_complex=value.is_complex(),
+            is_complex=case.torch_dtype.is_complex,
         )
     return found
+
+
+def _plain(case: Case, operands: Operands) -> dict[str, tuple[torch.Tensor, None]]:
+    """Summed in float64, in which products of narrower numbers are exact; complex ones as parts on a last axis."""
+    wide = torch.complex128 if case.torch_dtype.is_complex else torch.float64
+    x, weight, grad = (t.to(wide) for t in (operands.input, operands.weight, operands.more["grad"]))
+    values = _gradients(case, x.conj(), weight.conj(), grad)
+    return {name: (torch.view_as_real(v) if v.is_complex() else v, None) for name, v in values.items()}
+
+
+def _compensated(case: Case, operands: Operands) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Summed in pairs of float64: value and residual, complex ones as parts on a last axis."""
+    g = case.geometry
+    x, weight = (t.conj().resolve_conj() for t in (by_image(g, operands.input), operands.weight))
+    y = by_image(g, operands.more["grad"])
+    of_input = [t.reshape(*case.input, *(2,) * case.torch_dtype.is_complex) for t in input_gradient(g, weight, y)]
+    return {
+        "input": (of_input[0], of_input[1]),
+        "weight": weight_gradient(g, x, y),
+        "bias": bias_gradient(y),
+    }
 
 
 def _gradients(case: Case, x: torch.Tensor, weight: torch.Tensor, grad: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -1,0 +1,162 @@
+"""Gradients in twice the precision of float64 against rational arithmetic, entry by entry from the definition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.definition import entries_by_definition
+from tests.operands import distinct, seeds, small_geometries
+from toeplitz_core import ConvGeometry
+from toeplitz_core.bound import FLOAT64, Arithmetic
+from toeplitz_core.operator import by_image
+from toeplitz_core.testing import gradient_sums
+from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.data import FILLS, Operands
+from toeplitz_core.testing.gradients import draw_with_gradient, expected_gradients
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.subjects import TorchSubject
+from toeplitz_core.testing.verdict import Status
+
+U = Fraction(FLOAT64.unit_roundoff)
+
+
+def _read(g: ConvGeometry) -> Iterator[tuple[int, int, int]]:
+    """The row, the column and the flat index of the weight of each entry of ``T``."""
+    numbered = distinct(g.weight_shape)
+    entries = entries_by_definition(numbered, g.input_size, g.stride, g.padding, g.dilation, g.groups)
+    for (row, column), number in entries.items():
+        yield row, column, int(number) - 1
+
+
+def _factors(case: Case, operands: Operands) -> dict[str, list[list[tuple[complex, complex]]]]:
+    """What each gradient sums the products of, the first factor conjugated."""
+    g = case.geometry
+    images = len(by_image(g, operands.input))
+    weight = operands.weight.flatten().tolist()
+    x, y = (t.reshape(images, -1 if images else 0).tolist() for t in (operands.input, operands.more["grad"]))
+    columns = g.matrix_shape[1]
+    terms: dict[str, list[list[tuple[complex, complex]]]] = {
+        "input": [[] for _ in range(images * columns)],
+        "weight": [[] for _ in weight],
+        "bias": [[(1, y[n][o * g.positions + p]) for n in range(images) for p in range(g.positions)]
+                 for o in range(g.out_channels)],
+    }  # fmt: skip
+    for row, column, tap in _read(g):
+        for n in range(images):
+            terms["input"][n * columns + column].append((weight[tap].conjugate(), y[n][row]))
+            terms["weight"][tap].append((x[n][column].conjugate(), y[n][row]))
+    return terms
+
+
+def exact(factors: list[tuple[complex, complex]]) -> list[list[tuple[Fraction, Fraction]]]:
+    """The products of which real and imaginary part are sums, or of which a real gradient is."""
+    if not any(isinstance(factor, complex) for pair in factors for factor in pair):
+        return [[(Fraction(a), Fraction(b)) for a, b in factors]]
+    re, im = [], []
+    for a, b in factors:
+        ar, ai, br, bi = (Fraction(v) for v in (a.real, a.imag, b.real, b.imag))
+        re += [(ar, br), (-ai, bi)]
+        im += [(ar, bi), (ai, br)]
+    return [re, im]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@settings(max_examples=30)
+@given(
+    g=small_geometries(),
+    batch=st.sampled_from((1, 2, None, 3)),
+    data=st.sampled_from(tuple(FILLS)),
+    seed=seeds(),
+)
+def test_gradients_are_those_of_rational_arithmetic(
+    dtype: str, g: ConvGeometry, batch: int | None, data: str, seed: int
+) -> None:
+    """Value and residual together are within ``n^2 2^-104`` of the sum of magnitudes: far below any bound."""
+    case = Case.of(g, batch, dtype=dtype, bias=True, data=data, seed=seed)
+    operands = draw_with_gradient(case)
+    for name, wanted in expected_gradients(case, operands).items():
+        assert wanted.residual is not None
+        parts = 2 if wanted.is_complex else 1
+        value, residual = (t.reshape(-1, parts).tolist() for t in (wanted.value, wanted.residual))
+        rows = _factors(case, operands)[name]
+        assert len(rows) == len(value)
+        for factors, v, r in zip(rows, value, residual, strict=True):
+            sums = exact(factors) if factors else [[]] * parts
+            for part, products in enumerate(sums):
+                off = abs(Fraction(v[part]) + Fraction(r[part]) - sum((a * b for a, b in products), Fraction(0)))
+                magnitude = sum((abs(a * b) for a, b in products), Fraction(0))
+                assert off <= (len(products) + 1) ** 2 * U**2 * 4 * magnitude, name
+
+
+@settings(max_examples=30)
+@given(g=small_geometries(), seed=seeds())
+def test_bound_of_a_gradient_is_that_of_its_roundings(g: ConvGeometry, seed: int) -> None:
+    """For float64 it is ``((1 + u)^n - 1) S`` and next to nothing for what the oracle itself rounds."""
+    case = Case.of(g, 2, dtype="float64", bias=True, data="normal", seed=seed)
+    operands = draw_with_gradient(case)
+    for name, wanted in expected_gradients(case, operands).items():
+        bound = wanted.bound(Arithmetic.strictest(torch.float64), has_bias=False).flatten().tolist()
+        for factors, allowed in zip(_factors(case, operands)[name], bound, strict=True):
+            magnitude = sum((abs(Fraction(a) * Fraction(b)) for a, b in factors), Fraction(0))
+            own = ((1 + U) ** len(factors) - 1) * magnitude
+            assert Fraction(allowed) <= own * (1 + Fraction(2) ** -30) + Fraction(2) ** -1060
+            assert Fraction(allowed) >= own * (1 - U * (len(factors) + 2))
+
+
+def test_an_error_beyond_one_rounding_is_found() -> None:
+    """A gradient of a single product that is off by one unit in its last place is wrong."""
+
+    class _OneUp(torch.autograd.Function):
+        @staticmethod
+        def forward(_: object, values: torch.Tensor) -> torch.Tensor:
+            return values.clone()
+
+        @staticmethod
+        def backward(_: object, grad: torch.Tensor) -> torch.Tensor:
+            return grad.nextafter(2 * grad)
+
+    def conv2d(x: torch.Tensor, *rest: object) -> torch.Tensor:
+        return torch.nn.functional.conv2d(_OneUp.apply(x), *rest)
+
+    case = Case.parse("input=1x1x5x5 weight=1x1x1x1 dtype=float64 data=normal")
+    assert LAWS["gradients-bound"](TorchSubject("right", torch.nn.functional.conv2d), case).status is Status.PASS
+    assert LAWS["gradients-bound"](TorchSubject("wrong", conv2d), case).status is Status.FAIL
+
+
+@pytest.mark.parametrize("line", [
+    "input=0x2x3x3 weight=4x1x2x2 groups=2 bias dtype=float64",
+    "input=2x2x3x3 weight=4x1x1x1 padding=5 stride=11 groups=2 bias dtype=complex128",
+    "input=2x2x1x4 weight=2x2x1x3 padding=4x9 stride=9x7 dilation=1x5 bias dtype=float64",
+    "input=6x2x9 weight=4x6x3x3 padding=same dilation=3x1 dtype=complex128",
+])  # fmt: skip
+def test_gradients_of_little_that_is_read(line: str) -> None:
+    """Empty batches, pixels that nothing reads and taps that read nothing have gradients of zeros, in their shapes."""
+    case = Case.parse(line)
+    operands = draw_with_gradient(case)
+    factors = _factors(case, operands)
+    for name, wanted in expected_gradients(case, operands).items():
+        shape = {"input": case.input, "weight": case.weight, "bias": case.weight[:1]}[name]
+        assert wanted.value.shape == shape + (2,) * wanted.is_complex
+        assert wanted.residual is not None
+        assert wanted.residual.shape == wanted.value.shape
+        rows = wanted.value.reshape(len(factors[name]), 2 if wanted.is_complex else 1).tolist()
+        sums = [sum((a * b for a, b in row), 0j) for row in factors[name]]
+        assert rows == [[s.real, s.imag][: len(r)] for s, r in zip(sums, rows, strict=True)]
+
+
+def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Summed a few rows at a time, the gradients are the same."""
+    case = Case.parse("input=2x4x7x6 weight=6x2x3x2 stride=2x1 padding=1 groups=2 dtype=float64 data=wide")
+    operands = draw_with_gradient(case)
+    whole = expected_gradients(case, operands)
+    monkeypatch.setattr(gradient_sums, "_BLOCK", 50)
+    for name, pieces in expected_gradients(case, operands).items():
+        assert pieces.residual is not None
+        assert torch.equal(pieces.value, whole[name].value)
+        assert torch.equal(pieces.residual, whole[name].residual)
