@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from toeplitz_core.testing.case import Case
-from toeplitz_core.testing.data import Operands
 from toeplitz_core.testing.laws.forward import forward_verdict
+from toeplitz_core.testing.operands import Operands
 from toeplitz_core.testing.subjects import Subject
 from toeplitz_core.testing.verdict import Verdict
 

@@ -17,9 +17,10 @@ from toeplitz_core.bound import FLOAT64, Arithmetic
 from toeplitz_core.operator import by_image
 from toeplitz_core.testing import gradient_sums
 from toeplitz_core.testing.case import Case
-from toeplitz_core.testing.data import FILLS, Operands
 from toeplitz_core.testing.gradients import draw_with_gradient, expected_gradients
 from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.operands import Operands
+from toeplitz_core.testing.real_data import FILLS
 from toeplitz_core.testing.subjects import TorchSubject
 from toeplitz_core.testing.verdict import Status
 

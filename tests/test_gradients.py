@@ -11,7 +11,7 @@ from toeplitz_core import toeplitz_matrix
 from toeplitz_core.bound import Arithmetic, format_of
 from toeplitz_core.operator import by_image, weight_adjoint
 from toeplitz_core.testing.case import Case
-from toeplitz_core.testing.data import FILLS, RECIPES, Operands
+from toeplitz_core.testing.data import RECIPES
 from toeplitz_core.testing.gradients import (
     RECIPE_NAMES,
     draw_with_directions,
@@ -20,6 +20,8 @@ from toeplitz_core.testing.gradients import (
     expected_derivatives,
     expected_gradients,
 )
+from toeplitz_core.testing.operands import Operands
+from toeplitz_core.testing.real_data import FILLS
 from toeplitz_core.testing.strategies import cases, geometries
 
 SMALL = geometries(max_products=2**8)

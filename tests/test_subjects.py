@@ -14,9 +14,10 @@ from toeplitz_core.operator import conv2d
 from toeplitz_core.testing.algorithms import MatrixUnits, Winograd
 from toeplitz_core.testing.arithmetics import BFLOAT16_ROUNDING, TF32_ROUNDING
 from toeplitz_core.testing.case import DTYPES, Case
-from toeplitz_core.testing.data import Operands, draw
+from toeplitz_core.testing.data import draw
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.forward import forward_verdict
+from toeplitz_core.testing.operands import Operands
 from toeplitz_core.testing.run import not_run
 from toeplitz_core.testing.subjects import SUBJECTS, Subject, TorchSubject
 from toeplitz_core.testing.subjects.naive import conv2d as by_loops

@@ -16,21 +16,12 @@ import torch
 
 from toeplitz_core.bound import format_of
 from toeplitz_core.operator import adjoint, by_image, forward, weight_adjoint
-from toeplitz_core.testing.data import (
-    FILLS,
-    RECIPES,
-    Bits,
-    Operands,
-    Signed,
-    accumulator_limit,
-    draw,
-    filled,
-    size,
-    storage_limit,
-    widest_operand,
-)
+from toeplitz_core.testing.data import RECIPES, draw
+from toeplitz_core.testing.exact_data import Signed, accumulator_limit, storage_limit, widest_operand
+from toeplitz_core.testing.expected import Expected
 from toeplitz_core.testing.gradient_sums import bias_gradient, input_gradient, weight_gradient
-from toeplitz_core.testing.oracle import Expected
+from toeplitz_core.testing.operands import Bits, Operands, filled, size
+from toeplitz_core.testing.real_data import FILLS
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.case import Case

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from toeplitz_core.testing.calls import Call
     from toeplitz_core.testing.case import Case
-    from toeplitz_core.testing.data import Operands
+    from toeplitz_core.testing.operands import Operands
 
 # A call may take this long in seconds. The first of a worker may have to import a package, or to compile.
 TIMEOUT = 10.0

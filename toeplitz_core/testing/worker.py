@@ -30,7 +30,7 @@ from toeplitz_core.bound import Arithmetic
 from toeplitz_core.testing.arithmetics import strictest
 from toeplitz_core.testing.calls import Call
 from toeplitz_core.testing.case import Case
-from toeplitz_core.testing.data import Operands
+from toeplitz_core.testing.operands import Operands
 from toeplitz_core.testing.subjects.base import Answer, Outcome, Procedure, Subject, described
 from toeplitz_core.testing.transport import Packed, SharedFile
 

@@ -15,7 +15,7 @@ import torch
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.operator import by_image, forward
 from toeplitz_core.testing.case import DTYPES, Case
-from toeplitz_core.testing.data import Bits, Operands, draw
+from toeplitz_core.testing.data import draw
 from toeplitz_core.testing.laws.base import Law
 from toeplitz_core.testing.laws.judgement import (
     MISTRUSTED_MISS_PROBABILITY,
@@ -25,6 +25,7 @@ from toeplitz_core.testing.laws.judgement import (
     shape_or_dtype,
     unanswered,
 )
+from toeplitz_core.testing.operands import Bits, Operands
 from toeplitz_core.testing.verdict import Status, Verdict, compare_exact
 
 if TYPE_CHECKING:

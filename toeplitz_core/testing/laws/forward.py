@@ -9,7 +9,8 @@ import torch
 
 from toeplitz_core.bound import Arithmetic
 from toeplitz_core.testing.case import DTYPES
-from toeplitz_core.testing.data import RECIPES, Operands, draw
+from toeplitz_core.testing.data import RECIPES, draw
+from toeplitz_core.testing.expected import Expected
 from toeplitz_core.testing.laws.base import Law
 from toeplitz_core.testing.laws.judgement import (
     failure,
@@ -21,7 +22,8 @@ from toeplitz_core.testing.laws.judgement import (
     unanswered,
 )
 from toeplitz_core.testing.nonfinite import Classes, classes
-from toeplitz_core.testing.oracle import Expected, expected
+from toeplitz_core.testing.operands import Operands
+from toeplitz_core.testing.oracle import expected
 from toeplitz_core.testing.verdict import Status, Verdict, compare_bound, compare_exact
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from toeplitz_core.testing.case import DTYPES
-from toeplitz_core.testing.data import FILLS, RECIPES
+from toeplitz_core.testing.data import RECIPES
 from toeplitz_core.testing.gradients import (
     RECIPE_NAMES,
     draw_with_directions,
@@ -32,13 +32,14 @@ from toeplitz_core.testing.laws.judgement import (
     shape_or_dtype,
     unanswered,
 )
+from toeplitz_core.testing.real_data import FILLS
 from toeplitz_core.testing.verdict import Status, Verdict
 
 if TYPE_CHECKING:
     from toeplitz_core.bound import Arithmetic
     from toeplitz_core.testing.case import Case
-    from toeplitz_core.testing.data import Operands
-    from toeplitz_core.testing.oracle import Expected
+    from toeplitz_core.testing.expected import Expected
+    from toeplitz_core.testing.operands import Operands
     from toeplitz_core.testing.subjects.base import Procedure, Runner
 
 

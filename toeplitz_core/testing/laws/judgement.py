@@ -9,7 +9,7 @@ import torch
 from toeplitz_core.bound import Arithmetic
 from toeplitz_core.testing.algorithms import MatrixUnits
 from toeplitz_core.testing.data import RECIPES
-from toeplitz_core.testing.oracle import Expected
+from toeplitz_core.testing.expected import Expected
 from toeplitz_core.testing.verdict import Comparison, Status, Verdict, compare_bound, compare_exact
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from toeplitz_core.testing.oracle import expected
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.case import Case
-    from toeplitz_core.testing.data import Operands
+    from toeplitz_core.testing.operands import Operands
 
 WIDTH = 80
 # Tensors of up to this many numbers are printed, matrices of up to this many rows are drawn.

@@ -18,7 +18,7 @@ from toeplitz_core.testing.subjects.torch_procedures import contract
 if TYPE_CHECKING:
     from toeplitz_core.bound import Arithmetic
     from toeplitz_core.testing.case import Case
-    from toeplitz_core.testing.data import Operands
+    from toeplitz_core.testing.operands import Operands
     from toeplitz_core.testing.subjects.base import Procedure
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from toeplitz_core.bound import Arithmetic
     from toeplitz_core.testing.calls import Call
     from toeplitz_core.testing.case import Case
-    from toeplitz_core.testing.data import Operands
+    from toeplitz_core.testing.operands import Operands
 
 # What a subject can be asked for: the convolution, and what belongs to it. See procedures.py.
 Procedure = Literal[

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from toeplitz_core.bound import Arithmetic
     from toeplitz_core.testing.case import Case
-    from toeplitz_core.testing.data import Operands
+    from toeplitz_core.testing.operands import Operands
 
 PACKAGES = ("jax", "jaxlib")
 # JAX would take a GPU where it finds one, and most of its memory.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from toeplitz_core.bound import Arithmetic
     from toeplitz_core.testing.case import Case
-    from toeplitz_core.testing.data import Operands
+    from toeplitz_core.testing.operands import Operands
 
 PACKAGES = ("onnxruntime", "onnx")
 # The newest definition of Conv (it added bfloat16), and the format of files that came with it.
