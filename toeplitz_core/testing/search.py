@@ -44,7 +44,7 @@ class Result:
     """What came of one law on one subject, for one dtype and device.
 
     ``known`` says how many cases each entry of a list of known failures spoke for, by its name; ``assumed`` by which
-    arithmetic, in words, how many were judged.
+    arithmetic, in words, how many were judged; ``zeros`` and ``zero_signs`` are sums of those of a :class:`Verdict`.
     """
 
     subject: str
@@ -58,6 +58,8 @@ class Result:
     message: str = ""
     known: Counter[str] = field(default_factory=Counter)
     assumed: Counter[str] = field(default_factory=Counter)
+    zeros: int = 0
+    zero_signs: int = 0
 
     @property
     def cases(self) -> int:
@@ -119,6 +121,7 @@ class _Tally:
         self.smallest: Verdict | None = None
         self.known: Counter[str] = Counter()
         self.assumed: Counter[str] = Counter()
+        self.zeros = self.zero_signs = 0
         self.refused = ""
         self.runs = 1
         self.timeouts = 0
@@ -145,6 +148,8 @@ class _Tally:
         if self.smallest is None:
             self.counts[verdict.status] += 1
             self.assumed.update([verdict.assumed] if verdict.assumed else ())
+            self.zeros += verdict.zeros
+            self.zero_signs += verdict.zero_signs
             self.refused = verdict.message if verdict.status is Status.UNSUPPORTED else self.refused
             if verdict.ratio is not None and verdict.status is Status.PASS:
                 self.max_ratio = max(verdict.ratio, self.max_ratio or 0.0)
@@ -303,6 +308,8 @@ def _conclude(
         message,
         tally.known,
         tally.assumed,
+        tally.zeros,
+        tally.zero_signs,
     )
 
 
@@ -349,4 +356,6 @@ def merged(rounds: Sequence[Result]) -> Result:
         max_ratio=max(ratios, default=None),
         known=known,
         assumed=assumed,
+        zeros=sum(result.zeros for result in rounds),
+        zero_signs=sum(result.zero_signs for result in rounds),
     )

@@ -37,7 +37,8 @@ class Verdict:
     ``expected`` and ``actual`` there. ``sharpness`` is the smallest bound / S of the case: 1 proves nothing.
     ``miss_probability`` is the chance that exact data overlooks a wrong row of a linear implementation. ``printed`` is
     what the implementation wrote to its standard streams, ``assumed`` the arithmetic by which it was judged,
-    ``kernel`` what computed it, if that is known.
+    ``kernel`` what computed it, if that is known. ``zeros`` are results that are exactly zero, ``zero_signs`` those of
+    them that have another sign than IEEE's sum in index order: no law is about that.
     """
 
     status: Status
@@ -52,6 +53,8 @@ class Verdict:
     printed: str = ""
     assumed: str = ""
     kernel: str = ""
+    zeros: int = 0
+    zero_signs: int = 0
 
     def replace(self, **changes: object) -> Verdict:
         """A copy with other values."""

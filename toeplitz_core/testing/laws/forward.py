@@ -24,6 +24,7 @@ from toeplitz_core.testing.laws.judgement import (
 from toeplitz_core.testing.nonfinite import Classes, classes
 from toeplitz_core.testing.operands import Operands
 from toeplitz_core.testing.oracle import expected
+from toeplitz_core.testing.signed_zeros import negative_zeros
 from toeplitz_core.testing.verdict import Status, Verdict, compare_bound, compare_exact
 
 if TYPE_CHECKING:
@@ -55,7 +56,22 @@ def forward_verdict(
         verdict = judge_bound(arithmetic, case, actual, reference, has_bias=case.bias)
     else:
         verdict = judge_exact(arithmetic, case, operands.miss_probability, actual, reference)
-    return verdict.replace(assumed=in_words(case, arithmetic), kernel=outcome.kernel)
+    zeros, other = (0, 0) if verdict.status.is_failure else _zeros(case, operands, actual, reference, outputs)
+    return verdict.replace(assumed=in_words(case, arithmetic), kernel=outcome.kernel, zeros=zeros, zero_signs=other)
+
+
+def _zeros(
+    case: Case, operands: Operands, actual: torch.Tensor, reference: Expected, outputs: torch.Tensor | None
+) -> tuple[int, int]:
+    """Results that are exactly zero, and how many have another sign than IEEE's sum; none where sums are rounded."""
+    if RECIPES[case.data].kind == "real" or not actual.is_floating_point():
+        return 0, 0
+    zeros = (actual == 0) & (reference.value == 0)
+    if not zeros.any():
+        return 0, 0
+    negative = negative_zeros(case.geometry, operands.input, operands.weight, operands.bias, outputs=outputs)
+    other = zeros & (actual.signbit() != negative.reshape(actual.shape))
+    return int(zeros.sum()), int(other.sum())
 
 
 def _finite(operands: Operands) -> Operands:

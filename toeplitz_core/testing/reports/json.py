@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from toeplitz_core.testing.reports.record import Record
 
 # The first number changes where a reader of an older one would misunderstand; the second where fields were added.
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 
 
 def to_json(record: Record) -> str:
@@ -58,6 +58,8 @@ def result_document(result: Result) -> dict[str, Any]:
         "message": result.message or None,
         "known": dict(result.known),
         "assumed": dict(result.assumed),
+        "zeros": result.zeros,
+        "zero_signs": result.zero_signs,
     }
     if (failure := result.failure) is not None:
         found |= {
@@ -86,6 +88,8 @@ def read_result(document: Mapping[str, Any]) -> Result:
         message=document["message"] or "",
         known=Counter(document["known"]),
         assumed=Counter(document["assumed"]),
+        zeros=document.get("zeros", 0),
+        zero_signs=document.get("zero_signs", 0),
     )
 
 

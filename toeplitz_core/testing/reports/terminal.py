@@ -106,6 +106,8 @@ def print_results(console: Console, results: Sequence[Result], left_out: Sequenc
     listed = f", {known} but for known failures" if known else ""
     claimed = sum(r.status is not Status.UNSUPPORTED or r.nothing_proven for r in ran)
     plain(console, f"{total} cases; {holding} of {claimed} hold{listed} (each law with each dtype).")
+    for line in _signed_zeros(ran):
+        plain(console, f"signed zeros: {line}")
     for r in ran:
         if r.nothing_proven:
             plain(console, f"{r.status}: {r.subject} {r.law} {r.dtype} {r.device}: {r.message}")
@@ -114,6 +116,17 @@ def print_results(console: Console, results: Sequence[Result], left_out: Sequenc
     absent = {(r.subject, r.device): r.message for r in results if r.status is Status.NOT_RUN}
     for line in (*(f"{subject} on {device}: {reason}" for (subject, device), reason in absent.items()), *left_out):
         plain(console, f"not run: {line}")
+
+
+def _signed_zeros(ran: Sequence[Result]) -> Iterator[str]:
+    """How many zeros of each subject have a sign that its order of summing, or its padding, may explain."""
+    for subject, device in dict.fromkeys((r.subject, r.device) for r in ran if r.zeros):
+        of_subject = [r for r in ran if (r.subject, r.device) == (subject, device)]
+        other, zeros = sum(r.zero_signs for r in of_subject), sum(r.zeros for r in of_subject)
+        yield (
+            f"{subject} on {device}: {other} of {zeros} zero results have another sign than IEEE's sum in index order; "
+            "not judged"
+        )
 
 
 def _refused(ran: Sequence[Result]) -> list[str]:
