@@ -17,6 +17,7 @@ from toeplitz_core.bound import FLOAT64, Arithmetic
 from toeplitz_core.operator import by_image
 from toeplitz_core.testing import gradient_sums
 from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.gradient_sums import bias_gradient, input_gradient, weight_gradient
 from toeplitz_core.testing.gradients import draw_with_gradient, expected_gradients
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.operands import Operands
@@ -139,16 +140,20 @@ def test_an_error_beyond_one_rounding_is_found() -> None:
 def test_gradients_of_little_that_is_read(line: str) -> None:
     """Empty batches, pixels that nothing reads and taps that read nothing have gradients of zeros, in their shapes."""
     case = Case.parse(line)
-    operands = draw_with_gradient(case)
-    factors = _factors(case, operands)
-    for name, wanted in expected_gradients(case, operands).items():
-        shape = {"input": case.input, "weight": case.weight, "bias": case.weight[:1]}[name]
-        assert wanted.value.shape == shape + (2,) * wanted.is_complex
-        assert wanted.residual is not None
-        assert wanted.residual.shape == wanted.value.shape
-        rows = wanted.value.reshape(len(factors[name]), 2 if wanted.is_complex else 1).tolist()
+    g, operands, factors = case.geometry, draw_with_gradient(case), _factors(case, draw_with_gradient(case))
+    x, y = by_image(g, operands.input).conj().resolve_conj(), by_image(g, operands.more["grad"])
+    weight = operands.weight.conj().resolve_conj()
+    found = {
+        "input": (input_gradient(g, weight, y), (len(x), g.in_channels, g.pixels)),
+        "weight": (weight_gradient(g, x, y), case.weight),
+        "bias": (bias_gradient(y), case.weight[:1]),
+    }
+    parts = 2 if y.is_complex() else 1
+    for name, ((value, residual), shape) in found.items():
+        assert value.shape == residual.shape == shape + (2,) * (parts - 1)
         sums = [sum((a * b for a, b in row), 0j) for row in factors[name]]
-        assert rows == [[s.real, s.imag][: len(r)] for s, r in zip(sums, rows, strict=True)]
+        assert value.reshape(len(sums), parts).tolist() == [[s.real, s.imag][:parts] for s in sums]
+        assert not residual.any()
 
 
 def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,3 +166,15 @@ def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
         assert pieces.residual is not None
         assert torch.equal(pieces.value, whole[name].value)
         assert torch.equal(pieces.residual, whole[name].residual)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_whole_numbers_are_summed_plainly(dtype: str) -> None:
+    """Sums of whole numbers that float64 holds are the same either way, and so are summed the shorter one."""
+    case = Case.parse(f"input=2x4x7x6 weight=6x2x3x2 stride=2x1 padding=1 groups=2 bias dtype={dtype} data=accumulator")
+    for name, wanted in expected_gradients(case, operands := draw_with_gradient(case)).items():
+        assert wanted.residual is None
+        value = wanted.value.reshape(-1, 2 if wanted.is_complex else 1).tolist()
+        for row, v in zip(_factors(case, operands)[name], value, strict=True):
+            sums = exact(row)
+            assert [Fraction(part) for part in v] == [sum((a * b for a, b in terms), Fraction(0)) for terms in sums]
