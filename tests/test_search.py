@@ -7,6 +7,7 @@ import math
 import pickle
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -484,3 +485,17 @@ def test_a_third_refused_of_few_cases_is_no_gap():
             return Status.UNSUPPORTED if len(judged) % 2 else Status.PASS
 
         assert hunt(conv2d, law=law_of(check), examples=examples).status is expected
+
+
+@pytest.mark.parametrize("law", [law for law in LAWS.values() if "float32" in law.dtypes], ids=lambda law: law.name)
+def test_gradients_of_any_strides_are_tried_where_a_law_reads_one(law: Law) -> None:
+    """Cases of laws that read a gradient of the result name its layout in some cases, and those of others never."""
+    seen: list[str | None] = []
+
+    def check(_: object, case: object) -> Verdict:
+        seen.append(case.layout("grad") if isinstance(case, Case) else None)
+        return Verdict(Status.PASS, case)
+
+    hunt(conv2d, law=replace(law, check=check), examples=40)
+    reads = law.procedure in ("gradients", "double_backward", "functional_gradients", "vmap", "transposed")
+    assert len(set(seen)) > 3 if reads else set(seen) == {None}

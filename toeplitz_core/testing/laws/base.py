@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from toeplitz_core.testing.data import RECIPES
+from toeplitz_core.testing.gradients import READING_GRAD
 from toeplitz_core.testing.strategies import cases, geometries
 from toeplitz_core.testing.verdict import Status, Verdict
 
@@ -75,6 +76,7 @@ class Law:
             recipes=self.recipes_for(dtype),
             legal_layouts=tuple(layouts),
             device=device,
+            gradient=self.procedure in READING_GRAD,
         )
 
     def draws(self, case: Any, number: int) -> Iterator[Any]:
