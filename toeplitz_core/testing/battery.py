@@ -167,15 +167,18 @@ class Battery:
                 raise _not_there(step.subject, error) from None
         return plan.result((runner, LAWS[step.law], step.dtype, step.device))
 
-    def stale(self, results: Iterable[Result]) -> list[Stale]:
-        """The known failures that are not needed any more, of those that some results could have met."""
+    def stale(self, results: Iterable[Result], *, patient: bool = False) -> list[Stale]:
+        """The known failures that are not needed any more, of those that some results could have met.
+
+        Those whose example does not return are looked at if ``patient``.
+        """
         results = list(results)
         if self.known is None:
             return []
         return [
             stale
             for name in self.subjects
-            for stale in self.planned(name).stale([result for result in results if result.subject == name])
+            for stale in self.planned(name).stale([r for r in results if r.subject == name], patient=patient)
         ]
 
     def close(self) -> None:

@@ -64,7 +64,7 @@ def carry_out(asked: Asked, console: Console, errors: Console, outputs: Outputs,
         if plan.unreached(run.results, ""):
             failed = plan.fail_fast and any(result.status.is_failure for result in run.results)
             stopped = "stopped at the first failure" if failed else SPENT
-        stale = plan.stale(run.results)
+        stale = plan.stale(run.results, patient=asked.fail_stale)
         if outputs.adopting is not None:
             adopted = outputs.adopt(plan, run.results)
             plain(console, f"adopted: {adopted} entries, written to {outputs.write_known}")
@@ -83,6 +83,8 @@ def carry_out(asked: Asked, console: Console, errors: Console, outputs: Outputs,
         if result.failure is not None and not any(result.failure is verdict for verdict in printed):
             print_failure(console, result)
     left_out = [*plan.without, *(f"layout {layout}: {UNSAFE_REASON}" for layout in UNSAFE_LAYOUTS if asked.inline)]
+    if not asked.fail_stale:
+        left_out += [f"{name}, to see if it is stale: it does not return; --fail-stale waits" for name in plan.dear]
     if missed := len(plan.steps) - len(results):
         left_out.append(f"{missed} of {len(plan.steps)} (each law with each dtype): {stopped}")
     print_results(console, results, left_out)

@@ -17,8 +17,8 @@ from toeplitz_core.matrix import unravel
 from toeplitz_core.operator import receptive_field
 from toeplitz_core.testing.compensated import tree_sum, two_product
 
-# Products that are held at a time; each takes about ten numbers more while they are summed.
-_BLOCK = 2**20
+# Products that are held at a time: each takes about ten numbers more, and they stay in a processor's cache.
+_BLOCK = 2**16
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 

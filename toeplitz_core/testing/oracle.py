@@ -177,13 +177,14 @@ class _Real:
         channel = None if outputs is None else outputs // geometry.positions % geometry.out_channels
         offset = offset[:, None] if channel is None else offset[channel]
         offset = offset if integers else offset.double()
-        if wide:
-            self.value, self.residual = compensated(geometry, x, weight, offset, outputs)
-        else:
-            self.value = apply(geometry, x, weight, outputs, torch.int64 if integers else torch.float64) + offset
         self.offset = offset
         self.bias = offset.abs().double()
         self.magnitude = apply(geometry, x, weight, outputs, torch.float64, absolute=True) + self.bias
+        if wide and not _sums_are_exact(self.magnitude, x, weight, offset):
+            self.value, self.residual = compensated(geometry, x, weight, offset, outputs)
+        else:
+            self.value = apply(geometry, x, weight, outputs, torch.int64 if integers else torch.float64) + offset
+            self.residual = torch.zeros_like(self.value) if wide else None
         self.products = products(geometry, outputs)
         self.subnormal = None
         operands = (x, weight, offset.to(x.dtype))
@@ -207,6 +208,12 @@ class _Real:
             None if self.subnormal is None else full(self.subnormal),
             is_complex=False,
         )
+
+
+def _sums_are_exact(magnitude: torch.Tensor, *operands: torch.Tensor) -> bool:
+    """Whether float64 sums them exactly in any order: whole numbers whose magnitudes add up to less than 2^53."""
+    small = not magnitude.numel() or float(magnitude.max()) < 2.0**53  # else it may have been rounded itself
+    return small and all(bool((t == t.trunc()).all()) for t in operands)
 
 
 def _expected_complex(

@@ -205,8 +205,9 @@ class Driver:
         """Look for stale entries; end red where nothing of what was asked for has run."""
         if hasattr(self.config, "workerinput") or not self.results:
             return
-        self.stale = self.battery.stale(self.results.values())
-        refused = self.stale and self.options.get("fail_stale")
+        patient = bool(self.options.get("fail_stale"))
+        self.stale = self.battery.stale(self.results.values(), patient=patient)
+        refused = self.stale and patient
         if session.exitstatus == pytest.ExitCode.OK and (self._proved_nothing or refused):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import torch
 from toeplitz_core.testing.known import KnownFailures
 from toeplitz_core.testing.layouts import LAYOUTS
 from toeplitz_core.testing.search import Result, search
+from toeplitz_core.testing.subjects.base import Subject
 from toeplitz_core.testing.verdict import Status
 
 if TYPE_CHECKING:
@@ -90,18 +92,20 @@ class Plan:
 
     def _search(self, step: Step, known: KnownFailures | None, seed: int | None) -> Result:
         subject, law, dtype, device = step
-        return search(
-            law,
-            subject,
-            dtype=dtype,
-            settings=self.profile.settings(
-                examples=self.examples or law.examples(self.profile.examples), seeded=seed is not None
-            ),
-            device=device,
-            seed=seed,
-            layouts=self.layouts,
-            known=known,
-        )
+        # What runs in this process has the threads that it would have anywhere.
+        with contextlib.nullcontext() if isinstance(subject, Subject) else _one_thread():
+            return search(
+                law,
+                subject,
+                dtype=dtype,
+                settings=self.profile.settings(
+                    examples=self.examples or law.examples(self.profile.examples), seeded=seed is not None
+                ),
+                device=device,
+                seed=seed,
+                layouts=self.layouts,
+                known=known,
+            )
 
     def unreached(self, results: Sequence[Result], reason: str) -> list[Result]:
         """For each step that has no result, one that was not run."""
@@ -109,20 +113,38 @@ class Plan:
         steps = [(subject.name, law.name, dtype, device) for subject, law, dtype, device in self.steps]
         return [Result(*step, Status.NOT_RUN, message=reason) for step in steps if step not in reached]
 
-    def stale(self, results: Sequence[Result]) -> list[Stale]:
-        """The known failures that are not needed any more. An example in a layout that is not run is left alone."""
+    def stale(self, results: Sequence[Result], *, patient: bool = False) -> list[Stale]:
+        """The known failures that are not needed any more, but for those of :meth:`dear` unless ``patient``.
+
+        An example in a layout that is not run is left alone.
+        """
         if self.known is None:
             return []
         legal = [
             entry
             for entry in self.known.entries
             if {layout for _, layout in entry.example.layouts} <= set(self.layouts)
+            and (patient or entry.name not in self.dear)
         ]
         subjects = {subject.name: subject for subject in self.subjects}
         laws = {law.name: law for law in self.laws}
         return KnownFailures(tuple(legal)).stale(
             results, lambda subject, case: laws[str(case.law)](subjects[subject], case)
         )
+
+    @property
+    def dear(self) -> list[str]:
+        """The known failures of these subjects and laws whose examples do not return: each takes its whole timeout."""
+        subjects, laws = {subject.name for subject in self.subjects}, {law.name for law in self.laws}
+        entries = () if self.known is None else self.known.entries
+        return [
+            entry.name
+            for entry in entries
+            if entry.status is Status.TIMEOUT
+            and entry.applies
+            and subjects.intersection(entry.subjects)
+            and laws.intersection(entry.laws)
+        ]
 
     def adopt(self, results: Sequence[Result], date: str, there: KnownFailures) -> Iterator[KnownFailures]:
         """The list ``there`` with entries for what fails, searched again and longer until nothing else does."""
@@ -138,6 +160,17 @@ class Plan:
             known = KnownFailures((*own, *(entry for entry in there.entries if entry.name not in names)))
             again = [self._search(steps[r.subject, r.law, r.dtype, r.device], known, self.seed) for r in failing]
             failing = [result for result in again if result.status.is_failure]
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """The judge alone with one thread: its tensors are small, and its threads would wait where a worker computes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def not_run(subject: Runner, device: str) -> str | None:
