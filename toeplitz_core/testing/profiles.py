@@ -58,7 +58,7 @@ PROFILES = {
     profile.name: profile
     for profile in (
         Profile("smoke", 20, deterministic=False),
-        Profile("gate", 120, deterministic=True),
+        Profile("gate", 100, deterministic=True),
         Profile("nightly", 3000, deterministic=False, remembers=True, climbs=True),
     )
 }
