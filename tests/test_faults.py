@@ -91,7 +91,11 @@ def test_still_missed(fault: Fault, isolation: Isolation):
             assert not result.status.is_failure, f"{law.name} finds it now: {result.failure}"
 
 
-@pytest.mark.parametrize("law", LAWS)
+# A plain callable does not claim to check its arguments.
+CLAIMED = [name for name, law in LAWS.items() if law.procedure != "argument_checks"]
+
+
+@pytest.mark.parametrize("law", CLAIMED)
 @pytest.mark.parametrize("path", CORRECT, ids=lambda path: path.partition(":")[2])
 def test_correct_passes(path: str, law: str):
     """An implementation that is unusual but right holds every law in every dtype, as far as it says how it computes."""
@@ -104,7 +108,6 @@ def test_correct_passes(path: str, law: str):
         result = search(LAWS[law], subject, dtype=dtype, settings=GATE.settings(examples=examples))
         assert not result.status.is_failure, result.message
         assert result.cases == examples
-        assert law != "errors" or result.counts[Status.UNSUPPORTED] == examples  # they do not claim that
         proven |= result.status is Status.PASS
     assert proven or LAWS[law].procedure not in ("forward", "contract") or law == "stale-memory"
 
@@ -113,7 +116,7 @@ def test_correct_passes(path: str, law: str):
 def test_right_but_for_the_fault(dtype: str):
     """What the planted faults have in common is right: without a fault, they pass."""
     subject = TorchSubject("none", implementation(lambda c: c.value()))
-    for law in LAWS.values():
+    for law in map(LAWS.__getitem__, CLAIMED):
         if dtype in law.dtypes:
             result = search(law, subject, dtype=dtype, settings=GATE.settings(examples=law.examples(20)))
             assert result.status is Status.PASS or not (result.status.is_failure or result.nothing_proven)

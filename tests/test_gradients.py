@@ -20,9 +20,12 @@ from toeplitz_core.testing.gradients import (
     expected_derivatives,
     expected_gradients,
 )
+from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.operands import Operands
 from toeplitz_core.testing.real_data import FILLS
 from toeplitz_core.testing.strategies import cases, geometries
+from toeplitz_core.testing.subjects import resolve
+from toeplitz_core.testing.verdict import Status
 
 SMALL = geometries(max_products=2**8)
 FLOATING = ("float64", "float32", "float16", "bfloat16")
@@ -133,3 +136,14 @@ def test_gradients_are_drawn_from_the_seed():
     assert all(torch.equal(one[name], two[name]) for name in one)
     other = draw_with_directions(case.replace(seed=1)).more
     assert all(not torch.equal(one[name], other[name]) for name in one if name != "bias direction")
+
+
+@pytest.mark.skipif(not torch.backends.nnpack.is_available(), reason="this torch has no NNPACK")
+@pytest.mark.parametrize("law", ["double-backward", "forward-mode"])
+def test_what_is_transformed_in_a_derivative_is_not_judged_as_exact(law: str):
+    """Where a convolution within a derivative goes to NNPACK, what it may err is unknown, and the case says so."""
+    case = Case.parse(f"input=16x1x4x1 weight=1x1x4x1 law={law}")
+    verdict = LAWS[law](resolve("torch-nnpack"), case)
+    assert verdict.status is Status.UNSUPPORTED
+    assert "Winograd" in verdict.message
+    assert LAWS[law](resolve("torch-native"), case).status is Status.PASS
