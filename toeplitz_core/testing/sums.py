@@ -10,8 +10,8 @@ from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.operator import forward, receptive_field
 from toeplitz_core.testing.compensated import tree_sum, two_product, two_sum
 
-# Elements of a block of products that the compensated sum holds at a time: some ten tensors of as many float64 stay in a
-# processor's cache.
+# Elements of a block of products that the compensated sum holds at a time: some ten tensors of as many float64 stay in
+# a processor's cache.
 _BLOCK = 2**16
 
 
