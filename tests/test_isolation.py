@@ -142,6 +142,22 @@ def test_environments_differ_between_runners(isolation: Isolation, tmp_path: Pat
     assert [float(outcome.output.flatten()[0]) for outcome in values if outcome.output is not None] == [1.0, 2.0]
 
 
+@pytest.mark.parametrize(("outside", "inside"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_of_a_worker_sleep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outside: str | None, inside: str
+) -> None:
+    """OpenMP's threads do not spin in workers, which share their cores with judges, unless somebody wants that."""
+    (tmp_path / "waits.py").write_text(
+        "import os\ndef says(*_):\n    raise RuntimeError(os.environ.get('OMP_WAIT_POLICY'))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if outside is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", outside)
+    with Isolation() as processes:
+        assert processes.runner("waits:says").run(CASE, OPERANDS).message == f"raised RuntimeError: {inside}"
+
+
 def test_workers_can_be_started_without_fork(isolation: Isolation) -> None:
     """A worker that is started cleanly, as CUDA and some platforms need it, gives the same outcomes."""
     runner = isolation.runner("tests.hostile:segfault", fork=False)

@@ -37,6 +37,9 @@ FIRST_CALL = 60.0
 # What glibc fills freed memory with; new memory gets the complement, which as float32 is 3.4e38 and -3e-13, and as an
 # integer large: no result survives any of it by accident.
 POISONS = (0x80, 0x55)
+# Threads of OpenMP that wait for work would take the time that judges and other workers need: let them sleep instead.
+# It changes no result, and whoever sets it to something else has that.
+DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE"}
 # Address space in bytes that a worker may take beyond what it starts with.
 MEMORY = 8 * 2**30
 
@@ -374,7 +377,7 @@ class _Nursery:
                 self._process = subprocess.Popen(  # our own interpreter
                     [sys.executable, "-c", start],
                     stdin=subprocess.DEVNULL,
-                    env={**os.environ, **dict(environment.variables)},
+                    env={**DEFAULTS, **os.environ, **dict(environment.variables)},
                     pass_fds=[theirs.fileno()],
                 )
 
