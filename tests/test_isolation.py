@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from toeplitz_core.testing.data import draw
 from toeplitz_core.testing.isolation import Isolation
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.subjects import resolve
-from toeplitz_core.testing.subjects.base import Environment
+from toeplitz_core.testing.subjects.base import Environment, described
 from toeplitz_core.testing.transport import SharedFile
 from toeplitz_core.testing.verdict import Status
 
@@ -248,3 +249,30 @@ def test_a_truncated_file_is_an_error_and_not_a_result(tmp_path: Path) -> None:
     with pytest.raises(EOFError, match="ends before the tensor"):
         shared.unpack(packed)
     shared.close()
+
+
+def test_what_a_dead_worker_has_started_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that an implementation started does not outlive the call that ended its worker."""
+    (tmp_path / "forks.py").write_text(
+        "import os, subprocess\n"
+        "def leaves(*_):\n"
+        f"    child = subprocess.Popen(['sleep', '60'])\n"
+        f"    open({str(tmp_path / 'child')!r}, 'w').write(str(child.pid))\n"
+        "    os.abort()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with Isolation() as processes:
+        assert processes.runner("forks:leaves").run(CASE, OPERANDS).status == "crashed"
+        status = Path(f"/proc/{(tmp_path / 'child').read_text()}/stat")
+        # Dead, even where nobody has waited for it yet; the signal may take a moment.
+        assert any(time.sleep(0.05) or not status.exists() or status.read_text().split()[2] == "Z" for _ in range(100))
+
+
+def test_an_exception_that_cannot_be_printed_is_an_exception() -> None:
+    """An exception whose message raises is told by its type, and the worker lives on."""
+
+    class Silent(Exception):  # noqa: N818
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    assert described(Silent()) == "Silent: its message cannot be read"

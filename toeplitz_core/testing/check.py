@@ -65,11 +65,10 @@ def carry_out(asked: Asked, console: Console, errors: Console, outputs: Outputs,
             failed = plan.fail_fast and any(result.status.is_failure for result in run.results)
             stopped = "stopped at the first failure" if failed else SPENT
         stale = plan.stale(run.results, patient=asked.fail_stale)
-        if outputs.adopting is not None:
-            adopted = outputs.adopt(plan, run.results)
-            plain(console, f"adopted: {adopted} entries, written to {outputs.write_known}")
+        _adopt(console, outputs, run)
     except KeyboardInterrupt:
         code, stopped = 130, "interrupted"
+        _adopt(console, outputs, run, briefly=True)
     except (JudgeDied, SubjectError) as raised:  # no line of our code is to blame
         code, stopped = 4, "an error of toeplitz-core"
         error = f"{type(raised).__name__}: {raised}"
@@ -98,6 +97,13 @@ def carry_out(asked: Asked, console: Console, errors: Console, outputs: Outputs,
     print_known(console, record)
     outputs.write(record)
     return code
+
+
+def _adopt(console: Console, outputs: Outputs, run: Run, *, briefly: bool = False) -> None:
+    """Write what fails to the list of known failures, if there is to be one."""
+    if outputs.adopting is not None:
+        adopted = outputs.adopt(run.plan, run.results, briefly=briefly)
+        plain(console, f"adopted: {adopted} entries, written to {outputs.write_known}")
 
 
 def _follow(run: Run, console: Console, printed: list[Verdict]) -> None:

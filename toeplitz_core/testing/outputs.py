@@ -101,13 +101,18 @@ class Outputs:
             listed = KnownFailures.load(self.write_known) if there else KnownFailures()
             object.__setattr__(self, "adopting", listed)
 
-    def adopt(self, plan: Plan, results: Sequence[Result]) -> int:
-        """Write what fails to the list of known failures; how many entries were added."""
+    def adopt(self, plan: Plan, results: Sequence[Result], *, briefly: bool = False) -> int:
+        """Write what fails to the list of known failures; how many entries were added.
+
+        ``briefly``, without a search for what fails beyond that.
+        """
         assert self.adopting is not None
         assert self.write_known is not None
         grown = self.adopting
         for grown in plan.adopt(results, datetime.now(UTC).date().isoformat(), self.adopting):
             grown.write(self.write_known)
+            if briefly:
+                break
         return len(grown.entries) - len(self.adopting.entries)
 
     def write(self, record: Record) -> None:

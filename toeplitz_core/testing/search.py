@@ -235,6 +235,8 @@ def search(
         test = seeded(zlib.crc32(f"{seed} {law.name} {dtype}".encode()))(test)
     failure = _run(test, tally, law, subject, device)
     message = "" if failure is None else failure.message
+    if failure is not None and tally.timeouts >= SHRINKING_TIMEOUTS:
+        message = f"{message} (not shrunk to the end, which would take the timeout for each call)"
     if failure is not None and tally.runs > 1:
 
         def afresh(case: Case | Call) -> Verdict:

@@ -110,6 +110,18 @@ def _draw_axis(draw: st.DrawFn, place: int, *, kernel: int | None, mode: str, pa
     return _Axis(size, kernel, stride, padding, dilation)
 
 
+def _draw_missed_axis(draw: st.DrawFn) -> _Axis:
+    """A strided axis of one tap that steps over the image: nothing but padding is read, and no product is left.
+
+    The axes above have such windows too, but seldom no others.
+    """
+    size = draw(st.sampled_from((1, 2, 3)))
+    stride = size + draw(st.sampled_from((1, 2, 3)))
+    before = draw(st.integers(1, stride - size))  # from the last window before the image to its first pixel
+    padding = before + stride * draw(st.sampled_from((0, 0, 1)))
+    return _Axis(size, 1, stride, padding, draw(st.sampled_from((2, 3, 1))))
+
+
 @st.composite
 def geometries(
     draw: st.DrawFn, *, rank: int = 2, max_products: int = MAX_PRODUCTS, strings: bool = True
@@ -140,6 +152,9 @@ def geometries(
         flat = shape in ("pointwise", axis)
         kernel = 1 if flat else axes[0].kernel if shape == "square" and axes else None
         axes.append(_draw_axis(draw, axis, kernel=kernel, mode=mode, pairs=pairs))
+    missed = draw(weighted((11, (None,)), (1, tuple(range(rank)))))
+    if missed is not None and mode == "numbers":
+        axes[missed] = _draw_missed_axis(draw)
     sizes: dict[str, Any] = {
         "input_size": tuple(a.input for a in axes),
         "kernel_size": tuple(a.kernel for a in axes),

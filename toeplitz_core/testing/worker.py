@@ -110,8 +110,7 @@ def nursery(descriptor: int, room: str) -> None:
         except (EOFError, OSError):
             # The judge has ended. If it was killed, nobody else ends a worker that hangs, or removes what we shared.
             for pid in workers:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                _kill_group(pid)
             shutil.rmtree(room, ignore_errors=True)
             return
         if isinstance(message, Settings):
@@ -121,6 +120,7 @@ def nursery(descriptor: int, room: str) -> None:
                 continue  # the judge was interrupted between two messages, and is about to end
             pid = os.fork()
             if pid == 0:
+                os.setpgid(0, 0)  # what it starts, ends with it
                 control.close()
                 serve(message, connection)
                 os._exit(0)
@@ -130,11 +130,19 @@ def nursery(descriptor: int, room: str) -> None:
         else:
             pid, kill = message
             if kill:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                _kill_group(pid)
             _, status = os.waitpid(pid, 0)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)  # what a dead worker has left behind
             workers.discard(pid)
             _answer(control, os.waitstatus_to_exitcode(status))
+
+
+def _kill_group(pid: int) -> None:
+    """End a worker and the processes that it has started, if any of them still live."""
+    for kill in (os.killpg, os.kill):  # it may not have its group yet
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
 
 
 def _answer(control: Connection, number: int) -> None:

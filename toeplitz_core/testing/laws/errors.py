@@ -126,5 +126,4 @@ ERRORS = CallLaw(
     recipes=(),
     dtypes=tuple(DTYPES),
     procedure="argument_checks",
-    effort=0.5,
 )

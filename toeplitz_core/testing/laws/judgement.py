@@ -155,8 +155,11 @@ def failure(
     got, should = actual[found.index].item(), wanted[found.index].item()
     amount = "" if ratio is None else f", an error of {ratio:.4g} times the bound"
     where = ", ".join(map(str, found.index))
+    # As many digits as tell the two apart: 17 do always.
+    digits = next((n for n in (9, 17) if f"{got:.{n}g}" != f"{should:.{n}g}"), 9)
     message = (
-        f"{name}[{where}]={got:.9g}, but should be {should:.9g}{amount} ({found.wrong} of {found.total} elements wrong)"
+        f"{name}[{where}]={got:.{digits}g}, but should be {should:.{digits}g}{amount} "
+        f"({found.wrong} of {found.total} elements wrong)"
     )
     return Verdict(Status.FAIL, case, message, ratio=ratio, index=found.index, expected=should, actual=got)
 

@@ -251,6 +251,8 @@ def verdict_lines(subject: str, verdict: Verdict, replay: str | None = None) -> 
     lines = [f"{heading}: {verdict.message}" if verdict.message else heading, f"  case:   {verdict.case}"]
     if verdict.ratio is not None:
         lines.append(f"  error:  {verdict.ratio:.4g} of the bound")
+    if verdict.assumed and verdict.status.is_failure:
+        lines.append(f"  judged: by {verdict.assumed}")
     if verdict.status.is_failure:
         lines.append(f"  replay: {replay_command(subject, verdict.case) if replay is None else replay}")
     return lines

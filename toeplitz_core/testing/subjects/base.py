@@ -294,7 +294,11 @@ class Subject(ABC):
 
 def described(error: BaseException) -> str:
     """The exception's type, and its message if it has one."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001  # a subject's own exception can do anything
+        message = "its message cannot be read"
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def _unreadable(case: Case | None, output: object) -> str | None:
