@@ -308,6 +308,25 @@ def test_adopting_turns_the_gate_green(directory: Path):
     assert len(KnownFailures.load(directory / "rest.toml").entries) == 1
 
 
+def test_interrupted_before_adopting(directory: Path, monkeypatch: pytest.MonkeyPatch):
+    """What was found before Ctrl-C is adopted, without a search for more, and said with what it was judged by."""
+    searches = []
+
+    def interrupted(*args: object, **options: object) -> Found:
+        searches.append(args)
+        if len(searches) == 2:
+            raise KeyboardInterrupt
+        return search(*args, **options)
+
+    monkeypatch.setattr(run, "search", interrupted)
+    result = check("two_faults", "--dtype float64 --write-known adopted.toml")
+    assert result.exit_code == 130
+    assert len(searches) == 2
+    assert "adopted: 1 entries, written to adopted.toml" in result.output
+    assert len(KnownFailures.load(directory / "adopted.toml").entries) == 1
+    assert "\n  judged: by sums in float32\n" in result.output
+
+
 def test_interrupted_while_adopting(directory: Path, monkeypatch: pytest.MonkeyPatch):
     """Ctrl-C while more faults are searched keeps what was adopted, and what was found is listed once."""
     searches = []

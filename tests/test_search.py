@@ -473,6 +473,7 @@ def test_a_hang_is_shrunk_in_few_calls():
     assert result.failure is not None
     assert sum(case.geometry.out_channels > 2 for case in calls) <= SHRINKING_TIMEOUTS
     assert "runs)" not in result.message
+    assert result.failure.message.endswith("(not shrunk to the end, which would take the timeout for each call)")
 
 
 def test_a_third_refused_of_few_cases_is_no_gap():

@@ -16,6 +16,7 @@ from toeplitz_core.testing.case import Case
 from toeplitz_core.testing.data import draw
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.forward import forward_verdict
+from toeplitz_core.testing.laws.judgement import failure
 from toeplitz_core.testing.operands import Operands
 from toeplitz_core.testing.subjects.base import Subject
 from toeplitz_core.testing.verdict import Comparison, Status, Verdict, compare_bound, compare_exact
@@ -203,3 +204,19 @@ def test_an_empty_batch_passes() -> None:
     empty = CASE.replace(input=(0, 3, 5, 4))
     for data in ("integers", "normal"):
         assert forward_verdict(Planted(correct), empty.replace(data=data)).status is Status.PASS
+
+
+@pytest.mark.parametrize(
+    ("got", "should", "said"),
+    [
+        (1.0, 2.0, "out[0]=1, but should be 2 (1 of 1 elements wrong)"),
+        (6564164.25, 6564164.0, "out[0]=6564164.25, but should be 6564164 (1 of 1 elements wrong)"),
+        (1 + 2.0**-40, 1.0, "out[0]=1.0000000000009095, but should be 1 (1 of 1 elements wrong)"),
+    ],
+)
+def test_a_failure_has_the_digits_that_tell_the_two_apart(got: float, should: float, said: str) -> None:
+    """What came out and what should have are printed as different numbers."""
+    actual, wanted = (torch.tensor([value], dtype=torch.float64) for value in (got, should))
+    found = compare_exact(actual, wanted)
+    assert found is not None
+    assert failure(Case.parse("input=1x1x1x1 weight=1x1x1x1"), found, actual, wanted).message == said
