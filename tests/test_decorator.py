@@ -43,7 +43,7 @@ from torch.nn.functional import conv2d
 from toeplitz_core.testing import parametrize_with_laws
 import kernels
 
-few = dict(laws=["forward-exact"], dtypes=["float32"], devices=["cpu"], examples=12)
+few = dict(laws=["forward-exact"], dtypes=["float32"], devices=["cpu"], examples=30)
 os.environ.setdefault("PROCESS_OF_THE_TESTS", str(os.getpid()))
 
 def elsewhere(*args):
@@ -128,7 +128,7 @@ def test_a_test_file_of_ones_own(project: pytest.Pytester):
             "  case:   input=1x1x1x1 weight=1x1x1x1 law=forward-exact",
             "  replay: none: this implementation ran in the test's own process, *",
             "CRASH kernels:crashes, forward-exact: was killed by SIGSEGV",
-            "nothing proven: only * of 12 cases could be judged",
+            "nothing proven: only * of 30 cases could be judged",
             "not run, and meta was asked for: tensors on meta have no values",
             "FAIL test_kernels:elsewhere, forward-exact: raised RuntimeError: in the process of the tests",
             "  replay: PYTHONPATH=tests python -m toeplitz_core replay * --subject test_kernels:elsewhere",

@@ -97,22 +97,22 @@ ALL = [f"--subject=kernels:{name}" for name in ("right", "no_groups", "crashes",
 
 def test_what_each_result_is(room: pytest.Pytester):
     """A pass passes; failures, crashes and nothing proven fail with a line to replay; the table is that of check."""
-    result = room.runpytest_subprocess(*SUITE, *ONE, *ALL, "--examples=12", "--junitxml=junit.xml")
+    result = room.runpytest_subprocess(*SUITE, *ONE, *ALL, "--examples=30", "--junitxml=junit.xml")
     result.assert_outcomes(passed=1, failed=4)
     case = "input=1x2x1x1 weight=2x1x1x1 groups=2 law=forward-exact"
     result.stdout.fnmatch_lines(
         [
             f"toeplitz-core {toeplitz_core.__version__}, torch {torch.__version__}, Python *",
-            "subjects kernels:right, *; laws forward-exact; devices cpu; profile gate: 12 cases per law and dtype",
+            "subjects kernels:right, *; laws forward-exact; devices cpu; profile gate: 30 cases per law and dtype",
             "FAIL kernels:no_groups, forward-exact: out[[]*elements wrong)",
             f"  case:   {case}",
             f'  replay: python -m toeplitz_core replay "{case}" --subject kernels:no_groups',
             "CRASH kernels:crashes, forward-exact: was killed by SIGSEGV",
             r"FAIL kernels:colours, forward-exact: raised RuntimeError: \x1b[[]31mred",
-            "nothing proven: only * of 12 cases could be judged",
+            "nothing proven: only * of 30 cases could be judged",
             "*= toeplitz_core =*",
             "Held against T x + b: kernels:right on cpu",
-            " forward-exact * exact * 12 *",
+            " forward-exact * exact * 30 *",
             "Held against T x + b: kernels:crashes on cpu",
             " forward-exact * CRASH * 1 *",
             "* 1 of 5 hold (each law with each dtype).",
@@ -131,7 +131,7 @@ def test_what_each_result_is(room: pytest.Pytester):
 
 def test_what_is_printed_of_a_test_runs_it_again(room: pytest.Pytester):
     """Its name begins with the module where that is installed elsewhere; ``--pyargs`` finds it, under xdist too."""
-    both = ("--subject=kernels:no_groups", "--subject=kernels:right", "--examples=12", *ONE)
+    both = ("--subject=kernels:no_groups", "--subject=kernels:right", "--examples=30", *ONE)
     name = "toeplitz_core.testing.suite::test_law[kernels:no_groups-forward-exact-float32-cpu]"
     printed = room.runpytest_subprocess(*SUITE, *both).stdout
     printed.fnmatch_lines([f"FAILED {name.replace('[', '[[]')} - Failed: FAIL *"])
@@ -142,14 +142,14 @@ def test_what_is_printed_of_a_test_runs_it_again(room: pytest.Pytester):
 def test_known_failures_under_xdist(room: pytest.Pytester):
     """A known failure is xfailed with its reason and count, a stale entry is said, and the table is there."""
     subjects = ("--subject=kernels:no_groups", "--subject=kernels:right", "--known=known.toml")
-    result = room.runpytest_subprocess(*SUITE, *ONE, *subjects, "--examples=12", "-n", "2", "-rx")
+    result = room.runpytest_subprocess(*SUITE, *ONE, *subjects, "--examples=30", "-n", "2", "-rx")
     result.assert_outcomes(passed=1, xfailed=1)
     assert result.ret == 0
     result.stdout.fnmatch_lines(
         [
             "--known known.toml",
             "Held against T x + b: kernels:no_groups on cpu",
-            " forward-exact * known * 12 *",
+            " forward-exact * known * 30 *",
             "known: no-groups: * cases: Groups come next year.",
             "stale: mended for kernels:right: its example holds",
             "XFAIL *kernels:no_groups-forward-exact-float32-cpu* - *known: no-groups: * cases: Groups come next year.",
@@ -161,7 +161,7 @@ def test_known_failures_under_xdist(room: pytest.Pytester):
 def test_known_failures_where_they_are_not_to_be(room: pytest.Pytester):
     """With --runxfail a known failure fails, and with --fail-stale a stale entry does."""
     result = room.runpytest_subprocess(
-        *SUITE, *ONE, "--subject=kernels:no_groups", "--known=known.toml", "--examples=12", "--runxfail"
+        *SUITE, *ONE, "--subject=kernels:no_groups", "--known=known.toml", "--examples=30", "--runxfail"
     )
     result.assert_outcomes(failed=1)
     result = room.runpytest_subprocess(
