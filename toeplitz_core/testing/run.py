@@ -120,11 +120,11 @@ class Plan:
         """
         if self.known is None:
             return []
+        put_off = () if patient else self.dear
         legal = [
             entry
             for entry in self.known.entries
-            if {layout for _, layout in entry.example.layouts} <= set(self.layouts)
-            and (patient or entry.name not in self.dear)
+            if {layout for _, layout in entry.example.layouts} <= set(self.layouts) and entry.name not in put_off
         ]
         subjects = {subject.name: subject for subject in self.subjects}
         laws = {law.name: law for law in self.laws}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,19 +14,13 @@ from toeplitz_core.testing.calls import LAW, OPERANDS, Call, TensorSpec
 from toeplitz_core.testing.case import DTYPES
 from toeplitz_core.testing.invalid import RELATED, calls
 from toeplitz_core.testing.laws.base import Law
+from toeplitz_core.testing.laws.judgement import STATUSES, failure
 from toeplitz_core.testing.verdict import Status, Verdict, compare_bound
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.calls import Outcome
     from toeplitz_core.testing.subjects.base import Runner
 
-_UNANSWERED = {
-    "unsupported": Status.UNSUPPORTED,
-    "raised": Status.FAIL,
-    "spoiled": Status.FAIL,
-    "crashed": Status.CRASH,
-    "timed out": Status.TIMEOUT,
-}
 # How torch words that one of its own assumptions does not hold: a report of a bug rather than a check of arguments.
 _INTERNAL = "INTERNAL ASSERT FAILED"
 
@@ -61,24 +55,23 @@ def definition(call: Call) -> Outcome:
     for name in OPERANDS:
         value = call[name]
         if isinstance(value, TensorSpec):
-            device = "cpu" if value.device == call.device else "meta"
-            moved[name] = str(TensorSpec(value.dtype, value.shape, device))
-    return Call(**{name: getattr(call, name) for name in Call.__dataclass_fields__} | moved).outcome(conv2d)
+            moved[name] = str(replace(value, device="cpu" if value.device == call.device else "meta"))
+    return replace(call, **moved).outcome(conv2d)
 
 
 def _errors(subject: Runner, call: Call) -> Verdict:
     answer, right = subject.answer(call), definition(call)
-    if answer.status in _UNANSWERED:
-        return Verdict(_UNANSWERED[answer.status], call, answer.message, printed=answer.printed)
+    if answer.status in STATUSES:
+        return Verdict(STATUSES[answer.status], call, answer.message, printed=answer.printed)
+    if answer.status == "unimplemented" and right.accepted:
+        return Verdict(Status.UNSUPPORTED, call, answer.message)
     message = None
-    if answer.status == "refused":
+    if answer.result is None:
         message = _wrong_refusal(answer.message, right)
-    elif answer.result is not None:
+    else:
         message = _wrong_result(answer.result, right, call)
     if message is None:
         return Verdict(Status.PASS, call)
-    if right.accepted and answer.message.startswith("NotImplementedError"):
-        return Verdict(Status.UNSUPPORTED, call, answer.message)
     if answer.result is not None and not right.accepted and answer.result.numel():
         subject.restart()  # what it computed may have been written where it should not be
     return Verdict(Status.FAIL, call, message, printed=answer.printed)
@@ -108,13 +101,8 @@ def _wrong_result(result: torch.Tensor, right: Outcome, call: Call) -> str | Non
     # Whole numbers: whatever the algorithm, its rounding errors do not reach as far as to another of them.
     wide = torch.complex128 if result.is_complex() else torch.float64
     error = (result.to(wide) - right.value.to(wide)).abs()
-    half = torch.full_like(error, 0.5)
-    worst = compare_bound(error, half)
-    if worst is None or worst.ratio < 1:
-        return None
-    where = ", ".join(map(str, worst.index))
-    got, should = result[worst.index].item(), right.value[worst.index].item()
-    return f"out[{where}]={got:.9g}, but should be {should:.9g}"
+    worst = compare_bound(error, torch.full_like(error, 0.5))
+    return None if worst is None or worst.ratio < 1 else failure(call, worst, result, right.value).message
 
 
 ERRORS = CallLaw(

@@ -13,6 +13,7 @@ from toeplitz_core.testing.expected import Expected
 from toeplitz_core.testing.verdict import Comparison, Status, Verdict, compare_bound, compare_exact
 
 if TYPE_CHECKING:
+    from toeplitz_core.testing.calls import Call
     from toeplitz_core.testing.case import Case
     from toeplitz_core.testing.subjects.base import Outcome
 
@@ -144,7 +145,7 @@ def judge_bound(
 
 
 def failure(
-    case: Case,
+    case: Case | Call,
     found: Comparison,
     actual: torch.Tensor,
     wanted: torch.Tensor,

@@ -70,7 +70,7 @@ class Outcome:
 class Answer:
     """What became of a call that may be invalid: a result, or a message that says why there is none."""
 
-    status: Literal["returned", "refused", "unsupported", "raised", "spoiled", "crashed", "timed out"]
+    status: Literal["returned", "refused", "unimplemented", "unsupported", "raised", "spoiled", "crashed", "timed out"]
     result: torch.Tensor | None = None
     message: str = ""
     printed: str = ""
@@ -274,6 +274,8 @@ class Subject(ABC):
             result = self.invoke(call)
         except KeyboardInterrupt:
             raise
+        except NotImplementedError as error:  # a refusal, or a valid call that it does without
+            return Answer("unimplemented", message=described(error))
         except Exception as error:  # noqa: BLE001  # any exception can be a refusal
             return Answer("refused", message=described(error))
         except BaseException as error:  # noqa: BLE001  # SystemExit, say: it would end the program that called
