@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,13 +14,15 @@ from toeplitz_core import conv2d
 from toeplitz_core.testing import cli
 from toeplitz_core.testing.calls import Call, parse_line
 from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.conditions import Condition
 from toeplitz_core.testing.isolation import Isolation
-from toeplitz_core.testing.known import Entry
+from toeplitz_core.testing.known import Entry, KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.errors import definition
 from toeplitz_core.testing.profiles import PROFILES
+from toeplitz_core.testing.run import Plan
 from toeplitz_core.testing.search import search
-from toeplitz_core.testing.subjects import Subject, TorchSubject
+from toeplitz_core.testing.subjects import Subject, TorchSubject, resolve
 from toeplitz_core.testing.verdict import Status, Verdict
 
 ERRORS = LAWS["errors"]
@@ -172,3 +175,36 @@ def test_an_adopted_call_speaks_for_itself_alone():
     assert isinstance(entry, Entry)
     assert entry.condition.holds(entry.example)
     assert not entry.condition.holds(Call.parse(f"{entry.example} groups=7"))
+
+
+def test_the_judge_searches_with_one_thread():
+    """Beside a worker the judge has one thread, and what runs in its process has all of them; neither is kept."""
+    seen: list[int] = []
+    law = replace(ERRORS, check=lambda _, call: (seen.append(torch.get_num_threads()), Verdict(Status.PASS, call))[1])
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with Isolation() as isolation:
+            for subject in (isolation.runner("toeplitz"), resolve("toeplitz")):
+                plan = Plan([subject], [law], ["float32"], ["cpu"], PROFILES["smoke"], examples=1)
+                plan.result(plan.steps[0])
+                assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 2]
+
+
+def test_an_example_that_does_not_return_is_run_where_patience_is_asked_for():
+    """Whether a listed hang is stale takes its timeout to see: only a patient search looks, and the name is said."""
+    ran: list[Call] = []
+    law = replace(ERRORS, check=lambda _, call: (ran.append(call), Verdict(Status.PASS, call))[1])
+    entry = Entry("hangs", ("toeplitz",), ("errors",), Condition("groups_numbers == (7, 7)"),
+                  Call.parse(f"{VALID} groups=7"), "It hangs.", status=Status.TIMEOUT)  # fmt: skip
+    known = KnownFailures((entry,))
+    plan = Plan([resolve("toeplitz")], [law], ["float32"], ["cpu"], PROFILES["smoke"], examples=1, known=known)
+    results = [plan.result(plan.steps[0])]
+    ran.clear()
+    assert plan.dear == ["hangs"]
+    assert (plan.stale(results), ran) == ([], [])
+    assert [stale.why for stale in plan.stale(results, patient=True)] == ["its example holds"]
+    assert set(ran) == {entry.example}
