@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,10 @@ from toeplitz_core.testing.case import Case
 from toeplitz_core.testing.conditions import ATTRIBUTES, CALL_ATTRIBUTES, FUNCTIONS, Condition, necessary
 from toeplitz_core.testing.files import check_writable, write_atomically
 from toeplitz_core.testing.invalid import calls
-from toeplitz_core.testing.known import REPLAYS, Entry, KnownFailures
+from toeplitz_core.testing.known import Entry, KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.profiles import PROFILES
-from toeplitz_core.testing.run import exit_code
+from toeplitz_core.testing.run import REPLAYS, exit_code, replays
 from toeplitz_core.testing.search import LawError, Result, search
 from toeplitz_core.testing.strategies import cases
 from toeplitz_core.testing.subjects import TorchSubject
@@ -385,22 +386,31 @@ def test_stale_entry(tmp_path: Path, replayed: Status, met: bool, why: str | Non
     known = load(f'{ENTRY}status = "fail"\n', tmp_path)
     ran = result(failing(status=Status.PASS))
     ran.known.update({"no-groups": 1} if met else {})
-    stale = known.stale([ran], lambda _, case: Verdict(replayed, case, "out[0]=0, but should be 1"))
+    stale = known.stale([ran], lambda _, case: iter([Verdict(replayed, case, "out[0]=0, but should be 1")] * 2))
     assert [(s.entry.name, s.subject, s.why) for s in stale] == ([] if why is None else [("no-groups", "mine", why)])
 
 
 def test_failure_in_some_runs_is_not_stale(tmp_path: Path):
-    """An example that fails in the last of its replays still fails."""
+    """An example that fails in one of its replays still fails; it is not run again after that."""
     known = load(ENTRY, tmp_path)
-    replayed = []
+    statuses = iter([Status.PASS, Status.PASS, Status.FAIL, Status.PASS])
 
-    def replay(_: str, case: Case) -> Verdict:
-        replayed.append(case)
-        return Verdict(Status.FAIL if len(replayed) == REPLAYS else Status.PASS, case)
+    def replays(_: str, case: Case) -> Iterator[Verdict]:
+        assert case.law == "forward-exact"
+        return (Verdict(status, case) for status in statuses)
 
-    assert known.stale([result(failing(status=Status.PASS))], replay) == []
-    assert len(replayed) == REPLAYS
-    assert replayed[0].law == "forward-exact"
+    assert known.stale([result(failing(status=Status.PASS))], replays) == []
+    assert list(statuses) == [Status.PASS]
+
+
+def test_replays_reach_filled_memory():
+    """An example is run several times as it is, and then in each of the processes whose memory is filled."""
+    subject, filled = TorchSubject("as it is", conv2d), [TorchSubject(name, conv2d) for name in "ab"]
+    law = replace(LAWS["forward-exact"], check=lambda ran, case: Verdict(Status.PASS, case, ran.name))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TorchSubject, "poisoned", lambda self: filled if self is subject else ())
+        ran = [verdict.message for verdict in replays(law, subject, Case.parse(GROUPED))]
+    assert ran == ["as it is"] * REPLAYS + ["a", "b"]
 
 
 @pytest.mark.parametrize("kind", ["subject", "law", "dtype", "device", "version", "not run", "no cases"])

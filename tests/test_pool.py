@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -52,13 +52,14 @@ def kills_its_judge(x, *args):
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Callable[[str], subprocess.Popen[str]]:
-    """Start the command line in a session of its own, in a directory with implementations."""
+def start(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    """Start the command line in a session of its own, in a directory with implementations; end what has not ended."""
     (tmp_path / "kernels.py").write_text(KERNELS, encoding="utf-8")
+    all_started: list[subprocess.Popen[str]] = []
 
     def started(line: str) -> subprocess.Popen[str]:
         room = {"TMPDIR": str(tmp_path), "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-        return subprocess.Popen(
+        running = subprocess.Popen(
             [sys.executable, "-m", "toeplitz_core", *shlex.split(line)],
             cwd=tmp_path,
             env=os.environ | room,
@@ -67,8 +68,14 @@ def start(tmp_path: Path) -> Callable[[str], subprocess.Popen[str]]:
             encoding="utf-8",
             start_new_session=True,
         )
+        all_started.append(running)
+        return running
 
-    return started
+    yield started
+    for running in all_started:
+        if running.poll() is None:  # the test has failed already
+            os.killpg(running.pid, signal.SIGKILL)
+        running.communicate()
 
 
 def names(directory: Path) -> set[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import Progress
 
+from toeplitz_core.testing import interrupts
 from toeplitz_core.testing.isolation import SubjectError
 from toeplitz_core.testing.outputs import SPENT
 from toeplitz_core.testing.pool import JudgeDied, Judges
@@ -59,7 +60,7 @@ def carry_out(asked: Asked, console: Console, errors: Console, outputs: Outputs,
     code = None
     error = stopped = ""
     try:
-        with judges or contextlib.nullcontext():
+        with interrupts.kept(), judges or contextlib.nullcontext():
             _follow(run, console, printed)
         if plan.unreached(run.results, ""):
             failed = plan.fail_fast and any(result.status.is_failure for result in run.results)
@@ -114,6 +115,7 @@ def _follow(run: Run, console: Console, printed: list[Verdict]) -> None:
         task = progress.add_task("", total=len(run.plan.steps) if limit is None else limit)
         try:
             for result in run:
+                interrupts.raise_lost()
                 done = len(run.results) if limit is None else min(limit, time.monotonic() - begin)
                 at = f"{result.law} {result.dtype}"
                 progress.update(task, completed=done, description=at if limit is None else f"{run.rounds} rounds, {at}")

@@ -12,13 +12,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import reduction
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
+from toeplitz_core.testing import interrupts
 from toeplitz_core.testing.arithmetics import strictest
 from toeplitz_core.testing.subjects.base import Answer, Environment, Outcome, Procedure
 from toeplitz_core.testing.transport import SharedFile
@@ -44,22 +45,6 @@ DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE"}
 MEMORY = 8 * 2**30
 
 _START = "import sys; sys.path[:] = {path!r}; from toeplitz_core.testing.worker import nursery; nursery({fd}, {room!r})"
-
-
-@contextlib.contextmanager
-def interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back while a process is started, which would be interrupted before it can say what to do then.
-
-    The process inherits that: a worker ignores interrupts anyway.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class SubjectError(ValueError):
@@ -318,7 +303,7 @@ class _Worker:
                 self._process = multiprocessing.get_context("spawn").Process(
                     target=serve, args=(settings, theirs, environment.variables), daemon=True
                 )
-                with interrupts_held():
+                with interrupts.held():
                     self._process.start()
 
     def greeting(self) -> Greeting:
@@ -373,7 +358,7 @@ class _Nursery:
         with theirs:
             path = [entry or os.getcwd() for entry in sys.path]  # noqa: PTH109  # sys.path holds strings
             start = _START.format(path=path, fd=theirs.fileno(), room=str(room))
-            with interrupts_held():
+            with interrupts.held():
                 self._process = subprocess.Popen(  # our own interpreter
                     [sys.executable, "-c", start],
                     stdin=subprocess.DEVNULL,

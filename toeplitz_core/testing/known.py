@@ -23,9 +23,8 @@ import importlib.metadata
 import json
 import re
 import tomllib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,10 +39,6 @@ from toeplitz_core.testing.verdict import Status, Verdict
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.search import Result
-
-# How often an example is run before it counts as holding: of a failure that comes in every second run, one in a
-# thousand is then taken for mended.
-REPLAYS = 10
 
 _FAILURES = tuple(status.value for status in Status if status.is_failure)
 _HEADER = """\
@@ -273,17 +268,18 @@ class KnownFailures:
         lacking = [str(entry) for entry in self.entries if entry.name not in names]
         write_atomically(path, "\n".join((text, *lacking)) if lacking or not there.entries else text)
 
-    def stale(self, results: Iterable[Result], replay: Callable[[str, Case | Call], Verdict]) -> list[Stale]:
+    def stale(self, results: Iterable[Result], replays: Callable[[str, Case | Call], Iterator[Verdict]]) -> list[Stale]:
         """The entries that are not needed any more, of those that the run could have met.
 
         An entry is looked at where a result is of its subject, of one of its laws, and of its example's dtype and
-        device. It is stale if its example holds, in each of ``REPLAYS`` runs; or if nothing is matched by it, neither
-        its example nor a case of the run.
+        device. It is stale if its example holds, in each of its replays; or if nothing is matched by it, neither its
+        example nor a case of the run.
 
         Parameters
         ----------
-        replay : callable
-            The verdict of a subject, by name, on a case that names its law.
+        replays : callable
+            The verdicts of a subject, by name, on a case that names its law, run again and again: one at least. No more
+            are taken than it needs.
         """
         ran = [r for r in results if r.status is not Status.NOT_RUN and r.cases]
         found = []
@@ -296,22 +292,20 @@ class KnownFailures:
                 if not examples or not entry.applies:
                     continue
                 met = any(entry.name in r.known for r in ran if r.subject == subject)
-                runs = [partial(replay, subject, example) for example in examples]
+                runs = [replays(subject, example) for example in examples]
                 if (why := self._why_stale(entry, subject, runs, met=met)) is not None:
                     found.append(Stale(entry, subject, why))
         return found
 
-    def _why_stale(self, entry: Entry, subject: str, runs: Sequence[Callable[[], Verdict]], *, met: bool) -> str | None:
+    def _why_stale(self, entry: Entry, subject: str, runs: Sequence[Iterator[Verdict]], *, met: bool) -> str | None:
         """Why an entry is stale, if it is; each of ``runs`` runs its example under one of its laws."""
         # Not each law takes the example's data. A run may be one that does not return: it is not repeated needlessly.
         for run in runs:
-            verdict = run()
+            verdict = next(run)
             if verdict.status is not Status.UNSUPPORTED:
                 break
-        for _ in range(1, REPLAYS):
-            if verdict.status is not Status.PASS:
-                break
-            verdict = run()
+        while verdict.status is Status.PASS and (again := next(run, None)) is not None:
+            verdict = again
         if verdict.status is Status.PASS:
             return "its example holds"
         if met or entry.speaks_for(subject, verdict):

@@ -21,7 +21,8 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from toeplitz_core.testing.isolation import IsolatedRunner, Isolation, interrupts_held
+from toeplitz_core.testing import interrupts
+from toeplitz_core.testing.isolation import IsolatedRunner, Isolation
 from toeplitz_core.testing.search import Interrupted
 from toeplitz_core.testing.subjects import environment
 
@@ -85,7 +86,7 @@ class Judges:
     def start(self, task: Task) -> None:
         """Give a step to a judge."""
         number, (subject, law, dtype, device) = task
-        with interrupts_held(), self._died():
+        with interrupts.held(), self._died():
             self._running[self._pool.submit(_step, subject.name, law.name, dtype, device, number)] = task
 
     def finished(self) -> Iterator[tuple[Task, Result]]:
@@ -102,7 +103,7 @@ class Judges:
 
     def interrupt(self) -> list[tuple[Task, Result]]:
         """Interrupt all searches; what they have found."""
-        with _ignored():
+        with interrupts.ignored():
             for process in self._processes:
                 _interrupt(process)
             done, late = wait(self._running, timeout=GRACE)
@@ -157,7 +158,7 @@ class Judges:
     ) -> None:
         if self.busy:
             self.interrupt()
-        with _ignored():
+        with interrupts.ignored():
             self._pool.shutdown(cancel_futures=True)
 
 
@@ -171,19 +172,6 @@ def _interrupt(process: BaseProcess) -> None:
     elif process.pid is not None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGINT)
-
-
-@contextlib.contextmanager
-def _ignored() -> Iterator[None]:
-    """Without another interrupt, for the seconds that it takes to end in order."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 # What follows runs in a judge process.
@@ -245,7 +233,8 @@ def _step(subject: str, law: str, dtype: str, device: str, number: int) -> _Answ
         signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             step = _judge.runner(subject), _judge.laws[law], dtype, device
-            return _Answer(_judge.plan.result(step, number))
+            with interrupts.kept():
+                return _Answer(_judge.plan.result(step, number))
         finally:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
     except Interrupted as interrupt:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from toeplitz_core.memory import available_bytes
+from toeplitz_core.testing import interrupts
 from toeplitz_core.testing.calls import Call, parse_line
 from toeplitz_core.testing.case import Case
 from toeplitz_core.testing.laws import LAWS
@@ -141,8 +142,10 @@ def replay_all(
     """Run cases again and print what comes of them; the exit code."""
     ended = Counter[Status]()
     try:
-        for case in cases:
-            ended[_printed(console, case, subject, runs, known)] += 1
+        with interrupts.kept():
+            for case in cases:
+                interrupts.raise_lost()
+                ended[_printed(console, case, subject, runs, known)] += 1
     except KeyboardInterrupt:
         _summarise(console, ended, "interrupted after ")
         return 130

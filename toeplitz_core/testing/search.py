@@ -14,6 +14,7 @@ from hypothesis.errors import Flaky
 
 from toeplitz_core.testing.calls import Call
 from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.interrupts import raise_lost
 from toeplitz_core.testing.layouts import LAYOUTS
 from toeplitz_core.testing.regions import regions
 from toeplitz_core.testing.seeding import no_constants_of_modules
@@ -203,6 +204,7 @@ def search(
     tally = _Tally()
 
     def judge(case: Case | Call) -> Verdict:
+        raise_lost()
         try:
             verdict = law(subject, case)
             entry = None if known is None else known.match(subject.name, verdict)
