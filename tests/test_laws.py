@@ -64,6 +64,7 @@ KILLS = (
     Kill("contract", "contracts:returns_its_bias"),
     Kill("contract", "contracts:returns_a_reused_buffer"),
     Kill("contract", "contracts:claims_to_be_repeatable"),
+    Kill("contract", "contracts:promises_channels_last"),
     Kill("stale-memory", "contracts:adds_to_what_memory_held", isolated=True),
     Kill("strides", "memory:ignores_strides_of_bias"),
     Kill("matrix", "indexing:swaps_strides"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from toeplitz_core.testing.case import Case
 from toeplitz_core.testing.gradients import READING_GRAD, draw_with_directions
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.layouts import LAYOUTS, apply_layout
-from toeplitz_core.testing.subjects.base import Procedure
+from toeplitz_core.testing.subjects.base import BrokenContract, MemoryFormat, Procedure
 from toeplitz_core.testing.subjects.torch_eager import torch_subject
+from toeplitz_core.testing.subjects.torch_procedures import contract
 
 LAYOUTS_OF_IMAGES = [name for name, (_, _, axes) in LAYOUTS.items() if 4 in axes]
 
@@ -68,3 +70,33 @@ def test_every_law_that_reads_a_gradient_is_known() -> None:
         "adjoint",
         "transposed",
     }
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides", "declared", "kept"),
+    [
+        ((2, 3, 4, 5), (60, 20, 5, 1), "contiguous", True),
+        ((2, 3, 4, 5), (60, 20, 5, 1), "channels_last", False),
+        ((2, 3, 4, 5), (60, 1, 15, 3), "channels_last", True),
+        ((2, 3, 4, 5), (60, 1, 15, 3), "contiguous", False),
+        ((2, 3, 4, 5), (120, 40, 10, 2), "contiguous", False),
+        ((3, 4, 5), (1, 15, 3), "channels_last", True),  # no batch
+        ((3, 4, 5), (20, 5, 1), "channels_last", False),
+        ((2, 1, 4, 5), (20, 20, 5, 1), "channels_last", True),  # one channel: it is both
+        ((0, 3, 4, 5), (60, 20, 5, 1), "channels_last", True),  # nothing is stored
+        ((2, 3, 4, 5), (60, 1, 15, 3), None, True),
+    ],
+)
+def test_declared_memory_format(
+    shape: tuple[int, ...], strides: tuple[int, ...], declared: MemoryFormat | None, *, kept: bool
+) -> None:
+    """A result in another memory format than the declared one is told, strides and all; axes of length 1 have none."""
+    given = {"input": torch.ones(1), "weight": torch.ones(1)}
+
+    def call(*_: object) -> torch.Tensor:
+        return torch.empty_strided(shape, strides).fill_(1)
+
+    with contextlib.nullcontext() if kept else pytest.raises(BrokenContract, match=f"not the .*, {declared}") as raised:
+        assert contract(call, given, declared)["output"].shape == shape
+    if not kept:
+        assert f"shape {shape} and strides {strides}" in str(raised.value)

@@ -49,6 +49,19 @@ claims_to_be_repeatable = TorchSubject("claims_to_be_repeatable", _differs_in_ev
 claims_to_be_repeatable.repeatable = True
 
 
+def _channels_last_if_square(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    y = right(x, weight, bias, *rest)
+    return y.contiguous(memory_format=torch.channels_last) if y.ndim == 4 and y.shape[2] == y.shape[3] else y
+
+
+# Rows of results of another length than columns are left contiguous.
+promises_channels_last = TorchSubject(
+    "promises_channels_last",
+    _channels_last_if_square,
+    memory_format=lambda case: None if case.batch is None else "channels_last",
+)
+
+
 def adds_to_what_memory_held(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
     """Takes memory that was just allocated for memory that is zero, unless it holds small numbers."""
     y = right(x, weight, bias, *rest)

@@ -83,7 +83,7 @@ def expected_gradients(case: Case, operands: Operands) -> dict[str, Expected]:
     """
     rounded = case.dtype in ("float64", "complex128") and RECIPES[case.data].kind == "real"
     values = _compensated(case, operands) if rounded else _plain(case, operands)
-    sizes = _gradients(case, size(operands.input), size(operands.weight), size(operands.more["grad"]))
+    sizes = _magnitudes(case, operands)
     ones = _gradients(
         case,
         *(torch.ones(shape, dtype=torch.float64) for shape in (case.input, case.weight, case.output_shape)),
@@ -100,7 +100,7 @@ def expected_gradients(case: Case, operands: Operands) -> dict[str, Expected]:
         found[name] = Expected(
             value=value,
             residual=residual,
-            magnitude=full(sizes[name]),
+            magnitude=sizes[name],
             products=full(ones[name]),
             bias=zero,
             offset=zero,
@@ -108,6 +108,27 @@ def expected_gradients(case: Case, operands: Operands) -> dict[str, Expected]:
             is_complex=case.torch_dtype.is_complex,
         )
     return found
+
+
+def _magnitudes(case: Case, operands: Operands) -> dict[str, torch.Tensor]:
+    """The sums of magnitudes, with those of both parts of complex gradients on a last axis.
+
+    Of complex numbers a gradient is a sum of products of the conjugate of ``o``, the other operand, with ``g``. A
+    convolution by Gauss's three products (see :class:`Expected`) goes back by autograd as
+    ``or (gr - gi) + (or + oi) gi`` and ``oi (-gr - gi) + (or + oi) gi`` (aten/src/ATen/native/Convolution.cpp), and the
+    same products in a convolution of its own are ``or gr + oi gi`` and ``(or - oi) (gr + gi) - or gr + oi gi``. Their
+    magnitudes are at most those summed here. Nothing is multiplied for the bias.
+    """
+    x, weight, grad = operands.input, operands.weight, operands.more["grad"]
+    if not case.torch_dtype.is_complex:
+        return _gradients(case, size(x), size(weight), size(grad))
+    (xr, xi), (wr, wi), (gr, gi) = (
+        torch.view_as_real(t.to(torch.complex128)).abs().unbind(-1) for t in (x, weight, grad)
+    )
+    re = _gradients(case, xr, wr, gr + 2 * gi), _gradients(case, xi, wi, gi)
+    im = _gradients(case, 2 * xr + xi, 2 * wr + wi, gr), _gradients(case, xr + 2 * xi, wr + 2 * wi, gi)
+    found = {name: torch.stack([a[name] + b[name] for a, b in (re, im)], dim=-1) for name in ("input", "weight")}
+    return found | {"bias": torch.stack([of_g["bias"] for of_g in re], dim=-1)}
 
 
 def _plain(case: Case, operands: Operands) -> dict[str, tuple[torch.Tensor, None]]:

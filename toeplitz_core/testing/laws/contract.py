@@ -76,7 +76,7 @@ def _matrix(c: Convolution) -> Sides:
 CONTRACT = Law(
     "contract",
     "A call changes neither its operands nor what lies beside them nor an earlier result; that shares no memory with "
-    "them; where a subject says that it is repeatable, the same call gives the same bits.",
+    "them; where a subject promises the same bits for the same call, or a memory format, it keeps that.",
     "a kernel that uses its operands as scratch, or hands out a buffer that it writes again",
     _contract,
     recipes=("normal", "integers"),

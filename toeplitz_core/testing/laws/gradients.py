@@ -120,13 +120,18 @@ def judged_gradient(
     return verdict.replace(assumed=in_words(case, arithmetic))
 
 
+# Whole numbers whose sums every format of a sum holds: how the sums are made does not matter.
+_STORAGE = ("integers",)
+_DIFFERENTIABLE = tuple(name for name in DTYPES if name != "int64")
+_REAL_DTYPES = tuple(name for name, dtype in DTYPES.items() if dtype.is_floating_point)
+
 GRADIENTS_EXACT = Law(
     "gradients-exact",
     "On integers whose sums are exact, the gradients in input, weight and bias are T' g and its like, rounded once.",
     "a backward kernel with wrong taps; a gradient that is right only if another one is wanted too",
     _Gradients(draw_with_gradient, "gradients", expected_gradients),
     recipes=tuple(name for name in RECIPE_NAMES if name not in FILLS),
-    dtypes=tuple(name for name in DTYPES if name != "int64"),
+    dtypes=_DIFFERENTIABLE,
     procedure="gradients",
     effort=0.4,
 )
@@ -136,14 +141,10 @@ GRADIENTS_BOUND = Law(
     "a backward pass in less precision than the forward one; gradients that were never written",
     _Gradients(draw_with_gradient, "gradients", expected_gradients),
     recipes=tuple(FILLS),
-    dtypes=tuple(name for name, dtype in DTYPES.items() if dtype.is_floating_point),
+    dtypes=_DIFFERENTIABLE,
     procedure="gradients",
     effort=0.4,
 )
-# Whole numbers whose sums every format of a sum holds: how the sums are made does not matter.
-_STORAGE = ("integers",)
-_REAL_DTYPES = tuple(name for name, dtype in DTYPES.items() if dtype.is_floating_point)
-
 DOUBLE_BACKWARD = Law(
     "double-backward",
     "The gradients of the gradients are exact on integers: T' and its derivative with a direction for an operand.",

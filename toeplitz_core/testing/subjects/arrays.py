@@ -126,7 +126,7 @@ class ArraySubject(Subject):
             return super().perform(procedure, case, operands)
         x, weight, bias = placed(case, operands)
         given = {"input": x, "weight": weight} | ({} if bias is None else {"bias": bias})
-        return contract(partial(self._call, case), given)
+        return contract(partial(self._call, case), given, self.memory_format(case))
 
     def forward(self, case: Case, operands: Operands) -> torch.Tensor:
         return self._call(case, *placed(case, operands))

@@ -31,6 +31,9 @@ Procedure = Literal[
     "argument_checks",
 ]
 
+# What strides a result may be declared to have.
+MemoryFormat = Literal["contiguous", "channels_last"]
+
 # Operands of up to this many numbers are copied for the subject.
 _COPIED_NUMBERS = 2**24
 
@@ -214,6 +217,10 @@ class Subject(ABC):
     def gradient_arithmetic(self, case: Case, operand: str) -> Arithmetic:  # noqa: ARG002  # for subclasses
         """How it computes the gradient in ``input``, ``weight`` or ``bias``: like the result, unless it says so."""
         return self.arithmetic(case)
+
+    def memory_format(self, case: Case) -> MemoryFormat | None:  # noqa: ARG002  # for subclasses
+        """The memory format that its result has, which is then held to; None for any."""
+        return None
 
     @abstractmethod
     def forward(self, case: Case, operands: Operands) -> torch.Tensor:

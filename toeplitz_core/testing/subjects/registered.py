@@ -129,6 +129,7 @@ SUBJECTS: dict[str, Registered] = {
         extra="scipy",
     ),
     "toeplitz": Registered(
-        lambda: TorchSubject("toeplitz", conv2d, checks_arguments=True), "this package's own conv2d"
+        lambda: TorchSubject("toeplitz", conv2d, checks_arguments=True, memory_format=lambda _: "contiguous"),
+        "this package's own conv2d",
     ),
 }

@@ -14,14 +14,14 @@ import torch
 from toeplitz_core.testing.arithmetics import strictest, torch_autocast, torch_now
 from toeplitz_core.testing.gradient_arithmetics import torch_gradient
 from toeplitz_core.testing.subjects.base import BrokenContract, Subject, place, placed
-from toeplitz_core.testing.subjects.torch_procedures import DERIVATIVES, PROCEDURES, DetachedError, transposed
+from toeplitz_core.testing.subjects.torch_procedures import DERIVATIVES, DetachedError, contract, transposed
 
 if TYPE_CHECKING:
     from toeplitz_core.bound import Arithmetic
     from toeplitz_core.testing.calls import Call
     from toeplitz_core.testing.case import Case
     from toeplitz_core.testing.operands import Operands
-    from toeplitz_core.testing.subjects.base import Procedure
+    from toeplitz_core.testing.subjects.base import MemoryFormat, Procedure
 
 
 class TorchSubject(Subject):
@@ -49,6 +49,9 @@ class TorchSubject(Subject):
     checks_arguments : bool
         Whether it claims to accept the calls that ``F.conv2d`` documents as valid, in any spelling, and to refuse all
         others.
+    memory_format : callable, optional
+        From a case to the memory format of the result, ``"contiguous"`` or ``"channels_last"``, or to None where any
+        may come; nothing is declared if not given.
     """
 
     def __init__(
@@ -64,12 +67,14 @@ class TorchSubject(Subject):
         transposed: Callable[..., torch.Tensor] | None = None,
         differentiable: bool | None = None,
         checks_arguments: bool = False,
+        memory_format: Callable[[Case], MemoryFormat | None] | None = None,
     ) -> None:
         self.name = name
+        self._memory_format = memory_format
         self.transposed = transposed
         self.procedures = ("forward", "contract")
         if differentiable is not False:
-            self.procedures += DERIVATIVES
+            self.procedures += tuple(DERIVATIVES)
         if transposed is not None:
             self.procedures += ("transposed",)
         if checks_arguments:
@@ -96,6 +101,9 @@ class TorchSubject(Subject):
             return self.arithmetic(case)
         with self._called():
             return self._gradient_arithmetic(case, operand)
+
+    def memory_format(self, case: Case) -> MemoryFormat | None:
+        return None if self._memory_format is None else self._memory_format(case)
 
     def forward(self, case: Case, operands: Operands) -> torch.Tensor:
         x, weight, bias = placed(case, operands, self.layout)
@@ -135,7 +143,9 @@ class TorchSubject(Subject):
             try:
                 if procedure == "transposed" and self.transposed is not None:
                     return {"input": transposed(self.transposed, case.geometry, given["grad"], weight)}
-                return PROCEDURES[procedure](call, given)
+                if procedure == "contract":
+                    return contract(call, given, self.memory_format(case))
+                return DERIVATIVES[procedure](call, given)
             except DetachedError as error:
                 if self.differentiable:
                     raise BrokenContract(str(error)) from error

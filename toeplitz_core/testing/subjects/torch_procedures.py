@@ -12,12 +12,16 @@ import torch
 from torch.autograd import forward_ad
 
 from toeplitz_core.geometry import ConvGeometry
-from toeplitz_core.testing.subjects.base import BrokenContract, Procedure
+from toeplitz_core.testing.subjects.base import BrokenContract, MemoryFormat, Procedure
 
 Tensors = Mapping[str, torch.Tensor]
 # From input, weight and bias to the result.
 Call = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
 ARGUMENTS = ("input", "weight", "bias")
+MEMORY_FORMATS: dict[MemoryFormat, torch.memory_format] = {
+    "contiguous": torch.contiguous_format,
+    "channels_last": torch.channels_last,
+}
 
 
 class DetachedError(NotImplementedError):
@@ -97,14 +101,14 @@ def vmap(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
     return {"output": output[0] if single else output, "weights": per_image}
 
 
-def contract(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
+def contract(call: Call, given: Tensors, memory_format: MemoryFormat | None = None) -> dict[str, torch.Tensor]:
     """The result, and that of a second call with the same operands; between them, whether memory is respected.
 
     Raises
     ------
     BrokenContract
         If an operand, or what its storage holds beside it, is not what it was; if the result shares memory with an
-        operand; if a later call with other operands changes it.
+        operand, or is not in the memory format that was declared; if a later call with other operands changes it.
     """
     before = {name: _storage(given[name]).clone() for name in ARGUMENTS if name in given}
     result = call(*_arguments(given))
@@ -115,6 +119,9 @@ def contract(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
             raise BrokenContract(f"changed its {name}, or memory beside it")
         if result.numel() and _overlap(result, given[name]):
             raise BrokenContract(f"returned a result that shares memory with its {name}")
+    if memory_format is not None and not _is_in(result, memory_format):
+        strides = f"shape {tuple(result.shape)} and strides {result.stride()}"
+        raise BrokenContract(f"returned {strides}, which is not the memory format that it declares, {memory_format}")
     kept = result.clone()
     other = {name: -given[name] for name in before}
     call(*_arguments(other))
@@ -136,17 +143,13 @@ def transposed(
     return function(grad, weight, None, geometry.stride, padding, rest, geometry.groups, geometry.dilation)
 
 
-PROCEDURES: dict[Procedure, Callable[[Call, Tensors], dict[str, torch.Tensor]]] = {
+DERIVATIVES: dict[Procedure, Callable[[Call, Tensors], dict[str, torch.Tensor]]] = {
     "gradients": gradients,
     "double_backward": double_backward,
     "forward_mode": forward_mode,
     "functional_gradients": functional_gradients,
     "vmap": vmap,
-    "contract": contract,
 }
-
-
-DERIVATIVES: tuple[Procedure, ...] = tuple(name for name in PROCEDURES if name != "contract")
 
 
 def attached(result: torch.Tensor) -> torch.Tensor:
@@ -169,6 +172,12 @@ def _bits(tensor: torch.Tensor) -> torch.Tensor:
     """The bytes of the elements: NaN and the sign of zero count too."""
     # A clone: a contiguous tensor of one element may have any strides.
     return tensor.clone(memory_format=torch.contiguous_format).view(-1).view(torch.uint8)
+
+
+def _is_in(tensor: torch.Tensor, memory_format: MemoryFormat) -> bool:
+    """Whether strides are those of a memory format; an image without a batch is taken for a batch of one."""
+    batched = tensor if tensor.ndim == 4 else tensor[None]  # batch, channels and two axes
+    return not tensor.numel() or batched.is_contiguous(memory_format=MEMORY_FORMATS[memory_format])
 
 
 def _overlap(a: torch.Tensor, b: torch.Tensor) -> bool:
