@@ -138,7 +138,7 @@ def test_layouts_of_operands():
 # The line, and what its message has to say.
 MALFORMED = [
     (f"{SMALL} strid=2", ["unknown key 'strid'; did you mean 'stride'? Legal: ", "dilation, groups"]),
-    (f"{SMALL} qqqq=2", ["word 3 'qqqq=2'", "unknown key 'qqqq'. Legal: input, weight, stride"]),
+    (f"{SMALL} qqqq=2", ["word 3 'qqqq=2'", "unknown key 'qqqq'; Legal: input, weight, stride"]),
     (f"{SMALL} stride=2 stride=2", ["word 4 'stride=2'", "'stride' is named twice"]),
     (f"{SMALL} bias bias", ["word 4 'bias'", "'bias' is named twice"]),
     (f"{SMALL} stride", ["word 3 'stride'", "'stride' needs a value", "stride=..."]),

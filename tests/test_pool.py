@@ -75,7 +75,10 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
     for running in all_started:
         if running.poll() is None:  # the test has failed already
             os.killpg(running.pid, signal.SIGKILL)
-        running.communicate()
+        running.wait()
+        for pipe in (running.stdout, running.stderr):
+            assert pipe is not None
+            pipe.close()
 
 
 def names(directory: Path) -> set[str]:
@@ -186,6 +189,26 @@ def test_interrupted(start: Callable[[str], subprocess.Popen[str]], tmp_path: Pa
     assert errors == ""
     assert_nobody_is_left(running.pid)
     assert names(tmp_path) == {"kernels.py"}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_reader_that_leaves(start: Callable[[str], subprocess.Popen[str]], tmp_path: Path, jobs: int):
+    """Where nobody reads any more, as behind ``head``, a run ends as if interrupted: without a word, files written."""
+    line = "check kernels:no_groups kernels:right --dtype float32 --dtype int64 --law forward-exact --device cpu"
+    running = start(f"{line} --jobs {jobs} --examples 300 --json run.json")
+    assert running.stdout is not None
+    assert any("forward-exact float32 cpu: fail" in said for said in iter(running.stdout.readline, ""))
+    running.stdout.close()
+    running.wait(timeout=120)
+    assert running.stderr is not None
+    assert running.stderr.read() == ""
+    assert running.returncode == 130
+    document = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert document["summary"]["ended"] == "interrupted"
+    found = [r["status"] for r in document["results"]]
+    assert "fail" in found
+    assert "not-run" in found
+    assert_nobody_is_left(running.pid)
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="not run: a worker finds its judge in /proc")

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.spelling import legal_words
 
 # The first word of a line, which tells it from a case.
 WORD = "call"
@@ -189,7 +190,7 @@ class Call:
             if not equals:
                 raise ValueError(f"{word!r} must be name=value, where name is one of {', '.join(NAMES)}")
             if name not in NAMES:
-                raise ValueError(f"{word!r}: {name!r} must be one of {', '.join(NAMES)}")
+                raise ValueError(f"{word!r}: {legal_words(name, NAMES)}")
             if name in values:
                 raise ValueError(f"{word!r}: {name} is already given as {values[name]}")
             values[name] = value

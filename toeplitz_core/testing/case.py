@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import torch
 
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.testing.layouts import LAYOUTS, check_layout
+from toeplitz_core.testing.spelling import legal_words
 
 DTYPES = {
     name: getattr(torch, name)
@@ -270,9 +270,7 @@ def _whole(least: int) -> Callable[[str], int]:
 def _one_of(*legal: str) -> Any:
     def parse(text: str) -> str:
         if text not in legal:
-            close = difflib.get_close_matches(text, legal, n=1)
-            hint = f"did you mean '{close[0]}'? " if close else ""
-            raise ValueError(f"{hint}Legal: {', '.join(legal)}")
+            raise ValueError(legal_words(text, legal))
         return text
 
     return parse
@@ -304,9 +302,7 @@ _PARSERS: dict[str, Any] = {
 
 def _check_key(key: str, *, has_value: bool, seen: dict[str, Any]) -> None:
     if key not in _PARSERS:
-        close = difflib.get_close_matches(key, _PARSERS, n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else "."
-        raise ValueError(f"unknown key '{key}'{hint} Legal: {', '.join(_PARSERS)}")
+        raise ValueError(f"unknown key '{key}'; {legal_words(key, _PARSERS)}")
     if key in seen:
         raise ValueError(f"'{key}' is named twice")
     if has_value == (key == "bias"):

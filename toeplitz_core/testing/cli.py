@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 import toeplitz_core
+from toeplitz_core.testing import interrupts
 from toeplitz_core.testing.case import DTYPES, check_device
 from toeplitz_core.testing.check import carry_out, own_error
 from toeplitz_core.testing.isolation import TIMEOUT
@@ -235,10 +236,22 @@ def laws(
         typer.echo(f"{law.name}: {law.statement}")
 
 
+class _Console(Console):
+    """A console whose reader may leave: the run ends like an interrupted one, and what it found is written to files."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        # What is still buffered would fail again when the interpreter ends.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self.file.fileno())
+        os.close(null)
+        interrupts.interrupt_later()
+
+
 def _console(*, stderr: bool = False) -> Console:
     # A log has no width of its own; rich would assume 80 columns and fold the table.
-    console = Console(stderr=stderr, emoji=False)
-    return console if console.is_terminal else Console(stderr=stderr, width=160, emoji=False)
+    console = _Console(stderr=stderr, emoji=False)
+    return console if console.is_terminal else _Console(stderr=stderr, width=160, emoji=False)
 
 
 def _subjects(given: Sequence[str] | None) -> Sequence[str]:

@@ -9,7 +9,6 @@ too. It comes from a file that somebody may have sent, so it is interpreted here
 from __future__ import annotations
 
 import ast
-import difflib
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ import torch
 
 from toeplitz_core.testing.calls import Call, TensorSpec
 from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.spelling import nearest_word
 
 # Longer than any condition that a reader can check; it bounds what one evaluation costs.
 MAX_LENGTH = 1000
@@ -245,11 +245,9 @@ def _check(node: ast.AST, bound: frozenset[str]) -> None:
             return
         case ast.Name(id=name):
             if name not in (*bound, *ATTRIBUTES, *CALL_ATTRIBUTES):
-                close = difflib.get_close_matches(name, (*ATTRIBUTES, *CALL_ATTRIBUTES), n=1)
-                hint = f"did you mean '{close[0]}'? " if close else ""
                 raise ValueError(
-                    f"unknown name '{name}'; {hint}Legal: {', '.join(ATTRIBUTES)}; for calls: "
-                    f"{', '.join(CALL_ATTRIBUTES)}"
+                    f"unknown name '{name}'; {nearest_word(name, (*ATTRIBUTES, *CALL_ATTRIBUTES))}Legal: "
+                    f"{', '.join(ATTRIBUTES)}; for calls: {', '.join(CALL_ATTRIBUTES)}"
                 )
             return
         case ast.Tuple(elts=parts) | ast.List(elts=parts) | ast.BoolOp(values=parts):

@@ -1,4 +1,4 @@
-"""Ctrl-C: held back while a process starts, ignored while one ends, and never lost."""
+"""Ctrl-C: held back while a process starts, ignored while one ends, never lost, and asked for by ourselves."""
 
 from __future__ import annotations
 
@@ -54,9 +54,8 @@ def kept() -> Iterator[None]:
     before = sys.unraisablehook
 
     def keep(unraisable: UnraisableHookArgs) -> None:
-        global _lost  # noqa: PLW0603  # of the process, like the signal
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            _lost = True
+            interrupt_later()
         else:
             before(unraisable)
 
@@ -67,8 +66,14 @@ def kept() -> Iterator[None]:
         sys.unraisablehook = before
 
 
+def interrupt_later() -> None:
+    """Let the next :func:`raise_lost` raise ``KeyboardInterrupt``."""
+    global _lost  # noqa: PLW0603  # of the process, like the signal
+    _lost = True
+
+
 def raise_lost() -> None:
-    """Raise ``KeyboardInterrupt`` if one was lost."""
+    """Raise ``KeyboardInterrupt`` if one was lost, or put off."""
     global _lost  # noqa: PLW0603
     if _lost:
         _lost = False

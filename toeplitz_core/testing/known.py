@@ -17,7 +17,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib.metadata
 import json
@@ -35,6 +34,7 @@ from toeplitz_core.testing.calls import Call, parse_line
 from toeplitz_core.testing.case import DTYPES, Case
 from toeplitz_core.testing.conditions import Condition, necessary
 from toeplitz_core.testing.files import write_atomically
+from toeplitz_core.testing.spelling import legal_words
 from toeplitz_core.testing.verdict import Status, Verdict
 
 if TYPE_CHECKING:
@@ -94,9 +94,7 @@ class Entry:
         """The entry of a TOML table; ``laws`` are those that it may name."""
         for key in table:
             if key not in _KEYS:
-                close = difflib.get_close_matches(key, _KEYS, n=1)
-                hint = f"did you mean '{close[0]}'? " if close else ""
-                raise ValueError(f"unknown key '{key}'; {hint}Legal: {', '.join(_KEYS)}")
+                raise ValueError(f"unknown key '{key}'; {legal_words(key, _KEYS)}")
         if missing := [key for key in ("subject", "law", "condition", "example", "reason") if key not in table]:
             raise ValueError(f"key '{missing[0]}' is missing")
         for key, value in table.items():
@@ -108,9 +106,9 @@ class Entry:
             if wrong := [value for value in values if not isinstance(value, str)]:
                 raise ValueError(f"{key}: {wrong[0]!r} must be a string")
         if laws is not None and (unknown := [name for name in held if name not in laws]):
-            raise ValueError(f"law='{unknown[0]}' must be one of {', '.join(laws)}")
+            raise ValueError(f"law='{unknown[0]}': {legal_words(unknown[0], laws)}")
         if table.get("status", _FAILURES[0]) not in _FAILURES:
-            raise ValueError(f"status='{table['status']}' must be one of {', '.join(_FAILURES)}")
+            raise ValueError(f"status='{table['status']}': {legal_words(table['status'], _FAILURES)}")
         return cls(
             name=table.get("name", f"failure {number}"),
             subjects=tuple(subjects),

@@ -15,13 +15,14 @@ The keys are the names of the options of ``toeplitz-core check``. An option on t
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+
+from toeplitz_core.testing.spelling import legal_words
 
 # Subjects, by names that are separated with commas or blanks.
 VARIABLE = "TOEPLITZ_SUBJECT"
@@ -87,13 +88,8 @@ def named(words: str, name: str, table: Mapping[str, T]) -> T:
         With the words that asked for it, the nearest name and every legal one.
     """
     if name not in table:
-        raise ValueError(f"{words}: {_hint(name, table)}Legal: {', '.join(table)}")
+        raise ValueError(f"{words}: {legal_words(name, table)}")
     return table[name]
-
-
-def _hint(name: str, legal: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, legal, n=1)
-    return f"did you mean '{close[0]}'? " if close else ""
 
 
 def _checked(table: object) -> dict[str, Any]:
@@ -102,7 +98,7 @@ def _checked(table: object) -> dict[str, Any]:
         raise ValueError(f"{table!r} must be a table")  # noqa: TRY004  # an error in a file, like the others
     for key in table:
         if key not in KEYS:
-            raise ValueError(f"unknown key '{key}'; {_hint(key, KEYS)}Legal: {', '.join(KEYS)}")
+            raise ValueError(f"unknown key '{key}'; {legal_words(key, KEYS)}")
     return {key: KEYS[key](key, value) for key, value in table.items()}
 
 

@@ -1,0 +1,24 @@
+"""What was probably meant by a word that is misspelt."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def legal_words(word: str, legal: Iterable[str]) -> str:
+    """The legal words, for a message about one that is not; first the nearest, if one is near.
+
+    Examples
+    --------
+    >>> legal_words("paddin", ("stride", "padding"))
+    "did you mean 'padding'? Legal: stride, padding"
+    """
+    legal = tuple(legal)
+    return f"{nearest_word(word, legal)}Legal: {', '.join(legal)}"
+
+
+def nearest_word(word: str, legal: Iterable[str]) -> str:
+    """A question after the nearest word, with a blank behind it; nothing if none is near."""
+    close = difflib.get_close_matches(word, legal, n=1)
+    return f"did you mean '{close[0]}'? " if close else ""
