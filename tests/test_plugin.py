@@ -341,7 +341,7 @@ def test_interrupted(room: pytest.Pytester):
     result.assert_outcomes(failed=1)
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(
-        ["FAIL here:conv2d, *: raised RuntimeError: wrong (not shrunk to the end)", "*1 cases; 0 of 1*"]
+        ["FAIL here:conv2d, *: raised RuntimeError: wrong (not shrunk to the end)", "*1 case; 0 of 1*"]
     )
 
 

@@ -11,6 +11,7 @@ from toeplitz_core.testing.importable import needed_path
 from toeplitz_core.testing.isolation import SubjectError
 from toeplitz_core.testing.reports.record import replay_command
 from toeplitz_core.testing.reports.terminal import printable, verdict_lines
+from toeplitz_core.testing.spelling import cases_of
 from toeplitz_core.testing.verdict import Status, Verdict
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def conclude(
         pytest.skip(f"not run: {message}")
     if result.status is Status.KNOWN:
         reasons = {} if known is None else {entry.name: entry.reason for entry in known.entries}
-        said = "; ".join(f"{name}: {count} cases: {reasons.get(name, '')}" for name, count in result.known.items())
+        said = "; ".join(f"{name}: {cases_of(count)}: {reasons.get(name, '')}" for name, count in result.known.items())
         pytest.xfail(f"known: {said}")
         pytest.fail(f"known: {said}", pytrace=False)  # --runxfail lets us come here
     if result.status is Status.UNSUPPORTED and not result.nothing_proven:

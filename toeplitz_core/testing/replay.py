@@ -19,6 +19,7 @@ from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.options import named
 from toeplitz_core.testing.reports.terminal import plain, print_verdict
 from toeplitz_core.testing.run import not_run
+from toeplitz_core.testing.spelling import cases_of
 from toeplitz_core.testing.verdict import Status, Verdict
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def replay_all(
 
 def _summarise(console: Console, ended: Counter[Status], before: str = "") -> None:
     counted = ", ".join(f"{count} {status}" for status, count in sorted(ended.items()))
-    plain(console, f"{before}{ended.total()} cases{': ' * bool(counted)}{counted}")
+    plain(console, f"{before}{cases_of(ended.total())}{': ' * bool(counted)}{counted}")
 
 
 def _printed(console: Console, case: Case | Call, subject: Runner, runs: int, known: KnownFailures | None) -> Status:

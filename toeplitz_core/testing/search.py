@@ -18,6 +18,7 @@ from toeplitz_core.testing.interrupts import raise_lost
 from toeplitz_core.testing.layouts import LAYOUTS
 from toeplitz_core.testing.regions import regions
 from toeplitz_core.testing.seeding import no_constants_of_modules
+from toeplitz_core.testing.spelling import cases_of
 from toeplitz_core.testing.verdict import Status, Verdict
 
 if TYPE_CHECKING:
@@ -325,7 +326,7 @@ def _proven(counts: Counter[Status], *, known: bool) -> tuple[Status, str]:
         return Status.KNOWN if known else Status.PASS, ""
     refused = counts[Status.UNSUPPORTED] >= counts[Status.MISTRUSTED]
     status = Status.UNSUPPORTED if refused else Status.MISTRUSTED
-    return status, f"nothing proven: only {proven} of {judged} cases could be judged"
+    return status, f"nothing proven: only {proven} of {cases_of(judged)} could be judged"
 
 
 def wholly_refused(counts: Counter[Status]) -> bool:

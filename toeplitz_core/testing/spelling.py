@@ -1,4 +1,4 @@
-"""What was probably meant by a word that is misspelt."""
+"""What was probably meant by a word that is misspelt, and how many cases are said."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ def legal_words(word: str, legal: Iterable[str]) -> str:
     """
     legal = tuple(legal)
     return f"{nearest_word(word, legal)}Legal: {', '.join(legal)}"
+
+
+def cases_of(count: int) -> str:
+    """``1 case``, ``2 cases``."""
+    return f"{count} case{'s' * (count != 1)}"
 
 
 def nearest_word(word: str, legal: Iterable[str]) -> str:

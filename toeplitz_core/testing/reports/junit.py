@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from toeplitz_core.testing.reports.record import environment, replay_command
+from toeplitz_core.testing.spelling import cases_of
 from toeplitz_core.testing.verdict import Status
 
 if TYPE_CHECKING:
@@ -73,9 +74,9 @@ def _case(result: Result, *, required: bool) -> ET.Element:
     if result.max_ratio is not None:
         _property(properties, "max_ratio", result.max_ratio)
     for arithmetic, count in result.assumed.items():
-        _property(properties, f"assumed: {arithmetic}", f"{count} cases")
+        _property(properties, f"assumed: {arithmetic}", cases_of(count))
     for entry, count in result.known.items():
-        _property(properties, f"known: {entry}", f"{count} cases")
+        _property(properties, f"known: {entry}", cases_of(count))
     if result.failure is not None and result.status.is_failure:
         replay = replay_command(result.subject, result.failure.case)
         details = f"case:   {result.failure.case}\nreplay: {replay}"

@@ -17,6 +17,7 @@ from toeplitz_core.testing.case import DTYPES
 from toeplitz_core.testing.isolation import TIMEOUT
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.reports.record import replay_command
+from toeplitz_core.testing.spelling import cases_of
 from toeplitz_core.testing.verdict import Status
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def print_results(console: Console, results: Sequence[Result], left_out: Sequenc
     known = sum(r.status is Status.KNOWN for r in ran)
     listed = f", {known} but for known failures" if known else ""
     claimed = sum(r.status is not Status.UNSUPPORTED or r.nothing_proven for r in ran)
-    plain(console, f"{total} cases; {holding} of {claimed} hold{listed} (each law with each dtype).")
+    plain(console, f"{cases_of(total)}; {holding} of {claimed} hold{listed} (each law with each dtype).")
     for line in _signed_zeros(ran):
         plain(console, f"signed zeros: {line}")
     for r in ran:
@@ -217,14 +218,14 @@ def print_known(console: Console, record: Record) -> None:
     """Which entries of the list of known failures matched, how often and why they are there, and which are stale."""
     for entry in () if record.known is None else record.known.entries:
         if count := record.matched[entry.name]:
-            plain(console, f"known: {entry.name}: {count} cases: {entry.reason}", style=_STYLES[Status.KNOWN])
+            plain(console, f"known: {entry.name}: {cases_of(count)}: {entry.reason}", style=_STYLES[Status.KNOWN])
     for stale in record.stale:
         plain(console, f"stale: {stale.entry.name} for {stale.subject}: {stale.why}")
 
 
 def print_step(console: Console, result: Result) -> None:
     """One result as a line of a log."""
-    outcome = f"{result.status}, {result.cases} cases"
+    outcome = f"{result.status}, {cases_of(result.cases)}"
     plain(console, f"{result.subject} {result.law} {result.dtype} {result.device}: {outcome}")
 
 
