@@ -25,7 +25,7 @@ from toeplitz_core.testing.gradients import (
 )
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.gradients import judged_gradient
-from toeplitz_core.testing.operands import Operands
+from toeplitz_core.testing.operands import Operands, wide
 from toeplitz_core.testing.real_data import FILLS
 from toeplitz_core.testing.strategies import cases, geometries
 from toeplitz_core.testing.subjects import resolve
@@ -158,12 +158,19 @@ def test_the_bound_of_complex_gradients_is_nearly_attained():
     assert verdict.ratio == pytest.approx(0.65, abs=0.005), verdict.message
 
 
+def parts(values: torch.Tensor) -> torch.Tensor:
+    """Complex numbers as two real ones."""
+    return torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
+
+
+@pytest.mark.parametrize("dtypes", [FLOATING, COMPLEX])
 @settings(max_examples=40)
-@given(case=cases(geometry=SMALL, dtypes=FLOATING))
-def test_expected_derivatives_are_those_of_the_matrix(case: Case):
+@given(drawn=st.data())
+def test_expected_derivatives_are_those_of_the_matrix(dtypes: tuple[str, ...], drawn: st.DataObject):
     """So are the gradients of the gradients along the directions, and the derivative carried forward."""
+    case = drawn.draw(cases(geometry=SMALL, dtypes=dtypes))
     operands = draw_with_directions(case)
-    more = {name: values.double() for name, values in operands.more.items()}
+    more = {name: wide(values) for name, values in operands.more.items()}
     given_, grad = leaves(operands), more["grad"].requires_grad_()
     y = through_the_matrix(case, given_[0], given_[1], given_[2] if case.bias else None)
     first = torch.autograd.grad(y, given_, grad, create_graph=True)
@@ -171,19 +178,24 @@ def test_expected_derivatives_are_those_of_the_matrix(case: Case):
     second = torch.autograd.grad(first, [*given_[:2], grad], along, materialize_grads=True)
     wanted = expected_derivatives(case, operands)
     for name, value in zip(("input", "weight", "grad"), second, strict=True):
-        assert torch.equal(wanted[name].value, value), name
+        assert torch.equal(wanted[name].value, parts(value)), name
 
 
+@pytest.mark.parametrize("dtypes", [FLOATING, COMPLEX])
 @settings(max_examples=40)
-@given(case=cases(geometry=SMALL, dtypes=FLOATING))
-def test_images_add_up_to_the_batch(case: Case):
-    """The gradients in the weight of all images together are that of the batch; each has its result."""
+@given(drawn=st.data())
+def test_images_add_up_to_the_batch(dtypes: tuple[str, ...], drawn: st.DataObject):
+    """The gradients in the weight of all images add up to that of the batch; each image and weight has its result."""
+    case = drawn.draw(cases(geometry=SMALL, dtypes=dtypes))
     operands = draw_with_gradient(case)
     wanted, images = expected_gradients(case, operands), expected_by_image(case, operands)
     assert torch.equal(images["weights"].value.sum(0), wanted["weight"].value)
-    bias = None if operands.bias is None else operands.bias.double()
-    y = through_the_matrix(case, operands.input.double(), operands.weight.double(), bias)
-    assert torch.equal(images["output"].value, y)
+    bias = None if operands.bias is None else wide(operands.bias)
+    results = [
+        through_the_matrix(case, wide(operands.input), w, bias) for w in (wide(operands.weight), -wide(operands.weight))
+    ]
+    assert torch.equal(images["output"].value, parts(results[0]))
+    assert torch.equal(images["outputs"].value, parts(torch.stack(results)))
 
 
 @pytest.mark.parametrize("dtype", FLOATING)

@@ -403,6 +403,26 @@ def test_failure_in_some_runs_is_not_stale(tmp_path: Path):
     assert list(statuses) == [Status.PASS]
 
 
+def test_example_is_judged_by_the_first_law_that_takes_it(tmp_path: Path):
+    """An example is run under one of its entry's laws, whichever others were run: under those it may hold."""
+    laws = '["forward-bound", "forward-exact", "strides"]'
+    known = load(ENTRY.replace('law = "forward-exact"', f"law = {laws}"), tmp_path)
+    replayed = []
+
+    def stale(*ran: str) -> list[str]:
+        def replays(_: str, case: Case) -> Iterator[Verdict]:
+            replayed.append(case.law)
+            return iter([Verdict(Status.PASS, case)])
+
+        results = [result(failing(status=Status.PASS, law=law)) for law in ran]
+        return [s.entry.name for s in known.stale(results, replays, lambda case: LAWS[case.law].takes(case))]
+
+    assert stale("forward-bound", "strides") == []
+    assert replayed == []
+    assert stale("strides", "forward-exact") == ["no-groups"]
+    assert replayed == ["forward-exact"]
+
+
 def test_replays_reach_filled_memory():
     """An example is run several times as it is, and then in each of the processes whose memory is filled."""
     subject, filled = TorchSubject("as it is", conv2d), [TorchSubject(name, conv2d) for name in "ab"]

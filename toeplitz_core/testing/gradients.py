@@ -20,7 +20,7 @@ from toeplitz_core.testing.data import RECIPES, draw
 from toeplitz_core.testing.exact_data import Signed, accumulator_limit, storage_limit, widest_operand
 from toeplitz_core.testing.expected import Expected
 from toeplitz_core.testing.gradient_sums import bias_gradient, input_gradient, weight_gradient
-from toeplitz_core.testing.operands import Bits, Operands, filled, size
+from toeplitz_core.testing.operands import Bits, Operands, filled, size, wide
 from toeplitz_core.testing.real_data import FILLS
 
 if TYPE_CHECKING:
@@ -133,16 +133,15 @@ def _magnitudes(case: Case, operands: Operands) -> dict[str, torch.Tensor]:
 
 def _plain(case: Case, operands: Operands) -> dict[str, tuple[torch.Tensor, None]]:
     """Summed in float64, where products of narrower or whole numbers are exact; complex ones by parts."""
-    wide = torch.complex128 if case.torch_dtype.is_complex else torch.float64
-    x, weight, grad = (t.to(wide) for t in (operands.input, operands.weight, operands.more["grad"]))
-    values = _gradients(case, x.conj(), weight.conj(), grad)
+    x, weight, grad = (wide(t) for t in (operands.input, operands.weight, operands.more["grad"]))
+    values = _gradients(case, _conjugate(x), _conjugate(weight), grad)
     return {name: (torch.view_as_real(v) if v.is_complex() else v, None) for name, v in values.items()}
 
 
 def _compensated(case: Case, operands: Operands) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Summed in pairs of float64: value and residual, complex ones as parts on a last axis."""
     g = case.geometry
-    x, weight = (t.conj().resolve_conj() for t in (by_image(g, operands.input), operands.weight))
+    x, weight = _conjugate(by_image(g, operands.input)), _conjugate(operands.weight)
     y = by_image(g, operands.more["grad"])
     of_input = [t.reshape(*case.input, *(2,) * case.torch_dtype.is_complex) for t in input_gradient(g, weight, y)]
     return {
@@ -190,19 +189,19 @@ def _largest_derivative(case: Case, operands: Operands, directions: Mapping[str,
 
 
 def expected_derivatives(case: Case, operands: Operands) -> dict[str, Expected]:
-    """The derivatives of ``grad . (gradients along directions)`` in input, weight and ``grad``; real numbers only.
+    """The derivatives of ``grad . (gradients along directions)`` in input, weight and ``grad``.
 
     That in ``grad`` is the derivative of the result itself along the directions: ``T dx + dT x + db``.
     """
-    more = {name: values.double() for name, values in operands.more.items()}
+    more = {name: wide(values) for name, values in operands.more.items()}
     grad = more.pop("grad")
-    values = _derivatives(case, operands.input.double(), operands.weight.double(), grad, more)
+    values = _derivatives(case, wide(operands.input), wide(operands.weight), grad, more)
     sizes = _derivatives(
         case,
         size(operands.input),
         size(operands.weight),
-        grad.abs(),
-        {name: direction.abs() for name, direction in more.items()},
+        size(grad),
+        {name: size(direction) for name, direction in more.items()},
     )
     return {name: _exactly(value, sizes[name]) for name, value in values.items()}
 
@@ -221,36 +220,43 @@ def _derivatives(
         result = result + directions["bias direction"][:, None]
     y = by_image(g, grad)
     return {
-        "input": adjoint(g, dw, y).reshape(case.input),
-        "weight": weight_adjoint(g, by_image(g, dx), y),
+        "input": adjoint(g, _conjugate(dw), y).reshape(case.input),
+        "weight": weight_adjoint(g, _conjugate(by_image(g, dx)), y),
         "grad": result.reshape(case.output_shape),
     }
 
 
 def expected_by_image(case: Case, operands: Operands) -> dict[str, Expected]:
-    """The result, and the gradient in the weight for each image of the batch; real numbers only."""
+    """The result, that of two weights of which one is minus the other, and the gradient in the weight of each image."""
     g = case.geometry
-    x, y = by_image(g, operands.input.double()), by_image(g, operands.more["grad"].double())
-    weight = operands.weight.double()
+    x, y = by_image(g, wide(operands.input)), by_image(g, wide(operands.more["grad"]))
+    weight, bias = wide(operands.weight), None if operands.bias is None else wide(operands.bias)
 
     def weights(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        each = [weight_adjoint(g, x[n : n + 1], y[n : n + 1]) for n in range(len(x))]
-        return torch.stack(each) if each else weight.new_zeros(0, *weight.shape)
+        each = [weight_adjoint(g, _conjugate(x[n : n + 1]), y[n : n + 1]) for n in range(len(x))]
+        return torch.stack(each) if each else x.new_zeros(0, *weight.shape)
 
     def result(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         value = forward(g, weight, x)
         return (value if bias is None else value + bias[:, None]).reshape(case.output_shape)
 
-    bias = None if operands.bias is None else operands.bias.double()
-    size_of_bias = None if bias is None else bias.abs()
+    sizes = result(size(x), size(weight), None if bias is None else size(bias))
     return {
-        "output": _exactly(result(x, weight, bias), result(x.abs(), weight.abs(), size_of_bias)),
-        "weights": _exactly(weights(x, y), weights(x.abs(), y.abs())),
+        "output": _exactly(result(x, weight, bias), sizes),
+        "outputs": _exactly(torch.stack([result(x, w, bias) for w in (weight, -weight)]), torch.stack((sizes,) * 2)),
+        "weights": _exactly(weights(x, y), weights(size(x), size(y))),
     }
+
+
+def _conjugate(values: torch.Tensor) -> torch.Tensor:
+    return values.conj().resolve_conj()
 
 
 def _exactly(value: torch.Tensor, magnitude: torch.Tensor) -> Expected:
     """Of exact data: what a sum is and how large its terms are together; it has no bound."""
+    if value.is_complex():
+        value, magnitude = torch.view_as_real(value), magnitude[..., None].expand(*magnitude.shape, 2)
+        return replace(_exactly(value, magnitude), is_complex=True)
     zero = torch.zeros_like(value)
     return Expected(
         value=value,

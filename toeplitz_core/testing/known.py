@@ -22,7 +22,7 @@ import importlib.metadata
 import json
 import re
 import tomllib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -266,55 +266,58 @@ class KnownFailures:
         lacking = [str(entry) for entry in self.entries if entry.name not in names]
         write_atomically(path, "\n".join((text, *lacking)) if lacking or not there.entries else text)
 
-    def stale(self, results: Iterable[Result], replays: Callable[[str, Case | Call], Iterator[Verdict]]) -> list[Stale]:
+    def stale(
+        self,
+        results: Iterable[Result],
+        replays: Callable[[str, Case | Call], Iterator[Verdict]],
+        takes: Callable[[Case | Call], bool] = lambda _: True,
+    ) -> list[Stale]:
         """The entries that are not needed any more, of those that the run could have met.
 
-        An entry is looked at where a result is of its subject, of one of its laws, and of its example's dtype and
-        device. It is stale if its example holds, in each of its replays; or if nothing is matched by it, neither its
-        example nor a case of the run.
+        The example of an entry is for the first of its laws that takes it; under others it may hold. An entry is looked
+        at where a result is of its subject, that law, and its example's dtype and device. It is stale if its example
+        holds, in each of its replays; or if nothing is matched by it, neither its example nor a case of the run.
 
         Parameters
         ----------
         replays : callable
             The verdicts of a subject, by name, on a case that names its law, run again and again: one at least. No more
             are taken than it needs.
+        takes : callable
+            Whether a case is one for the law that it names.
         """
         ran = [r for r in results if r.status is not Status.NOT_RUN and r.cases]
+        steps = {(r.subject, r.law, r.dtype, r.device) for r in ran}
         found = []
         for entry in self.entries:
+            named = (entry.example.replace(law=law) for law in entry.laws if entry.example.law in (None, law))
+            example = next((case for case in named if takes(case)), None)
+            if example is None or not entry.applies:
+                continue
             for subject in entry.subjects:
-                steps = {(r.subject, r.law, r.dtype, r.device) for r in ran}
-                examples = [
-                    entry.example.replace(law=law) for law in entry.laws if steps & _places(subject, law, entry.example)
-                ]
-                if not examples or not entry.applies:
-                    continue
-                met = any(entry.name in r.known for r in ran if r.subject == subject)
-                runs = [replays(subject, example) for example in examples]
-                if (why := self._why_stale(entry, subject, runs, met=met)) is not None:
-                    found.append(Stale(entry, subject, why))
+                if steps & _places(subject, example):
+                    met = any(entry.name in r.known for r in ran if r.subject == subject)
+                    if (why := _why_stale(entry, subject, replays(subject, example), met=met)) is not None:
+                        found.append(Stale(entry, subject, why))
         return found
 
-    def _why_stale(self, entry: Entry, subject: str, runs: Sequence[Iterator[Verdict]], *, met: bool) -> str | None:
-        """Why an entry is stale, if it is; each of ``runs`` runs its example under one of its laws."""
-        # Not each law takes the example's data. A run may be one that does not return: it is not repeated needlessly.
-        for run in runs:
-            verdict = next(run)
-            if verdict.status is not Status.UNSUPPORTED:
-                break
-        while verdict.status is Status.PASS and (again := next(run, None)) is not None:
-            verdict = again
-        if verdict.status is Status.PASS:
-            return "its example holds"
-        if met or entry.speaks_for(subject, verdict):
-            return None
-        return f"it matches nothing; its example ends as {verdict.status}: {verdict.message}".removesuffix(": ")
+
+def _why_stale(entry: Entry, subject: str, replays: Iterator[Verdict], *, met: bool) -> str | None:
+    """Why an entry is stale, if it is."""
+    verdict = next(replays)
+    while verdict.status is Status.PASS and (again := next(replays, None)) is not None:
+        verdict = again
+    if verdict.status is Status.PASS:
+        return "its example holds"
+    if met or entry.speaks_for(subject, verdict):
+        return None
+    return f"it matches nothing; its example ends as {verdict.status}: {verdict.message}".removesuffix(": ")
 
 
-def _places(subject: str, law: str, example: Case | Call) -> set[tuple[str, str, str, str]]:
+def _places(subject: str, example: Case | Call) -> set[tuple[str, str, str, str]]:
     """The steps that could meet an example. A call may have any dtypes, whatever a step begins with."""
     dtypes = (example.dtype,) if isinstance(example, Case) else tuple(DTYPES)
-    return {(subject, law, dtype, example.device) for dtype in dtypes}
+    return {(subject, str(example.law), dtype, example.device) for dtype in dtypes}
 
 
 def _named(key: str, build: Callable[[str], Any], text: str) -> Any:

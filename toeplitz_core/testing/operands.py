@@ -111,3 +111,10 @@ def size(values: torch.Tensor) -> torch.Tensor:
     if values.is_complex():
         return 2 * (values.real.double().abs() + values.imag.double().abs())
     return values.double().abs()
+
+
+def wide(values: torch.Tensor) -> torch.Tensor:
+    """The same numbers where their sums are exact."""
+    if values.is_complex():
+        return values.to(torch.complex128)
+    return values.double() if values.is_floating_point() else values

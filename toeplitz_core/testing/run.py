@@ -134,7 +134,9 @@ class Plan:
         subjects = {subject.name: subject for subject in self.subjects}
         laws = {law.name: law for law in self.laws}
         return KnownFailures(tuple(legal)).stale(
-            results, lambda subject, case: replays(laws[str(case.law)], subjects[subject], case)
+            results,
+            lambda subject, case: replays(laws[str(case.law)], subjects[subject], case),
+            takes=lambda case: case.law not in laws or laws[case.law].takes(case),
         )
 
     @property

@@ -25,7 +25,7 @@ from toeplitz_core.testing.laws.judgement import (
     shape_or_dtype,
     unanswered,
 )
-from toeplitz_core.testing.operands import Bits, Operands
+from toeplitz_core.testing.operands import Bits, Operands, wide
 from toeplitz_core.testing.verdict import Status, Verdict, compare_exact
 
 if TYPE_CHECKING:
@@ -112,13 +112,6 @@ class Convolution:
             raise _Unanswered(Verdict(Status.UNSUPPORTED, self.case, message))
         self.assumed = in_words(case, outcome.arithmetic)
         return wide(outcome.output.detach().cpu())
-
-
-def wide(values: torch.Tensor) -> torch.Tensor:
-    """The same numbers where their sums are exact."""
-    if values.is_complex():
-        return values.to(torch.complex128)
-    return values.double() if values.is_floating_point() else values
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,9 +86,13 @@ class Law:
         for n in range(number):
             yield case.replace(data=recipes[(first + n) % len(recipes)], seed=case.seed + n // len(recipes))
 
+    def takes(self, case: Any) -> bool:
+        """Whether it is held on cases of such a dtype and such data."""
+        return case.dtype in self.dtypes and case.data in self.recipes_for(case.dtype)
+
     def __call__(self, subject: Runner, case: Any) -> Verdict:
         """The verdict on a case that names this law; whatever the subject raises becomes one too."""
         case = case.replace(law=self.name)
-        if case.dtype not in self.dtypes or case.data not in self.recipes_for(case.dtype):
+        if not self.takes(case):
             return Verdict(Status.UNSUPPORTED, case, f"{self.name} is not for dtype={case.dtype} data={case.data}")
         return self.check(subject, case)

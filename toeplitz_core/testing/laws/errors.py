@@ -37,9 +37,13 @@ class CallLaw(Law):
         """The call alone: there is no other data for it."""
         yield case
 
+    def takes(self, case: Any) -> bool:
+        """Calls of any dtypes."""
+        return isinstance(case, Call)
+
     def __call__(self, subject: Runner, case: Any) -> Verdict:
         """The verdict on a call."""
-        if not isinstance(case, Call):
+        if not self.takes(case):
             return Verdict(Status.UNSUPPORTED, case.replace(law=self.name), f"{self.name} is for calls, not for cases")
         return self.check(subject, case)
 

@@ -84,13 +84,21 @@ def _adjoint(subject: Runner, case: Case) -> Verdict:
     results = (outcomes[0].results["output"], operands.more["grad"], operands.input, outcomes[1].results["input"])
     if results[3].shape != operands.input.shape:
         return Verdict(Status.FAIL, case, f"the gradient in the input has shape {tuple(results[3].shape)}")
-    y, grad, x, dx = (t.long() for t in results)
-    left, right = int((y * grad).sum()), int((x * dx).sum())
+    left, right = _inner_product(*results[:2]), _inner_product(*results[2:])
     if left != right:
-        return Verdict(Status.FAIL, case, f"<T x, g> = {left}, but <x, T' g> = {right}", expected=left, actual=right)
-    if not left:
+        said = [f"{numbers[0]}{f'{numbers[1]:+}i' if numbers[1:] else ''}" for numbers in (left, right)]
+        return Verdict(Status.FAIL, case, f"<T x, g> = {said[0]}, but <x, T' g> = {said[1]}")
+    if not any(left):
         return Verdict(Status.MISTRUSTED, case, "both products are 0, as they would be for wrong results")
     return Verdict(Status.PASS, case, miss_probability=operands.miss_probability)
+
+
+def _inner_product(a: torch.Tensor, b: torch.Tensor) -> tuple[int, ...]:
+    """The sum of ``conj(a) b`` of whole numbers, modulo 2^64; of complex ones real and imaginary part."""
+    if not a.is_complex():
+        return (int((a.long() * b.long()).sum()),)
+    (ar, ai), (br, bi) = (torch.view_as_real(t).long().unbind(-1) for t in (a, b))
+    return int((ar * br + ai * bi).sum()), int((ar * bi - ai * br).sum())
 
 
 def _input_gradient(case: Case, operands: Operands) -> dict[str, Expected]:
@@ -123,7 +131,6 @@ def judged_gradient(
 # Whole numbers whose sums every format of a sum holds: how the sums are made does not matter.
 _STORAGE = ("integers",)
 _DIFFERENTIABLE = tuple(name for name in DTYPES if name != "int64")
-_REAL_DTYPES = tuple(name for name, dtype in DTYPES.items() if dtype.is_floating_point)
 
 GRADIENTS_EXACT = Law(
     "gradients-exact",
@@ -151,7 +158,7 @@ DOUBLE_BACKWARD = Law(
     "gradients that autograd takes for constants",
     _Gradients(draw_with_directions, "double_backward", expected_derivatives),
     recipes=_STORAGE,
-    dtypes=_REAL_DTYPES,
+    dtypes=_DIFFERENTIABLE,
     procedure="double_backward",
     effort=0.15,
 )
@@ -161,7 +168,7 @@ FORWARD_MODE = Law(
     "a direction that is forgotten on the way",
     _Gradients(draw_with_directions, "forward_mode", _tangent),
     recipes=_STORAGE,
-    dtypes=_REAL_DTYPES,
+    dtypes=_DIFFERENTIABLE,
     procedure="forward_mode",
     effort=0.15,
 )
@@ -171,7 +178,7 @@ FUNCTIONAL_GRADIENTS = Law(
     "gradients that differ under torch.func",
     _Gradients(draw_with_gradient, "functional_gradients", expected_gradients),
     recipes=_STORAGE,
-    dtypes=_REAL_DTYPES,
+    dtypes=_DIFFERENTIABLE,
     procedure="functional_gradients",
     effort=0.15,
 )
@@ -181,7 +188,7 @@ VMAP = Law(
     "a batching rule that mixes images",
     _Gradients(draw_with_gradient, "vmap", expected_by_image),
     recipes=_STORAGE,
-    dtypes=_REAL_DTYPES,
+    dtypes=_DIFFERENTIABLE,
     procedure="vmap",
     effort=0.15,
 )
@@ -191,7 +198,7 @@ ADJOINT = Law(
     "a backward pass of another convolution than the forward one",
     _adjoint,
     recipes=_STORAGE,
-    dtypes=_REAL_DTYPES,
+    dtypes=_DIFFERENTIABLE,
     procedure="gradients",
     effort=0.15,
 )
@@ -201,7 +208,7 @@ TRANSPOSED = Law(
     "another order of taps, or another output padding, in the transposed convolution",
     _Gradients(draw_with_gradient, "transposed", _input_gradient),
     recipes=_STORAGE,
-    dtypes=_REAL_DTYPES,
+    dtypes=_DIFFERENTIABLE,
     procedure="transposed",
     effort=0.15,
 )

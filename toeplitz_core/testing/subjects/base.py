@@ -270,6 +270,7 @@ class Subject(ABC):
         for name, result in results.items():
             if (reason := _unreadable(case, result)) is not None:
                 return Outcome("raised", arithmetic, message=reason if name == "output" else f"{name}: {reason}")
+        results = {name: _materialised(result) for name, result in results.items()}
         kernel = self.kernel(case, operands) if procedure == "forward" else ""
         return Outcome("returned", arithmetic, results, gradients=of_gradients, kernel=kernel)
 
@@ -289,7 +290,7 @@ class Subject(ABC):
             return Answer("raised", message=f"raised {described(error)}")
         if (reason := _unreadable(None, result)) is not None:
             return Answer("raised", message=reason)
-        return Answer("returned", result)
+        return Answer("returned", _materialised(result))
 
     def _refusal(self, case: Case) -> str | None:
         """Why it does not claim to support a case; None if it does."""
@@ -319,6 +320,11 @@ def _unreadable(case: Case | None, output: object) -> str | None:
     if case is not None and output.device.type != torch.device(case.device).type:
         return f"returned a result on device {output.device}, not {case.device}"
     return None
+
+
+def _materialised(result: torch.Tensor) -> torch.Tensor:
+    """A result as numbers in memory: no graph is kept, and what torch conjugates or negates later is done."""
+    return result.detach().resolve_conj().resolve_neg()
 
 
 def placed(

@@ -6,7 +6,8 @@ returns named tensors. A ``BrokenContract`` is a finding that no tensor could sh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from torch.autograd import forward_ad
@@ -18,6 +19,8 @@ Tensors = Mapping[str, torch.Tensor]
 # From input, weight and bias to the result.
 Call = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
 ARGUMENTS = ("input", "weight", "bias")
+# What the results of the same call, made again, go by.
+REPEATED = ("again", "and again")
 MEMORY_FORMATS: dict[MemoryFormat, torch.memory_format] = {
     "contiguous": torch.contiguous_format,
     "channels_last": torch.channels_last,
@@ -29,15 +32,66 @@ class DetachedError(NotImplementedError):
 
 
 def gradients(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
-    """Gradients of ``grad . call(...)`` in all operands at once, and in each alone, the others not differentiable."""
+    """Gradients of ``grad . call(...)`` in all operands at once, twice; then in some, the others not differentiable.
+
+    Raises
+    ------
+    BrokenContract
+        If a result is attached to autograd where no operand wants a gradient, or is not where one does; if no gradient
+        reaches an operand that does; if a backward pass leaves something behind in the operands.
+    """
     names = [name for name in ARGUMENTS if name in given]
+    if call(*_arguments(_leaves(given, ()))).requires_grad:
+        raise BrokenContract("returned a result that is attached to autograd, though no operand wants a gradient")
     found: dict[str, torch.Tensor] = {}
-    for chosen in (names, *([name] for name in names)):
-        leaves = {name: given[name].detach().requires_grad_(name in chosen) for name in names}
-        result = attached(call(*_arguments(leaves)))
-        values = torch.autograd.grad(result, [leaves[name] for name in chosen], given["grad"])
-        found |= {name if chosen is names else f"{name} alone": v for name, v in zip(chosen, values, strict=True)}
+    for chosen in _subsets(names):
+        leaves = _leaves(given, chosen)
+        result = call(*_arguments(leaves))
+        if found and not result.requires_grad:
+            raise BrokenContract(f"its result is detached from autograd where {_listed(chosen)} alone wants a gradient")
+        attached(result)
+        whole = chosen == tuple(names)
+        for time in ("", " a second time")[: 1 + whole]:
+            values = _backward(result, {name: leaves[name] for name in chosen}, given["grad"], retain=whole)
+            for name, value in values.items():
+                others = [other for other in chosen if other != name]
+                among = "" if whole else f" with {_listed(others)}" if others else " alone"
+                found[f"{name}{among}{time}"] = value
+        _check_left_alone(leaves, chosen)
     return found
+
+
+def _subsets(names: list[str]) -> list[tuple[str, ...]]:
+    """All of them, then fewer and fewer."""
+    return [chosen for count in range(len(names), 0, -1) for chosen in itertools.combinations(names, count)]
+
+
+def _leaves(given: Tensors, chosen: Collection[str]) -> dict[str, torch.Tensor]:
+    return {name: given[name].detach().requires_grad_(name in chosen) for name in ARGUMENTS if name in given}
+
+
+def _backward(result: torch.Tensor, leaves: Tensors, grad: torch.Tensor, *, retain: bool) -> dict[str, torch.Tensor]:
+    values = torch.autograd.grad(result, list(leaves.values()), grad, retain_graph=retain, allow_unused=True)
+    found = {}
+    for (name, leaf), value in zip(leaves.items(), values, strict=True):
+        if value is None and result.numel():
+            raise BrokenContract(f"no gradient reaches its {name}")
+        # Of an empty result nothing depends on anything, and autograd may know that.
+        found[name] = torch.zeros_like(leaf) if value is None else value
+    return found
+
+
+def _check_left_alone(leaves: Tensors, chosen: Collection[str]) -> None:
+    """torch.autograd.grad returns gradients, and does nothing else."""
+    for name, leaf in leaves.items():
+        if leaf.requires_grad != (name in chosen):
+            raise BrokenContract(f"changed requires_grad of its {name}")
+        if leaf.grad is not None:
+            raise BrokenContract(f"wrote to {name}.grad in a backward pass that returns gradients")
+
+
+def _listed(names: Collection[str]) -> str:
+    return " and ".join(names)
 
 
 def double_backward(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
@@ -47,10 +101,16 @@ def double_backward(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
     result = attached(call(*_arguments(leaves)))
     first = torch.autograd.grad(result, [leaves[n] for n in names], leaves["grad"], create_graph=True)
     directions = [given[f"{name} direction"] for name in names]
-    targets = ("input", "weight", "grad")
+    targets = {name: leaves[name] for name in ("input", "weight", "grad")}
+    second = torch.autograd.grad(first, list(targets.values()), directions, allow_unused=True)
+    if result.numel() and all(value is None for value in second):
+        # Not even linear in grad: differentiable once, as torch.autograd.function.once_differentiable makes it.
+        raise DetachedError("its gradients are not attached to autograd, so that they have no gradients themselves")
     # Of an empty batch nothing depends on anything, and autograd may know that.
-    second = torch.autograd.grad(first, [leaves[name] for name in targets], directions, materialize_grads=True)
-    return dict(zip(targets, second, strict=True))
+    return {
+        name: torch.zeros_like(leaf) if value is None else value
+        for (name, leaf), value in zip(targets.items(), second, strict=True)
+    }
 
 
 def forward_mode(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
@@ -68,25 +128,38 @@ def forward_mode(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
 
 
 def functional_gradients(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
-    """The gradients by ``torch.func.vjp``: unlike ``torch.func.grad`` it takes ``grad`` as it is, strides and all."""
+    """The gradients by ``torch.func.vjp``, which takes ``grad`` as it is, and by ``torch.func.grad`` of a sum."""
     names = tuple(name for name in ARGUMENTS if name in given)
+    values = [given[name].detach() for name in names]
+    # torch.func takes what is detached for a constant, whose gradient is zero.
+    attached(call(*_arguments(_leaves(given, names))))
 
     def result(*values: torch.Tensor) -> torch.Tensor:
         return call(*_arguments(dict(zip(names, values, strict=True))))
 
-    pulled_back = torch.func.vjp(result, *(given[name].detach() for name in names))[1]
-    return dict(zip(names, pulled_back(given["grad"]), strict=True))
+    def number(*values: torch.Tensor) -> torch.Tensor:
+        products = result(*values) * given["grad"].conj()
+        return (products.real if products.is_complex() else products).sum()
+
+    pulled_back = torch.func.vjp(result, *values)[1](given["grad"])
+    gradients = torch.func.grad(number, tuple(range(len(names))))(*values)
+    by_grad = [f"{name} by torch.func.grad" for name in names]
+    return dict(zip((*names, *by_grad), (*pulled_back, *gradients), strict=True))
 
 
 def vmap(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
-    """By ``torch.func.vmap``: the result image by image, and the gradient in the weight for each image.
+    """By ``torch.func.vmap``: results image by image and weight by weight, the gradient in the weight for each image.
 
-    An input without a batch is mapped as a batch of one.
+    An input without a batch is mapped as a batch of one. There are two weights: that of the case, and minus that.
     """
-    bias = given.get("bias")
+    weight, bias = given["weight"], given.get("bias")
+    attached(call(*_arguments(_leaves(given, ARGUMENTS))))
 
     def image(x: torch.Tensor) -> torch.Tensor:
-        return call(x, given["weight"], bias)
+        return call(x, weight, bias)
+
+    def of_weight(weight: torch.Tensor) -> torch.Tensor:
+        return call(given["input"], weight, bias)
 
     def of_image(weight: torch.Tensor, x: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
         pulled_back = torch.func.vjp(lambda weight: call(x, weight, bias), weight)[1]
@@ -94,15 +167,16 @@ def vmap(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
         return gradient
 
     x, grad = given["input"], given["grad"]
-    single = x.ndim < given["weight"].ndim
+    single = x.ndim < weight.ndim
     x, grad = (x[None], grad[None]) if single else (x, grad)
-    per_image = torch.func.vmap(of_image, in_dims=(None, 0, 0))(given["weight"], x, grad)
+    per_image = torch.func.vmap(of_image, in_dims=(None, 0, 0))(weight, x, grad)
+    per_weight = torch.func.vmap(of_weight)(torch.stack((weight, -weight)))
     output = torch.func.vmap(image)(x)
-    return {"output": output[0] if single else output, "weights": per_image}
+    return {"output": output[0] if single else output, "weights": per_image, "outputs": per_weight}
 
 
 def contract(call: Call, given: Tensors, memory_format: MemoryFormat | None = None) -> dict[str, torch.Tensor]:
-    """The result, and that of a second call with the same operands; between them, whether memory is respected.
+    """The result, and those of two more calls with the same operands; between them, whether memory is respected.
 
     Raises
     ------
@@ -127,7 +201,8 @@ def contract(call: Call, given: Tensors, memory_format: MemoryFormat | None = No
     call(*_arguments(other))
     if not torch.equal(_bits(result), _bits(kept)):
         raise BrokenContract("changed the result of an earlier call by a later one")
-    return {"output": kept, "again": call(*_arguments(given)).clone()}
+    # Once after another call, and once after the same.
+    return {"output": kept} | {name: call(*_arguments(given)).clone() for name in REPEATED}
 
 
 def transposed(
@@ -140,7 +215,8 @@ def transposed(
     axes = zip(geometry.output_size, geometry.stride, padding, geometry.kernel_extent, strict=True)
     sizes = [(n - 1) * stride - 2 * pad + extent for n, stride, pad, extent in axes]
     rest = [size - found for size, found in zip(geometry.input_size, sizes, strict=True)]
-    return function(grad, weight, None, geometry.stride, padding, rest, geometry.groups, geometry.dilation)
+    # Its matrix is T.mT, and the adjoint of T is the conjugate of that.
+    return function(grad, weight.conj(), None, geometry.stride, padding, rest, geometry.groups, geometry.dilation)
 
 
 DERIVATIVES: dict[Procedure, Callable[[Call, Tensors], dict[str, torch.Tensor]]] = {
