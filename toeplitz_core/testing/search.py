@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 # A law of which more than half of the cases were refused or could prove nothing is not reported as passed.
 PROVEN_SHARE = 0.5
 # Of fewer cases than this a share is a matter of chance: an implementation that refuses a third of all cases would now
-# and then refuse half of a dozen. Then a quarter of them has to prove something.
+# and then refuse most of a dozen. Then one in eight has to prove something, and one at least.
 MANY_CASES = 50
-PROVEN_SHARE_OF_FEW = 0.25
+PROVEN_SHARE_OF_FEW = 0.125
 # How often a first failure is run again, to see whether it repeats; how often each smaller case then runs, if not; and
 # how often the smallest case runs in the end.
 CONFIRMATIONS = 3
@@ -322,7 +322,8 @@ def _proven(counts: Counter[Status], *, known: bool) -> tuple[Status, str]:
     """The status of a law that nothing broke, and what is to be said of it."""
     judged = sum(counts.values())
     proven = counts[Status.PASS] + counts[Status.KNOWN]
-    if proven > (PROVEN_SHARE if judged >= MANY_CASES else PROVEN_SHARE_OF_FEW) * judged:
+    many = judged >= MANY_CASES
+    if proven > PROVEN_SHARE * judged if many else proven >= max(1, PROVEN_SHARE_OF_FEW * judged):
         return Status.KNOWN if known else Status.PASS, ""
     refused = counts[Status.UNSUPPORTED] >= counts[Status.MISTRUSTED]
     status = Status.UNSUPPORTED if refused else Status.MISTRUSTED

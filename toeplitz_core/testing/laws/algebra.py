@@ -47,7 +47,16 @@ class Convolution:
         self._subject = subject
         self.case = case
         self.operands = draw(case)
+        self.miss_probability = self.operands.miss_probability
         self.assumed = ""
+        self._calls = 0
+        self._first: tuple[Case, Operands] | None = None
+        self._varied = False
+
+    @property
+    def repetitive(self) -> bool:
+        """Whether all that was called was the same call: of that any two results are equal."""
+        return self._calls > 1 and not self._varied
 
     @property
     def x(self) -> torch.Tensor:
@@ -98,10 +107,14 @@ class Convolution:
         return torch.from_numpy(Bits(self.case, name).integers(values.numel(), 0, 1) == 0).view(values.shape)
 
     def permutation(self, name: str, count: int) -> torch.Tensor:
-        """An order of ``count`` things."""
-        return torch.from_numpy(Bits(self.case, name).raw(count)).argsort()
+        """An order of ``count`` things, another than theirs where there is one."""
+        order = torch.from_numpy(Bits(self.case, name).raw(count)).argsort()
+        return order.roll(1) if torch.equal(order, torch.arange(count)) else order
 
     def _run(self, case: Case, operands: Operands) -> torch.Tensor:
+        self._first = self._first or (case, operands)
+        self._calls += 1
+        self._varied |= not _same((case, operands), self._first)
         outcome = self._subject.run(case, operands)
         if outcome.status != "returned":
             raise _Unanswered(unanswered(self.case, outcome))
@@ -112,6 +125,12 @@ class Convolution:
             raise _Unanswered(Verdict(Status.UNSUPPORTED, self.case, message))
         self.assumed = in_words(case, outcome.arithmetic)
         return wide(outcome.output.detach().cpu())
+
+
+def _same(one: tuple[Case, Operands], other: tuple[Case, Operands]) -> bool:
+    """Whether two calls are the same: the same parameters, strides and numbers."""
+    pairs = ((getattr(one[1], name), getattr(other[1], name)) for name in ("input", "weight", "bias"))
+    return one[0] == other[0] and all(a is b or torch.equal(a, b) for a, b in pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +152,9 @@ class Relation:
         comparison = compare_exact(left, right)
         if comparison is not None:
             return failure(case, comparison, left, right, name="left side")
-        miss = convolution.operands.miss_probability
+        if convolution.repetitive:
+            return Verdict(Status.MISTRUSTED, case, "both sides are the same call")
+        miss = convolution.miss_probability
         if not left.any() or miss > MISTRUSTED_MISS_PROBABILITY:
             return Verdict(Status.MISTRUSTED, case, "both sides would be equal for wrong results too")
         return Verdict(Status.PASS, case, miss_probability=miss, assumed=convolution.assumed)
@@ -196,18 +217,20 @@ def _batch_independent(c: Convolution) -> Sides:
 
 
 def _output_channels_permute(c: Convolution) -> Sides:
-    """The order of output channels within their group is that of the weight and the bias."""
+    """The order of output channels, within their group and of the groups, is that of the weight and the bias."""
     g = c.geometry
-    order = _within_groups(c.permutation("order", g.out_channels // g.groups), g.groups)
+    groups = c.permutation("groups", g.groups)
+    order = _by_groups(groups, c.permutation("order", g.out_channels // g.groups))
+    x = c.x.index_select(-g.rank - 1, _by_groups(groups, torch.arange(g.group_channels)))
     bias = None if c.bias is None else c.bias[order]
-    return c.of(weight=c.weight[order], bias=bias), c.result().index_select(-g.rank - 1, order)
+    return c.of(x, c.weight[order], bias), c.result().index_select(-g.rank - 1, order)
 
 
 def _input_channels_permute(c: Convolution) -> Sides:
-    """The order of input channels within their group does not matter, nor does that of the groups."""
+    """The order of input channels within their group does not matter."""
     g = c.geometry
     within = c.permutation("order", g.group_channels)
-    x = c.x.index_select(-g.rank - 1, _within_groups(within, g.groups))
+    x = c.x.index_select(-g.rank - 1, _by_groups(torch.arange(g.groups), within))
     return c.of(x, c.weight[:, within]), c.result()
 
 
@@ -321,9 +344,70 @@ def _pixels(*slices: slice) -> tuple[Any, ...]:
     return (..., *slices)
 
 
-def _within_groups(order: torch.Tensor, groups: int) -> torch.Tensor:
-    """The order of one group's channels for all of them."""
-    return (torch.arange(groups)[:, None] * len(order) + order).flatten()
+def _by_groups(groups: torch.Tensor, within: torch.Tensor) -> torch.Tensor:
+    """The order of all channels, from that of the groups and that of the channels of each."""
+    return (groups[:, None] * len(within) + within).flatten()
+
+
+# A case of which a relation would say nothing, with what it takes to say something: otherwise both sides are one call.
+
+
+def _with_groups(case: Case) -> Case:
+    """Two groups where there is one."""
+    return case if case.groups > 1 else _more_channels(case, groups=2)
+
+
+def _with_output_channels(case: Case) -> Case:
+    return case if case.geometry.out_channels > 1 else case.replace(weight=(2, *case.weight[1:]))
+
+
+def _with_input_channels(case: Case) -> Case:
+    return case if case.geometry.group_channels > 1 else _more_channels(case, channels=2)
+
+
+def _more_channels(case: Case, *, groups: int = 1, channels: int = 1) -> Case:
+    """So many times the groups and the input channels of each."""
+    g = case.geometry
+    front = case.input[: -g.rank - 1]
+    return case.replace(
+        input=(*front, groups * channels * g.in_channels, *g.input_size),
+        weight=(groups * g.out_channels, channels * g.group_channels, *g.kernel_size),
+        groups=groups * g.groups,
+    )
+
+
+def _dilated(case: Case) -> Case:
+    """A dilation of 2 where there is none, and an image that is as much larger as the kernel."""
+    g = case.geometry
+    if max(g.dilation) > 1:
+        return case
+    sizes = tuple(size + taps - 1 for size, taps in zip(g.input_size, g.kernel_size, strict=True))
+    return case.replace(input=(*case.input[: -g.rank], *sizes), dilation=(2,) * g.rank)
+
+
+def _strided(case: Case) -> Case:
+    """A stride of 2 where there is none, which excludes the padding ``same``."""
+    g = case.geometry
+    if max(g.stride) > 1:
+        return case
+    half = tuple(extent // 2 for extent in g.kernel_extent)
+    return case.replace(stride=(2,) * g.rank, padding=half if case.padding == "same" else case.padding)
+
+
+def _padded(case: Case) -> Case:
+    """A padding of 1 where there is none."""
+    none = not any(low or high for low, high in case.geometry.pads)
+    return case.replace(padding=(1,) * case.geometry.rank) if none else case
+
+
+_SHARPENED: dict[str, Callable[[Case], Case]] = {
+    "groups": _with_groups,
+    "output-channels": _with_output_channels,
+    "input-channels": _with_input_channels,
+    "dilation": _dilated,
+    "stride": _strided,
+    "padding": _padded,
+}
 
 
 _SIDES: dict[str, tuple[Callable[[Convolution], Sides], str, str]] = {
@@ -354,7 +438,7 @@ _SIDES: dict[str, tuple[Callable[[Convolution], Sides], str, str]] = {
     ),
     "output-channels": (
         _output_channels_permute,
-        "Output channels come in the order of the weight and the bias.",
+        "Output channels, and groups, come in the order of the weight, the bias and the input.",
         "output channels that are permuted between groups, or dropped at a block's end",
     ),
     "input-channels": (
@@ -408,6 +492,15 @@ _SIDES: dict[str, tuple[Callable[[Convolution], Sides], str, str]] = {
 _EFFORT = 0.1
 
 ALGEBRA = tuple(
-    Law(name, statement, catches, Relation(sides), recipes=("integers",), dtypes=tuple(DTYPES), effort=_EFFORT)
+    Law(
+        name,
+        statement,
+        catches,
+        Relation(sides),
+        recipes=("integers",),
+        dtypes=tuple(DTYPES),
+        effort=_EFFORT,
+        sharpen=_SHARPENED.get(name),
+    )
     for name, (sides, statement, catches) in _SIDES.items()
 )

@@ -47,6 +47,8 @@ class Law:
         Its share of the cases of a profile: below 1 where other laws see the same mistakes, or where a case is dear.
     max_products : int, optional
         Limit on the multiplications of one image of its cases, where the usual one is too large.
+    sharpen : callable, optional
+        From any case to one that the law says something about.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Law:
     procedure: Procedure = "forward"
     effort: float = 1.0
     max_products: int | None = None
+    sharpen: Callable[[Case], Case] | None = None
 
     def examples(self, profile: int) -> int:
         """Its cases for one dtype, where a profile has so many."""
@@ -70,7 +73,7 @@ class Law:
     def cases(self, dtype: str, device: str, layouts: Collection[str]) -> SearchStrategy[Case] | SearchStrategy[Call]:
         """The strategy for what it is held on."""
         geometry = None if self.max_products is None else geometries(max_products=self.max_products)
-        return cases(
+        drawn = cases(
             geometry=geometry,
             dtypes=(dtype,),
             recipes=self.recipes_for(dtype),
@@ -78,6 +81,7 @@ class Law:
             device=device,
             gradient=self.procedure in READING_GRAD,
         )
+        return drawn if self.sharpen is None else drawn.map(self.sharpen)
 
     def draws(self, case: Any, number: int) -> Iterator[Any]:
         """The case, and others of the same shapes: the recipes in turn, each with data of its own."""

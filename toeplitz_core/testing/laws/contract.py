@@ -12,8 +12,9 @@ from toeplitz_core.testing.case import DTYPES
 from toeplitz_core.testing.data import draw
 from toeplitz_core.testing.laws.algebra import Convolution, Relation, Sides
 from toeplitz_core.testing.laws.base import Law
-from toeplitz_core.testing.laws.forward import forward_verdict
-from toeplitz_core.testing.laws.judgement import gravest, shape_or_dtype, unanswered
+from toeplitz_core.testing.laws.forward import forward_verdict, judged_results
+from toeplitz_core.testing.laws.gradients import gradients_verdict
+from toeplitz_core.testing.laws.judgement import gravest, unanswered
 from toeplitz_core.testing.layouts import LAYOUTS
 from toeplitz_core.testing.operands import wide
 from toeplitz_core.testing.verdict import Status, Verdict
@@ -29,16 +30,17 @@ _BASIS_BATCH = NNPACK_BATCH - 1
 
 
 def _contract(subject: Runner, case: Case) -> Verdict:
-    outcome = subject.run(case, draw(case), "contract")
+    operands = draw(case)
+    outcome = subject.run(case, operands, "contract")
     if outcome.status != "returned":
         return unanswered(case, outcome)
-    first, again = outcome.results["output"], outcome.results["again"]
-    for result in (first, again):
-        if (message := shape_or_dtype(case, result)) is not None:
-            return Verdict(Status.FAIL, case, message)
-    if subject.repeatable and not torch.equal(_bits(first), _bits(again)):
-        return Verdict(Status.FAIL, case, "two calls with the same operands gave different results")
-    return Verdict(Status.PASS, case)
+    verdict = judged_results(case, operands, outcome, outcome.results)
+    if verdict.status.is_failure or not subject.repeatable:
+        return verdict
+    first, *others = (_bits(result) for result in outcome.results.values())
+    if not all(torch.equal(first, other) for other in others):
+        return Verdict(Status.FAIL, case, "calls with the same operands gave different results")
+    return verdict
 
 
 def _bits(values: torch.Tensor) -> torch.Tensor:
@@ -50,7 +52,11 @@ def _stale_memory(subject: Runner, case: Case) -> Verdict:
     poisoned = subject.poisoned()
     if not poisoned:
         return Verdict(Status.UNSUPPORTED, case, "memory can be poisoned in a process of its own only")
-    return gravest([forward_verdict(runner, case) for runner in poisoned])
+    verdicts = [forward_verdict(runner, case) for runner in poisoned]
+    if "gradients" in subject.procedures and case.dtype != "int64":
+        of_gradients = (gradients_verdict(runner, case) for runner in poisoned)
+        verdicts += [verdict for verdict in of_gradients if verdict.status is not Status.UNSUPPORTED]
+    return gravest(verdicts)
 
 
 def _strides_do_not_matter(c: Convolution) -> Sides:
@@ -70,6 +76,7 @@ def _matrix(c: Convolution) -> Sides:
     columns = g.matrix_shape[1]
     basis = torch.eye(columns, dtype=c.x.dtype).view(columns, g.in_channels, *g.input_size)
     found = [c.of(block) - c.offset for block in basis.split(_BASIS_BATCH)]
+    c.miss_probability = 0.0  # whatever the weight, any other matrix differs from its
     T = toeplitz_matrix(wide(c.weight), g.input_size, g.stride, g.padding, g.dilation, g.groups)
     return torch.cat(found).flatten(1).mT, T
 
@@ -77,7 +84,8 @@ def _matrix(c: Convolution) -> Sides:
 CONTRACT = Law(
     "contract",
     "A call changes neither its operands nor what lies beside them nor an earlier result; that shares no memory with "
-    "them; where a subject promises the same bits for the same call, or a memory format, it keeps that.",
+    "them, and is right however often it is computed; where a subject promises the same bits for the same call, or a "
+    "memory format, it keeps that.",
     "a kernel that uses its operands as scratch, or hands out a buffer that it writes again",
     _contract,
     recipes=("normal", "integers"),
@@ -87,7 +95,7 @@ CONTRACT = Law(
 )
 STALE_MEMORY = Law(
     "stale-memory",
-    "No result depends on what memory held before: it is right whatever the allocator leaves there.",
+    "No result or gradient depends on what memory held before: it is right whatever the allocator leaves there.",
     "results that are right only where new memory is zero",
     _stale_memory,
     recipes=("integers", "normal"),

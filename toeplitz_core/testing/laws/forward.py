@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from toeplitz_core.testing.expected import Expected
 from toeplitz_core.testing.laws.base import Law
 from toeplitz_core.testing.laws.judgement import (
     failure,
+    gravest,
     in_words,
     is_exact,
     judge_bound,
@@ -29,7 +31,7 @@ from toeplitz_core.testing.verdict import Status, Verdict, compare_bound, compar
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.case import Case
-    from toeplitz_core.testing.subjects.base import Runner
+    from toeplitz_core.testing.subjects.base import Outcome, Runner
 
 
 def forward_verdict(
@@ -40,16 +42,44 @@ def forward_verdict(
     outcome = subject.run(case, operands)
     if outcome.status != "returned":
         return unanswered(case, outcome)
-    actual = outcome.output
-    if (message := shape_or_dtype(case, actual)) is not None or actual is None:
-        return Verdict(Status.FAIL, case, message or "", printed=outcome.printed)
-    kind, arithmetic = RECIPES[case.data].kind, outcome.arithmetic
-    finite = operands if kind != "special" else _finite(operands)
+    return judged_results(case, operands, outcome, outcome.results, outputs)
+
+
+def judged_results(
+    case: Case,
+    operands: Operands,
+    outcome: Outcome,
+    results: Mapping[str, torch.Tensor],
+    outputs: torch.Tensor | None = None,
+) -> Verdict:
+    """The gravest verdict on results that are all the convolution of a case, by the arithmetic of an outcome."""
+    if message := next((said for y in results.values() if (said := shape_or_dtype(case, y)) is not None), None):
+        return Verdict(Status.FAIL, case, message, printed=outcome.printed)
+    finite = operands if RECIPES[case.data].kind != "special" else _finite(operands)
+    algorithms = outcome.arithmetic.algorithms
     reference = expected(
-        case.geometry, finite.input, finite.weight, finite.bias, outputs=outputs, algorithms=arithmetic.algorithms
+        case.geometry, finite.input, finite.weight, finite.bias, outputs=outputs, algorithms=algorithms
     )
-    actual = actual.detach().cpu()
-    actual = actual if outputs is None else actual.reshape(-1)[outputs]
+    found = gravest(
+        [
+            _judged(
+                case, operands, outcome.arithmetic, y if outputs is None else y.reshape(-1)[outputs], reference, outputs
+            )
+            for y in (result.detach().cpu() for result in results.values())
+        ]
+    )
+    return found.replace(assumed=in_words(case, outcome.arithmetic), kernel=outcome.kernel)
+
+
+def _judged(
+    case: Case,
+    operands: Operands,
+    arithmetic: Arithmetic,
+    actual: torch.Tensor,
+    reference: Expected,
+    outputs: torch.Tensor | None,
+) -> Verdict:
+    kind = RECIPES[case.data].kind
     if kind == "special":
         verdict = _judge_special(arithmetic, case, operands, actual, reference, outputs)
     elif kind == "real" or not is_exact(arithmetic, case, reference):
@@ -57,7 +87,7 @@ def forward_verdict(
     else:
         verdict = judge_exact(arithmetic, case, operands.miss_probability, actual, reference)
     zeros, other = (0, 0) if verdict.status.is_failure else _zeros(case, operands, actual, reference, outputs)
-    return verdict.replace(assumed=in_words(case, arithmetic), kernel=outcome.kernel, zeros=zeros, zero_signs=other)
+    return verdict.replace(zeros=zeros, zero_signs=other)
 
 
 def _zeros(

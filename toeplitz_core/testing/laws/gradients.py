@@ -69,6 +69,10 @@ class _Gradients:
         return gravest(verdicts)
 
 
+# Of the gradients in input, weight and bias.
+gradients_verdict = _Gradients(draw_with_gradient, "gradients", expected_gradients)
+
+
 def _adjoint(subject: Runner, case: Case) -> Verdict:
     """``<T x, g> = <x, T' g>``, in whole numbers modulo 2^64: they are exact, but their products may be large."""
     operands = draw_with_gradient(case)
@@ -134,9 +138,10 @@ _DIFFERENTIABLE = tuple(name for name in DTYPES if name != "int64")
 
 GRADIENTS_EXACT = Law(
     "gradients-exact",
-    "On integers whose sums are exact, the gradients in input, weight and bias are T' g and its like, rounded once.",
+    "On integers whose sums are exact, the gradients in input, weight and bias, or in some of them, are T' g and its "
+    "like, rounded once, and again in a second backward pass.",
     "a backward kernel with wrong taps; a gradient that is right only if another one is wanted too",
-    _Gradients(draw_with_gradient, "gradients", expected_gradients),
+    gradients_verdict,
     recipes=tuple(name for name in RECIPE_NAMES if name not in FILLS),
     dtypes=_DIFFERENTIABLE,
     procedure="gradients",
@@ -146,7 +151,7 @@ GRADIENTS_BOUND = Law(
     "gradients-bound",
     "On real numbers, no gradient is further from the exact one than rounding errors can take it.",
     "a backward pass in less precision than the forward one; gradients that were never written",
-    _Gradients(draw_with_gradient, "gradients", expected_gradients),
+    gradients_verdict,
     recipes=tuple(FILLS),
     dtypes=_DIFFERENTIABLE,
     procedure="gradients",
@@ -174,7 +179,7 @@ FORWARD_MODE = Law(
 )
 FUNCTIONAL_GRADIENTS = Law(
     "functional-gradients",
-    "torch.func.vjp gives the same gradients as the backward pass.",
+    "torch.func.vjp and torch.func.grad give the same gradients as the backward pass.",
     "gradients that differ under torch.func",
     _Gradients(draw_with_gradient, "functional_gradients", expected_gradients),
     recipes=_STORAGE,
@@ -184,7 +189,8 @@ FUNCTIONAL_GRADIENTS = Law(
 )
 VMAP = Law(
     "vmap",
-    "Mapped over the images of a batch, results and gradients in the weight are those of each image.",
+    "Mapped over the images of a batch, results and gradients in the weight are those of each image, and over weights "
+    "those of each weight.",
     "a batching rule that mixes images",
     _Gradients(draw_with_gradient, "vmap", expected_by_image),
     recipes=_STORAGE,
