@@ -14,7 +14,7 @@ from toeplitz_core.testing.data import draw
 from toeplitz_core.testing.isolation import Isolation
 from toeplitz_core.testing.known import Entry, KnownFailures
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.layouts import LAYOUTS
+from toeplitz_core.testing.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.profiles import PROFILES
 from toeplitz_core.testing.run import Plan
 from toeplitz_core.testing.subjects import SUBJECTS, environment, registered
@@ -52,7 +52,7 @@ def test_laws_hold(name: str):
             devices=["cpu"],
             profile=PROFILES["gate"],
             examples=EXAMPLES,
-            layouts=tuple(LAYOUTS),
+            layouts=ALL_LAYOUTS,
             known=KNOWN,
         )
         results = [plan.result(step) for step in plan.steps]

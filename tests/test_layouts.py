@@ -64,6 +64,17 @@ def test_strides_are_those_of_the_layout(layout: str) -> None:
     assert apply_layout(numbered((2, 3, 4, 5)), layout).stride() == STRIDES[layout]
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradients_repeat_a_number(shape: tuple[int, ...]) -> None:
+    """``repeated`` is one number with stride 0 on all axes of more than one, and for gradients alone."""
+    laid_out = apply_layout(numbered(shape), "repeated")
+    assert torch.equal(laid_out, torch.ones(shape))
+    assert all(stride == 0 for stride, size in zip(laid_out.stride(), shape, strict=True) if size > 1) or 0 in shape
+    check_layout("grad", "repeated", shape)
+    with pytest.raises(ValueError, match=r"layout\.input=repeated must be one of contiguous, .*odd_strides$"):
+        check_layout("input", "repeated", shape)
+
+
 def test_axes_of_size_one_have_odd_strides() -> None:
     """``odd_strides`` has a stride on an axis of size 1 that no computation from the shape gives."""
     assert apply_layout(numbered((1, 3, 1, 5)), "odd_strides").stride() == (7, 5, 7, 1)

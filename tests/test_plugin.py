@@ -19,7 +19,7 @@ from toeplitz_core.testing.case import DTYPES, Case
 from toeplitz_core.testing.isolation import SubjectError
 from toeplitz_core.testing.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.layouts import LAYOUTS
+from toeplitz_core.testing.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.options import VARIABLE
 from toeplitz_core.testing.outcome import OWN_ERROR, conclude, searched
 from toeplitz_core.testing.reports.json import read_result, result_document
@@ -424,8 +424,8 @@ def test_layouts_by_where_a_subject_runs():
     """Every layout in a worker, and those that cannot end the process in this one."""
     local = {"here": TorchSubject("here", torch.conv2d)}
     battery = Battery({"torch": None} | local)
-    assert list(battery.planned("torch").layouts) == list(LAYOUTS)
+    assert list(battery.planned("torch").layouts) == list(ALL_LAYOUTS)
     assert battery.planned("here").layouts == SAFE_LAYOUTS
     battery.close()
     assert Battery({"torch": None}, inline=True).planned("torch").layouts == SAFE_LAYOUTS
-    assert len(battery.left_out) == len(Battery({"torch": None}).left_out) + len(LAYOUTS) - len(SAFE_LAYOUTS)
+    assert len(battery.left_out) == len(Battery({"torch": None}).left_out) + len(ALL_LAYOUTS) - len(SAFE_LAYOUTS)

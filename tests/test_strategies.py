@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from toeplitz_core import ConvGeometry
 from toeplitz_core.testing.case import Case
-from toeplitz_core.testing.layouts import LAYOUTS
+from toeplitz_core.testing.layouts import LAYOUTS, OF_GRADIENTS
 from toeplitz_core.testing.strategies import BOUNDARIES, MAX_PRODUCTS, cases, geometries
 
 # A share of one in a hundred then varies by a tenth of itself.
@@ -241,7 +241,7 @@ def test_cases_visit_layout(operand: str, layout: str):
     assert share(case.layout(operand) == layout for case in sampled_cases()) >= 0.02
 
 
-@pytest.mark.parametrize("layout", [name for name in LAYOUTS if 4 in LAYOUTS[name][2]])
+@pytest.mark.parametrize("layout", [name for name, (_, _, axes) in (LAYOUTS | OF_GRADIENTS).items() if 4 in axes])
 def test_gradients_visit_layout(layout: str):
     """The gradient of the result has each layout, also where it is the only one that the case names."""
     sample = sampled_gradients()

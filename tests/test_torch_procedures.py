@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,9 +15,15 @@ from toeplitz_core.testing.gradients import READING_GRAD, draw_with_directions
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.layouts import LAYOUTS, apply_layout
 from toeplitz_core.testing.subjects.base import BrokenContract, MemoryFormat, Procedure
-from toeplitz_core.testing.subjects.torch_eager import torch_subject
+from toeplitz_core.testing.subjects.torch_eager import TorchSubject, torch_subject
 from toeplitz_core.testing.subjects.torch_procedures import contract
+from toeplitz_core.testing.verdict import Status
 
+OF_DERIVATIVES = [
+    name
+    for name, law in LAWS.items()
+    if law.procedure in ("gradients", "double_backward", "functional_gradients", "vmap")
+]
 LAYOUTS_OF_IMAGES = [name for name, (_, _, axes) in LAYOUTS.items() if 4 in axes]
 
 
@@ -100,3 +107,89 @@ def test_declared_memory_format(
         assert contract(call, given, declared)["output"].shape == shape
     if not kept:
         assert f"shape {shape} and strides {strides}" in str(raised.value)
+
+
+def detached(x: torch.Tensor, weight: torch.Tensor, *rest: Any) -> torch.Tensor:
+    """A kernel of one's own, which autograd does not see."""
+    with torch.no_grad():
+        return torch.nn.functional.conv2d(x, weight, *rest)
+
+
+class _Once(torch.autograd.Function):
+    """A kernel with a backward pass that is differentiable once, as torch recommends."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *rest: Any) -> torch.Tensor:  # type: ignore[override]
+        ctx.save_for_backward(x, weight)
+        ctx.rest = rest
+        return torch.nn.functional.conv2d(x, weight, bias, *rest)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+        operands = [t.detach().requires_grad_() for t in ctx.saved_tensors]
+        with torch.enable_grad():
+            y = torch.nn.functional.conv2d(*operands, None, *ctx.rest)
+        batched = grad if grad.ndim == 4 else grad[None]
+        of_bias = batched.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
+        return *torch.autograd.grad(y, operands, grad), of_bias, *(None for _ in ctx.rest)
+
+
+def once(*args: Any) -> torch.Tensor:
+    """Differentiable once."""
+    return _Once.apply(*args)  # type: ignore[no-untyped-call, no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("function", "law", "status"),
+    [
+        *((detached, law, Status.UNSUPPORTED) for law in OF_DERIVATIVES),
+        *((once, law, Status.PASS) for law in ("gradients-exact", "gradients-bound", "adjoint")),
+        *((once, law, Status.UNSUPPORTED) for law in ("double-backward", "functional-gradients", "vmap")),
+    ],
+)
+def test_derivatives_that_are_not_there_are_unsupported(
+    function: Callable[..., torch.Tensor], law: str, status: Status
+) -> None:
+    """A kernel without derivatives, or with first ones alone, is not said to have wrong ones; a claim is held to."""
+    data = "normal" if law == "gradients-bound" else "integers"
+    case = Case.parse(f"input=2x3x5x6 weight=4x3x2x3 bias data={data}")
+    assert LAWS[law](TorchSubject("own", function), case).status is status
+    claimed = LAWS[law](TorchSubject("own", function, differentiable=True), case)
+    assert claimed.status is (Status.PASS if status is Status.PASS else Status.FAIL)
+
+
+def test_an_empty_result_needs_no_gradient() -> None:
+    """Of an empty batch autograd may know that nothing depends on anything: the gradients are zeros."""
+
+    def empty(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *rest: Any) -> torch.Tensor:
+        y = torch.nn.functional.conv2d(x, weight, bias, *rest)
+        return y if y.numel() else x.new_zeros(y.shape) + x.sum()
+
+    for law in ("gradients-exact", "double-backward"):
+        case = Case.parse("input=0x3x5x6 weight=4x3x2x3 bias")
+        verdict = LAWS[law](TorchSubject("own", empty, differentiable=True), case)
+        assert not verdict.status.is_failure, verdict.message
+
+
+@pytest.mark.parametrize("law", ["forward-exact", "matrix", "contract", "gradients-exact"])
+def test_results_that_torch_conjugates_later(law: str) -> None:
+    """A result, or a gradient, whose conjugation torch has put off is a result like any other."""
+
+    class Lazy(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # noqa: ARG004  # autograd's signature
+            return values.conj().resolve_conj().conj()
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # noqa: ARG004  # likewise
+            return grad.conj().resolve_conj().conj()
+
+    def lazy(x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        y = torch.nn.functional.conv2d(Lazy.apply(x), *rest)  # type: ignore[no-untyped-call]
+        return Lazy.apply(y)  # type: ignore[no-untyped-call, no-any-return]
+
+    assert lazy(torch.ones(1, 1, 1, 1, dtype=torch.complex64), torch.ones(1, 1, 1, 1, dtype=torch.complex64)).is_conj()
+    case = Case.parse("input=2x3x5x6 weight=4x3x2x3 bias dtype=complex64")
+    verdict = LAWS[law](TorchSubject("lazy", lazy), case)
+    assert verdict.status is Status.PASS, verdict.message

@@ -13,7 +13,7 @@ from toeplitz_core.testing.data import draw
 from toeplitz_core.testing.isolation import TIMEOUT, Isolation
 from toeplitz_core.testing.known import Entry, KnownFailures
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.layouts import LAYOUTS
+from toeplitz_core.testing.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.profiles import PROFILES
 from toeplitz_core.testing.rounds import Run
 from toeplitz_core.testing.run import Plan, missing, replays
@@ -51,7 +51,7 @@ def test_variant(name: str) -> None:
                 dtypes=list(DTYPES),
                 devices=[device],
                 profile=replace(PROFILES["gate"], examples=examples),
-                layouts=tuple(LAYOUTS),
+                layouts=ALL_LAYOUTS,
                 known=KNOWN,
             )
             found = list(Run(plan))

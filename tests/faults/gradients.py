@@ -58,6 +58,93 @@ def rounds_gradients_to_bfloat16(x: Tensor, weight: Tensor, bias: Tensor | None 
     return right(_backward(x, change), _backward(weight, change), bias, *rest)
 
 
+class _WithoutBias(torch.autograd.Function):
+    """The backward pass returns no gradient for the bias."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(x, weight)
+        ctx.rest = rest
+        return right(x, weight, bias, *rest)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        operands = [t.detach().requires_grad_() for t in ctx.saved_tensors]
+        with torch.enable_grad():
+            y = right(*operands, None, *ctx.rest)
+        return *torch.autograd.grad(y, operands, grad), None, *(None for _ in ctx.rest)
+
+
+def forgets_the_gradient_of_the_bias(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """No gradient reaches the bias; autograd leaves it without one and says nothing."""
+    y: Tensor = _WithoutBias.apply(x, weight, bias, *rest)  # type: ignore[no-untyped-call]
+    return y
+
+
+def halves_gradients_of_a_second_pass(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """A second backward pass over the same graph finds what the first has left of its factors."""
+    factors = [1.0, 0.5]
+
+    def change(grad: Tensor) -> Tensor:
+        return grad * (factors.pop(0) if len(factors) > 1 else factors[0])
+
+    return right(_backward(x, change), weight, bias, *rest)
+
+
+def reads_repeated_gradients_as_rows(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """A gradient that is one number in memory is read as if the numbers behind it were its row: zeros, here."""
+    y = right(x, weight, bias, *rest)
+
+    def change(grad: Tensor) -> Tensor:
+        if grad.numel() < 2 or any(grad.stride()):
+            return grad
+        first = torch.zeros_like(grad, memory_format=torch.contiguous_format)
+        first.view(-1)[0] = grad.view(-1)[0] if grad.is_contiguous() else grad[(0,) * grad.ndim]
+        return first
+
+    return _backward(y, change)
+
+
+def attaches_every_result(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """The result needs a gradient, whether an operand wants one or not."""
+    return right(x, weight, bias, *rest) + torch.zeros((), dtype=x.dtype, requires_grad=True)
+
+
+def keeps_gradients_in_its_weight(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """The backward pass adds to weight.grad besides."""
+
+    def change(grad: Tensor) -> Tensor:
+        if weight.requires_grad and weight.is_leaf:
+            weight.grad = grad.detach()
+        return grad
+
+    return right(x, _backward(weight, change), bias, *rest)
+
+
+def doubles_mapped_weights(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """Mapped over weights by torch.func.vmap, each result is twice what it is alone."""
+    y = right(x, weight, bias, *rest)
+    return y + y if torch._C._functorch.is_batchedtensor(weight) else y
+
+
+def conjugates_nothing(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """Of complex numbers the gradients of gradients are those of the numbers unconjugated."""
+    twice = _Twice.apply(x) if x.is_complex() else x  # type: ignore[no-untyped-call]
+    return right(twice, weight, bias, *rest)
+
+
+class _Twice(torch.autograd.Function):
+    """The values and their gradient; the gradient of that is conjugated once too often."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:  # type: ignore[override]  # noqa: ARG004  # autograd's signature
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]  # noqa: ARG004  # autograd's signature
+        return _Backward.apply(grad, torch.conj_physical)  # type: ignore[no-untyped-call, no-any-return]
+
+
 def doubles_weight_gradient_alone(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
     """The gradient in the weight is counted twice where the input needs none."""
     alone = weight.requires_grad and not x.requires_grad

@@ -11,7 +11,7 @@ from toeplitz_core.testing.case import DTYPES, check_device
 from toeplitz_core.testing.isolation import IsolatedRunner, Isolation, SubjectError
 from toeplitz_core.testing.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.layouts import LAYOUTS
+from toeplitz_core.testing.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.options import KEYS, named, names
 from toeplitz_core.testing.profiles import PROFILES
 from toeplitz_core.testing.run import SAFE_LAYOUTS, UNSAFE_LAYOUTS, UNSAFE_REASON, Plan
@@ -192,7 +192,7 @@ class Battery:
         """The plan of one subject."""
         if name not in self._plans:
             runner = self._runner(name)
-            layouts = SAFE_LAYOUTS if isinstance(runner, Subject) else tuple(LAYOUTS)
+            layouts = SAFE_LAYOUTS if isinstance(runner, Subject) else ALL_LAYOUTS
             self._plans[name] = replace(self._plan, subjects=(runner,), layouts=layouts)
         return self._plans[name]
 

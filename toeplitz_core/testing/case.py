@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from toeplitz_core.geometry import ConvGeometry
-from toeplitz_core.testing.layouts import LAYOUTS, check_layout
+from toeplitz_core.testing.layouts import LAYOUTS, check_layout, layouts_of
 from toeplitz_core.testing.spelling import legal_words
 
 DTYPES = {
@@ -292,7 +292,7 @@ _PARSERS: dict[str, Any] = {
     "bias": lambda _: True,
     "dtype": _one_of(*DTYPES),
     "layout": _one_of(*LAYOUTS),
-    **{f"layout.{operand}": _one_of(*LAYOUTS) for operand in _OPERANDS},
+    **{f"layout.{operand}": _one_of(*layouts_of(operand)) for operand in _OPERANDS},
     "device": check_device,
     "data": _one_of(*RECIPE_NAMES),
     "seed": _whole(0),

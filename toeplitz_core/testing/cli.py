@@ -19,7 +19,7 @@ from toeplitz_core.testing.check import carry_out, own_error
 from toeplitz_core.testing.isolation import TIMEOUT
 from toeplitz_core.testing.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.layouts import LAYOUTS
+from toeplitz_core.testing.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.options import (
     LEAST_SECONDS,
     MOST_TIME,
@@ -154,7 +154,7 @@ def check(
             examples=examples,
             seed=seed,
             fail_fast=fail_fast,
-            layouts=SAFE_LAYOUTS if inline else tuple(LAYOUTS),
+            layouts=SAFE_LAYOUTS if inline else ALL_LAYOUTS,
             known=listed,
             time=time,
         )

@@ -60,6 +60,11 @@ def _expanded(values: torch.Tensor) -> torch.Tensor:
     return values[:1].contiguous().expand(values.shape)
 
 
+def _repeated(values: torch.Tensor) -> torch.Tensor:
+    one = values[(slice(1),) * values.ndim]
+    return one.clone().expand(values.shape)
+
+
 def _odd_strides(values: torch.Tensor) -> torch.Tensor:
     base = values.contiguous()
     strides = [7 if n == 1 else s for n, s in zip(base.shape, base.stride(), strict=True)]
@@ -81,19 +86,34 @@ LAYOUTS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str, range]] = 
 }
 
 
+# And those of the gradient of a result besides: an operand that is one number all over would show little.
+OF_GRADIENTS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str, range]] = {
+    "repeated": (_repeated, "one number, with stride 0 on all axes, as the gradient of a sum is", range(1, 9)),
+}
+
+
+ALL_LAYOUTS = (*LAYOUTS, *OF_GRADIENTS)
+
+
+def layouts_of(operand: str) -> dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str, range]]:
+    """The layouts that an operand, or the gradient of the result (``grad``), may have."""
+    return LAYOUTS | (OF_GRADIENTS if operand == "grad" else {})
+
+
 def check_layout(operand: str, layout: str, shape: Shape) -> None:
     """``ValueError`` where an operand of this shape cannot have the layout."""
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout.{operand}={layout} must be one of {', '.join(LAYOUTS)}")
-    if len(shape) not in LAYOUTS[layout][2]:
-        axes = LAYOUTS[layout][2]
+    legal = layouts_of(operand)
+    if layout not in legal:
+        raise ValueError(f"layout.{operand}={layout} must be one of {', '.join(legal)}")
+    axes = legal[layout][2]
+    if len(shape) not in axes:
         needed = f"{axes.start}" if len(axes) == 1 else f"at least {axes.start}"
         raise ValueError(f"layout.{operand}={layout} needs {needed} axes, but {operand} has {len(shape)}: {shape}")
 
 
 def apply_layout(values: torch.Tensor, layout: str) -> torch.Tensor:
-    """The same values with the strides of a layout (``expanded`` repeats the first along the first axis)."""
-    return LAYOUTS[layout][0](values)
+    """The same values with the strides of a layout: ``expanded`` repeats the first slice, ``repeated`` one number."""
+    return (LAYOUTS | OF_GRADIENTS)[layout][0](values)
 
 
 def _poisoned(shape: Shape, like: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ library's float sampling, and no libm, has a say in what a seed means.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,10 +77,11 @@ def filled(
 ) -> torch.Tensor:
     """A tensor of a case's dtype, filled in blocks so that wide intermediate numbers stay small.
 
-    An expanded operand repeats its first slice.
+    An expanded operand repeats its first slice, a repeated one a number.
     """
     layout = case.layout(name.partition(".")[0].partition(" ")[0])
-    drawn = (1, *shape[1:]) if layout == "expanded" and shape[0] > 0 else shape
+    drawn = {"expanded": (1, *shape[1:]), "repeated": (1,) * len(shape)}.get(str(layout), shape)
+    drawn = drawn if math.prod(shape) else shape
     tensor = torch.empty(drawn, dtype=dtype or case.torch_dtype)
     # Real and imaginary part, or the tensor itself, as flat views: a large operand exists once.
     flats = torch.view_as_real(tensor).view(-1, 2).unbind(1) if tensor.is_complex() else (tensor.view(-1),)

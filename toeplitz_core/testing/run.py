@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from toeplitz_core.testing.known import KnownFailures
-from toeplitz_core.testing.layouts import LAYOUTS
+from toeplitz_core.testing.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.search import Result, search
 from toeplitz_core.testing.subjects.base import Subject
 from toeplitz_core.testing.verdict import Status, Verdict
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # Not for subjects that run in the judge's own process.
 UNSAFE_LAYOUTS = ("channels_last", "channel_slice")
 UNSAFE_REASON = "torch 2.13 on a CPU can kill the process on tensors whose channels are innermost; not run inline"
-SAFE_LAYOUTS = tuple(layout for layout in LAYOUTS if layout not in UNSAFE_LAYOUTS)
+SAFE_LAYOUTS = tuple(layout for layout in ALL_LAYOUTS if layout not in UNSAFE_LAYOUTS)
 
 
 # How often a failing law is searched again while its failures are adopted: each round finds the next of its faults, and

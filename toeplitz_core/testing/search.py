@@ -15,7 +15,7 @@ from hypothesis.errors import Flaky
 from toeplitz_core.testing.calls import Call
 from toeplitz_core.testing.case import Case
 from toeplitz_core.testing.interrupts import raise_lost
-from toeplitz_core.testing.layouts import LAYOUTS
+from toeplitz_core.testing.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.regions import regions
 from toeplitz_core.testing.seeding import no_constants_of_modules
 from toeplitz_core.testing.spelling import cases_of
@@ -172,7 +172,7 @@ def search(
     settings: settings,
     device: str = "cpu",
     seed: int | None = None,
-    layouts: Collection[str] = tuple(LAYOUTS),
+    layouts: Collection[str] = ALL_LAYOUTS,
     known: KnownFailures | None = None,
 ) -> Result:
     """Look for a case on which a law fails.

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.testing.case import Case
-from toeplitz_core.testing.layouts import LAYOUTS
+from toeplitz_core.testing.layouts import ALL_LAYOUTS, layouts_of
 
 T = TypeVar("T")
 
@@ -188,9 +188,10 @@ def _root(number: int, degree: int) -> int:
     return root if root**degree <= number else root - 1
 
 
-def layouts(axes: int, *, legal: Collection[str], place: int = 0) -> st.SearchStrategy[str | None]:
+def layouts(axes: int, *, legal: Collection[str], operand: str = "input") -> st.SearchStrategy[str | None]:
     """The layout of an operand with this number of axes; None is the subject's own."""
-    names = tuple(name for name, (_, _, ranks) in LAYOUTS.items() if axes in ranks and name in legal)
+    names = tuple(name for name, (_, _, ranks) in layouts_of(operand).items() if axes in ranks and name in legal)
+    place = ("input", "weight", "grad", "bias").index(operand) % 3  # of a bias there are other names
     return weighted((3, (None,)), (2, names), place=place) if names else st.none()
 
 
@@ -201,7 +202,7 @@ def cases(
     geometry: st.SearchStrategy[ConvGeometry] | None = None,
     dtypes: Sequence[str] = ("float32",),
     recipes: Sequence[str] = ("integers",),
-    legal_layouts: Collection[str] = tuple(LAYOUTS),
+    legal_layouts: Collection[str] = ALL_LAYOUTS,
     device: str = "cpu",
     gradient: bool = False,
 ) -> Case:
@@ -214,7 +215,7 @@ def cases(
     dtypes, recipes : sequences of str
         What to choose from, the simplest first.
     legal_layouts : collection of str
-        Memory layouts that input, weight and bias may have, each on its own.
+        Memory layouts that input, weight, bias and the gradient of the result may have, each on its own.
     device : str
     gradient : bool
         Whether the law reads a gradient of the result, so that this has a layout too: for others, a word in the case
@@ -232,11 +233,12 @@ def cases(
     if batch and batch * max(g.nnz, g.in_channels * g.pixels, g.out_channels * g.positions) > 2 * MAX_PRODUCTS:
         batch = 1
     has_bias = draw(st.booleans())
+    axes = g.rank + (1 if batch is None else 2)
     chosen = {
-        "input": draw(layouts(g.rank + (1 if batch is None else 2), legal=legal_layouts)),
-        "weight": draw(layouts(g.rank + 2, legal=legal_layouts, place=1)),
-        "bias": draw(layouts(1, legal=legal_layouts)) if has_bias else None,
-        "grad": draw(layouts(g.rank + (1 if batch is None else 2), legal=legal_layouts, place=2)) if gradient else None,
+        "input": draw(layouts(axes, legal=legal_layouts)),
+        "weight": draw(layouts(g.rank + 2, legal=legal_layouts, operand="weight")),
+        "bias": draw(layouts(1, legal=legal_layouts, operand="bias")) if has_bias else None,
+        "grad": draw(layouts(axes, legal=legal_layouts, operand="grad")) if gradient else None,
     }
     return Case.of(
         g,

@@ -61,11 +61,10 @@ class _Gradients:
         verdicts = []
         for result, actual in outcome.results.items():
             # "input alone" is the gradient in the input when no other operand has one.
-            name = result.partition(" ")[0]
+            name, _, when = result.partition(" ")
+            said = f"{name} gradient{f' ({when})' if when else ''}"
             arithmetic = outcome.gradients.get(name, outcome.arithmetic)
-            verdicts.append(
-                judged_gradient(case, arithmetic, operands.miss_probability, actual, wanted[name], f"{result} gradient")
-            )
+            verdicts.append(judged_gradient(case, arithmetic, operands.miss_probability, actual, wanted[name], said))
         return gravest(verdicts)
 
 

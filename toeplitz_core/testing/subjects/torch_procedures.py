@@ -7,7 +7,7 @@ returns named tensors. A ``BrokenContract`` is a finding that no tensor could sh
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch.autograd import forward_ad
@@ -48,11 +48,13 @@ def gradients(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
         leaves = _leaves(given, chosen)
         result = call(*_arguments(leaves))
         if found and not result.requires_grad:
-            raise BrokenContract(f"its result is detached from autograd where {_listed(chosen)} alone wants a gradient")
+            if not result.numel():  # nothing depends on anything
+                continue
+            raise BrokenContract(f"its result is detached from autograd where {_listed(chosen)} is not")
         attached(result)
         whole = chosen == tuple(names)
         for time in ("", " a second time")[: 1 + whole]:
-            values = _backward(result, {name: leaves[name] for name in chosen}, given["grad"], retain=whole)
+            values = _backward(result, {name: leaves[name] for name in chosen}, given["grad"], retain_graph=whole)
             for name, value in values.items():
                 others = [other for other in chosen if other != name]
                 among = "" if whole else f" with {_listed(others)}" if others else " alone"
@@ -70,8 +72,8 @@ def _leaves(given: Tensors, chosen: Collection[str]) -> dict[str, torch.Tensor]:
     return {name: given[name].detach().requires_grad_(name in chosen) for name in ARGUMENTS if name in given}
 
 
-def _backward(result: torch.Tensor, leaves: Tensors, grad: torch.Tensor, *, retain: bool) -> dict[str, torch.Tensor]:
-    values = torch.autograd.grad(result, list(leaves.values()), grad, retain_graph=retain, allow_unused=True)
+def _backward(result: torch.Tensor, leaves: Tensors, grad: torch.Tensor, **kept: bool) -> dict[str, torch.Tensor]:
+    values = torch.autograd.grad(result, list(leaves.values()), grad, allow_unused=True, **kept)
     found = {}
     for (name, leaf), value in zip(leaves.items(), values, strict=True):
         if value is None and result.numel():
@@ -97,12 +99,15 @@ def _listed(names: Collection[str]) -> str:
 def double_backward(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
     """Gradients in input, weight and ``grad`` of the gradients, these multiplied by the directions."""
     leaves = {name: given[name].detach().requires_grad_() for name in (*ARGUMENTS, "grad") if name in given}
-    names = [name for name in ARGUMENTS if name in given]
-    result = attached(call(*_arguments(leaves)))
-    first = torch.autograd.grad(result, [leaves[n] for n in names], leaves["grad"], create_graph=True)
-    directions = [given[f"{name} direction"] for name in names]
+    operands = {name: leaves[name] for name in ARGUMENTS if name in given}
     targets = {name: leaves[name] for name in ("input", "weight", "grad")}
-    second = torch.autograd.grad(first, list(targets.values()), directions, allow_unused=True)
+    result = attached(call(*_arguments(operands)))
+    first = _backward(result, operands, leaves["grad"], create_graph=True)
+    known = {name: gradient for name, gradient in first.items() if gradient.requires_grad}
+    directions = [given[f"{name} direction"] for name in known]
+    second: Sequence[torch.Tensor | None] = (None,) * len(targets)
+    if known:
+        second = torch.autograd.grad(list(known.values()), list(targets.values()), directions, allow_unused=True)
     if result.numel() and all(value is None for value in second):
         # Not even linear in grad: differentiable once, as torch.autograd.function.once_differentiable makes it.
         raise DetachedError("its gradients are not attached to autograd, so that they have no gradients themselves")
