@@ -71,6 +71,7 @@ KILLS = (
     Kill("contract", "contracts:returns_its_bias"),
     Kill("contract", "contracts:returns_a_reused_buffer"),
     Kill("contract", "contracts:claims_to_be_repeatable"),
+    Kill("contract", "contracts:drops_the_bias_without_channels"),
     Kill("contract", "contracts:adds_one_when_called_again"),
     Kill("contract", "contracts:promises_channels_last"),
     Kill("stale-memory", "contracts:adds_to_what_memory_held", isolated=True),

@@ -39,6 +39,11 @@ def returns_its_bias(x: Tensor, weight: Tensor, bias: Tensor | None = None, *res
     return expanded if torch.equal(y, expanded) else y
 
 
+def drops_the_bias_without_channels(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """Without input channels there is nothing to add the bias to."""
+    return right(x, weight, bias if weight.shape[1] else None, *rest)
+
+
 def adds_one_when_called_again(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
     """One more than it should be, if the last call had the same numbers."""
     same = [t.clone() for t in (x, weight)]

@@ -83,15 +83,16 @@ def _matrix(c: Convolution) -> Sides:
 
 CONTRACT = Law(
     "contract",
-    "A call changes neither its operands nor what lies beside them nor an earlier result; that shares no memory with "
-    "them, and is right however often it is computed; where a subject promises the same bits for the same call, or a "
-    "memory format, it keeps that.",
+    "A call, of empty operands too, leaves its operands, what lies beside them and earlier results as they were; its "
+    "result shares no memory with them, is right however often it is computed, and has the memory format that the "
+    "subject promises, and the same bits each time if it promises that.",
     "a kernel that uses its operands as scratch, or hands out a buffer that it writes again",
     _contract,
     recipes=("normal", "integers"),
     dtypes=tuple(DTYPES),
     procedure="contract",
     effort=0.25,
+    no_channels=True,
 )
 STALE_MEMORY = Law(
     "stale-memory",
