@@ -84,6 +84,11 @@ def shape_or_dtype(case: Case, actual: object) -> str | None:
     return None
 
 
+def alike(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two results are the same in all that is judged, so that one verdict is on both."""
+    return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other)
+
+
 def judge_exact(
     arithmetic: Arithmetic,
     case: Case,
