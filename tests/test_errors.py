@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import find
 from typer.testing import CliRunner
 
 from toeplitz_core import conv2d
-from toeplitz_core.testing import cli
+from toeplitz_core.testing import cli, invalid
 from toeplitz_core.testing.calls import Call, parse_line
 from toeplitz_core.testing.case import Case
 from toeplitz_core.testing.conditions import Condition
+from toeplitz_core.testing.invalid import calls
 from toeplitz_core.testing.isolation import Isolation
 from toeplitz_core.testing.known import Entry, KnownFailures
 from toeplitz_core.testing.laws import LAWS
@@ -59,6 +62,8 @@ def altered(change: Callable[[torch.Tensor], Any]) -> Callable[..., Any]:
         (VALID, raising(NotImplementedError("later")), Status.UNSUPPORTED, "NotImplementedError: later"),
         (INVALID, raising(NotImplementedError("later")), Status.PASS, ""),
         (INVALID, raising(MemoryError()), Status.PASS, ""),
+        (INVALID, raising(AssertionError()), Status.PASS, ""),
+        (INVALID, raising(KeyError("groups")), Status.PASS, ""),
         (INVALID, raising(RuntimeError("INTERNAL ASSERT FAILED at y")), Status.FAIL, "refused by an internal assert"),
         (INVALID, raising(SystemExit(0)), Status.FAIL, "raised SystemExit: 0"),
         (INVALID, lambda *_, **__: torch.zeros(1, 1, 2, 2), Status.FAIL, "accepted, but it is invalid: groups=0 must"),
@@ -110,6 +115,71 @@ def test_what_makes_no_claim_is_not_held_to_it():
 
     for line in (VALID, INVALID):
         assert ERRORS(Own(), Call.parse(line)).status is Status.UNSUPPORTED
+
+
+def changing(change: Callable[[torch.Tensor], Any], error: Exception) -> Callable[..., Any]:
+    """A function that changes its weight and raises."""
+
+    def conv(_: torch.Tensor, weight: torch.Tensor, *__: Any, **___: Any) -> torch.Tensor:
+        change(weight)
+        raise error
+
+    return conv
+
+
+@pytest.mark.parametrize("line", [VALID, INVALID, f"{INVALID} bias=None stride=torch.tensor(1)"])
+@pytest.mark.parametrize("error", [ValueError("no"), NotImplementedError("later")])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda weight: weight.zero_(),
+        lambda weight: weight.copy_(torch.where(weight == 0, -0.0, weight)),  # equal, but for its bits
+        lambda weight: weight.squeeze_(0),
+        lambda weight: weight.transpose_(2, 3),
+        lambda weight: setattr(weight, "data", weight.double()),
+    ],
+)
+def test_a_refused_call_leaves_its_operands_alone(line: str, error: Exception, change: Callable[[torch.Tensor], Any]):
+    """What a call was given has the same bits, shape, strides and dtype after it was refused."""
+    verdict = judged(line, changing(change, error))
+    said = f"changed its weight, though it refused the call: {type(error).__name__}: {error}"
+    assert (verdict.status, verdict.message) == (Status.FAIL, said)
+
+
+def test_operands_on_meta_and_objects_that_are_no_tensors_cannot_be_changed():
+    """A refusal of what has no bits to compare is a refusal; the shape of what is on meta counts all the same."""
+    for line in (f"{INVALID} bias=numpy.array([1.0])", f"{VALID}@meta groups=0", "call input=None weight=1"):
+        assert judged(line, raising(ValueError("no"))).status is Status.PASS
+    verdict = judged(f"{VALID}@meta groups=0", changing(lambda w: w.squeeze_(0), ValueError("no")))
+    assert verdict.message == "changed its weight, though it refused the call: ValueError: no"
+
+
+def test_every_way_to_break_a_call_comes_in_a_gate(monkeypatch: pytest.MonkeyPatch):
+    """The cases of a gate are spread over all ways to break a call, none of which has more than a tenth of them."""
+    drawn: Counter[str] = Counter()
+    monkeypatch.setattr(invalid, "event", lambda name: drawn.update([name]))
+    law = replace(ERRORS, check=lambda _, call: Verdict(Status.PASS, call))
+    cases = sum(
+        search(law, resolve("toeplitz"), dtype=dtype, settings=PROFILES["gate"].settings()).cases
+        for dtype in law.dtypes
+    )
+    assert drawn.keys() == {*invalid.BREAKS, "valid"}
+    assert max(drawn[name] for name in invalid.BREAKS) <= cases / 10
+
+
+@pytest.mark.parametrize(
+    ("said", "simplest"),
+    [
+        ("stride=1.0", "stride=1.0"),
+        ("groups=True", "groups=True"),
+        ("numpy.int64", "stride=numpy.int64(1)"),
+        (str(2**63), f"stride={2**63}"),
+    ],
+)
+def test_a_broken_call_shrinks_to_what_breaks_it(said: str, simplest: str):
+    """The smallest call with one argument broken has nothing else."""
+    found = find(calls(), lambda call: said in str(call), settings=PROFILES["gate"].settings(examples=3000))
+    assert str(found) == f"call input=float32[1x1x1x1] weight=float32[1x1x1x1] {simplest}"
 
 
 def test_in_a_worker():

@@ -79,7 +79,12 @@ KILLS = (
     Kill("matrix", "indexing:swaps_strides"),
     Kill("errors", "arguments:crops_by_negative_padding"),
     Kill("errors", "arguments:cuts_a_long_bias"),
+    Kill("errors", "arguments:spreads_a_bias_of_one"),
+    Kill("errors", "arguments:truncates_a_float_stride"),
     Kill("errors", "arguments:refuses_a_list"),
+    Kill("errors", "arguments:refuses_an_integer_of_numpy"),
+    Kill("errors", "arguments:clears_the_weight_of_what_it_refuses"),
+    Kill("errors", "arguments:clears_the_weight_of_what_it_refuses", isolated=True),
     Kill("errors", "arguments:exits_for_an_empty_kernel"),
     Kill("errors", "arguments:aborts_without_dilation", isolated=True, status=Status.CRASH),
 )

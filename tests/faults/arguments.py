@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from toeplitz_core.operator import conv2d
@@ -46,10 +48,45 @@ def _dies(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, dilation: An
     return conv2d(x, weight, bias, dilation=dilation, **others)
 
 
+def _spreads(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **others: Any) -> Tensor:
+    if isinstance(bias, Tensor) and bias.dim() == 1 and len(bias) == 1 and isinstance(weight, Tensor) and weight.dim():
+        bias = bias.expand(len(weight))
+    return conv2d(x, weight, bias, *rest, **others)
+
+
+def _truncates(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: Any = 1, **others: Any) -> Tensor:
+    if isinstance(stride, float) and math.isfinite(stride):
+        stride = int(stride)
+    return conv2d(x, weight, bias, stride=stride, **others)
+
+
+def _refuses(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: Any = 1, **others: Any) -> Tensor:
+    if isinstance(stride, np.integer):
+        raise TypeError("stride must be an int")
+    return conv2d(x, weight, bias, stride=stride, **others)
+
+
+def _clears(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **others: Any) -> Tensor:
+    try:
+        return conv2d(x, weight, bias, *rest, **others)
+    except ValueError:
+        if isinstance(weight, Tensor):
+            weight.zero_()
+        raise
+
+
 # A negative padding crops.
 crops_by_negative_padding = TorchSubject("crops", _crops, checks_arguments=True)
 # A bias that is too long is cut.
 cuts_a_long_bias = TorchSubject("forgives", _forgives, checks_arguments=True)
+# A bias of one number is added to every channel.
+spreads_a_bias_of_one = TorchSubject("spreads", _spreads, checks_arguments=True)
+# A stride that is a float is truncated.
+truncates_a_float_stride = TorchSubject("truncates", _truncates, checks_arguments=True)
+# A stride must be an int of Python's own.
+refuses_an_integer_of_numpy = TorchSubject("refuses", _refuses, checks_arguments=True)
+# A call that is refused leaves a weight of zeros.
+clears_the_weight_of_what_it_refuses = TorchSubject("clears", _clears, checks_arguments=True)
 # A stride must be a tuple or an int: a list is refused.
 refuses_a_list = TorchSubject("insists", _insists, checks_arguments=True)
 # A kernel without taps ends the program, and with exit code 1.

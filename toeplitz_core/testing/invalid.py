@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 from hypothesis import event
 from hypothesis import strategies as st
 
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.testing.calls import Call, TensorSpec
-from toeplitz_core.testing.strategies import geometries
+from toeplitz_core.testing.strategies import geometries, weighted
 
 # Multiplications of one image: argument checks do not depend on size, so small ones serve as well.
 MAX_PRODUCTS = 2**8
@@ -44,33 +45,48 @@ PARAMETERS = (*PER_AXIS, "groups")
 
 # Neighbours of the limits of int32 and int64, and of half of the latter, where sums of two of them overflow.
 HUGE = tuple(2**bits + step for bits in (31, 32, 61, 62, 63, 64) for step in (-1, 0, 1))
+# Those that 63, 64 or 32 bits hold as 0 or 1.
+_BEYOND_INT32 = (2**32, 2**32 + 1)
+_BEYOND_INT64 = (2**63, 2**63 + 1, 2**64, 2**64 + 1, 2**63, 2**63 + 1)
 
-NOT_INTEGERS = (
-    "1.0", "True", "False", "None", "'1'", "'same'", "b'1'", "1j", "1e999",
-    "(1.0,1)", "(1,1.0)", "(True,True)", "(True,1)", "(1,True)", "(1,False)", "[1,True]", "(None,1)", "(1,None)",
-    "(1,'1')", "('1','1')", "((1,1),)", "(1,(1,))", "((1,1),(1,1))", "[[1,1]]", "[[1],[1]]",
-    "numpy.float64(1.0)", "numpy.bool(True)", "(1,numpy.bool(True))", "numpy.array([1,1])", "numpy.array(1.0)",
-    "numpy.array(True)", "(1,numpy.array(1.0))",
-    "torch.tensor(1.0)", "torch.tensor(True)", "(torch.tensor(True),1)", "(1,torch.tensor(True))",
-    "torch.tensor([1,1])", "torch.tensor([True])", "torch.tensor([])", "(1,torch.tensor(1.0))", "range(1,3)",
-)  # fmt: skip
-# Spellings of an integer {} and of a pair of it: legal or not, they are what an index protocol could take.
-INTEGER_SPELLINGS = (
-    "numpy.int64({})", "numpy.int32({})", "numpy.array({})", "numpy.array([{}])", "torch.tensor({})",
-    "torch.tensor([{}])", "torch.tensor([[{}]])", "(numpy.int64({}),{})", "({},numpy.int64({}))",
-    "(numpy.array({}),{})", "({},numpy.array([{}]))", "(torch.tensor({}),{})", "({},torch.tensor([{}]))",
+# Texts in groups, each with a weight: what is plainest is then not rare among many variants.
+Table = tuple[tuple[int, tuple[str, ...]], ...]
+
+# Spellings of a number {} that are no integer, and of a pair of it.
+FLOATS: Table = (
+    (5, ("1.0",)),
+    (2, ("{}.0",)),
+    (2, ("numpy.float64({})", "numpy.array({}.0)", "torch.tensor({}.0)", "1e999", "{}.5")),
+)
+FLOAT_PAIRS: Table = (
+    (2, ("({}.0,{})", "({},{}.0)", "({}.0,{}.0)", "({},numpy.array({}.0))", "({},torch.tensor({}.0))")),
+)
+# The truth value that is equal to 1, and others.
+BOOLS: Table = ((6, ("True",)), (2, ("numpy.bool(True)", "numpy.array(True)", "torch.tensor(True)", "False")))
+BOOL_PAIRS: Table = ((2, (
+    "(True,True)", "(True,1)", "(1,True)", "(1,False)", "[1,True]", "(1,numpy.bool(True))", "(torch.tensor(True),1)",
+    "(1,torch.tensor(True))", "torch.tensor([True])",
+)),)  # fmt: skip
+# What is no number, and what does not hold two of them as it should.
+NOT_NUMBERS: Table = ((3, ("None", "'1'")), (3, ("'same'", "b'1'", "1j", "range(1,3)", "torch.tensor([])")))
+NOT_NUMBER_PAIRS: Table = ((2, (
+    "(None,1)", "(1,None)", "(1,'1')", "('1','1')", "((1,1),)", "(1,(1,))", "((1,1),(1,1))", "[[1,1]]", "[[1],[1]]",
+    "numpy.array([1,1])", "torch.tensor([1,1])",
+)),)  # fmt: skip
+# Spellings of an integer {}, and of a pair of it, with the numbers of NumPy.
+NUMPY_INTEGERS: Table = ((4, ("numpy.int64({})",)), (2, ("numpy.int32({})",)))
+NUMPY_INTEGER_PAIRS: Table = (
+    (2, ("(numpy.int64({}),{})", "({},numpy.int64({}))", "(numpy.int64({}),numpy.int64({}))", "[numpy.int64({})]")),
+)
+# Others: legal or not, they are what an index protocol could take.
+INTEGER_SPELLINGS: Table = ((1, (
+    "torch.tensor({})", "torch.tensor([{}])", "torch.tensor([[{}]])", "numpy.array({})", "numpy.array([{}])",
+    "(torch.tensor({}),{})", "({},torch.tensor([{}]))", "(numpy.array({}),{})", "({},numpy.array([{}]))",
     "[torch.tensor({})]", "torch.Size(({},{}))", "torch.Size(({},))",
-)  # fmt: skip
-PADDING_STRINGS = (
-    "'SAME'",
-    "''",
-    "'full'",
-    "'valid '",
-    "'circular'",
-    "b'same'",
-    "b'valid'",
-    "['same']",
-    "('same','same')",
+)),)  # fmt: skip
+PADDING_STRINGS: Table = (
+    (6, ("'SAME'", "'VALID'")),
+    (3, ("''", "'full'", "'valid '", "'circular'", "b'same'", "b'valid'", "['same']", "('same','same')")),
 )
 NOT_TENSORS = (
     "None",
@@ -108,6 +124,16 @@ class Base:
         if name == "input":
             return self.images(g.in_channels, *g.input_size)
         return g.weight_shape if name == "weight" else (g.out_channels,)
+
+    def number(self, name: str) -> int:
+        """A number that is valid for a parameter on every axis; for padding as a string, about what it stands for."""
+        g = self.geometry
+        if name == "groups":
+            return g.groups
+        if name == "padding":
+            return max(pad for pads in g.pads for pad in pads)
+        numbers: tuple[int, ...] = getattr(g, name)
+        return min(numbers)
 
     def images(self, channels: int, *size: int) -> tuple[int, ...]:
         """The shape of an input, batched or not as the call is."""
@@ -159,21 +185,29 @@ def valid_calls(draw: st.DrawFn, base: Base) -> Call:
     return Call(str(base.operand("input")), str(base.operand("weight")), bias, groups=str(g.groups), **parameters)
 
 
-def _rank(name: str) -> Break:
+def _rank(name: str, *legal: int) -> Break:
     def wrong_rank(draw: st.DrawFn, base: Base) -> Changes:
         shape = base.shape(name)
-        wrong = [shape[1:], (1, *shape), (*shape, 1), shape[:-1], shape[-2:], shape[-1:], ()]
-        if name == "input":  # three axes are an input without batch
-            wrong = [s for s in wrong if len(s) != 3]
-        return {name: str(base.operand(name, draw(st.sampled_from(wrong))))}
+        shapes = (shape[1:], (1, *shape), (*shape, 1), shape[:-1], shape[-2:], shape[-1:], ())
+        wrong = dict.fromkeys(s for s in shapes if len(s) not in legal)
+        return {name: str(base.operand(name, draw(st.sampled_from(tuple(wrong)))))}
 
     return wrong_rank
 
 
 def _bias_length(draw: st.DrawFn, base: Base) -> Changes:
     outputs = base.geometry.out_channels
-    length = draw(st.sampled_from((outputs + 1, outputs - 1, outputs * 2, 1, 0)))
+    length = draw(st.sampled_from((outputs + 1, outputs - 1, outputs * 2, 0)))
     return {"bias": str(base.operand("bias", (length,)))}
+
+
+def _bias_of_one(draw: st.DrawFn, base: Base) -> Changes:
+    g = base.geometry
+    outputs = g.groups * draw(st.sampled_from((2, 3)))  # several, whatever the groups
+    return {
+        "weight": str(base.operand("weight", (outputs, g.group_channels, *g.kernel_size))),
+        "bias": str(base.operand("bias", (1,))),
+    }
 
 
 def _input_channels(draw: st.DrawFn, base: Base) -> Changes:
@@ -267,29 +301,34 @@ def _kernel_too_large(draw: st.DrawFn, base: Base) -> Changes:
     return changes if padding is None else {**changes, "padding": str(padding)}
 
 
-def _not_an_integer(name: str) -> Break:
-    def other_object(draw: st.DrawFn, _: Base) -> Changes:
-        return {name: draw(st.sampled_from(NOT_INTEGERS))}
+def _spelled(name: str, numbers: Table, pairs: Table = ()) -> Break:
+    """The spelling of a number, or of a pair where the parameter has an entry for each axis."""
+    table = numbers if name == "groups" else numbers + pairs
 
-    return other_object
-
-
-def _integer_spelling(name: str) -> Break:
     def spelled(draw: st.DrawFn, base: Base) -> Changes:
-        values = getattr(base.geometry, name)
-        value = values if name == "groups" else 0 if isinstance(values, str) else values[0]
-        spelling = draw(st.sampled_from(INTEGER_SPELLINGS))
-        return {name: spelling.replace("{}", str(value))}
+        return {name: draw(weighted(*table)).replace("{}", str(base.number(name)))}
 
     return spelled
 
 
+def _bool(name: str) -> Break:
+    spelled = _spelled(name, BOOLS, BOOL_PAIRS)
+
+    def truth_value(draw: st.DrawFn, base: Base) -> Changes:
+        changes = spelled(draw, base)
+        if name == "groups":
+            # That of one group, which True is equal to.
+            g = base.geometry
+            changes["weight"] = str(base.operand("weight", (g.out_channels, g.in_channels, *g.kernel_size)))
+        return changes
+
+    return truth_value
+
+
 def _length(name: str) -> Break:
     def wrong_length(draw: st.DrawFn, base: Base) -> Changes:
-        values = getattr(base.geometry, name)
-        value = values if name == "groups" else 0 if isinstance(values, str) else values[0]
-        lengths = (0, 3, 4, 1, 2) if name == "groups" else (0, 3, 4)
-        entries = [value] * draw(st.sampled_from(lengths))
+        lengths = (0, 3, 4, 1, 2) if name == "groups" else (0, 3, 4, 3)
+        entries = [base.number(name)] * draw(st.sampled_from(lengths))
         return {name: repr(draw(st.sampled_from((tuple(entries), entries))))}
 
     return wrong_length
@@ -303,7 +342,7 @@ def _same_with_stride(draw: st.DrawFn, _: Base) -> Changes:
 
 
 def _padding_string(draw: st.DrawFn, _: Base) -> Changes:
-    return {"padding": draw(st.sampled_from(PADDING_STRINGS))}
+    return {"padding": draw(weighted(*PADDING_STRINGS)), "stride": "1"}  # which 'same' needs
 
 
 def _empty_axis(draw: st.DrawFn, base: Base) -> Changes:
@@ -342,12 +381,11 @@ def _empty_batch_empty_axis(draw: st.DrawFn, base: Base) -> Changes:
     return {"input": str(base.operand("input", (0, base.geometry.in_channels, *size)))}
 
 
-def _huge(name: str) -> Break:
+def _huge(name: str, *groups: tuple[int, ...]) -> Break:
     def huge(draw: st.DrawFn, _: Base) -> Changes:
-        value = draw(st.sampled_from(HUGE))
-        if name == "groups":
-            return {name: str(value)}
-        return {name: repr(draw(st.sampled_from((value, (value, value), (1, value), (value, 1)))))}
+        value = draw(weighted(*((1, values) for values in groups)))
+        pairs = () if name == "groups" else ((value, value), (1, value), (value, 1))
+        return {name: repr(draw(st.sampled_from((value,) * 9 + pairs)))}
 
     return huge
 
@@ -367,10 +405,11 @@ def _huge_result(draw: st.DrawFn, _: Base) -> Changes:
 
 
 BREAKS: dict[str, Break] = {
-    "input: wrong rank": _rank("input"),
-    "weight: wrong rank": _rank("weight"),
-    "bias: wrong rank": _rank("bias"),
+    "input: wrong rank": _rank("input", 3, 4),
+    "weight: wrong rank": _rank("weight", 4),
+    "bias: wrong rank": _rank("bias", 1),
     "bias: wrong length": _bias_length,
+    "bias: one number for several channels": _bias_of_one,
     "input: wrong channels": _input_channels,
     "weight: wrong channels": _weight_channels,
     "groups: does not divide out_channels": _out_channels_not_divisible,
@@ -381,8 +420,11 @@ BREAKS: dict[str, Break] = {
     "device: another": _device,
     **{f"{name}: not a tensor": _not_a_tensor(name) for name in ("input", "weight", "bias")},
     "weight: kernel larger than padded input": _kernel_too_large,
-    **{f"{name}: not an integer": _not_an_integer(name) for name in PARAMETERS},
-    **{f"{name}: an integer by another name": _integer_spelling(name) for name in PARAMETERS},
+    **{f"{name}: a float": _spelled(name, FLOATS, FLOAT_PAIRS) for name in PARAMETERS},
+    **{f"{name}: a bool": _bool(name) for name in PARAMETERS},
+    **{f"{name}: not a number": _spelled(name, NOT_NUMBERS, NOT_NUMBER_PAIRS) for name in PARAMETERS},
+    **{f"{name}: an integer of NumPy": _spelled(name, NUMPY_INTEGERS, NUMPY_INTEGER_PAIRS) for name in PARAMETERS},
+    **{f"{name}: an integer by another name": _spelled(name, INTEGER_SPELLINGS) for name in PARAMETERS},
     **{f"{name}: wrong length": _length(name) for name in PARAMETERS},
     "padding: 'same' with a stride": _same_with_stride,
     "padding: unknown string": _padding_string,
@@ -392,22 +434,45 @@ BREAKS: dict[str, Break] = {
     "input: empty batch and axis": _empty_batch_empty_axis,
     "weight: empty kernel": _empty_kernel,
     "weight: no output channels": _no_out_channels,
-    **{f"{name}: huge": _huge(name) for name in ("stride", "dilation", "groups")},
+    **{f"{name}: huge": _huge(name, HUGE, _BEYOND_INT32) for name in ("stride", "dilation", "groups")},
+    **{f"{name}: beyond int64": _huge(name, _BEYOND_INT64) for name in ("stride", "dilation", "groups")},
     "padding: huge": _huge_padding,
     "padding: huge result": _huge_result,
 }
 
 
 @st.composite
-def calls(
+def _calls(
     draw: st.DrawFn,
+    breaks: st.SearchStrategy[str],
+    number: st.SearchStrategy[int],
+    together: Sequence[str],
+    dtypes: Sequence[str],
+    device: str,
+) -> Call:
+    base = draw(bases(dtypes, device))
+    call = draw(valid_calls(base))
+    changes: Changes = {}
+    for name in (*together, *(draw(breaks) for _ in range(draw(number)))):
+        further = BREAKS[name](draw, base)
+        if changes.keys().isdisjoint(further):  # two breaks of one argument would be one, and could undo a bound
+            changes |= further
+            event(name)
+    if not changes:
+        event("valid")
+    return replace(call, **changes)
+
+
+def calls(
     *,
     breaks: st.SearchStrategy[str] | None = None,
     together: Sequence[str] = (),
     dtypes: Sequence[str] = ("float32",) * 6 + COMPUTED,
     device: str = "cpu",
-) -> Call:
+) -> st.SearchStrategy[Call]:
     """Calls of conv2d: valid, or broken in one way or two.
+
+    Each way comes as often as any other, in however many variants: an argument that is not checked shows in few calls.
 
     Parameters
     ----------
@@ -426,16 +491,10 @@ def calls(
     >>> print(find(calls(breaks=st.just("input: no channels")), lambda call: True))
     call input=float32[1x0x1x1] weight=float32[1x0x1x1]
     """
-    base = draw(bases(dtypes, device))
-    call = draw(valid_calls(base))
-    number = draw(st.sampled_from((1, 1, 1, 2) if breaks is not None else (0, 1, 1, 1, 2)))
+    number = weighted((3, (0,)), (14, (1,)), (3, (2,))) if breaks is None else weighted((3, (1,)), (1, (2,)))
     names = st.sampled_from(tuple(BREAKS)) if breaks is None else breaks
-    changes: Changes = {}
-    for name in (*together, *(draw(names) for _ in range(number))):
-        further = BREAKS[name](draw, base)
-        if changes.keys().isdisjoint(further):  # two breaks of one argument would be one, and could undo a bound
-            changes |= further
-            event(name)
-    if not changes:
-        event("valid")
-    return replace(call, **changes)
+    drawn = _calls(names, number, tuple(together), tuple(dtypes), device)
+    # Hypothesis follows an example with several of its variations, in which draws are copied over draws from equal
+    # strategies: the same way to break a call would then come many times in a row, and others not at all. It leaves
+    # alone what is within a list of unique elements, even of one.
+    return st.lists(drawn, min_size=1, max_size=1, unique=True).map(itemgetter(0))

@@ -1,4 +1,10 @@
-"""Arguments: what conv2d accepts, and that it refuses the rest with an exception."""
+"""Arguments: what conv2d accepts, and that it refuses the rest with an exception.
+
+Any ``Exception`` is a refusal, an ``AssertionError`` or a ``KeyError`` too: ``F.conv2d`` documents no types, and raises
+``RuntimeError``, ``TypeError`` and ``ValueError`` for arguments of the same kind. What ends the program if nobody
+expects it (``SystemExit``), and a report of torch that its own assumptions do not hold, are none. A call that is
+refused leaves its operands as they were, since whoever catches the exception goes on with them.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +21,15 @@ from toeplitz_core.testing.case import DTYPES
 from toeplitz_core.testing.invalid import RELATED, calls
 from toeplitz_core.testing.laws.base import Law
 from toeplitz_core.testing.laws.judgement import STATUSES, failure
+from toeplitz_core.testing.subjects.base import BrokenContract
 from toeplitz_core.testing.verdict import Status, Verdict, compare_bound
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.calls import Outcome
     from toeplitz_core.testing.subjects.base import Runner
 
+# How a refusal begins that left its operands changed: a worker hands over the name and the message of an exception.
+_BROKEN = f"{BrokenContract.__name__}: "
 # How torch words that one of its own assumptions does not hold: a report of a bug rather than a check of arguments.
 _INTERNAL = "INTERNAL ASSERT FAILED"
 
@@ -82,6 +91,9 @@ def _errors(subject: Runner, call: Call) -> Verdict:
 
 
 def _wrong_refusal(said: str, right: Outcome) -> str | None:
+    """What is wrong with a refusal."""
+    if said.startswith(_BROKEN):
+        return said.removeprefix(_BROKEN)
     if right.accepted:
         return f"refused, but it is valid: {said}"
     return f"refused by an internal assertion: {said}" if _INTERNAL in said else None

@@ -13,7 +13,7 @@ import torch
 
 from toeplitz_core.testing.arithmetics import strictest, torch_autocast, torch_now
 from toeplitz_core.testing.gradient_arithmetics import torch_gradient
-from toeplitz_core.testing.subjects.base import BrokenContract, Subject, place, placed
+from toeplitz_core.testing.subjects.base import BrokenContract, Subject, described, place, placed
 from toeplitz_core.testing.subjects.torch_procedures import DERIVATIVES, DetachedError, contract, transposed
 
 if TYPE_CHECKING:
@@ -112,8 +112,17 @@ class TorchSubject(Subject):
 
     def invoke(self, call: Call) -> torch.Tensor:
         args, kwargs = call.arguments()
-        with self._called():
-            return self.function(*args, **kwargs)
+        given = {"input": args[0], "weight": args[1], **kwargs}
+        before = {name: _content(value) for name, value in given.items() if isinstance(value, torch.Tensor)}
+        try:
+            with self._called():
+                return self.function(*args, **kwargs)
+        except Exception as error:
+            changed = [f"its {name}" for name, content in before.items() if _content(given[name]) != content]
+            if changed:
+                refused = f"though it refused the call: {described(error)}"
+                raise BrokenContract(f"changed {' and '.join(changed)}, {refused}") from error
+            raise
 
     def kernel(self, case: Case, operands: Operands) -> str:
         if self.function is not torch.nn.functional.conv2d or any(low != high for low, high in case.geometry.pads):
@@ -162,6 +171,14 @@ class TorchSubject(Subject):
             warnings.simplefilter("ignore")
             with self.context():
                 yield
+
+
+def _content(tensor: Any) -> tuple[object, ...]:
+    """What a call may not change of a tensor: shape, strides, dtype and bytes, of which one on meta has none."""
+    form = tuple(tensor.shape), tensor.stride(), tensor.dtype
+    if tensor.is_meta:
+        return form
+    return *form, tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
 
 
 @contextlib.contextmanager
