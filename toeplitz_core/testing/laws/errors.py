@@ -21,15 +21,12 @@ from toeplitz_core.testing.case import DTYPES
 from toeplitz_core.testing.invalid import RELATED, calls
 from toeplitz_core.testing.laws.base import Law
 from toeplitz_core.testing.laws.judgement import STATUSES, failure
-from toeplitz_core.testing.subjects.base import BrokenContract
 from toeplitz_core.testing.verdict import Status, Verdict, compare_bound
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.calls import Outcome
     from toeplitz_core.testing.subjects.base import Runner
 
-# How a refusal begins that left its operands changed: a worker hands over the name and the message of an exception.
-_BROKEN = f"{BrokenContract.__name__}: "
 # How torch words that one of its own assumptions does not hold: a report of a bug rather than a check of arguments.
 _INTERNAL = "INTERNAL ASSERT FAILED"
 
@@ -92,8 +89,6 @@ def _errors(subject: Runner, call: Call) -> Verdict:
 
 def _wrong_refusal(said: str, right: Outcome) -> str | None:
     """What is wrong with a refusal."""
-    if said.startswith(_BROKEN):
-        return said.removeprefix(_BROKEN)
     if right.accepted:
         return f"refused, but it is valid: {said}"
     return f"refused by an internal assertion: {said}" if _INTERNAL in said else None
@@ -123,8 +118,8 @@ def _wrong_result(result: torch.Tensor, right: Outcome, call: Call) -> str | Non
 
 ERRORS = CallLaw(
     LAW,
-    "A valid call returns, however its arguments are spelled; an invalid one raises an exception; none ends the "
-    "process.",
+    "A valid call returns, however its arguments are spelled; an invalid one raises an exception and leaves its "
+    "operands as they were; none ends the process.",
     "an argument that is not checked: memory is read or written that is not there, or a size wraps around",
     _errors,
     recipes=(),

@@ -284,6 +284,8 @@ class Subject(ABC):
             raise
         except NotImplementedError as error:  # a refusal, or a valid call that it does without
             return Answer("unimplemented", message=described(error))
+        except BrokenContract as error:
+            return Answer("raised", message=str(error))
         except Exception as error:  # noqa: BLE001  # any exception can be a refusal
             return Answer("refused", message=described(error))
         except BaseException as error:  # noqa: BLE001  # SystemExit, say: it would end the program that called
