@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +11,6 @@ from hypothesis import Phase, settings
 from tests.faults import CORRECT, FAULTS, Fault
 from tests.faults.convolution import implementation
 from toeplitz_core.testing import isolation as isolation_module
-from toeplitz_core.testing.arithmetics import strictest
 from toeplitz_core.testing.case import DTYPES, Case
 from toeplitz_core.testing.data import draw
 from toeplitz_core.testing.isolation import Isolation
@@ -100,8 +98,6 @@ CLAIMED = [name for name, law in LAWS.items() if law.procedure != "argument_chec
 def test_correct_passes(path: str, law: str):
     """An implementation that is unusual but right holds every law in every dtype, as far as it says how it computes."""
     subject = resolve(path)
-    if path.endswith(":compensated"):
-        subject = TorchSubject(path, subject.function, arithmetic=lambda c: replace(strictest(c), compensates=True))
     proven = False
     for dtype in LAWS[law].dtypes:
         examples = LAWS[law].examples(CORRECT_EXAMPLES)

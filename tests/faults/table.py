@@ -138,4 +138,4 @@ FAULTS = (
     ),
 )
 
-CORRECT = tuple(f"tests.faults.correct:{function.__name__}" for function in correct.CORRECT)
+CORRECT = tuple(f"tests.faults.correct:{name}" for name in correct.CORRECT)
