@@ -194,7 +194,8 @@ def test_interrupted(start: Callable[[str], subprocess.Popen[str]], tmp_path: Pa
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_reader_that_leaves(start: Callable[[str], subprocess.Popen[str]], tmp_path: Path, jobs: int):
     """Where nobody reads any more, as behind ``head``, a run ends as if interrupted: without a word, files written."""
-    line = "check kernels:no_groups kernels:right --dtype float32 --dtype int64 --law forward-exact --device cpu"
+    dtypes = "--dtype float32 --dtype int64 --dtype float64 --dtype bfloat16"
+    line = f"check kernels:no_groups kernels:right {dtypes} --law forward-exact --device cpu"
     running = start(f"{line} --jobs {jobs} --examples 300 --json run.json")
     assert running.stdout is not None
     assert any("forward-exact float32 cpu: fail" in said for said in iter(running.stdout.readline, ""))

@@ -191,8 +191,12 @@ def _root(number: int, degree: int) -> int:
 def layouts(axes: int, *, legal: Collection[str], operand: str = "input") -> st.SearchStrategy[str | None]:
     """The layout of an operand with this number of axes; None is the subject's own."""
     names = tuple(name for name, (_, _, ranks) in layouts_of(operand).items() if axes in ranks and name in legal)
+    if not names:
+        return st.none()
+    # Most gradients that come to a convolution alone are those of a sum.
+    often = ((1, ("repeated",)),) if "repeated" in names else ()
     place = ("input", "weight", "grad", "bias").index(operand) % 3  # of a bias there are other names
-    return weighted((3, (None,)), (2, names), place=place) if names else st.none()
+    return weighted((3, (None,)), (2, names), *often, place=place)
 
 
 @st.composite

@@ -149,7 +149,7 @@ GRADIENTS_EXACT = Law(
     recipes=tuple(name for name in RECIPE_NAMES if name not in FILLS),
     dtypes=_DIFFERENTIABLE,
     procedure="gradients",
-    effort=0.4,
+    effort=0.3,
 )
 GRADIENTS_BOUND = Law(
     "gradients-bound",
@@ -159,7 +159,7 @@ GRADIENTS_BOUND = Law(
     recipes=tuple(FILLS),
     dtypes=_DIFFERENTIABLE,
     procedure="gradients",
-    effort=0.4,
+    effort=0.3,
 )
 DOUBLE_BACKWARD = Law(
     "double-backward",
