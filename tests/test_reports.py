@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import io
 import json
 from collections import Counter
 from dataclasses import replace
@@ -12,13 +13,15 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
-from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.case import DTYPES, Case
 from toeplitz_core.testing.conditions import Condition
 from toeplitz_core.testing.known import Entry, KnownFailures, Stale
 from toeplitz_core.testing.reports.json import SCHEMA_VERSION, document, to_json
 from toeplitz_core.testing.reports.junit import to_junit
 from toeplitz_core.testing.reports.record import Record
+from toeplitz_core.testing.reports.terminal import MOST_LINES, print_results, result_line
 from toeplitz_core.testing.search import Result
 from toeplitz_core.testing.verdict import Status, Verdict
 
@@ -122,6 +125,81 @@ def test_arithmetic_is_in_both_reports():
     assert (read["summary"]["rounds"], validated(RECORD)["summary"]["rounds"]) == (4, None)
     properties = {p.get("name"): p.get("value") for p in parsed(RECORD)[1][0].iter("property")}
     assert properties["assumed: sums in float32"] == "3 cases"
+
+
+# A pass of which much was refused.
+GAPS = result(
+    Status.PASS,
+    counts=Counter({Status.PASS: 15, Status.UNSUPPORTED: 20, Status.MISTRUSTED: 5}),
+    refused="NotImplementedError: no bias gradient",
+)
+
+
+def printed(*results: Result, width: int = 160) -> list[str]:
+    """What is printed of a run, line by line."""
+    file = io.StringIO()
+    print_results(Console(file=file, width=width), results)
+    return [line.rstrip() for line in file.getvalue().splitlines()]
+
+
+def test_what_was_refused_is_in_the_table_and_its_reason_below():
+    """A law that passes says which share of its cases the subject refused, and why one of them was."""
+    said = printed(GAPS, replace(GAPS, dtype="float64"), result(Status.PASS))
+    heading = next(line.split() for line in said if line.startswith(" law"))
+    assert heading == ["law", "f64", "f32", "cases", "mistrusted", "unsupported"]
+    assert [line.split()[-3:] for line in said if line.startswith(" forward")] == [["43", "12%", "47%"]]
+    reason = "20 of 40 cases: NotImplementedError: no bias gradient"
+    assert f"unsupported in part: torch on cpu: forward-bound, float32: {reason}" in printed(GAPS)
+    assert "unsupported" not in "".join(printed(result(Status.PASS, cases=1000)))
+
+
+def test_a_share_is_not_rounded_to_none():
+    """One case of a thousand is less than one per cent of them, and no case is a dash."""
+    counts = Counter({Status.PASS: 999, Status.UNSUPPORTED: 1})
+    assert [line.split()[-2:] for line in printed(result(Status.PASS, counts=counts)) if line.startswith(" f")] == [
+        ["-", "<1%"]
+    ]
+
+
+def test_a_table_of_every_dtype_is_whole_on_80_columns():
+    """Nothing of a law's name, an error or a share is cut off."""
+    every = [replace(GAPS, law="functional-gradients", dtype=dtype) for dtype in DTYPES]
+    (row,) = (line for line in printed(*every, width=80) if line.startswith(" functional"))
+    assert row.split() == ["functional-gradients", *["0.500"] * 7, "280", "12%", "50%"]
+    assert len(row) <= 80
+
+
+def test_reasons_of_refusals_are_limited():
+    """A subject that words each refusal anew does not fill the screen."""
+    said = printed(*(replace(GAPS, law=f"law-{number}", refused=f"reason {number}") for number in range(20)))
+    assert sum(line.startswith("unsupported in part: torch on cpu: law-") for line in said) == MOST_LINES
+    assert f"unsupported in part: {20 - MOST_LINES} more lines: see --json" in said
+
+
+def test_line_of_a_result():
+    """A log says how many cases proved nothing where some did not, and the largest error where there is one."""
+    who = "torch forward-bound float32 cpu"
+    assert result_line(GAPS) == f"{who}: pass, 40 cases, 5 mistrusted, 20 unsupported, largest error 0.500 of the bound"
+    assert result_line(result(Status.PASS, max_ratio=None)) == f"{who}: pass, 3 cases"
+    assert result_line(result(Status.UNSUPPORTED, max_ratio=None)) == f"{who}: unsupported, 3 cases"
+    assert "\x1b" not in result_line(replace(GAPS, subject="\x1b[31m"))
+
+
+def test_what_was_refused_is_in_both_reports():
+    """Counts and reason are in JSON and JUnit XML, and JUnit XML has no property where nothing was refused."""
+    record = replace(RECORD, results=[GAPS, result(Status.PASS)])
+    first, second = validated(record)["results"]
+    assert (first["counts"]["unsupported"], first["counts"]["mistrusted"]) == (20, 5)
+    assert (first["refused"], second["refused"]) == ("NotImplementedError: no bias gradient", None)
+    found = [{p.get("name"): p.get("value") for p in case.iter("property")} for case in parsed(record)[1]]
+    assert found[0] == {
+        "cases": "40",
+        "mistrusted": "5",
+        "unsupported": "20",
+        "refused": GAPS.refused,
+        "max_ratio": "0.5",
+    }
+    assert found[1] == {"cases": "3", "max_ratio": "0.5"}
 
 
 def test_json_of_known_failures():

@@ -24,7 +24,7 @@ from toeplitz_core.testing.laws.base import Law
 from toeplitz_core.testing.profiles import PROFILES
 from toeplitz_core.testing.rounds import Run
 from toeplitz_core.testing.run import Plan, exit_code, missing
-from toeplitz_core.testing.search import PROVEN_SHARE, SHRINKING_TIMEOUTS, Interrupted, LawError, Result, search
+from toeplitz_core.testing.search import PROVEN_SHARE, SHRINKING_TIMEOUTS, Interrupted, LawError, Result, merged, search
 from toeplitz_core.testing.subjects import TorchSubject
 from toeplitz_core.testing.verdict import Status, Verdict
 
@@ -180,6 +180,23 @@ def test_refusal_is_no_failure():
     result = hunt(refuses, examples=20)
     assert result.status is Status.UNSUPPORTED
     assert result.counts == {Status.UNSUPPORTED: 20}
+    assert result.message == result.refused == "NotImplementedError: some day"
+
+
+def test_a_law_that_passes_says_why_cases_were_refused():
+    """The reason of a refusal is kept where the others were judged, also by rounds of which only one had any."""
+
+    def refuses_groups(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001, ANN202  # F.conv2d's signature
+        if groups > 1:
+            raise NotImplementedError("no groups")
+        return conv2d(x, w, b, stride, padding, dilation, groups)
+
+    result = hunt(refuses_groups)
+    assert result.status is Status.PASS
+    assert 0 < result.counts[Status.UNSUPPORTED] < result.cases
+    assert (result.message, result.refused) == ("", "NotImplementedError: no groups")
+    assert merged([result, hunt(conv2d, examples=5)]).refused == result.refused
+    assert hunt(conv2d, examples=5).refused == ""
 
 
 def test_dtype_that_the_law_is_not_for():

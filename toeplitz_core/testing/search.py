@@ -47,6 +47,7 @@ class Result:
 
     ``known`` says how many cases each entry of a list of known failures spoke for, by its name; ``assumed`` by which
     arithmetic, in words, how many were judged; ``zeros`` and ``zero_signs`` are sums of those of a :class:`Verdict`.
+    ``refused`` is why one of the unsupported cases was.
     """
 
     subject: str
@@ -62,6 +63,7 @@ class Result:
     assumed: Counter[str] = field(default_factory=Counter)
     zeros: int = 0
     zero_signs: int = 0
+    refused: str = ""
 
     @property
     def cases(self) -> int:
@@ -315,6 +317,7 @@ def _conclude(
         tally.assumed,
         tally.zeros,
         tally.zero_signs,
+        tally.refused,
     )
 
 
@@ -364,4 +367,5 @@ def merged(rounds: Sequence[Result]) -> Result:
         assumed=assumed,
         zeros=sum(result.zeros for result in rounds),
         zero_signs=sum(result.zero_signs for result in rounds),
+        refused=next((result.refused for result in reversed(rounds) if result.refused), ""),
     )

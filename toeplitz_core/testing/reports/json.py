@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from toeplitz_core.testing.reports.record import Record
 
 # The first number changes where a reader of an older one would misunderstand; the second where fields were added.
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 
 
 def to_json(record: Record) -> str:
@@ -60,6 +60,7 @@ def result_document(result: Result) -> dict[str, Any]:
         "assumed": dict(result.assumed),
         "zeros": result.zeros,
         "zero_signs": result.zero_signs,
+        "refused": result.refused or None,
     }
     if (failure := result.failure) is not None:
         found |= {
@@ -90,6 +91,7 @@ def read_result(document: Mapping[str, Any]) -> Result:
         assumed=Counter(document["assumed"]),
         zeros=document.get("zeros", 0),
         zero_signs=document.get("zero_signs", 0),
+        refused=document.get("refused") or "",
     )
 
 

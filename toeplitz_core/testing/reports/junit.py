@@ -3,7 +3,7 @@
 A law that fails is a ``failure``. Where nothing was proven, or a device that was asked for is absent, or the run was
 interrupted or ended by our own error, there is an ``error``, so that no report is green where the exit code is not 0.
 What was not run, and what a subject does without altogether, is ``skipped``, with the reason. Known failures pass,
-with a property for each entry.
+with a property for each entry. Properties also say how many cases were mistrusted and unsupported, where some were.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from toeplitz_core.testing.reports.record import environment, replay_command
+from toeplitz_core.testing.reports.record import UNPROVEN, environment, replay_command
 from toeplitz_core.testing.spelling import cases_of
 from toeplitz_core.testing.verdict import Status
 
@@ -71,6 +71,11 @@ def _case(result: Result, *, required: bool) -> ET.Element:
     case = ET.Element("testcase", classname=_text(result.subject), name=_text(name))
     properties = ET.SubElement(case, "properties")
     _property(properties, "cases", result.cases)
+    for status in UNPROVEN:
+        if count := result.counts[status]:
+            _property(properties, status, count)
+    if result.refused:
+        _property(properties, "refused", result.refused)
     if result.max_ratio is not None:
         _property(properties, "max_ratio", result.max_ratio)
     for arithmetic, count in result.assumed.items():

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from toeplitz_core.testing.known import KnownFailures, Stale
     from toeplitz_core.testing.search import Result
 
+# Cases that prove nothing about a subject: what could not have told right from wrong, and what it refused.
+UNPROVEN = (Status.MISTRUSTED, Status.UNSUPPORTED)
+
 Ended = Literal["completed", "stopped at the first failure", "interrupted", "error"]
 
 

@@ -16,7 +16,7 @@ import toeplitz_core
 from toeplitz_core.testing.case import DTYPES
 from toeplitz_core.testing.isolation import TIMEOUT
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.reports.record import replay_command
+from toeplitz_core.testing.reports.record import UNPROVEN, replay_command
 from toeplitz_core.testing.spelling import cases_of
 from toeplitz_core.testing.verdict import Status
 
@@ -112,8 +112,11 @@ def print_results(console: Console, results: Sequence[Result], left_out: Sequenc
     for r in ran:
         if r.nothing_proven:
             plain(console, f"{r.status}: {r.subject} {r.law} {r.dtype} {r.device}: {r.message}")
-    for line in _refused(ran):
+    wholly = [(r, r.message) for r in ran if r.status is Status.UNSUPPORTED and not r.nothing_proven]
+    for line in _by_reason(wholly):
         plain(console, f"unsupported: {line}")
+    partly = [(r, r.refused) for r in ran if 0 < r.counts[Status.UNSUPPORTED] < r.cases]
+    _print_most(console, [f"unsupported in part: {line}" for line in _by_reason(partly)], "unsupported in part")
     absent = {(r.subject, r.device): r.message for r in results if r.status is Status.NOT_RUN}
     for line in (*(f"{subject} on {device}: {reason}" for (subject, device), reason in absent.items()), *left_out):
         plain(console, f"not run: {line}")
@@ -130,21 +133,29 @@ def _signed_zeros(ran: Sequence[Result]) -> Iterator[str]:
         )
 
 
-def _refused(ran: Sequence[Result]) -> list[str]:
-    """What subjects do without, a line for each reason."""
+def _by_reason(refusals: Sequence[tuple[Result, str]]) -> list[str]:
+    """What subjects do without, a line for each reason; how many cases of how many, if some of them were judged."""
     reasons: dict[tuple[str, str, str], list[Result]] = {}
-    for r in ran:
-        if r.status is Status.UNSUPPORTED and not r.nothing_proven:
-            reasons.setdefault((r.subject, r.device, r.message), []).append(r)
+    for r, reason in refusals:
+        reasons.setdefault((r.subject, r.device, reason), []).append(r)
     lines = []
-    for (subject, device, message), results in reasons.items():
+    for (subject, device, reason), results in reasons.items():
         laws, dtypes = (", ".join(dict.fromkeys(getattr(r, name) for r in results)) for name in ("law", "dtype"))
-        lines.append(f"{subject} on {device}: {laws}, {dtypes}: {message}")
+        refused, cases = sum(r.counts[Status.UNSUPPORTED] for r in results), sum(r.cases for r in results)
+        share = f"{refused} of {cases_of(cases)}: " if refused < cases else ""
+        lines.append(f"{subject} on {device}: {laws}, {dtypes}: {share}{reason}")
     return lines
 
 
-# Of a subject that declares another arithmetic for each case, all of them are in the JSON report.
-MOST_ASSUMED = 12
+# Of a subject that gives each case another reason, or declares another arithmetic for it, the JSON report has more.
+MOST_LINES = 12
+
+
+def _print_most(console: Console, lines: Sequence[str], kind: str) -> None:
+    for line in lines[:MOST_LINES]:
+        plain(console, line)
+    if len(lines) > MOST_LINES:
+        plain(console, f"{kind}: {len(lines) - MOST_LINES} more lines: see --json")
 
 
 def print_assumed(console: Console, results: Sequence[Result]) -> None:
@@ -157,10 +168,7 @@ def print_assumed(console: Console, results: Sequence[Result]) -> None:
     for arithmetic, subjects in sorted(judged.items(), key=lambda item: -sum(c.total() for c in item[1].values())):
         who = "; ".join(f"{subject} {', '.join(dtypes)}" for subject, dtypes in subjects.items())
         lines.append(f"judged by {arithmetic}: {who}")
-    for line in lines[:MOST_ASSUMED]:
-        plain(console, line)
-    if len(lines) > MOST_ASSUMED:
-        plain(console, f"judged by {len(lines) - MOST_ASSUMED} more, for fewer cases: see --json")
+    _print_most(console, lines, "judged by")
 
 
 # Columns of dtypes are narrow, so that a table with all of them fits into 80 characters.
@@ -175,34 +183,37 @@ _SHORT = {
 }
 
 
+# A column of the table even where it has nothing to say.
+_ALWAYS_SHOWN = (Status.MISTRUSTED,)
+
+
 def _tables(ran: Sequence[Result]) -> Iterator[tuple[str, Table]]:
     """For each subject and device, a row a law and a column a dtype."""
     groups: dict[tuple[str, str], list[Result]] = {}
     for r in ran:
         groups.setdefault((r.subject, r.device), []).append(r)
     for (subject, device), results in groups.items():
-        table = Table(
-            box=box.SIMPLE_HEAD,
-            pad_edge=False,
-            padding=(0, 1, 0, 0),
-        )
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
         dtypes = [dtype for dtype in DTYPES if any(r.dtype == dtype for r in results)]
-        table.add_column("law", no_wrap=True)
-        for dtype in dtypes:
-            table.add_column(_SHORT[dtype], justify="right", no_wrap=True)
-        for heading in ("cases", "mistrusted"):
+        table.add_column(" law", no_wrap=True)
+        for heading in (*(_SHORT[dtype] for dtype in dtypes), "cases"):
             table.add_column(heading, justify="right", no_wrap=True)
+        shared = [status for status in UNPROVEN if status in _ALWAYS_SHOWN or any(r.counts[status] for r in results)]
+        for status in shared:  # where there are but 80 columns, these headings are folded
+            table.add_column(status, justify="right", min_width=4, overflow="fold")
         for law in dict.fromkeys(r.law for r in results):
             row = {r.dtype: r for r in results if r.law == law}
-            cases, mistrusted = (sum(numbers) for numbers in zip(*map(_judged, row.values()), strict=True))
+            counts = sum((r.counts for r in row.values()), Counter[Status]())
             cells = (_cell(row[dtype]) if dtype in row else "" for dtype in dtypes)
-            share = f"{mistrusted / cases:.0%}" if mistrusted else "-"
-            table.add_row(escape(law), *cells, str(cases), share)
+            shares = (_share(counts[status], counts.total()) for status in shared)
+            table.add_row(f" {escape(law)}", *cells, str(counts.total()), *shares)
         yield f"Held against T x + b: {subject} on {device}", table
 
 
-def _judged(r: Result) -> tuple[int, int]:
-    return r.cases, r.counts[Status.MISTRUSTED]
+def _share(part: int, whole: int) -> str:
+    if not part:
+        return "-"
+    return f"{part / whole:.0%}" if 200 * part >= whole else "<1%"
 
 
 def _cell(r: Result) -> str:
@@ -225,8 +236,16 @@ def print_known(console: Console, record: Record) -> None:
 
 def print_step(console: Console, result: Result) -> None:
     """One result as a line of a log."""
-    outcome = f"{result.status}, {cases_of(result.cases)}"
-    plain(console, f"{result.subject} {result.law} {result.dtype} {result.device}: {outcome}")
+    plain(console, result_line(result))
+
+
+def result_line(result: Result) -> str:
+    """One result in words: the cases, how many of them proved nothing, and the largest error."""
+    said = [result.status.value, cases_of(result.cases)]
+    said += [f"{result.counts[status]} {status}" for status in UNPROVEN if 0 < result.counts[status] < result.cases]
+    if result.max_ratio is not None:
+        said.append(f"largest error {result.max_ratio:.3f} of the bound")
+    return printable(f"{result.subject} {result.law} {result.dtype} {result.device}: {', '.join(said)}")
 
 
 def print_failure(console: Console, result: Result) -> None:
