@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -39,3 +40,16 @@ def regions(case: Case) -> list[str]:
     ['no batch', '1x1 kernel', 'stride', 'stride beyond the kernel', 'depthwise']
     """
     return [name for name, holds in REGIONS.items() if holds(case)]
+
+
+def products(case: Case) -> str:
+    """How many products are summed for one output, where none meets padding: the next power of ten.
+
+    Examples
+    --------
+    >>> from toeplitz_core.testing.case import Case
+    >>> products(Case.parse("input=1x4x5x5 weight=1x4x3x3"))
+    'up to 100 products'
+    """
+    count = math.prod(case.weight[1:])
+    return f"up to {10 ** len(str(count - 1))} products" if count > 1 else "1 product"

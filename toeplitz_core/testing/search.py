@@ -6,7 +6,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from hypothesis import event, given, settings, target
 from hypothesis import seed as seeded
@@ -16,7 +16,7 @@ from toeplitz_core.testing.calls import Call
 from toeplitz_core.testing.case import Case
 from toeplitz_core.testing.interrupts import raise_lost
 from toeplitz_core.testing.layouts import ALL_LAYOUTS
-from toeplitz_core.testing.regions import regions
+from toeplitz_core.testing.regions import products, regions
 from toeplitz_core.testing.seeding import no_constants_of_modules
 from toeplitz_core.testing.spelling import cases_of
 from toeplitz_core.testing.verdict import Status, Verdict
@@ -24,7 +24,7 @@ from toeplitz_core.testing.verdict import Status, Verdict
 if TYPE_CHECKING:
     from toeplitz_core.testing.known import KnownFailures
     from toeplitz_core.testing.laws.base import Law
-    from toeplitz_core.testing.subjects.base import Runner
+    from toeplitz_core.testing.subjects.base import Outcome, Runner
 
 # A law of which more than half of the cases were refused or could prove nothing is not reported as passed.
 PROVEN_SHARE = 0.5
@@ -161,6 +161,22 @@ class _Tally:
             self.smallest = verdict  # what is tried after a failure is smaller
 
 
+class _Watched:
+    """A subject that remembers what computed its results: a law may ask for several, and judges them together."""
+
+    def __init__(self, subject: Runner) -> None:
+        self._subject = subject
+        self.kernels: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._subject, name)
+
+    def run(self, *args: Any, **options: Any) -> Outcome:
+        outcome = self._subject.run(*args, **options)
+        self.kernels.add(outcome.kernel)
+        return outcome
+
+
 def _failures(judge: Judge, case: Case | Call, runs: int) -> int:
     """In how many of some further runs a case fails."""
     return sum(judge(case).status.is_failure for _ in range(runs))
@@ -204,12 +220,12 @@ def search(
     if dtype not in law.dtypes:
         reason = f"{law.name} is not for {dtype}"
         return Result(subject.name, law.name, dtype, device, Status.UNSUPPORTED, message=reason)
-    tally = _Tally()
+    tally, watched = _Tally(), _Watched(subject)
 
     def judge(case: Case | Call) -> Verdict:
         raise_lost()
         try:
-            verdict = law(subject, case)
+            verdict = law(cast("Runner", watched), case)
             entry = None if known is None else known.match(subject.name, verdict)
         except Exception as error:
             raise _Stop(error, case.replace(law=law.name)) from error
@@ -221,10 +237,11 @@ def search(
     def holds(case: Case | Call) -> None:
         largest = 0.0
         for drawn in law.draws(case, subject.draws):
+            watched.kernels.clear()
             verdict = tally.judged(judge, drawn)
             if verdict.status.is_failure:
                 raise _Broken(verdict)
-            _note(verdict)
+            _note(verdict, watched.kernels)
             if verdict.status is Status.PASS and verdict.ratio is not None:
                 largest = max(largest, verdict.ratio)  # that of a known failure may be infinite
         if largest:
@@ -253,15 +270,17 @@ def search(
     return _conclude(law, subject, dtype, device, tally, failure, message)
 
 
-def _note(verdict: Verdict) -> None:
+def _note(verdict: Verdict, kernels: Collection[str]) -> None:
     """Let Hypothesis count where the cases go, for ``--hypothesis-show-statistics``."""
     event(f"status: {verdict.status}")
-    if verdict.kernel:
-        event(f"kernel: {verdict.kernel}")
+    for kernel in {verdict.kernel, *kernels} - {""}:
+        event(f"kernel: {kernel}")
     if isinstance(verdict.case, Case):  # the strategy for calls has events of its own
         event(f"data: {verdict.case.data}")
+        if verdict.status in (Status.PASS, Status.MISTRUSTED):
+            event(f"regime: {'exact' if verdict.ratio is None else 'bound'}, {products(verdict.case)}")
         for region in regions(verdict.case):
-            event(region)
+            event(f"region: {region}")
 
 
 def _fewer(profile: settings, draws: int) -> settings:

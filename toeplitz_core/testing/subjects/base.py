@@ -237,7 +237,7 @@ class Subject(ABC):
         raise NotImplementedError
 
     def kernel(self, case: Case, operands: Operands) -> str:  # noqa: ARG002  # for subclasses
-        """The name of the kernel that computes the result, if it is known: for statistics."""
+        """The name of the kernel that computes the convolution, if it is known: for statistics."""
         return ""
 
     def restart(self) -> None:  # noqa: B027  # there is nothing that a subject must do
@@ -271,7 +271,7 @@ class Subject(ABC):
             if (reason := _unreadable(case, result)) is not None:
                 return Outcome("raised", arithmetic, message=reason if name == "output" else f"{name}: {reason}")
         results = {name: _materialised(result) for name, result in results.items()}
-        kernel = self.kernel(case, operands) if procedure == "forward" else ""
+        kernel = self.kernel(case, operands) if procedure != "transposed" else ""
         return Outcome("returned", arithmetic, results, gradients=of_gradients, kernel=kernel)
 
     def answer(self, call: Call) -> Answer:
