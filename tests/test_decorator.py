@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 import torch
@@ -14,6 +17,8 @@ import torch
 import toeplitz_core
 from toeplitz_core.testing import parametrize_with_laws
 from toeplitz_core.testing.importable import importable_name, needed_path
+from toeplitz_core.testing.outcome import PROPERTY
+from toeplitz_core.testing.reports.json import read_result
 from toeplitz_core.testing.subjects import ArraySubject, TorchSubject
 
 pytest_plugins = ["pytester"]
@@ -141,6 +146,77 @@ def test_a_test_file_of_ones_own(project: pytest.Pytester):
     again = subprocess.run(line, cwd=project.path, capture_output=True, text=True, check=False)
     assert again.returncode == 1
     assert f"case:   {case}" in again.stdout
+
+
+LOADED = ("-p", "toeplitz_core.testing.plugin")
+
+
+@pytest.mark.parametrize("more", [(), LOADED, (*LOADED, "-n1")], ids=" ".join)
+def test_where_the_cases_went(project: pytest.Pytester, more: tuple[str, ...]):
+    """Hypothesis prints the statistics of a decorated test, and its report has a line; the plugin adds its table."""
+    chosen = ("-k", "imported or own", "-p", "no:cacheprovider", "--junitxml=junit.xml")
+    result = project.runpytest_subprocess("-rA", "--hypothesis-show-statistics", *chosen, *more)
+    result.assert_outcomes(passed=1, failed=1)
+    name = "tests/test_kernels.py::test_own[[]forward-exact-float32-cpu[]]"
+    result.stdout.fnmatch_lines_random(
+        [
+            f"{name}:",
+            "      * *%, status: pass",
+            "      * *%, region: stride",
+            "      * *%, regime: exact, up to 10 products",
+            "*- Captured toeplitz_core call -*",
+            "test_kernels:elsewhere forward-exact float32 cpu: pass, 30 cases*",
+            "kernels:no_groups forward-exact float32 cpu: fail, * cases*",
+        ]
+    )
+    table = "Held against T x + b: test_kernels:elsewhere on cpu"
+    assert (table in result.stdout.lines) == bool(more)
+    found = [
+        p.attrib["value"] for p in ET.parse(project.path / "junit.xml").iter("property") if p.get("name") == PROPERTY
+    ]
+    assert sorted(read_result(json.loads(value)).status for value in found) == ["fail", "pass"]
+
+
+SAME = """
+from torch.nn.functional import conv2d
+from toeplitz_core.testing import parametrize_with_laws
+
+few = dict(laws=["forward-exact"], dtypes=["float32"], examples=5)
+
+@parametrize_with_laws("torch", **few)
+def test_one(law):
+    law()
+
+class TestMore:
+    pytestmark = parametrize_with_laws("torch", **few)
+
+    def test_another(self, law):
+        law()
+"""
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="not run: there is a CUDA device")
+def test_decorated_tests_of_the_same_step_and_of_those_of_the_options(project: pytest.Pytester):
+    """Their cases are added up in the table, and do not stand for a subject that the command line asks for."""
+    (project.path / "tests" / "test_kernels.py").write_text(SAME, encoding="utf-8")
+    options = ("--subject=kernels:crashes", "-p", "no:cacheprovider", *LOADED)
+    result = project.runpytest_subprocess(*options)
+    result.assert_outcomes(passed=2, skipped=2)
+    result.stdout.fnmatch_lines(
+        [" forward-exact exact    10 *%", "10 cases; 1 of 1 hold *", "not run: torch on cuda: *"]
+    )
+    assert "nothing proven" not in result.stdout.str()
+    assert result.ret == 0
+
+
+def test_a_law_that_no_test_calls():
+    """Called by a program, a law ends as it would in a test."""
+    law = parametrize_with_laws(
+        torch.conv2d, laws=["forward-exact"], dtypes=["float32"], devices=["cpu"], examples=2, inline=True
+    )
+    thread = threading.Thread(target=law.args[1][0].values[0])
+    thread.start()
+    thread.join()
 
 
 def test_several_processes_and_importlib(project: pytest.Pytester):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +28,7 @@ from toeplitz_core.testing.battery import Battery, Step
 from toeplitz_core.testing.importable import importable_name
 from toeplitz_core.testing.isolation import TIMEOUT, Isolation
 from toeplitz_core.testing.known import KnownFailures
-from toeplitz_core.testing.outcome import conclude, searched
+from toeplitz_core.testing.outcome import conclude, reported, searched
 from toeplitz_core.testing.subjects import Subject, as_subject
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ class LawTest:
 
     def __call__(self) -> None:
         """Search for a case that breaks the law, and end the test as the result demands: passed, failed, skipped ..."""
-        result = searched(self.search)
+        item = _running_test()
+        result = searched(self.search) if item is None else reported(item, self.search)
         replay = None if self.battery.subjects[self.step.subject] is None else _NO_REPLAY
         conclude(result, known=self.battery.known, required_devices=self.battery.required_devices, replay=replay)
 
@@ -138,6 +140,21 @@ def parametrize_with_laws(
         for step in battery.steps
     ]
     return pytest.mark.parametrize("law", params)
+
+
+def _running_test() -> pytest.Function | None:
+    """The test that calls us, whose report is to say what we found; None where no test does.
+
+    A mark brings no fixture that could be told, and without a plugin there is no hook: but a test is always called by
+    some implementation of pytest's hook ``pytest_pyfunc_call``, whose argument has a fixed name.
+    """
+    frame = sys._getframe()
+    while (caller := frame.f_back) is not None:
+        item = caller.f_locals.get("pyfuncitem")
+        if isinstance(item, pytest.Function):
+            return item
+        frame = caller
+    return None
 
 
 @functools.cache

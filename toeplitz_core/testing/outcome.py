@@ -1,16 +1,20 @@
-"""What pytest makes of a result: only a pass passes."""
+"""What pytest makes of a result: only a pass passes; and what the report of a test says of it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis.statistics import collector, describe_statistics
 
 from toeplitz_core.testing.importable import needed_path
 from toeplitz_core.testing.isolation import SubjectError
+from toeplitz_core.testing.reports.json import result_document
 from toeplitz_core.testing.reports.record import replay_command
-from toeplitz_core.testing.reports.terminal import printable, verdict_lines
+from toeplitz_core.testing.reports.terminal import printable, result_line, verdict_lines
+from toeplitz_core.testing.search import Interrupted
 from toeplitz_core.testing.spelling import cases_of
 from toeplitz_core.testing.verdict import Status, Verdict
 
@@ -19,6 +23,29 @@ if TYPE_CHECKING:
     from toeplitz_core.testing.search import Result
 
 OWN_ERROR = "This is an error of toeplitz-core, not of what it tests. Please report it with the lines above."
+
+# The property of a test that holds its result, as JSON: it reaches whoever writes a report, also from another process.
+PROPERTY = "toeplitz_core"
+
+
+def reported(item: pytest.Item, search: Callable[[], Result]) -> Result:
+    """The result of a search, which the report of a test then has: in words, as JSON, with Hypothesis's statistics."""
+
+    def keep_statistics(found: Any) -> None:
+        found["nodeid"] = item.nodeid
+        item.hypothesis_statistics = describe_statistics(found)  # type: ignore[attr-defined]  # its plugin looks for it
+
+    try:
+        # As Hypothesis's own plugin does for a test that is one of Hypothesis: for --hypothesis-show-statistics.
+        with collector.with_value(keep_statistics):  # type: ignore[arg-type]  # its default is None
+            result = searched(search)
+    except Interrupted as interrupt:  # what was found is reported, and nothing else is run
+        result = interrupt.result
+        item.session.shouldstop = "interrupted"
+    # What the fixture record_property does, but for its warning that a strict reader of JUnit XML wants no properties.
+    item.user_properties.append((PROPERTY, json.dumps(result_document(result), allow_nan=False)))
+    item.add_report_section("call", "toeplitz_core", result_line(result))
+    return result
 
 
 def searched(search: Callable[[], Result]) -> Result:

@@ -20,6 +20,7 @@ from toeplitz_core.testing import suite
 from toeplitz_core.testing.battery import Battery, Step
 from toeplitz_core.testing.isolation import TIMEOUT, Isolation, SubjectError
 from toeplitz_core.testing.options import KEYS, default_subjects, read_table
+from toeplitz_core.testing.outcome import PROPERTY
 from toeplitz_core.testing.profiles import PROFILES
 from toeplitz_core.testing.reports.json import read_result
 from toeplitz_core.testing.reports.record import Record
@@ -32,6 +33,7 @@ from toeplitz_core.testing.reports.terminal import (
     run_header,
 )
 from toeplitz_core.testing.run import exit_code
+from toeplitz_core.testing.search import merged
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.known import Stale
@@ -163,7 +165,7 @@ class Driver:
         self.battery = battery
         self.explicit = explicit
         self.options = {name.replace("-", "_"): value for name, value in asked.items()}
-        self.results: dict[Step, Result] = {}
+        self.reported: dict[str, Result] = {}
         self.stale: list[Stale] = []
 
     def pytest_report_header(self) -> list[str]:
@@ -196,24 +198,40 @@ class Driver:
         """Keep the result that a test has recorded."""
         if report.when == "call":
             for name, value in report.user_properties:
-                if name == suite.PROPERTY:
-                    result = read_result(json.loads(str(value)))
-                    self.results[Step(result.subject, result.law, result.dtype, result.device)] = result
+                if name == PROPERTY:
+                    self.reported[report.nodeid] = read_result(json.loads(str(value)))
+
+    @property
+    def results(self) -> dict[Step, Result]:
+        """What was reported of each step, those of the options first: decorated tests may have others, or the same."""
+        found: dict[Step, list[Result]] = {}
+        for result in self.reported.values():
+            found.setdefault(Step(result.subject, result.law, result.dtype, result.device), []).append(result)
+        ran = {step: [r for r in results if r.cases] or results[-1:] for step, results in found.items()}
+        order = [step for step in self.battery.steps if step in ran]
+        return {step: merged(ran[step]) for step in dict.fromkeys([*order, *ran])}
+
+    @property
+    def asked_for(self) -> list[Result]:
+        """The results of what the options name."""
+        results, steps = self.results, set(self.battery.steps)
+        return [result for step, result in results.items() if step in steps]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Look for stale entries; end red where nothing of what was asked for has run."""
-        if hasattr(self.config, "workerinput") or not self.results:
+        asked_for = self.asked_for
+        if hasattr(self.config, "workerinput") or not asked_for:
             return
         patient = bool(self.options.get("fail_stale"))
-        self.stale = self.battery.stale(self.results.values(), patient=patient)
+        self.stale = self.battery.stale(asked_for, patient=patient)
         refused = self.stale and patient
         if session.exitstatus == pytest.ExitCode.OK and (self._proved_nothing or refused):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The table of the command line."""
-        if self.results:
+        if self.reported:
             terminalreporter.section("toeplitz_core")
             terminalreporter.write(self._summary())
 
@@ -225,20 +243,21 @@ class Driver:
     @property
     def _proved_nothing(self) -> bool:
         """Whether a subject was asked for, and check would end with 3 after such a run."""
-        return self.explicit and exit_code(list(self.results.values())) == 3
+        asked_for = self.asked_for
+        return self.explicit and bool(asked_for) and exit_code(asked_for) == 3
 
     def _summary(self) -> str:
-        ordered = [self.results[step] for step in self.battery.steps if step in self.results]
+        results, asked_for = list(self.results.values()), self.asked_for
         writer = self.config.get_terminal_writer()
         # Rich asks the file what can be printed.
         file = io.TextIOWrapper(io.BytesIO(), encoding=getattr(sys.__stdout__, "encoding", None) or "utf-8")
         # A log has no width of its own.
         width = writer.fullwidth if writer.hasmarkup else 160
         console = Console(file=file, force_terminal=writer.hasmarkup, width=width, emoji=False)
-        print_results(console, ordered, self.battery.left_out)
-        record = Record(ordered, 0, known=self.battery.known, stale=self.stale)
+        print_results(console, results, self.battery.left_out if asked_for else ())
+        record = Record(asked_for, 0, known=self.battery.known, stale=self.stale)
         print_known(console, record)
-        print_assumed(console, ordered)
+        print_assumed(console, results)
         if self._proved_nothing:
             plain(console, "nothing proven: no law was held against a subject that the command line names")
         file.seek(0)

@@ -7,15 +7,9 @@ the options, and makes a test of each law with each subject, dtype and device th
 
 from __future__ import annotations
 
-import json
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hypothesis.statistics import collector, describe_statistics
-
-from toeplitz_core.testing.outcome import conclude, searched
-from toeplitz_core.testing.reports.json import result_document
-from toeplitz_core.testing.search import Interrupted
+from toeplitz_core.testing.outcome import conclude, reported
 
 if TYPE_CHECKING:
     import pytest
@@ -25,9 +19,6 @@ if TYPE_CHECKING:
 # Without -p there are no options, but the tests are the same.
 pytest_plugins = ["toeplitz_core.testing.plugin"]
 
-# The property of a test that holds its result, as JSON: it reaches whoever writes a report, also from another process.
-PROPERTY = "toeplitz_core"
-
 
 def test_law(
     toeplitz_step: Step,
@@ -35,18 +26,5 @@ def test_law(
     request: pytest.FixtureRequest,
 ) -> None:
     """No generated case breaks the law, and most of them prove something."""
-    try:
-        # As Hypothesis's own plugin does for a test that is one of Hypothesis: for --hypothesis-show-statistics.
-        with collector.with_value(partial(_keep_statistics, request.node)):  # type: ignore[arg-type]  # its default is None
-            result = searched(lambda: toeplitz_battery.result(toeplitz_step))
-    except Interrupted as interrupt:  # what was found is reported, and nothing else is run
-        result = interrupt.result
-        request.session.shouldstop = "interrupted"
-    # What the fixture record_property does, but for its warning that a strict reader of JUnit XML wants no properties.
-    request.node.user_properties.append((PROPERTY, json.dumps(result_document(result), allow_nan=False)))
+    result = reported(request.node, lambda: toeplitz_battery.result(toeplitz_step))
     conclude(result, known=toeplitz_battery.known, required_devices=toeplitz_battery.required_devices)
-
-
-def _keep_statistics(node: Any, found: Any) -> None:
-    found["nodeid"] = node.nodeid
-    node.hypothesis_statistics = describe_statistics(found)
