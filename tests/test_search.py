@@ -569,6 +569,8 @@ def test_regimes() -> None:
         noted = {event for case in events(LAWS[name], TorchSubject("it", conv2d)) for event in case}
         found = {event.partition(", ")[2] for event in noted if event.startswith(f"regime: {regime}, ")}
         assert found >= {"1 product", "up to 10 products", "up to 100 products"}
+        assert "regime: empty" in noted
+    assert not any(event.startswith("regime: exact") for event in noted)
 
 
 @pytest.mark.parametrize(

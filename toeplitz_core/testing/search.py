@@ -278,9 +278,16 @@ def _note(verdict: Verdict, kernels: Collection[str]) -> None:
     if isinstance(verdict.case, Case):  # the strategy for calls has events of its own
         event(f"data: {verdict.case.data}")
         if verdict.status in (Status.PASS, Status.MISTRUSTED):
-            event(f"regime: {'exact' if verdict.ratio is None else 'bound'}, {products(verdict.case)}")
+            event(f"regime: {_regime(verdict, verdict.case)}")
         for region in regions(verdict.case):
             event(f"region: {region}")
+
+
+def _regime(verdict: Verdict, case: Case) -> str:
+    """What results were held to, and how many products are summed for each."""
+    if verdict.ratio is None and 0 in case.output_shape:
+        return "empty"
+    return f"{'exact' if verdict.ratio is None else 'bound'}, {products(case)}"
 
 
 def _fewer(profile: settings, draws: int) -> settings:
