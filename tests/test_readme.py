@@ -12,8 +12,11 @@ import sys
 from configparser import ConfigParser
 from pathlib import Path
 
+from toeplitz_core.testing.data import RECIPES
 from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.regions import REGIONS
 from toeplitz_core.testing.reports.laws import laws_table
+from toeplitz_core.testing.verdict import Status
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -78,3 +81,11 @@ def test_readme_commands_for_a_conv2d_of_ones_own(tmp_path: Path) -> None:
 def test_readme_lists_the_laws() -> None:
     """The page of the laws is what the laws say of themselves."""
     assert laws_table(LAWS.values()) in README
+
+
+def test_readme_statistics_are_of_events_that_there_are() -> None:
+    """The excerpt of Hypothesis's statistics has each kind of event, in the words that the search uses."""
+    found = re.findall(r"^      \* [\d.]+%, (\w+): (.+)$", README, flags=re.MULTILINE)
+    legal = {"status": set(Status), "data": set(RECIPES), "region": set(REGIONS)}
+    assert {kind for kind, _ in found} == {*legal, "kernel", "regime"}
+    assert [label for kind, label in found if label not in legal.get(kind, {label})] == []
