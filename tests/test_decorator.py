@@ -209,6 +209,37 @@ def test_decorated_tests_of_the_same_step_and_of_those_of_the_options(project: p
     assert result.ret == 0
 
 
+INTERRUPTS = """
+from toeplitz_core.testing import parametrize_with_laws
+
+calls = []
+
+def conv2d(*args):
+    calls.append(1)
+    if len(calls) == 3:
+        raise KeyboardInterrupt
+    raise RuntimeError("wrong")
+
+@parametrize_with_laws(conv2d, devices=["cpu"], inline=True)
+def test_mine(law):
+    law()
+"""
+
+
+def test_interrupted(project: pytest.Pytester):
+    """What was found before Ctrl-C is reported, as by the suite, and nothing else is run."""
+    (project.path / "tests" / "test_kernels.py").write_text(INTERRUPTS, encoding="utf-8")
+    result = project.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(failed=1)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(
+        [
+            "FAIL test_kernels:conv2d, *: raised RuntimeError: wrong (not shrunk to the end)",
+            "test_kernels:conv2d forward-exact float64 cpu: fail, 1 case",
+        ]
+    )
+
+
 def test_a_law_that_no_test_calls():
     """Called by a program, a law ends as it would in a test."""
     law = parametrize_with_laws(
