@@ -457,9 +457,9 @@ def _calls(
         further = BREAKS[name](draw, base)
         if changes.keys().isdisjoint(further):  # two breaks of one argument would be one, and could undo a bound
             changes |= further
-            event(name)
+            event(f"call: {name}")
     if not changes:
-        event("valid")
+        event("call: valid")
     return replace(call, **changes)
 
 

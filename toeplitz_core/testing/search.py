@@ -273,7 +273,7 @@ def search(
 def _note(verdict: Verdict, kernels: Collection[str]) -> None:
     """Let Hypothesis count where the cases go, for ``--hypothesis-show-statistics``."""
     event(f"status: {verdict.status}")
-    for kernel in {verdict.kernel, *kernels} - {""}:
+    for kernel in sorted({verdict.kernel, *kernels} - {""}):
         event(f"kernel: {kernel}")
     if isinstance(verdict.case, Case):  # the strategy for calls has events of its own
         event(f"data: {verdict.case.data}")
