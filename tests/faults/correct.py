@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 
@@ -73,7 +74,7 @@ def in_a_tree(c: Convolution) -> Tensor:
 def split_over_channels(c: Convolution) -> Tensor:
     """Sums each channel on its own and adds these sums, as split-K does."""
     parts: list[Tensor] = []
-    taps = c.weight[0, 0].numel()
+    taps = math.prod(c.weight.shape[2:])
     for number, term in enumerate(c.terms(c.accumulator)):
         if number % taps == 0:
             parts.append(term)
