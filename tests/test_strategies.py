@@ -250,13 +250,6 @@ def test_gradients_visit_layout(layout: str):
     assert any(case.layouts == (("grad", layout),) for case in sample)
 
 
-def test_inputs_without_channels_are_drawn_where_they_are_wanted():
-    """A case without input channels keeps its output channels and its bias; only those who ask for it get one."""
-    found = smallest(lambda c: not c.geometry.in_channels and c.bias and c.groups > 1, no_channels=True)
-    assert found == "input=1x0x1x1 weight=2x0x1x1 groups=2 bias"
-    assert all(case.geometry.in_channels for case in sampled_cases())
-
-
 def test_gradients_have_layouts_where_they_are_read():
     """No other case names a layout for a gradient; of those that do, some have no batch, and some repeat an image."""
     assert not any(case.layout("grad") for case in sampled_cases())

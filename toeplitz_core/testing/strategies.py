@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
@@ -209,7 +209,6 @@ def cases(
     legal_layouts: Collection[str] = ALL_LAYOUTS,
     device: str = "cpu",
     gradient: bool = False,
-    no_channels: bool = False,
 ) -> Case:
     """Valid cases.
 
@@ -225,8 +224,6 @@ def cases(
     gradient : bool
         Whether the law reads a gradient of the result, so that this has a layout too: for others, a word in the case
         that changes nothing.
-    no_channels : bool
-        Whether there are inputs without channels, whose result is the bias.
 
     Examples
     --------
@@ -235,8 +232,6 @@ def cases(
     'input=1x1x1x1 weight=1x1x1x1 bias'
     """
     g = draw(geometries() if geometry is None else geometry)
-    if no_channels and draw(weighted((11, (False,)), (1, (True,)))):
-        g = replace(g, in_channels=0)
     # Batches around 16 switch algorithms in some libraries; the empty one is forgotten by others.
     batch = draw(weighted((8, (1,)), (5, (2, 3)), (2, (None,)), (1, (0,)), (3, (15, 16, 17, 32))))
     if batch and batch * max(g.nnz, g.in_channels * g.pixels, g.out_channels * g.positions) > 2 * MAX_PRODUCTS:

@@ -49,8 +49,6 @@ class Law:
         Limit on the multiplications of one image of its cases, where the usual one is too large.
     sharpen : callable, optional
         From any case to one that the law says something about.
-    no_channels : bool
-        Whether its cases may have no input channels.
     """
 
     name: str
@@ -63,7 +61,6 @@ class Law:
     effort: float = 1.0
     max_products: int | None = None
     sharpen: Callable[[Case], Case] | None = None
-    no_channels: bool = False
 
     def examples(self, profile: int) -> int:
         """Its cases for one dtype, where a profile has so many."""
@@ -83,7 +80,6 @@ class Law:
             legal_layouts=tuple(layouts),
             device=device,
             gradient=self.procedure in READING_GRAD,
-            no_channels=self.no_channels,
         )
         return drawn if self.sharpen is None else drawn.map(self.sharpen)
 

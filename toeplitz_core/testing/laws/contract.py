@@ -83,7 +83,7 @@ def _matrix(c: Convolution) -> Sides:
 
 CONTRACT = Law(
     "contract",
-    "A call, of empty operands too, leaves its operands, what lies beside them and earlier results as they were; its "
+    "A call leaves its operands, what lies beside them and earlier results as they were; its "
     "result shares no memory with them, is right however often it is computed, and has the memory format that the "
     "subject promises, and the same bits each time if it promises that.",
     "a kernel that uses its operands as scratch, or hands out a buffer that it writes again",
@@ -92,7 +92,6 @@ CONTRACT = Law(
     dtypes=tuple(DTYPES),
     procedure="contract",
     effort=0.25,
-    no_channels=True,
 )
 STALE_MEMORY = Law(
     "stale-memory",

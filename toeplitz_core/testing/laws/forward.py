@@ -169,6 +169,25 @@ FORWARD_BOUND = Law(
     recipes=tuple(name for name, recipe in RECIPES.items() if recipe.kind == "real"),
     dtypes=tuple(name for name in DTYPES if name != "int64"),
 )
+
+
+def _without_channels(case: Case) -> Case:
+    return case.replace(
+        input=(*case.input[: -case.geometry.rank - 1], 0, *case.geometry.input_size),
+        weight=(case.geometry.out_channels, 0, *case.geometry.kernel_size),
+    )
+
+
+NO_CHANNELS = Law(
+    "no-channels",
+    "Without input channels there is nothing to sum, and the result is the bias in every pixel.",
+    "a division by the number of channels; a result that has lost its output channels or its bias",
+    _forward,
+    recipes=("integers",),
+    dtypes=tuple(DTYPES),
+    effort=0.1,
+    sharpen=_without_channels,
+)
 SPECIAL_VALUES = Law(
     "special-values",
     "NaN and infinities reach the results that depend on them, and no others.",
