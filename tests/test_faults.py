@@ -108,6 +108,15 @@ def test_correct_passes(path: str, law: str):
     assert proven or LAWS[law].procedure not in ("forward", "contract") or law == "stale-memory"
 
 
+def test_a_compensated_sum_is_rounded_again_with_the_padding():
+    """Of two products and a tap in the padding it may be off by more than a plain sum may, and is within its bound."""
+    line = "input=3x16x9x15 weight=16x1x3x1 padding=same dilation=3x1 groups=16 data=normal seed=1"
+    subject, case = resolve("tests.faults.correct:compensated"), Case.parse(line)
+    assert LAWS["forward-bound"](subject, case).ratio == pytest.approx(0.503, abs=0.001)
+    undeclared = TorchSubject("undeclared", subject.function)
+    assert LAWS["forward-bound"](undeclared, case).ratio == pytest.approx(1.005, abs=0.001)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_right_but_for_the_fault(dtype: str):
     """What the planted faults have in common is right: without a fault, they pass."""

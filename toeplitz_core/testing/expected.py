@@ -123,6 +123,10 @@ class Expected:
             # two sums of biases more may be flushed.
             products = n * torch.tensor([2, 3]) + arithmetic.flushes * torch.tensor([0, 2])
             roundings = n + torch.tensor([2, 5])
+        if arithmetic.compensates:
+            # A term of a compensated sum may be off by two roundings however few terms there are (Kahan, 1965): what
+            # was lost is added, and rounded again, with a zero of the padding too.
+            roundings = roundings + 2
         error = error_bound(
             arithmetic,
             exact=self.value,
