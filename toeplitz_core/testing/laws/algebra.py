@@ -7,157 +7,18 @@ that, so these laws stand even if the oracle were wrong.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.operator import by_image, forward
 from toeplitz_core.testing.case import DTYPES, Case
-from toeplitz_core.testing.data import draw
+from toeplitz_core.testing.laws import sharpening
 from toeplitz_core.testing.laws.base import Law
-from toeplitz_core.testing.laws.judgement import (
-    MISTRUSTED_MISS_PROBABILITY,
-    exact_on_integers,
-    failure,
-    in_words,
-    shape_or_dtype,
-    unanswered,
-)
-from toeplitz_core.testing.operands import Bits, Operands, wide
-from toeplitz_core.testing.verdict import Status, Verdict, compare_exact
-
-if TYPE_CHECKING:
-    from toeplitz_core.testing.subjects.base import Runner
-
-Sides = tuple[torch.Tensor, torch.Tensor]
-
-
-class _Unanswered(Exception):  # noqa: N818  # it carries a verdict, and is no error
-    def __init__(self, verdict: Verdict) -> None:
-        super().__init__(verdict.message)
-        self.verdict = verdict
-
-
-class Convolution:
-    """A subject and a case's operands: what a relation is written with."""
-
-    def __init__(self, subject: Runner, case: Case) -> None:
-        self._subject = subject
-        self.case = case
-        self.operands = draw(case)
-        self.miss_probability = self.operands.miss_probability
-        self.assumed = ""
-        self._calls = 0
-        self._first: tuple[Case, Operands] | None = None
-        self._varied = False
-
-    @property
-    def repetitive(self) -> bool:
-        """Whether all that was called was the same call: of that any two results are equal."""
-        return self._calls > 1 and not self._varied
-
-    @property
-    def x(self) -> torch.Tensor:
-        return self.operands.input
-
-    @property
-    def weight(self) -> torch.Tensor:
-        return self.operands.weight
-
-    @property
-    def bias(self) -> torch.Tensor | None:
-        return self.operands.bias
-
-    @property
-    def offset(self) -> torch.Tensor:
-        """The bias in the shape of a result, or 0."""
-        return torch.zeros(()) if self.bias is None else wide(self.bias).view(-1, *(1,) * self.geometry.rank)
-
-    @property
-    def geometry(self) -> ConvGeometry:
-        return self.case.geometry
-
-    def result(self) -> torch.Tensor:
-        """For the case itself, in its own layouts."""
-        return self._run(self.case, self.operands)
-
-    def of(
-        self,
-        x: torch.Tensor | None = None,
-        weight: torch.Tensor | None = None,
-        bias: torch.Tensor | bool | None = True,
-        **parameters: object,
-    ) -> torch.Tensor:
-        """For other operands (``bias=None`` for none) and parameters; contiguous if no layouts are among them."""
-        x = self.x if x is None else x
-        weight = self.weight if weight is None else weight
-        offset = (self.bias if bias else None) if isinstance(bias, bool) else bias
-        changes = {"layouts": (), **parameters}
-        case = self.case.replace(input=tuple(x.shape), weight=tuple(weight.shape), bias=offset is not None, **changes)
-        return self._run(case, Operands(x, weight, offset, 0.0))
-
-    def choice(self, name: str, count: int) -> int:
-        """A number below ``count`` that the case's seed decides."""
-        return int(Bits(self.case, name).integers(1, 0, count - 1)[0])
-
-    def mask(self, name: str, values: torch.Tensor) -> torch.Tensor:
-        """For each element, heads or tails."""
-        return torch.from_numpy(Bits(self.case, name).integers(values.numel(), 0, 1) == 0).view(values.shape)
-
-    def permutation(self, name: str, count: int) -> torch.Tensor:
-        """An order of ``count`` things, another than theirs where there is one."""
-        order = torch.from_numpy(Bits(self.case, name).raw(count)).argsort()
-        return order.roll(1) if torch.equal(order, torch.arange(count)) else order
-
-    def _run(self, case: Case, operands: Operands) -> torch.Tensor:
-        self._first = self._first or (case, operands)
-        self._calls += 1
-        self._varied |= not _same((case, operands), self._first)
-        outcome = self._subject.run(case, operands)
-        if outcome.status != "returned":
-            raise _Unanswered(unanswered(self.case, outcome))
-        if (message := shape_or_dtype(case, outcome.output)) is not None or outcome.output is None:
-            raise _Unanswered(Verdict(Status.FAIL, self.case, f"{message} for '{case}'"))
-        if not exact_on_integers(outcome.arithmetic, case):
-            message = f"its arithmetic is not exact on integers: {outcome.arithmetic}"
-            raise _Unanswered(Verdict(Status.UNSUPPORTED, self.case, message))
-        self.assumed = in_words(case, outcome.arithmetic)
-        return wide(outcome.output.detach().cpu())
-
-
-def _same(one: tuple[Case, Operands], other: tuple[Case, Operands]) -> bool:
-    """Whether two calls are the same: the same parameters, strides and numbers."""
-    pairs = ((getattr(one[1], name), getattr(other[1], name)) for name in ("input", "weight", "bias"))
-    return one[0] == other[0] and all(a is b or torch.equal(a, b) for a, b in pairs)
-
-
-@dataclass(frozen=True, slots=True)
-class Relation:
-    """A law's check: two sides that must be equal."""
-
-    sides: Callable[[Convolution], Sides]
-
-    def __call__(self, subject: Runner, case: Case) -> Verdict:
-        convolution = Convolution(subject, case)
-        try:
-            left, right = self.sides(convolution)
-        except _Unanswered as refused:
-            return refused.verdict
-        left, right = (torch.view_as_real(t) if t.is_complex() else t for t in (left, right))
-        if left.shape != right.shape:
-            message = f"one side has shape {tuple(left.shape)}, the other {tuple(right.shape)}"
-            return Verdict(Status.FAIL, case, message)
-        comparison = compare_exact(left, right)
-        if comparison is not None:
-            return failure(case, comparison, left, right, name="left side")
-        if convolution.repetitive:
-            return Verdict(Status.MISTRUSTED, case, "both sides are the same call")
-        miss = convolution.miss_probability
-        if not left.any() or miss > MISTRUSTED_MISS_PROBABILITY:
-            return Verdict(Status.MISTRUSTED, case, "both sides would be equal for wrong results too")
-        return Verdict(Status.PASS, case, miss_probability=miss, assumed=convolution.assumed)
+from toeplitz_core.testing.laws.relation import Convolution, Relation, Sides, Unanswered
+from toeplitz_core.testing.operands import wide
+from toeplitz_core.testing.verdict import Status
 
 
 def _additive_in_input(c: Convolution) -> Sides:
@@ -207,7 +68,7 @@ def _batch_independent(c: Convolution) -> Sides:
     one = c.of(c.x[alone : alone + 1])
     try:
         none = c.of(c.x[alone])
-    except _Unanswered as refused:
+    except Unanswered as refused:
         if refused.verdict.status is not Status.UNSUPPORTED:
             raise
         none = one[0]  # an input without a batch is not what it claims
@@ -349,158 +210,118 @@ def _by_groups(groups: torch.Tensor, within: torch.Tensor) -> torch.Tensor:
     return (groups[:, None] * len(within) + within).flatten()
 
 
-# A case of which a relation would say nothing, with what it takes to say something: otherwise both sides are one call.
-
-
-def _with_groups(case: Case) -> Case:
-    """Two groups where there is one."""
-    return case if case.groups > 1 else _more_channels(case, groups=2)
-
-
-def _with_output_channels(case: Case) -> Case:
-    return case if case.geometry.out_channels > 1 else case.replace(weight=(2, *case.weight[1:]))
-
-
-def _with_input_channels(case: Case) -> Case:
-    return case if case.geometry.group_channels > 1 else _more_channels(case, channels=2)
-
-
-def _more_channels(case: Case, *, groups: int = 1, channels: int = 1) -> Case:
-    """So many times the groups and the input channels of each."""
-    g = case.geometry
-    front = case.input[: -g.rank - 1]
-    return case.replace(
-        input=(*front, groups * channels * g.in_channels, *g.input_size),
-        weight=(groups * g.out_channels, channels * g.group_channels, *g.kernel_size),
-        groups=groups * g.groups,
-    )
-
-
-def _dilated(case: Case) -> Case:
-    """A dilation of 2 where there is none, and an image that is as much larger as the kernel."""
-    g = case.geometry
-    if max(g.dilation) > 1:
-        return case
-    sizes = tuple(size + taps - 1 for size, taps in zip(g.input_size, g.kernel_size, strict=True))
-    return case.replace(input=(*case.input[: -g.rank], *sizes), dilation=(2,) * g.rank)
-
-
-def _strided(case: Case) -> Case:
-    """A stride of 2 where there is none, which excludes the padding ``same``."""
-    g = case.geometry
-    if max(g.stride) > 1:
-        return case
-    half = tuple(extent // 2 for extent in g.kernel_extent)
-    return case.replace(stride=(2,) * g.rank, padding=half if case.padding == "same" else case.padding)
-
-
-def _padded(case: Case) -> Case:
-    """A padding of 1 where there is none."""
-    none = not any(low or high for low, high in case.geometry.pads)
-    return case.replace(padding=(1,) * case.geometry.rank) if none else case
-
-
-_SHARPENED: dict[str, Callable[[Case], Case]] = {
-    "groups": _with_groups,
-    "output-channels": _with_output_channels,
-    "input-channels": _with_input_channels,
-    "dilation": _dilated,
-    "stride": _strided,
-    "padding": _padded,
-}
-
-
-_SIDES: dict[str, tuple[Callable[[Convolution], Sides], str, str]] = {
-    "additive-in-input": (
-        _additive_in_input,
-        "The results of two inputs add up to that of their sum.",
-        "results that depend on the size or the sign of an input, or on an earlier call",
-    ),
-    "additive-in-weight": (
-        _additive_in_weight,
-        "The results of two weights add up to that of their sum.",
-        "weights that are packed once and not again",
-    ),
-    "homogeneous": (
-        _homogeneous,
-        "A factor in the input or in the weight, and in the bias, is one in the result.",
-        "memory that is not written; saturation",
-    ),
-    "shift-equivariant": (
-        _shift_equivariant,
-        "As many zeros before an image as the stride has pixels move its result by one.",
-        "the first or last tile treated unlike the others",
-    ),
-    "batch-independent": (
-        _batch_independent,
-        "An image has the same result alone, at any place in any batch, and without a batch.",
-        "images behind a block size; a batch that is normalised or mixed",
-    ),
-    "output-channels": (
-        _output_channels_permute,
-        "Output channels, and groups, come in the order of the weight, the bias and the input.",
-        "output channels that are permuted between groups, or dropped at a block's end",
-    ),
-    "input-channels": (
-        _input_channels_permute,
-        "The order in which input channels are summed does not matter.",
-        "input channels behind the last full vector",
-    ),
-    "groups": (
-        _groups_are_blocks,
-        "Groups are the blocks on the diagonal of a weight without groups.",
-        "a grouped kernel that differs from the dense one",
-    ),
-    "dilation": (
-        _dilation_stuffs_zeros,
-        "A dilated kernel is a kernel with zeros between its taps.",
-        "a dilated kernel that differs from the dense one",
-    ),
-    "stride": (
-        _stride_subsamples,
-        "A stride keeps every so manieth result of stride 1.",
-        "a strided kernel that differs from the dense one",
-    ),
-    "padding": (
-        _padding_embeds,
-        "Padding is an image in a frame of zeros.",
-        "padding on the wrong side, or of something else than zeros",
-    ),
-    "channels-add-up": (
-        _channels_add_up,
-        "The results of some input channels and of the others add up.",
-        "sums that are split over channels and not added up",
-    ),
-    "pointwise": (
-        _pointwise_is_a_matrix_product,
-        "A kernel of one tap is a matrix product for each pixel.",
-        "the special kernels for 1x1",
-    ),
-    "delta-kernel": (
-        _delta_kernel_shifts,
-        "A kernel that is 1 at one tap copies the pixels which that tap reads.",
-        "taps that are swapped, flipped or transposed",
-    ),
-    "composition": (
-        _composition_multiplies,
-        "A convolution of a convolution is the product of their matrices.",
-        "errors that cancel in a single convolution",
-    ),
-}
-
 # Each takes several calls, they overlap, and the exact forward laws see most of the same mistakes.
 _EFFORT = 0.1
 
-ALGEBRA = tuple(
-    Law(
-        name,
-        statement,
-        catches,
-        Relation(sides),
-        recipes=("integers",),
-        dtypes=tuple(DTYPES),
-        effort=_EFFORT,
-        sharpen=_SHARPENED.get(name),
+
+def _law(
+    name: str,
+    statement: str,
+    catches: str,
+    sides: Callable[[Convolution], Sides],
+    sharpen: Callable[[Case], Case] | None = None,
+) -> Law:
+    check = Relation(sides)
+    return Law(
+        name, statement, catches, check, recipes=("integers",), dtypes=tuple(DTYPES), effort=_EFFORT, sharpen=sharpen
     )
-    for name, (sides, statement, catches) in _SIDES.items()
+
+
+ALGEBRA = (
+    _law(
+        "additive-in-input",
+        "The results of two inputs add up to that of their sum.",
+        "results that depend on the size or the sign of an input, or on an earlier call",
+        _additive_in_input,
+    ),
+    _law(
+        "additive-in-weight",
+        "The results of two weights add up to that of their sum.",
+        "weights that are packed once and not again",
+        _additive_in_weight,
+    ),
+    _law(
+        "homogeneous",
+        "A factor in the input or in the weight, and in the bias, is one in the result.",
+        "memory that is not written; saturation",
+        _homogeneous,
+    ),
+    _law(
+        "shift-equivariant",
+        "As many zeros before an image as the stride has pixels move its result by one.",
+        "the first or last tile treated unlike the others",
+        _shift_equivariant,
+    ),
+    _law(
+        "batch-independent",
+        "An image has the same result alone, at any place in any batch, and without a batch.",
+        "images behind a block size; a batch that is normalised or mixed",
+        _batch_independent,
+    ),
+    _law(
+        "output-channels",
+        "Output channels, and groups, come in the order of the weight, the bias and the input.",
+        "output channels that are permuted between groups, or dropped at a block's end",
+        _output_channels_permute,
+        sharpening.with_output_channels,
+    ),
+    _law(
+        "input-channels",
+        "The order in which input channels are summed does not matter.",
+        "input channels behind the last full vector",
+        _input_channels_permute,
+        sharpening.with_input_channels,
+    ),
+    _law(
+        "groups",
+        "Groups are the blocks on the diagonal of a weight without groups.",
+        "a grouped kernel that differs from the dense one",
+        _groups_are_blocks,
+        sharpening.with_groups,
+    ),
+    _law(
+        "dilation",
+        "A dilated kernel is a kernel with zeros between its taps.",
+        "a dilated kernel that differs from the dense one",
+        _dilation_stuffs_zeros,
+        sharpening.dilated,
+    ),
+    _law(
+        "stride",
+        "A stride keeps every so manieth result of stride 1.",
+        "a strided kernel that differs from the dense one",
+        _stride_subsamples,
+        sharpening.strided,
+    ),
+    _law(
+        "padding",
+        "Padding is an image in a frame of zeros.",
+        "padding on the wrong side, or of something else than zeros",
+        _padding_embeds,
+        sharpening.padded,
+    ),
+    _law(
+        "channels-add-up",
+        "The results of some input channels and of the others add up.",
+        "sums that are split over channels and not added up",
+        _channels_add_up,
+    ),
+    _law(
+        "pointwise",
+        "A kernel of one tap is a matrix product for each pixel.",
+        "the special kernels for 1x1",
+        _pointwise_is_a_matrix_product,
+    ),
+    _law(
+        "delta-kernel",
+        "A kernel that is 1 at one tap copies the pixels which that tap reads.",
+        "taps that are swapped, flipped or transposed",
+        _delta_kernel_shifts,
+    ),
+    _law(
+        "composition",
+        "A convolution of a convolution is the product of their matrices.",
+        "errors that cancel in a single convolution",
+        _composition_multiplies,
+    ),
 )

@@ -10,11 +10,11 @@ from toeplitz_core.matrix import toeplitz_matrix
 from toeplitz_core.testing.arithmetics import NNPACK_BATCH
 from toeplitz_core.testing.case import DTYPES
 from toeplitz_core.testing.data import draw
-from toeplitz_core.testing.laws.algebra import Convolution, Relation, Sides
 from toeplitz_core.testing.laws.base import Law
 from toeplitz_core.testing.laws.forward import forward_verdict, judged_results
 from toeplitz_core.testing.laws.gradients import gradients_verdict
 from toeplitz_core.testing.laws.judgement import gravest, unanswered
+from toeplitz_core.testing.laws.relation import Convolution, Relation, Sides
 from toeplitz_core.testing.layouts import LAYOUTS
 from toeplitz_core.testing.operands import wide
 from toeplitz_core.testing.verdict import Status, Verdict

@@ -24,6 +24,7 @@ from toeplitz_core.testing.laws.judgement import (
     shape_or_dtype,
     unanswered,
 )
+from toeplitz_core.testing.laws.sharpening import without_channels
 from toeplitz_core.testing.nonfinite import Classes, classes
 from toeplitz_core.testing.operands import Operands
 from toeplitz_core.testing.oracle import expected
@@ -169,15 +170,6 @@ FORWARD_BOUND = Law(
     recipes=tuple(name for name, recipe in RECIPES.items() if recipe.kind == "real"),
     dtypes=tuple(name for name in DTYPES if name != "int64"),
 )
-
-
-def _without_channels(case: Case) -> Case:
-    return case.replace(
-        input=(*case.input[: -case.geometry.rank - 1], 0, *case.geometry.input_size),
-        weight=(case.geometry.out_channels, 0, *case.geometry.kernel_size),
-    )
-
-
 NO_CHANNELS = Law(
     "no-channels",
     "Without input channels there is nothing to sum, and the result is the bias in every pixel.",
@@ -186,7 +178,7 @@ NO_CHANNELS = Law(
     recipes=("integers",),
     dtypes=tuple(DTYPES),
     effort=0.1,
-    sharpen=_without_channels,
+    sharpen=without_channels,
 )
 SPECIAL_VALUES = Law(
     "special-values",

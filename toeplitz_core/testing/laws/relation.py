@@ -1,0 +1,156 @@
+"""Relations: what must be equal of several results of one implementation, exactly, on integers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from toeplitz_core.geometry import ConvGeometry
+from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.data import draw
+from toeplitz_core.testing.laws.judgement import (
+    MISTRUSTED_MISS_PROBABILITY,
+    exact_on_integers,
+    failure,
+    in_words,
+    shape_or_dtype,
+    unanswered,
+)
+from toeplitz_core.testing.operands import Bits, Operands, wide
+from toeplitz_core.testing.verdict import Status, Verdict, compare_exact
+
+if TYPE_CHECKING:
+    from toeplitz_core.testing.subjects.base import Runner
+
+Sides = tuple[torch.Tensor, torch.Tensor]
+
+
+class Unanswered(Exception):  # noqa: N818  # it carries a verdict, and is no error
+    """No relation: what a call gave is no result, and its verdict is the law's."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.message)
+        self.verdict = verdict
+
+
+class Convolution:
+    """A subject and a case's operands: what a relation is written with."""
+
+    def __init__(self, subject: Runner, case: Case) -> None:
+        self._subject = subject
+        self.case = case
+        self.operands = draw(case)
+        self.miss_probability = self.operands.miss_probability
+        self.assumed = ""
+        self._calls = 0
+        self._first: tuple[Case, Operands] | None = None
+        self._varied = False
+
+    @property
+    def repetitive(self) -> bool:
+        """Whether all that was called was the same call: of that any two results are equal."""
+        return self._calls > 1 and not self._varied
+
+    @property
+    def x(self) -> torch.Tensor:
+        return self.operands.input
+
+    @property
+    def weight(self) -> torch.Tensor:
+        return self.operands.weight
+
+    @property
+    def bias(self) -> torch.Tensor | None:
+        return self.operands.bias
+
+    @property
+    def offset(self) -> torch.Tensor:
+        """The bias in the shape of a result, or 0."""
+        return torch.zeros(()) if self.bias is None else wide(self.bias).view(-1, *(1,) * self.geometry.rank)
+
+    @property
+    def geometry(self) -> ConvGeometry:
+        return self.case.geometry
+
+    def result(self) -> torch.Tensor:
+        """For the case itself, in its own layouts."""
+        return self._run(self.case, self.operands)
+
+    def of(
+        self,
+        x: torch.Tensor | None = None,
+        weight: torch.Tensor | None = None,
+        bias: torch.Tensor | bool | None = True,
+        **parameters: object,
+    ) -> torch.Tensor:
+        """For other operands (``bias=None`` for none) and parameters; contiguous if no layouts are among them."""
+        x = self.x if x is None else x
+        weight = self.weight if weight is None else weight
+        offset = (self.bias if bias else None) if isinstance(bias, bool) else bias
+        changes = {"layouts": (), **parameters}
+        case = self.case.replace(input=tuple(x.shape), weight=tuple(weight.shape), bias=offset is not None, **changes)
+        return self._run(case, Operands(x, weight, offset, 0.0))
+
+    def choice(self, name: str, count: int) -> int:
+        """A number below ``count`` that the case's seed decides."""
+        return int(Bits(self.case, name).integers(1, 0, count - 1)[0])
+
+    def mask(self, name: str, values: torch.Tensor) -> torch.Tensor:
+        """For each element, heads or tails."""
+        return torch.from_numpy(Bits(self.case, name).integers(values.numel(), 0, 1) == 0).view(values.shape)
+
+    def permutation(self, name: str, count: int) -> torch.Tensor:
+        """An order of ``count`` things, another than theirs where there is one."""
+        order = torch.from_numpy(Bits(self.case, name).raw(count)).argsort()
+        return order.roll(1) if torch.equal(order, torch.arange(count)) else order
+
+    def _run(self, case: Case, operands: Operands) -> torch.Tensor:
+        self._first = self._first or (case, operands)
+        self._calls += 1
+        self._varied |= not _same((case, operands), self._first)
+        outcome = self._subject.run(case, operands)
+        if outcome.status != "returned":
+            raise Unanswered(unanswered(self.case, outcome))
+        if (message := shape_or_dtype(case, outcome.output)) is not None or outcome.output is None:
+            raise Unanswered(Verdict(Status.FAIL, self.case, f"{message} for '{case}'"))
+        if not exact_on_integers(outcome.arithmetic, case):
+            message = f"its arithmetic is not exact on integers: {outcome.arithmetic}"
+            raise Unanswered(Verdict(Status.UNSUPPORTED, self.case, message))
+        self.assumed = in_words(case, outcome.arithmetic)
+        return wide(outcome.output.detach().cpu())
+
+
+def _same(one: tuple[Case, Operands], other: tuple[Case, Operands]) -> bool:
+    """Whether two calls are the same: the same parameters, strides and numbers."""
+    pairs = ((getattr(one[1], name), getattr(other[1], name)) for name in ("input", "weight", "bias"))
+    return one[0] == other[0] and all(a is b or torch.equal(a, b) for a, b in pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A law's check: two sides that must be equal."""
+
+    sides: Callable[[Convolution], Sides]
+
+    def __call__(self, subject: Runner, case: Case) -> Verdict:
+        convolution = Convolution(subject, case)
+        try:
+            left, right = self.sides(convolution)
+        except Unanswered as refused:
+            return refused.verdict
+        left, right = (torch.view_as_real(t) if t.is_complex() else t for t in (left, right))
+        if left.shape != right.shape:
+            message = f"one side has shape {tuple(left.shape)}, the other {tuple(right.shape)}"
+            return Verdict(Status.FAIL, case, message)
+        comparison = compare_exact(left, right)
+        if comparison is not None:
+            return failure(case, comparison, left, right, name="left side")
+        if convolution.repetitive:
+            return Verdict(Status.MISTRUSTED, case, "both sides are the same call")
+        miss = convolution.miss_probability
+        if not left.any() or miss > MISTRUSTED_MISS_PROBABILITY:
+            return Verdict(Status.MISTRUSTED, case, "both sides would be equal for wrong results too")
+        return Verdict(Status.PASS, case, miss_probability=miss, assumed=convolution.assumed)

@@ -1,0 +1,66 @@
+"""From any case to one that a law says something about: of others it would compare a call with itself.
+
+Each keeps what the law can use of a case, so that the strategy's cases stay what they are, and shrink as they do.
+"""
+
+from __future__ import annotations
+
+from toeplitz_core.testing.case import Case
+
+
+def without_channels(case: Case) -> Case:
+    """No input channels, in as many groups."""
+    return case.replace(
+        input=(*case.input[: -case.geometry.rank - 1], 0, *case.geometry.input_size),
+        weight=(case.geometry.out_channels, 0, *case.geometry.kernel_size),
+    )
+
+
+def with_groups(case: Case) -> Case:
+    """Two groups where there is one."""
+    return case if case.groups > 1 else _more_channels(case, groups=2)
+
+
+def with_output_channels(case: Case) -> Case:
+    """Two output channels where there is one."""
+    return case if case.geometry.out_channels > 1 else case.replace(weight=(2, *case.weight[1:]))
+
+
+def with_input_channels(case: Case) -> Case:
+    """Two input channels in each group where there is one."""
+    return case if case.geometry.group_channels > 1 else _more_channels(case, channels=2)
+
+
+def _more_channels(case: Case, *, groups: int = 1, channels: int = 1) -> Case:
+    """So many times the groups and the input channels of each."""
+    g = case.geometry
+    front = case.input[: -g.rank - 1]
+    return case.replace(
+        input=(*front, groups * channels * g.in_channels, *g.input_size),
+        weight=(groups * g.out_channels, channels * g.group_channels, *g.kernel_size),
+        groups=groups * g.groups,
+    )
+
+
+def dilated(case: Case) -> Case:
+    """A dilation of 2 where there is none, and an image that is as much larger as the kernel."""
+    g = case.geometry
+    if max(g.dilation) > 1:
+        return case
+    sizes = tuple(size + taps - 1 for size, taps in zip(g.input_size, g.kernel_size, strict=True))
+    return case.replace(input=(*case.input[: -g.rank], *sizes), dilation=(2,) * g.rank)
+
+
+def strided(case: Case) -> Case:
+    """A stride of 2 where there is none, which excludes the padding ``same``."""
+    g = case.geometry
+    if max(g.stride) > 1:
+        return case
+    half = tuple(extent // 2 for extent in g.kernel_extent)
+    return case.replace(stride=(2,) * g.rank, padding=half if case.padding == "same" else case.padding)
+
+
+def padded(case: Case) -> Case:
+    """A padding of 1 where there is none."""
+    none = not any(low or high for low, high in case.geometry.pads)
+    return case.replace(padding=(1,) * case.geometry.rank) if none else case
