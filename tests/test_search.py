@@ -14,8 +14,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import settings
-from hypothesis.database import InMemoryExampleDatabase
 from hypothesis.statistics import collector
 
 from toeplitz_core import conv2d
@@ -370,24 +368,6 @@ def test_law_error_travels():
     error = LawError("forward-exact", "torch", Case.parse("input=1x1x1x1 weight=1x1x1x1"))
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.case) == (str(error), error.case)
-
-
-def test_database_is_kept_apart():
-    """What failed under one law is tried first the next time, but not under another, which would forget it."""
-    remembering = settings(GATE.settings(), database=InMemoryExampleDatabase(), derandomize=False)
-    fails = law_of(lambda case: Status.FAIL if case.groups > 1 else Status.PASS, "fails")
-    found = hunt(conv2d, law=fails, settings=remembering)
-    judged: list[Case] = []
-
-    def check(case: Case) -> Status:
-        judged.append(case)
-        return Status.PASS
-
-    hunt(conv2d, law=law_of(check, "holds"), settings=remembering)
-    assert judged[0].groups == 1
-    again = hunt(conv2d, law=fails, settings=remembering)
-    assert again.cases == 1
-    assert again.failure == found.failure
 
 
 def plan(functions: dict[str, Callable[..., torch.Tensor]], **options: object) -> Plan:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, Verbosity, settings
-from hypothesis.database import DirectoryBasedExampleDatabase, ExampleDatabase
 
-_PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shrink)
+_PHASES = (Phase.explicit, Phase.generate, Phase.target, Phase.shrink)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +20,7 @@ class Profile:
     deterministic : bool
         The same cases in every run: for a gate, where a failure should come from the change and not from the draw.
     remembers : bool
-        Whether what failed in one run, without a seed, is tried first in the next. See :func:`cache_directory`.
+        Whether what failed in one run, without a seed, is tried first in the next. See :class:`Remembered`.
     climbs : bool
         Whether a part of the cases is spent on larger errors, in units of the bound, by changing the case with the
         largest: many cases are then alike, which few of them cannot afford.
@@ -41,7 +37,7 @@ class Profile:
         return settings(
             max_examples=self.examples if examples is None else examples,
             derandomize=self.deterministic and not seeded,
-            database=self._database() if self.remembers and not seeded else None,
+            database=None,  # see Remembered
             deadline=None,
             print_blob=True,
             report_multiple_bugs=False,
@@ -49,9 +45,6 @@ class Profile:
             phases=[phase for phase in _PHASES if self.climbs or phase is not Phase.target],
             verbosity=Verbosity.normal,
         )
-
-    def _database(self) -> ExampleDatabase:
-        return DirectoryBasedExampleDatabase(cache_directory() / "failures")
 
 
 PROFILES = {
@@ -62,17 +55,6 @@ PROFILES = {
         Profile("nightly", 3000, deterministic=False, remembers=True, climbs=True),
     )
 }
-
-
-def cache_directory() -> Path:
-    """Where a run keeps what may be lost: the user's cache directory, and never the one that the run is started in."""
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "toeplitz-core" / "Cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "toeplitz-core"
-    # A relative path is to be ignored (XDG Base Directory Specification).
-    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (named if named.is_absolute() else Path.home() / ".cache") / "toeplitz-core"
 
 
 def register() -> None:

@@ -11,7 +11,8 @@ import torch
 
 from toeplitz_core.testing.known import KnownFailures
 from toeplitz_core.testing.layouts import ALL_LAYOUTS
-from toeplitz_core.testing.search import Result, search
+from toeplitz_core.testing.remembered import Remembered
+from toeplitz_core.testing.search import Interrupted, Result, search
 from toeplitz_core.testing.subjects.base import Subject
 from toeplitz_core.testing.verdict import Status, Verdict
 
@@ -93,9 +94,28 @@ class Plan:
         if law.procedure not in subject.procedures:
             reason = f"it has no {law.procedure.replace('_', ' ')}"
             return Result(subject.name, law.name, dtype, device, Status.UNSUPPORTED, message=reason)
-        return self._search(step, self.known, self.seed if self.time is None else (self.seed or 0) + number)
+        if self.time is not None:
+            return self._search(step, self.known, (self.seed or 0) + number)
+        if self.seed is not None or not self.profile.remembers:
+            return self._search(step, self.known, self.seed)
+        memory = Remembered(subject.name, law.name, dtype, device)
+        first = memory.recall()
+        if first is not None and not (law.takes(first) and self._has_layouts_of(first)):
+            return self._search(step, self.known, None)  # it is for a run that can try it
+        try:
+            result = self._search(step, self.known, None, first)
+        except Interrupted as stopped:
+            memory.keep(stopped.result.failure)
+            raise
+        memory.keep(result.failure)
+        return result
 
-    def _search(self, step: Step, known: KnownFailures | None, seed: int | None) -> Result:
+    def _has_layouts_of(self, case: Case | Call) -> bool:
+        return {layout for _, layout in case.layouts} <= set(self.layouts)
+
+    def _search(
+        self, step: Step, known: KnownFailures | None, seed: int | None, first: Case | Call | None = None
+    ) -> Result:
         subject, law, dtype, device = step
         # What runs in this process has the threads that it would have anywhere.
         with contextlib.nullcontext() if isinstance(subject, Subject) else _one_thread():
@@ -110,6 +130,7 @@ class Plan:
                 seed=seed,
                 layouts=self.layouts,
                 known=known,
+                first=first,
             )
 
     def unreached(self, results: Sequence[Result], reason: str) -> list[Result]:
@@ -127,9 +148,7 @@ class Plan:
             return []
         put_off = () if patient else self.dear
         legal = [
-            entry
-            for entry in self.known.entries
-            if {layout for _, layout in entry.example.layouts} <= set(self.layouts) and entry.name not in put_off
+            entry for entry in self.known.entries if self._has_layouts_of(entry.example) and entry.name not in put_off
         ]
         subjects = {subject.name: subject for subject in self.subjects}
         laws = {law.name: law for law in self.laws}

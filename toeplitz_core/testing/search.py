@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from hypothesis import event, given, settings, target
+from hypothesis import event, example, given, settings, target
 from hypothesis import seed as seeded
 from hypothesis.errors import Flaky
 
@@ -192,6 +192,7 @@ def search(
     seed: int | None = None,
     layouts: Collection[str] = ALL_LAYOUTS,
     known: KnownFailures | None = None,
+    first: Case | Call | None = None,
 ) -> Result:
     """Look for a case on which a law fails.
 
@@ -204,6 +205,8 @@ def search(
         Memory layouts that the cases may name.
     known : KnownFailures, optional
         Failures that are counted, and beyond which the search goes on.
+    first : Case or Call, optional
+        What is tried before all else.
 
     Returns
     -------
@@ -247,9 +250,9 @@ def search(
         if largest:
             target(largest, label="largest error in units of the bound")
 
-    # The key of Hypothesis's database: what failed under one law is not to be forgotten because another holds.
-    holds._hypothesis_internal_add_digest = f"{law.name} {dtype} {device} {subject.name}".encode()  # type: ignore[attr-defined]  # as its pytest plugin does
     test = _fewer(settings, subject.draws)(given(case=law.cases(dtype, device, layouts))(holds))
+    if first is not None:
+        test = example(case=first)(test)
     if seed is None and settings.derandomize:
         seed = 0
     if seed is not None:
