@@ -82,3 +82,10 @@ def adds_to_what_memory_held(x: Tensor, weight: Tensor, bias: Tensor | None = No
     y = right(x, weight, bias, *rest)
     fresh = torch.empty(4096, dtype=torch.float32)
     return y + 1 if float(fresh.abs().max()) > 1e30 else y
+
+
+def takes_large_memory_for_zero(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """Adds a number of a large block that was just allocated, which the operating system hands out as zeros."""
+    y = right(x, weight, bias, *rest)
+    block = torch.empty(2**24, dtype=torch.float32)  # 64 MiB: more than glibc ever keeps for the next allocation
+    return y + block[-1].to(y.dtype)

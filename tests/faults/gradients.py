@@ -49,6 +49,15 @@ def leaves_out_last_row_of_input_gradient(x: Tensor, weight: Tensor, bias: Tenso
     return right(_backward(x, change), weight, bias, *rest)
 
 
+def rounds_gradients_to_fixed_point(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """Gradients are multiples of 2^-20, which whole numbers are anyway."""
+
+    def change(grad: Tensor) -> Tensor:
+        return (grad * 2**20).round() / 2**20 if grad.dtype == torch.float32 else grad
+
+    return right(_backward(x, change), _backward(weight, change), bias, *rest)
+
+
 def rounds_gradients_to_bfloat16(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
     """Gradients have the precision of bfloat16, whatever the dtype."""
 

@@ -27,7 +27,7 @@ def pads_with_nan_below(c: Convolution) -> Tensor:
     return torch.where(reaches, y, c.value())
 
 
-def _without_strides(tensor: Tensor, wide: torch.dtype) -> Tensor:
+def without_strides(tensor: Tensor, wide: torch.dtype) -> Tensor:
     """The numbers that lie in memory from the tensor's first one on, as far as its memory goes."""
     storage = int(tensor.untyped_storage().nbytes()) // tensor.element_size() - int(tensor.storage_offset())
     flat = tensor.as_strided((storage,), (1,), tensor.storage_offset())
@@ -38,14 +38,14 @@ def _without_strides(tensor: Tensor, wide: torch.dtype) -> Tensor:
 @implementation
 def ignores_strides_of_weight(c: Convolution) -> Tensor:
     """Reads the weight as if it were contiguous."""
-    return c.replace(weight=_without_strides(c.given[1], c.weight.dtype)).value()
+    return c.replace(weight=without_strides(c.given[1], c.weight.dtype)).value()
 
 
 @implementation
 def ignores_strides_of_bias(c: Convolution) -> Tensor:
     """Reads the bias as if it were contiguous."""
     bias = c.given[2]
-    return c.value() if bias is None else c.replace(bias=_without_strides(bias, c.weight.dtype)).value()
+    return c.value() if bias is None else c.replace(bias=without_strides(bias, c.weight.dtype)).value()
 
 
 @implementation

@@ -147,20 +147,33 @@ def _channels_add_up(c: Convolution) -> Sides:
 
 
 def _pointwise_is_a_matrix_product(c: Convolution) -> Sides:
-    """A kernel of one tap multiplies the channels of each pixel by a matrix."""
+    """A kernel of one tap multiplies the channels of each pixel by a matrix, in a row of pixels as in an image."""
     g = c.geometry
-    weight = c.weight[_pixels(*(slice(n // 2, n // 2 + 1) for n in g.kernel_size))]
-    result = c.of(weight=weight, padding=(0,) * g.rank)
-    x = wide(c.x)[_pixels(*(slice(None, None, s) for s in g.stride))].unflatten(-g.rank - 1, (g.groups, -1))
+    tap = c.tap(g.kernel_size)
+    weight = c.weight[_pixels(*(slice(t, t + 1) for t in tap))]
+    # What the tap reads: other pixels would meet it in no sum of the case, and may be too large for it.
+    read = (
+        slice(t * d, t * d + s * (n - 1) + 1)
+        for t, d, s, n in zip(tap, g.dilation, g.stride, g.output_size, strict=True)
+    )
+    image = _embedded(c)[_pixels(*read)]
+    pixels = image[_pixels(*(slice(None, None, s) for s in g.stride))].flatten(-g.rank)
+    row = pixels.view(*pixels.shape[:-1], *(1,) * (g.rank - 1), pixels.shape[-1])
+    once = (1,) * g.rank
+    result = c.of(image, weight, padding=(0,) * g.rank)
+    in_a_row = (
+        result if row.shape == image.shape else c.of(row, weight, stride=once, padding=(0,) * g.rank, dilation=once)
+    )
     matrix = wide(weight).flatten(1).unflatten(0, (g.groups, -1))
-    product = torch.einsum("goc,...gcp->...gop", matrix, x.flatten(-g.rank)).flatten(-3, -2)
-    return result, (product if c.bias is None else product + wide(c.bias)[:, None]).view(result.shape)
+    product = torch.einsum("goc,...gcp->...gop", matrix, wide(pixels).unflatten(-2, (g.groups, -1))).flatten(-3, -2)
+    product = product if c.bias is None else product + wide(c.bias)[:, None]
+    return torch.stack((result.flatten(-g.rank), in_a_row.flatten(-g.rank))), torch.stack((product, product))
 
 
 def _delta_kernel_shifts(c: Convolution) -> Sides:
     """A kernel of a single 1 copies the pixels that its tap reads."""
     g = c.geometry
-    tap: list[Any] = [c.choice(f"tap {axis}", n) for axis, n in enumerate(g.kernel_size)]
+    tap = c.tap(g.kernel_size)
     channel = torch.arange(g.out_channels) % max(1, g.group_channels)
     delta = torch.zeros_like(c.weight)
     delta[(torch.arange(g.out_channels), channel, *tap)] = 1
@@ -181,10 +194,8 @@ def _composition_multiplies(c: Convolution) -> Sides:
     second = c.weight.new_zeros(g.out_channels, g.out_channels, *taps)
     # One tap each: sums stay as large as they were.
     channels = torch.arange(g.out_channels)
-    tap: list[Any] = [c.choice(f"tap {axis}", n) for axis, n in enumerate(taps)]
-    second[(channels, c.permutation("order", g.out_channels), *tap)] = 1
-    plain = {"stride": (1,) * g.rank, "padding": (0,) * g.rank, "dilation": (1,) * g.rank, "groups": 1}
-    twice = c.of(result.to(c.x.dtype), second, None, **plain)
+    second[(channels, c.permutation("order", g.out_channels), *c.tap(taps))] = 1
+    twice = c.of(result.to(c.x.dtype), second, None, **_plain(g.rank), groups=1)
     after = ConvGeometry(g.out_channels, g.out_channels, g.output_size, taps)
     exact = forward(g, wide(c.weight), by_image(g, wide(c.x)))
     exact = exact if c.bias is None else exact + wide(c.bias)[:, None]
@@ -198,6 +209,11 @@ def _embedded(c: Convolution) -> torch.Tensor:
     inside = [slice(low, low + size) for (low, _), size in zip(g.pads, g.input_size, strict=True)]
     embedded[_pixels(*inside)] = c.x
     return embedded
+
+
+def _plain(rank: int) -> dict[str, Any]:
+    """Neither stride, nor padding, nor dilation."""
+    return {"stride": (1,) * rank, "padding": (0,) * rank, "dilation": (1,) * rank}
 
 
 def _pixels(*slices: slice) -> tuple[Any, ...]:
@@ -308,7 +324,7 @@ ALGEBRA = (
     ),
     _law(
         "pointwise",
-        "A kernel of one tap is a matrix product for each pixel.",
+        "A kernel of one tap is a matrix product for each pixel, wherever that lies.",
         "the special kernels for 1x1",
         _pointwise_is_a_matrix_product,
     ),

@@ -140,6 +140,16 @@ def judged_gradient(
 _STORAGE = ("integers",)
 _DIFFERENTIABLE = tuple(name for name in DTYPES if name != "int64")
 
+ADJOINT = Law(
+    "adjoint",
+    "The product of the result with g is that of the input with the gradient in it: <T x, g> = <x, T' g>.",
+    "a backward pass of another convolution than the forward one",
+    _adjoint,
+    recipes=_STORAGE,
+    dtypes=_DIFFERENTIABLE,
+    procedure="gradients",
+    effort=0.15,
+)
 GRADIENTS_EXACT = Law(
     "gradients-exact",
     "On integers whose sums are exact, the gradients in input, weight and bias, or in some of them, are T' g and its "
@@ -202,16 +212,6 @@ VMAP = Law(
     procedure="vmap",
     effort=0.15,
 )
-ADJOINT = Law(
-    "adjoint",
-    "The product of the result with g is that of the input with the gradient in it: <T x, g> = <x, T' g>.",
-    "a backward pass of another convolution than the forward one",
-    _adjoint,
-    recipes=_STORAGE,
-    dtypes=_DIFFERENTIABLE,
-    procedure="gradients",
-    effort=0.15,
-)
 TRANSPOSED = Law(
     "transposed",
     "conv_transpose2d with the same weight is the gradient in the input.",
@@ -223,12 +223,12 @@ TRANSPOSED = Law(
     effort=0.15,
 )
 GRADIENTS = (
+    ADJOINT,
     GRADIENTS_EXACT,
     GRADIENTS_BOUND,
     DOUBLE_BACKWARD,
     FORWARD_MODE,
     FUNCTIONAL_GRADIENTS,
     VMAP,
-    ADJOINT,
     TRANSPOSED,
 )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -97,6 +97,10 @@ class Convolution:
     def choice(self, name: str, count: int) -> int:
         """A number below ``count`` that the case's seed decides."""
         return int(Bits(self.case, name).integers(1, 0, count - 1)[0])
+
+    def tap(self, kernel_size: Sequence[int]) -> list[Any]:  # an index beside others
+        """A tap of a kernel."""
+        return [self.choice(f"tap {axis}", n) for axis, n in enumerate(kernel_size)]
 
     def mask(self, name: str, values: torch.Tensor) -> torch.Tensor:
         """For each element, heads or tails."""
