@@ -175,8 +175,11 @@ def test_expected_derivatives_are_those_of_the_matrix(dtypes: tuple[str, ...], d
     y = through_the_matrix(case, given_[0], given_[1], given_[2] if case.bias else None)
     first = torch.autograd.grad(y, given_, grad, create_graph=True)
     along = [more[f"{name} direction"] for name in ("input", "weight", "bias")[: len(given_)]]
-    second = torch.autograd.grad(first, [*given_[:2], grad], along, materialize_grads=True)
+    second = torch.autograd.grad(first, [*given_[:2], grad], along, materialize_grads=True, retain_graph=True)
     wanted = expected_derivatives(case, operands)
+    for name, one, direction in zip(("input", "weight", "bias"), first, along, strict=False):
+        (alone,) = torch.autograd.grad(one, grad, direction, materialize_grads=True, retain_graph=True)
+        assert torch.equal(wanted[f"along-{name}"].value, parts(alone)), name
     for name, value in zip(("input", "weight", "grad"), second, strict=True):
         assert torch.equal(wanted[name].value, parts(value)), name
 
@@ -185,17 +188,20 @@ def test_expected_derivatives_are_those_of_the_matrix(dtypes: tuple[str, ...], d
 @settings(max_examples=40)
 @given(drawn=st.data())
 def test_images_add_up_to_the_batch(dtypes: tuple[str, ...], drawn: st.DataObject):
-    """The gradients in the weight of all images add up to that of the batch; each image and weight has its result."""
+    """The gradients in the weight of all images add up to that of the batch; each weight and bias has its result."""
     case = drawn.draw(cases(geometry=SMALL, dtypes=dtypes))
     operands = draw_with_gradient(case)
     wanted, images = expected_gradients(case, operands), expected_by_image(case, operands)
     assert torch.equal(images["weights"].value.sum(0), wanted["weight"].value)
     bias = None if operands.bias is None else wide(operands.bias)
-    results = [
-        through_the_matrix(case, wide(operands.input), w, bias) for w in (wide(operands.weight), -wide(operands.weight))
-    ]
-    assert torch.equal(images["output"].value, parts(results[0]))
-    assert torch.equal(images["outputs"].value, parts(torch.stack(results)))
+    x, w = wide(operands.input), wide(operands.weight)
+    both = {"outputs": [(w, bias), (-w, bias)]} | (
+        {} if bias is None else {"outputs-of-biases": [(w, bias), (w, -bias)]}
+    )
+    assert images.keys() - {"weights"} == both.keys()
+    for name, pairs in both.items():
+        results = [through_the_matrix(case, x, *pair) for pair in pairs]
+        assert torch.equal(images[name].value, parts(torch.stack(results)))
 
 
 @pytest.mark.parametrize("dtype", FLOATING)

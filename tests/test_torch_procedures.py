@@ -172,6 +172,88 @@ def test_an_empty_result_needs_no_gradient() -> None:
         assert not verdict.status.is_failure, verdict.message
 
 
+@pytest.mark.parametrize("size", ["0x3x5x6", "2x3x5x6"])
+def test_an_empty_result_is_no_second_derivative(size: str) -> None:
+    """A kernel that is differentiable once has no second derivatives, of an empty batch neither."""
+    case = Case.parse(f"input={size} weight=4x3x2x3 bias")
+    assert LAWS["double-backward"](TorchSubject("own", once), case).status is Status.UNSUPPORTED
+
+
+def test_nothing_proves_nothing() -> None:
+    """Where autograd knows that nothing depends on anything, a subject that must have derivatives is not judged."""
+    subject = TorchSubject("own", once, differentiable=True)
+    verdict = LAWS["double-backward"](subject, Case.parse("input=0x3x5x6 weight=4x3x2x3 bias"))
+    assert verdict.status is Status.MISTRUSTED
+
+
+class _Refusing(torch.autograd.Function):
+    """Refuses second derivatives by an exception of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, error: Exception) -> torch.Tensor:  # type: ignore[override]
+        ctx.error = error
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+        if torch.is_grad_enabled():
+            raise ctx.error
+        return grad, None
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), AssertionError("no"), RuntimeError("no"), NotImplementedError()])
+def test_derivatives_may_be_refused_by_any_exception(error: Exception) -> None:
+    """What no ordinary convolution has, the function does not claim, whatever it raises; if one has, it is wrong."""
+
+    def never(x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        return _Refusing.apply(torch.nn.functional.conv2d(x, *rest), error)  # type: ignore[no-untyped-call, no-any-return]
+
+    def not_strided(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *rest: Any) -> torch.Tensor:
+        y = torch.nn.functional.conv2d(x, weight, bias, *rest)
+        return y if rest[0] == (1, 1) else _Refusing.apply(y, error)  # type: ignore[no-untyped-call, no-any-return]
+
+    case = Case.parse("input=2x3x5x6 weight=4x3x2x3 stride=2")
+    assert LAWS["double-backward"](TorchSubject("own", never), case).status is Status.UNSUPPORTED
+    refused = isinstance(error, NotImplementedError)
+    found = LAWS["double-backward"](TorchSubject("own", not_strided), case)
+    assert found.status is (Status.UNSUPPORTED if refused else Status.FAIL), found.message
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError(), RuntimeError("x: can't allocate memory")])
+def test_a_graph_may_be_too_large(error: Exception) -> None:
+    """A worker has so much memory and no more, which is no mistake of a subject's second derivatives."""
+
+    def large(x: torch.Tensor, weight: torch.Tensor, *rest: Any) -> torch.Tensor:
+        y = torch.nn.functional.conv2d(x, weight, *rest)
+        return _Refusing.apply(y, error) if len(weight) > 3 else y  # type: ignore[no-untyped-call, no-any-return]
+
+    verdict = LAWS["double-backward"](TorchSubject("own", large), Case.parse("input=2x3x5x6 weight=4x3x2x3"))
+    assert verdict.status is Status.UNSUPPORTED
+    assert "more memory than there is" in verdict.message
+
+
+def test_a_subject_that_repeats_itself_does_so_backward() -> None:
+    """Who claims the same bits each time is held to that in gradients too."""
+    steps = iter(range(1000))
+
+    class Varies(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # noqa: ARG004  # autograd's signature
+            return values.clone()
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # noqa: ARG004  # likewise
+            return torch.nextafter(grad, grad * (2 if next(steps) % 2 else 0))
+
+    def varies(x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        return torch.nn.functional.conv2d(Varies.apply(x), *rest)  # type: ignore[no-untyped-call]
+
+    case = Case.parse("input=2x3x5x6 weight=4x3x2x3 bias data=normal")
+    assert LAWS["gradients-bound"](TorchSubject("own", varies), case).status is Status.PASS
+    verdict = LAWS["gradients-bound"](TorchSubject("own", varies, repeatable=True), case)
+    assert verdict.message == "another backward pass gave another gradient in its input"
+
+
 @pytest.mark.parametrize("law", ["forward-exact", "matrix", "contract", "gradients-exact"])
 def test_results_that_torch_conjugates_later(law: str) -> None:
     """A result, or a gradient, whose conjugation torch has put off is a result like any other."""

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.faults.gradients import right
+from tests.faults.gradients import is_plain, right
 from toeplitz_core.testing.subjects import TorchSubject
 
 _scratch: dict[tuple[object, ...], Tensor] = {}
+_pairs: dict[tuple[object, ...], list[Tensor]] = {}
 _calls: list[int] = []
 _last: list[Tensor] = []
 
@@ -20,6 +21,25 @@ def returns_a_reused_buffer(x: Tensor, weight: Tensor, bias: Tensor | None = Non
     y = right(x, weight, bias, *rest)
     buffer = _scratch.setdefault((y.shape, y.dtype), torch.empty_like(y))
     return buffer.copy_(y)
+
+
+def returns_two_buffers_in_turn(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """Keeps two buffers for each shape, so that a result lives until the call after the next."""
+    y = right(x, weight, bias, *rest)
+    if not is_plain(y):
+        return y
+    buffers = _pairs.setdefault((y.shape, y.dtype), [torch.empty_like(y), torch.empty_like(y)])
+    buffers.reverse()
+    return buffers[0].copy_(y)
+
+
+def keeps_a_packed_weight_on_its_tensor(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """Packs a weight when it sees the tensor first, and does not see that an optimizer changes it."""
+    if not is_plain(x, weight, bias):
+        return right(x, weight, bias, *rest)
+    if not hasattr(weight, "packed"):
+        weight.packed = weight.detach().clone()  # type: ignore[attr-defined]
+    return right(x, weight.packed, bias, *rest)  # type: ignore[attr-defined]
 
 
 def writes_beside_its_weight(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:

@@ -20,6 +20,14 @@ def right(x: Tensor, weight: Tensor, bias: Tensor | None = None, *parameters: An
     return conv2d(x.to(wide), weight.to(wide), offset, *parameters).to(x.dtype)
 
 
+def is_plain(*tensors: Tensor | None) -> bool:
+    """Whether these are numbers in memory: no derivative is recorded or carried, and nothing is mapped."""
+    given = [tensor for tensor in tensors if tensor is not None]
+    if any(t.requires_grad or torch._C._functorch.is_functorch_wrapped_tensor(t) for t in given):
+        return False
+    return all(forward_ad.unpack_dual(t).tangent is None for t in given)
+
+
 class _Backward(torch.autograd.Function):
     """Nothing forward; a function of the gradient backward."""
 
@@ -33,7 +41,8 @@ class _Backward(torch.autograd.Function):
         return ctx.change(grad), None
 
 
-def _backward(values: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+def backward(values: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """The values, with another function than the identity backward."""
     changed: Tensor = _Backward.apply(values, change)  # type: ignore[no-untyped-call]
     return changed
 
@@ -46,7 +55,7 @@ def leaves_out_last_row_of_input_gradient(x: Tensor, weight: Tensor, bias: Tenso
         grad[..., -1, :] = 0
         return grad
 
-    return right(_backward(x, change), weight, bias, *rest)
+    return right(backward(x, change), weight, bias, *rest)
 
 
 def rounds_gradients_to_fixed_point(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
@@ -55,7 +64,7 @@ def rounds_gradients_to_fixed_point(x: Tensor, weight: Tensor, bias: Tensor | No
     def change(grad: Tensor) -> Tensor:
         return (grad * 2**20).round() / 2**20 if grad.dtype == torch.float32 else grad
 
-    return right(_backward(x, change), _backward(weight, change), bias, *rest)
+    return right(backward(x, change), backward(weight, change), bias, *rest)
 
 
 def rounds_gradients_to_bfloat16(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
@@ -64,7 +73,7 @@ def rounds_gradients_to_bfloat16(x: Tensor, weight: Tensor, bias: Tensor | None 
     def change(grad: Tensor) -> Tensor:
         return grad.bfloat16().to(grad.dtype)
 
-    return right(_backward(x, change), _backward(weight, change), bias, *rest)
+    return right(backward(x, change), backward(weight, change), bias, *rest)
 
 
 class _WithoutBias(torch.autograd.Function):
@@ -97,7 +106,7 @@ def halves_gradients_of_a_second_pass(x: Tensor, weight: Tensor, bias: Tensor | 
     def change(grad: Tensor) -> Tensor:
         return grad * (factors.pop(0) if len(factors) > 1 else factors[0])
 
-    return right(_backward(x, change), weight, bias, *rest)
+    return right(backward(x, change), weight, bias, *rest)
 
 
 def reads_repeated_gradients_as_rows(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
@@ -111,7 +120,7 @@ def reads_repeated_gradients_as_rows(x: Tensor, weight: Tensor, bias: Tensor | N
         first.view(-1)[0] = grad.view(-1)[0] if grad.is_contiguous() else grad[(0,) * grad.ndim]
         return first
 
-    return _backward(y, change)
+    return backward(y, change)
 
 
 def attaches_every_result(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
@@ -127,7 +136,7 @@ def keeps_gradients_in_its_weight(x: Tensor, weight: Tensor, bias: Tensor | None
             weight.grad = grad.detach()
         return grad
 
-    return right(x, _backward(weight, change), bias, *rest)
+    return right(x, backward(weight, change), bias, *rest)
 
 
 def doubles_mapped_weights(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
@@ -157,7 +166,7 @@ class _Twice(torch.autograd.Function):
 def doubles_weight_gradient_alone(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
     """The gradient in the weight is counted twice where the input needs none."""
     alone = weight.requires_grad and not x.requires_grad
-    return right(x, _backward(weight, lambda grad: 2 * grad) if alone else weight, bias, *rest)
+    return right(x, backward(weight, lambda grad: 2 * grad) if alone else weight, bias, *rest)
 
 
 def forgets_how_gradients_depend(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:

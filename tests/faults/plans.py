@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.faults.gradients import right
+from tests.faults.gradients import is_plain, right
 from tests.faults.memory import without_strides
 
 # Smaller operands are alike by chance.
@@ -69,21 +69,13 @@ def _numbers(*tensors: Tensor | None) -> tuple[Hashable, ...]:
     return tuple(None if t is None else (tuple(t.shape), t.contiguous().numpy().tobytes()) for t in tensors)
 
 
-def _is_plain(tensors: tuple[Tensor | None, ...]) -> bool:
-    """Whether these are tensors of float32 with memory, without gradients and transforms."""
-    try:
-        return all(t is None or (t.dtype == torch.float32 and t.numpy() is not None) for t in tensors)
-    except RuntimeError:
-        return False
-
-
 def _inference(compute: Callable[[Call], Tensor]) -> Callable[..., Tensor]:
     """``F.conv2d``'s signature: float32 without gradients is computed so, all else is right."""
 
     @functools.wraps(compute)
     def function(x: Tensor, weight: Tensor, bias: Tensor | None, *parameters: Any) -> Tensor:
         call = Call(x, weight, bias, *parameters, is_contiguous=x.is_contiguous())
-        return compute(call) if _is_plain((x, weight, bias)) else call.result()
+        return compute(call) if x.dtype == torch.float32 and is_plain(x, weight, bias) else call.result()
 
     return function
 

@@ -191,7 +191,8 @@ def _largest_derivative(case: Case, operands: Operands, directions: Mapping[str,
 def expected_derivatives(case: Case, operands: Operands) -> dict[str, Expected]:
     """The derivatives of ``grad . (gradients along directions)`` in input, weight and ``grad``.
 
-    That in ``grad`` is the derivative of the result itself along the directions: ``T dx + dT x + db``.
+    That in ``grad`` is the derivative of the result itself along the directions, ``T dx + dT x + db``, of which each
+    term is there too: the derivative along the direction of one operand alone.
     """
     more = {name: wide(values) for name, values in operands.more.items()}
     grad = more.pop("grad")
@@ -215,19 +216,20 @@ def _derivatives(
 ) -> dict[str, torch.Tensor]:
     g = case.geometry
     dx, dw = directions["input direction"], directions["weight direction"]
-    result = forward(g, weight, by_image(g, dx)) + forward(g, dw, by_image(g, x))
+    along = {"along-input": forward(g, weight, by_image(g, dx)), "along-weight": forward(g, dw, by_image(g, x))}
     if "bias direction" in directions:
-        result = result + directions["bias direction"][:, None]
+        along["along-bias"] = directions["bias direction"][:, None].expand_as(along["along-input"])
     y = by_image(g, grad)
     return {
         "input": adjoint(g, _conjugate(dw), y).reshape(case.input),
         "weight": weight_adjoint(g, _conjugate(by_image(g, dx)), y),
-        "grad": result.reshape(case.output_shape),
+        "grad": torch.stack(tuple(along.values())).sum(0).reshape(case.output_shape),
+        **{name: values.reshape(case.output_shape) for name, values in along.items()},
     }
 
 
 def expected_by_image(case: Case, operands: Operands) -> dict[str, Expected]:
-    """The result, that of two weights of which one is minus the other, and the gradient in the weight of each image."""
+    """The results of two weights, and of two biases, one minus the other; the gradient in the weight of each image."""
     g = case.geometry
     x, y = by_image(g, wide(operands.input)), by_image(g, wide(operands.more["grad"]))
     weight, bias = wide(operands.weight), None if operands.bias is None else wide(operands.bias)
@@ -241,9 +243,11 @@ def expected_by_image(case: Case, operands: Operands) -> dict[str, Expected]:
         return (value if bias is None else value + bias[:, None]).reshape(case.output_shape)
 
     sizes = result(size(x), size(weight), None if bias is None else size(bias))
+    two = {"outputs": [result(x, w, bias) for w in (weight, -weight)]}
+    if bias is not None:
+        two["outputs-of-biases"] = [result(x, weight, b) for b in (bias, -bias)]
     return {
-        "output": _exactly(result(x, weight, bias), sizes),
-        "outputs": _exactly(torch.stack([result(x, w, bias) for w in (weight, -weight)]), torch.stack((sizes,) * 2)),
+        **{name: _exactly(torch.stack(values), torch.stack((sizes, sizes))) for name, values in two.items()},
         "weights": _exactly(weights(x, y), weights(size(x), size(y))),
     }
 

@@ -23,6 +23,7 @@ from toeplitz_core.testing.gradients import (
     expected_gradients,
 )
 from toeplitz_core.testing.laws.base import Law
+from toeplitz_core.testing.laws.forward import judged_results
 from toeplitz_core.testing.laws.judgement import (
     alike,
     exact_on_integers,
@@ -31,6 +32,7 @@ from toeplitz_core.testing.laws.judgement import (
     is_exact,
     judge_bound,
     judge_exact,
+    same_bits,
     shape_or_dtype,
     unanswered,
 )
@@ -58,19 +60,30 @@ class _Gradients:
         outcome = subject.run(case, operands, self.procedure)
         if outcome.status != "returned":
             return unanswered(case, outcome)
+        if not outcome.results:
+            return Verdict(Status.MISTRUSTED, case, "there is no derivative to be judged, since the result is empty")
+        if subject.repeatable and (again := _changed(outcome.results)):
+            return Verdict(Status.FAIL, case, f"another backward pass gave another gradient in its {again}")
         wanted = self.expected(case, operands)
-        verdicts = []
+        outputs = {name: y for name, y in outcome.results.items() if name.partition(" ")[0] == "output"}
+        verdicts = [judged_results(case, operands, outcome, outputs)] if outputs else []
         judged: list[tuple[str, torch.Tensor]] = []
         for result, actual in outcome.results.items():
             # "input alone" is the gradient in the input when no other operand has one.
             name, _, when = result.partition(" ")
-            if any(name == other and alike(actual, values) for other, values in judged):
+            if result in outputs or any(name == other and alike(actual, values) for other, values in judged):
                 continue
             judged.append((name, actual))
             said = f"{name} gradient{f' ({when})' if when else ''}"
             arithmetic = outcome.gradients.get(name, outcome.arithmetic)
             verdicts.append(judged_gradient(case, arithmetic, operands.miss_probability, actual, wanted[name], said))
         return gravest(verdicts)
+
+
+def _changed(results: Mapping[str, torch.Tensor]) -> str | None:
+    """The operand whose gradient has other bits in a second backward pass."""
+    pairs = ((name, results.get(f"{name} a second time")) for name in results)
+    return next((name for name, again in pairs if again is not None and not same_bits(results[name], again)), None)
 
 
 # Of the gradients in input, weight and bias.
@@ -115,7 +128,8 @@ def _input_gradient(case: Case, operands: Operands) -> dict[str, Expected]:
 
 def _tangent(case: Case, operands: Operands) -> dict[str, Expected]:
     """The derivative of the result along the directions."""
-    return {"tangent": expected_derivatives(case, operands)["grad"]}
+    found = expected_derivatives(case, operands)
+    return {"tangent": found["grad"]} | found
 
 
 def judged_gradient(

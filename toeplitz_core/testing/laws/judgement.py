@@ -89,6 +89,13 @@ def alike(one: torch.Tensor, other: torch.Tensor) -> bool:
     return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other)
 
 
+def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two results are the same to the last bit: NaN and the sign of zero count too."""
+    # Clones: a contiguous tensor of one element may have any strides.
+    a, b = (t.clone(memory_format=torch.contiguous_format).view(-1).view(torch.uint8) for t in (one, other))
+    return torch.equal(a, b)
+
+
 def judge_exact(
     arithmetic: Arithmetic,
     case: Case,

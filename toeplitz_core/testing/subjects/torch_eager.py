@@ -14,7 +14,16 @@ import torch
 from toeplitz_core.testing.arithmetics import strictest, torch_autocast, torch_now
 from toeplitz_core.testing.gradient_arithmetics import torch_gradient
 from toeplitz_core.testing.subjects.base import BrokenContract, Subject, described, place, placed
-from toeplitz_core.testing.subjects.torch_procedures import DERIVATIVES, DetachedError, contract, transposed
+from toeplitz_core.testing.subjects.torch_procedures import (
+    DERIVATIVES,
+    Convolution,
+    DetachedError,
+    check_unchanged,
+    contents,
+    contract,
+    has_derivatives,
+    transposed,
+)
 
 if TYPE_CHECKING:
     from toeplitz_core.bound import Arithmetic
@@ -44,14 +53,17 @@ class TorchSubject(Subject):
     transposed : callable, optional
         The function of the same library with ``F.conv_transpose2d``'s signature.
     differentiable : bool, optional
-        Whether derivatives must exist. If not given, a result that autograd does not know, or a derivative that raises,
-        is something that the function does not support; derivatives that it has must be right all the same.
+        Whether derivatives must exist. If not given, those of a kind must if an ordinary convolution has them; where
+        its result is detached from autograd, or the derivative raises, the function does not support them. In any case
+        ``NotImplementedError`` means that something is not supported, and derivatives that are there must be right.
     checks_arguments : bool
         Whether it claims to accept the calls that ``F.conv2d`` documents as valid, in any spelling, and to refuse all
         others.
     memory_format : callable, optional
         From a case to the memory format of the result, ``"contiguous"`` or ``"channels_last"``, or to None where any
         may come; nothing is declared if not given.
+    repeatable : bool
+        Whether it claims that the same call, and the same backward pass, always gives the same bits.
     """
 
     def __init__(
@@ -68,6 +80,7 @@ class TorchSubject(Subject):
         differentiable: bool | None = None,
         checks_arguments: bool = False,
         memory_format: Callable[[Case], MemoryFormat | None] | None = None,
+        repeatable: bool = False,
     ) -> None:
         self.name = name
         self._memory_format = memory_format
@@ -80,6 +93,8 @@ class TorchSubject(Subject):
         if checks_arguments:
             self.procedures += ("argument_checks",)
         self.differentiable = differentiable
+        self._found: dict[tuple[Procedure, str, str], bool] = {}
+        self.repeatable = repeatable
         self._gradient_arithmetic = gradient_arithmetic
         self._arithmetic = arithmetic
         self.devices = devices
@@ -137,7 +152,6 @@ class TorchSubject(Subject):
     def perform(self, procedure: Procedure, case: Case, operands: Operands) -> Mapping[str, torch.Tensor]:
         if procedure == "forward":
             return super().perform(procedure, case, operands)
-        differentiates = procedure != "contract"
         if procedure not in self.procedures:
             raise NotImplementedError(f"{self.name} has no {procedure}")
         x, weight, bias = placed(case, operands, self.layout)
@@ -148,29 +162,66 @@ class TorchSubject(Subject):
         def call(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
             return self.function(x, weight, bias, case.stride, case.padding, case.dilation, case.groups)
 
-        with self._called(grad=differentiates and procedure != "transposed"):
-            try:
-                if procedure == "transposed" and self.transposed is not None:
-                    return {"input": transposed(self.transposed, case.geometry, given["grad"], weight)}
-                if procedure == "contract":
-                    return contract(call, given, self.memory_format(case))
-                return DERIVATIVES[procedure](call, given)
-            except DetachedError as error:
-                if self.differentiable:
-                    raise BrokenContract(str(error)) from error
+        if procedure == "transposed" and self.transposed is not None:
+            with self._called():
+                return {"input": transposed(self.transposed, case.geometry, given["grad"], weight)}
+        if procedure == "contract":
+            with self._called():
+                return contract(call, given, self.memory_format(case))
+        with self._called(grad=True):
+            return self._derivatives(procedure, case, call, given)
+
+    def _derivatives(
+        self, procedure: Procedure, case: Case, call: Convolution, given: dict[str, torch.Tensor]
+    ) -> Mapping[str, torch.Tensor]:
+        before = contents(given)
+        try:
+            found = DERIVATIVES[procedure](call, given)
+        except DetachedError as error:
+            if not self._has(procedure, case):
                 raise
-            except (RuntimeError, TypeError) as error:
-                if not differentiates or self.differentiable:
-                    raise
-                raise NotImplementedError(f"it claims no derivatives: {type(error).__name__}: {error}") from error
+            if 0 not in case.output_shape:
+                raise BrokenContract(str(error)) from error
+            return {}  # of an empty result nothing depends on anything, and autograd may know that
+        except (BrokenContract, NotImplementedError):
+            raise
+        except Exception as error:
+            if _lacks_memory(error):  # a graph of second derivatives may be larger than what a worker may have
+                raise NotImplementedError(f"it needs more memory than there is: {described(error)}") from error
+            if self._has(procedure, case):
+                raise
+            raise NotImplementedError(f"it claims no derivatives: {described(error)}") from error
+        check_unchanged(given, before)
+        return found
+
+    def _has(self, procedure: Procedure, case: Case) -> bool:
+        """Whether it has derivatives of a kind at all: of an ordinary convolution, if it says nothing about them.
+
+        The answer depends on the subject alone, and not on which cases came before.
+        """
+        if self.differentiable is not None:
+            return self.differentiable
+        key = procedure, case.dtype, case.device
+        if key not in self._found:
+            self._found[key] = has_derivatives(procedure, self.function, case.torch_dtype, case.device)
+        return self._found[key]
 
     @contextlib.contextmanager
     def _called(self, *, grad: bool = False) -> Iterator[None]:
         # What a library warns of is not what is judged, and a warning turned into an error would be blamed on it.
         with warnings.catch_warnings(), torch.set_grad_enabled(grad):
             warnings.simplefilter("ignore")
-            with self.context():
-                yield
+            try:
+                with self.context():
+                    yield
+            finally:  # whatever else came of that
+                if torch.is_grad_enabled() is not grad:
+                    raise BrokenContract(f"left torch.set_grad_enabled({not grad}) behind")
+
+
+def _lacks_memory(error: Exception) -> bool:
+    exhausted = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return exhausted or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
 
 
 def _content(tensor: Any) -> tuple[object, ...]:
@@ -223,6 +274,7 @@ def torch_subject(
     devices: tuple[str, ...] | None = None,
     differentiable: bool = True,
     checks_arguments: bool = True,
+    repeatable: bool = False,
 ) -> TorchSubject:
     """The convolution of torch itself, with the arithmetic that follows from its switches."""
     return TorchSubject(
@@ -236,6 +288,7 @@ def torch_subject(
         transposed=torch.nn.functional.conv_transpose2d if function is torch.nn.functional.conv2d else None,
         differentiable=differentiable,
         checks_arguments=checks_arguments,
+        repeatable=repeatable,
     )
 
 
@@ -257,7 +310,7 @@ def torch_nnpack() -> Subject:
 
 def torch_deterministic() -> Subject:
     """Deterministic algorithms only."""
-    return torch_subject("torch-deterministic", context=_deterministic)
+    return torch_subject("torch-deterministic", context=_deterministic, repeatable=True)
 
 
 def torch_inference() -> Subject:

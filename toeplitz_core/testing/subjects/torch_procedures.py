@@ -1,13 +1,15 @@
 """What laws ask of a function on torch tensors besides its result: gradients of all kinds, and how it treats memory.
 
-Each procedure takes the function as ``Call`` with the operands' strides and device already as the case wants them, and
-returns named tensors. A ``BrokenContract`` is a finding that no tensor could show.
+Each procedure takes the function as ``Convolution`` with the operands' strides and device already as the case wants
+them, and returns named tensors; those whose names begin with the same word are to be the same. A ``BrokenContract`` is
+a finding that no tensor could show.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import torch
 from torch.autograd import forward_ad
@@ -17,7 +19,7 @@ from toeplitz_core.testing.subjects.base import BrokenContract, MemoryFormat, Pr
 
 Tensors = Mapping[str, torch.Tensor]
 # From input, weight and bias to the result.
-Call = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
+Convolution = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
 ARGUMENTS = ("input", "weight", "bias")
 # What the results of the same call, made again, go by.
 REPEATED = ("again", "and again")
@@ -31,14 +33,17 @@ class DetachedError(NotImplementedError):
     """A result that autograd does not know."""
 
 
-def gradients(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
+def gradients(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
     """Gradients of ``grad . call(...)`` in all operands at once, twice; then in some, the others not differentiable.
+
+    With them come the results that they are gradients of.
 
     Raises
     ------
     BrokenContract
         If a result is attached to autograd where no operand wants a gradient, or is not where one does; if no gradient
-        reaches an operand that does; if a backward pass leaves something behind in the operands.
+        reaches an operand that does; if a backward pass leaves something behind in the operands, or changes what an
+        earlier one returned.
     """
     names = [name for name in ARGUMENTS if name in given]
     if call(*_arguments(_leaves(given, ()))).requires_grad:
@@ -47,20 +52,34 @@ def gradients(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
     for chosen in _subsets(names):
         leaves = _leaves(given, chosen)
         result = call(*_arguments(leaves))
-        if found and not result.requires_grad:
+        found[f"output with gradients in {_listed(chosen)}"] = result
+        if chosen != tuple(names) and not result.requires_grad:
             if not result.numel():  # nothing depends on anything
                 continue
             raise BrokenContract(f"its result is detached from autograd where {_listed(chosen)} is not")
         attached(result)
+        wanted = {name: leaves[name] for name in chosen}
         whole = chosen == tuple(names)
         for time in ("", " a second time")[: 1 + whole]:
-            values = _backward(result, {name: leaves[name] for name in chosen}, given["grad"], retain_graph=whole)
+            values = _backward(result, wanted, given["grad"], retain_graph=whole)
             for name, value in values.items():
                 others = [other for other in chosen if other != name]
                 among = "" if whole else f" with {_listed(others)}" if others else " alone"
                 found[f"{name}{among}{time}"] = value
+        if whole:
+            before = {name: _bits(values) for name, values in found.items()}
+            _backward(result, wanted, -given["grad"])
+            _check_kept(found, before)
         _check_left_alone(leaves, chosen)
     return found
+
+
+def _check_kept(found: Tensors, before: Tensors) -> None:
+    """What was returned once is not changed by another backward pass."""
+    for name, content in before.items():
+        if not torch.equal(_bits(found[name]), content):
+            what = "the result" if name.startswith("output") else f"the gradient in its {name}"
+            raise BrokenContract(f"changed {what} of an earlier backward pass by a later one")
 
 
 def _subsets(names: list[str]) -> list[tuple[str, ...]]:
@@ -96,43 +115,70 @@ def _listed(names: Collection[str]) -> str:
     return " and ".join(names)
 
 
-def double_backward(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
-    """Gradients in input, weight and ``grad`` of the gradients, these multiplied by the directions."""
-    leaves = {name: given[name].detach().requires_grad_() for name in (*ARGUMENTS, "grad") if name in given}
-    operands = {name: leaves[name] for name in ARGUMENTS if name in given}
-    targets = {name: leaves[name] for name in ("input", "weight", "grad")}
-    result = attached(call(*_arguments(operands)))
-    first = _backward(result, operands, leaves["grad"], create_graph=True)
+def double_backward(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
+    """Gradients in input, weight and ``grad`` of the gradients, these multiplied by the directions.
+
+    Besides, the gradient in ``grad`` alone, of that in one operand: the derivative of the result along its direction.
+    """
+    names = [name for name in ARGUMENTS if name in given]
+    found = _of_gradients(call, given, names, ("input", "weight", "grad"))
+    for name in names:
+        try:
+            alone = _of_gradients(call, given, [name], ("grad",))
+        except DetachedError as error:
+            if found["output"].numel():
+                raise BrokenContract(f"the gradient in its {name} alone is not attached to autograd") from error
+            continue
+        found |= {f"along-{name}": alone["grad"], f"output with gradients in {name}": alone["output"]}
+    return found
+
+
+def _of_gradients(
+    call: Convolution, given: Tensors, chosen: Collection[str], targets: Collection[str]
+) -> dict[str, torch.Tensor]:
+    """Of gradients in some operands, multiplied by their directions, the gradients in some; and the result."""
+    leaves = {name: given[name].detach().requires_grad_(name in chosen) for name in ARGUMENTS if name in given}
+    grad = given["grad"].detach().requires_grad_()
+    result = attached(call(*_arguments(leaves)))
+    first = _backward(result, {name: leaves[name] for name in chosen}, grad, create_graph=True)
     known = {name: gradient for name, gradient in first.items() if gradient.requires_grad}
-    directions = [given[f"{name} direction"] for name in known]
-    second: Sequence[torch.Tensor | None] = (None,) * len(targets)
+    wanted = {name: grad if name == "grad" else leaves[name] for name in targets}
+    second: Sequence[torch.Tensor | None] = (None,) * len(wanted)
     if known:
-        second = torch.autograd.grad(list(known.values()), list(targets.values()), directions, allow_unused=True)
-    if result.numel() and all(value is None for value in second):
+        directions = [given[f"{name} direction"] for name in known]
+        second = torch.autograd.grad(list(known.values()), list(wanted.values()), directions, allow_unused=True)
+    if all(value is None for value in second):
         # Not even linear in grad: differentiable once, as torch.autograd.function.once_differentiable makes it.
         raise DetachedError("its gradients are not attached to autograd, so that they have no gradients themselves")
     # Of an empty batch nothing depends on anything, and autograd may know that.
-    return {
-        name: torch.zeros_like(leaf) if value is None else value
-        for (name, leaf), value in zip(targets.items(), second, strict=True)
+    values = zip(wanted.items(), second, strict=True)
+    return {"output": result} | {
+        name: torch.zeros_like(leaf) if value is None else value for (name, leaf), value in values
     }
 
 
-def forward_mode(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
-    """The derivative of the result along the directions, carried forward."""
-    with forward_ad.dual_level():
-        duals = {
-            name: forward_ad.make_dual(given[name].detach(), given[f"{name} direction"])
-            for name in ARGUMENTS
-            if name in given
-        }
-        tangent = forward_ad.unpack_dual(call(*_arguments(duals))).tangent
-        if tangent is None:
-            raise DetachedError("its result carries no derivative forward")
-        return {"tangent": tangent.clone()}
+def forward_mode(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
+    """The result and its derivative along the directions, carried forward; and that along each of them alone."""
+    names = [name for name in ARGUMENTS if name in given]
+    found: dict[str, torch.Tensor] = {}
+    for key, chosen in {"tangent": names, **{f"along-{name}": [name] for name in names}}.items():
+        with forward_ad.dual_level():
+            duals = {
+                name: forward_ad.make_dual(given[name].detach(), given[f"{name} direction"])
+                if name in chosen
+                else given[name].detach()
+                for name in names
+            }
+            result = forward_ad.unpack_dual(call(*_arguments(duals)))
+            if result.tangent is None:
+                message = f"its result carries no derivative forward from its {_listed(chosen)}"
+                raise BrokenContract(message) if found else DetachedError(message)
+            found[key] = result.tangent.clone()
+            found[f"output with directions of {_listed(chosen)}"] = result.primal.clone()
+    return found
 
 
-def functional_gradients(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
+def functional_gradients(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
     """The gradients by ``torch.func.vjp``, which takes ``grad`` as it is, and by ``torch.func.grad`` of a sum."""
     names = tuple(name for name in ARGUMENTS if name in given)
     values = [given[name].detach() for name in names]
@@ -146,25 +192,24 @@ def functional_gradients(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
         products = result(*values) * given["grad"].conj()
         return (products.real if products.is_complex() else products).sum()
 
-    pulled_back = torch.func.vjp(result, *values)[1](given["grad"])
+    output, pull_back = torch.func.vjp(result, *values)  # type: ignore[misc]  # two without auxiliary values
     gradients = torch.func.grad(number, tuple(range(len(names))))(*values)
     by_grad = [f"{name} by torch.func.grad" for name in names]
-    return dict(zip((*names, *by_grad), (*pulled_back, *gradients), strict=True))
+    found = dict(zip((*names, *by_grad), (*pull_back(given["grad"]), *gradients), strict=True))
+    return {"output": output, **found}
 
 
-def vmap(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
-    """By ``torch.func.vmap``: results image by image and weight by weight, the gradient in the weight for each image.
+def vmap(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
+    """By ``torch.func.vmap``: results image by image, weight by weight, bias by bias; weight gradients of each image.
 
-    An input without a batch is mapped as a batch of one. There are two weights: that of the case, and minus that.
+    An input without a batch is mapped as a batch of one. There are two weights and two biases: those of the case, and
+    minus these. Images lie on the first axis and on the last one, weights on the second.
     """
     weight, bias = given["weight"], given.get("bias")
     attached(call(*_arguments(_leaves(given, ARGUMENTS))))
 
     def image(x: torch.Tensor) -> torch.Tensor:
         return call(x, weight, bias)
-
-    def of_weight(weight: torch.Tensor) -> torch.Tensor:
-        return call(given["input"], weight, bias)
 
     def of_image(weight: torch.Tensor, x: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
         pulled_back = torch.func.vjp(lambda weight: call(x, weight, bias), weight)[1]
@@ -174,40 +219,54 @@ def vmap(call: Call, given: Tensors) -> dict[str, torch.Tensor]:
     x, grad = given["input"], given["grad"]
     single = x.ndim < weight.ndim
     x, grad = (x[None], grad[None]) if single else (x, grad)
-    per_image = torch.func.vmap(of_image, in_dims=(None, 0, 0))(weight, x, grad)
-    per_weight = torch.func.vmap(of_weight)(torch.stack((weight, -weight)))
-    output = torch.func.vmap(image)(x)
-    return {"output": output[0] if single else output, "weights": per_image, "outputs": per_weight}
+    each = {
+        "output": torch.func.vmap(image)(x),
+        "output of images on the last axis": torch.func.vmap(image, in_dims=-1)(x.movedim(0, -1)),
+    }
+    found = {name: y[0] if single else y for name, y in each.items()}
+    found["weights"] = torch.func.vmap(of_image, in_dims=(None, 0, 0))(weight, x, grad)
+    weights = torch.stack((weight, -weight), dim=1)
+    found["outputs"] = torch.func.vmap(lambda weight: call(given["input"], weight, bias), in_dims=1)(weights)
+    if bias is not None:
+        biases = torch.stack((bias, -bias))
+        found["outputs-of-biases"] = torch.func.vmap(lambda bias: call(given["input"], weight, bias))(biases)
+    return found
 
 
-def contract(call: Call, given: Tensors, memory_format: MemoryFormat | None = None) -> dict[str, torch.Tensor]:
+def contract(call: Convolution, given: Tensors, memory_format: MemoryFormat | None = None) -> dict[str, torch.Tensor]:
     """The result, and those of two more calls with the same operands; between them, whether memory is respected.
 
     Raises
     ------
     BrokenContract
         If an operand, or what its storage holds beside it, is not what it was; if the result shares memory with an
-        operand, or is not in the memory format that was declared; if a later call with other operands changes it.
+        operand, or is not in the memory format that was declared; if a later call changes it.
     """
-    before = {name: _storage(given[name]).clone() for name in ARGUMENTS if name in given}
+    names = [name for name in ARGUMENTS if name in given]
+    before = contents({name: given[name] for name in names})
     result = call(*_arguments(given))
     if not isinstance(result, torch.Tensor):
         raise BrokenContract(f"returned {type(result).__name__}, not a torch.Tensor")
-    for name, content in before.items():
-        if not torch.equal(_storage(given[name]), content):
-            raise BrokenContract(f"changed its {name}, or memory beside it")
+    check_unchanged(given, before)
+    for name in names:
         if result.numel() and _overlap(result, given[name]):
             raise BrokenContract(f"returned a result that shares memory with its {name}")
     if memory_format is not None and not _is_in(result, memory_format):
         strides = f"shape {tuple(result.shape)} and strides {result.stride()}"
         raise BrokenContract(f"returned {strides}, which is not the memory format that it declares, {memory_format}")
     kept = result.clone()
-    other = {name: -given[name] for name in before}
-    call(*_arguments(other))
+    call(*_arguments({name: -given[name] for name in names}))
+    # Once after another call, and once after the same.
+    found = {"output": kept} | {name: call(*_arguments(given)).clone() for name in REPEATED}
+    for operand in ("input", "weight"):
+        # The same tensors with other numbers in them, as after a step of an optimizer. Rounding is as good as before.
+        negated = [given[name] for name in (operand, "bias") if name in given]
+        if not any(map(_overlaps_itself, negated)):
+            with _negated(negated):
+                found[f"output-of-another-{operand}"] = -call(*_arguments(given))
     if not torch.equal(_bits(result), _bits(kept)):
         raise BrokenContract("changed the result of an earlier call by a later one")
-    # Once after another call, and once after the same.
-    return {"output": kept} | {name: call(*_arguments(given)).clone() for name in REPEATED}
+    return found
 
 
 def transposed(
@@ -224,13 +283,41 @@ def transposed(
     return function(grad, weight.conj(), None, geometry.stride, padding, rest, geometry.groups, geometry.dilation)
 
 
-DERIVATIVES: dict[Procedure, Callable[[Call, Tensors], dict[str, torch.Tensor]]] = {
+DERIVATIVES: dict[Procedure, Callable[[Convolution, Tensors], dict[str, torch.Tensor]]] = {
     "gradients": gradients,
     "double_backward": double_backward,
     "forward_mode": forward_mode,
     "functional_gradients": functional_gradients,
     "vmap": vmap,
 }
+
+
+# A convolution of one tap, and one that is padded: who has derivatives has one of them.
+_ORDINARY = ((1, 0), (3, 1))
+
+
+def has_derivatives(
+    procedure: Procedure, function: Callable[..., torch.Tensor], dtype: torch.dtype, device: str
+) -> bool:
+    """Whether a procedure of :data:`DERIVATIVES` comes to an end for an ordinary convolution."""
+    for size, padding in _ORDINARY:
+
+        def call(
+            x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, padding: int = padding
+        ) -> torch.Tensor:
+            return function(x, weight, bias, (1, 1), (padding, padding), (1, 1), 1)
+
+        shapes = {"input": (2, 2, 4, 4), "weight": (2, 2, size, size), "bias": (2,)}
+        given = {name: torch.ones(shape, dtype=dtype, device=device) for name, shape in shapes.items()}
+        given |= {f"{name} direction": values for name, values in given.items()}
+        given["grad"] = torch.ones(2, 2, 4, 4, dtype=dtype, device=device)
+        try:
+            with torch.enable_grad():
+                DERIVATIVES[procedure](call, given)
+        except Exception:  # noqa: BLE001  # it has none, for whatever reason
+            continue
+        return True
+    return False
 
 
 def attached(result: torch.Tensor) -> torch.Tensor:
@@ -242,6 +329,43 @@ def attached(result: torch.Tensor) -> torch.Tensor:
 
 def _arguments(values: Tensors) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     return values["input"], values["weight"], values.get("bias")
+
+
+def contents(given: Tensors) -> dict[str, torch.Tensor]:
+    """All that the memory of operands holds now, and beside them, for :func:`check_unchanged`."""
+    return {name: _storage(tensor).clone() for name, tensor in given.items()}
+
+
+def check_unchanged(given: Tensors, before: Tensors) -> None:
+    """A call leaves its operands as they were.
+
+    Raises
+    ------
+    BrokenContract
+        If one is not, or if gradients were asked of it.
+    """
+    for name, content in before.items():
+        if not torch.equal(_storage(given[name]), content):
+            raise BrokenContract(f"changed its {name}, or memory beside it")
+        if given[name].requires_grad:
+            raise BrokenContract(f"changed requires_grad of its {name}")
+
+
+@contextlib.contextmanager
+def _negated(tensors: Sequence[torch.Tensor]) -> Iterator[None]:
+    """With the opposite numbers in the same tensors."""
+    for tensor in tensors:
+        tensor.neg_()
+    try:
+        yield
+    finally:
+        for tensor in tensors:
+            tensor.neg_()
+
+
+def _overlaps_itself(tensor: torch.Tensor) -> bool:
+    """Whether several elements are one number in memory, which cannot be written."""
+    return any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True))
 
 
 def _storage(tensor: torch.Tensor) -> torch.Tensor:
