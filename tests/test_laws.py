@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.faults import plans
 from toeplitz_core.testing.calls import parse_line
+from toeplitz_core.testing.case import Case
 from toeplitz_core.testing.isolation import Isolation
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.profiles import PROFILES
@@ -110,6 +112,12 @@ KILLS = (
 )
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_kept() -> None:
+    """No test finds a fault by what another has made it keep."""
+    plans.forget()
+
+
 @pytest.fixture(scope="module")
 def isolation() -> Iterator[Isolation]:
     """Processes for what shows in a worker only."""
@@ -145,6 +153,21 @@ def test_a_law_is_the_first_to_find_its_fault(name: str, isolation: Isolation):
             settings = GATE.settings(examples=law.examples(GATE.examples))
             result = search(law, subject, dtype=kill.dtype, settings=settings)
             assert not result.status.is_failure, f"{law.name} finds it: {result.failure}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "input=1x1x1x1 weight=3x1x1x1 stride=2x1 padding=1x0 bias dtype=float16 seed=216",
+        "input=1x1x4x1 weight=1x1x1x1 stride=1x2 padding=0x1 dilation=1x2 bias dtype=bfloat16 seed=24",
+    ],
+)
+def test_a_law_sums_only_what_the_case_does(line: str):
+    """Pixels that no window reads may be too large for the weight: no law may let a tap meet them."""
+    for law in LAWS.values():
+        if law.recipes == ("integers",) and law.procedure == "forward":
+            verdict = law(resolve("toeplitz"), Case.parse(line))
+            assert not verdict.status.is_failure, f"{law.name}: {verdict.message}"
 
 
 @pytest.mark.parametrize("name", LAWS)

@@ -6,7 +6,6 @@ is right, so that no law finds these faults but those that compare several calls
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,11 +13,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.faults.gradients import is_plain, right
+from tests.faults.gradients import right
 from tests.faults.memory import without_strides
+from toeplitz_core.testing.subjects import TorchSubject
 
+_kept: list[dict[Hashable, Call]] = []
+_last: list[Tensor] = []
 # Smaller operands are alike by chance.
 _MANY = 8
+
+
+def forget() -> None:
+    """Begin anew, as in a new process."""
+    for kept in _kept:
+        kept.clear()
+    _last.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,29 +78,30 @@ def _numbers(*tensors: Tensor | None) -> tuple[Hashable, ...]:
     return tuple(None if t is None else (tuple(t.shape), t.contiguous().numpy().tobytes()) for t in tensors)
 
 
-def _inference(compute: Callable[[Call], Tensor]) -> Callable[..., Tensor]:
-    """``F.conv2d``'s signature: float32 without gradients is computed so, all else is right."""
+def _inference(compute: Callable[[Call], Tensor]) -> TorchSubject:
+    """A kernel without derivatives that computes float32 so, and all else right."""
 
-    @functools.wraps(compute)
     def function(x: Tensor, weight: Tensor, bias: Tensor | None, *parameters: Any) -> Tensor:
         call = Call(x, weight, bias, *parameters, is_contiguous=x.is_contiguous())
-        return compute(call) if x.dtype == torch.float32 and is_plain(x, weight, bias) else call.result()
+        return compute(call) if x.dtype == torch.float32 else call.result()
 
-    return function
+    return TorchSubject(compute.__name__, function, differentiable=False)
 
 
-def _keeping(key: Callable[[Call], Hashable]) -> Callable[[Callable[[Call, Call], Tensor]], Callable[..., Tensor]]:
+def _keeping(key: Callable[[Call], Hashable]) -> Callable[[Callable[[Call, Call], Tensor]], TorchSubject]:
     """For a function of the first call that had the same key and of this one."""
 
-    def decorate(compute: Callable[[Call, Call], Tensor]) -> Callable[..., Tensor]:
+    def decorate(compute: Callable[[Call, Call], Tensor]) -> TorchSubject:
         kept: dict[Hashable, Call] = {}
+        _kept.append(kept)
 
         def with_kept(call: Call) -> Tensor:
             bias = None if call.bias is None else call.bias.clone()
             first = kept.setdefault(key(call), replace(call, x=call.x.clone(), weight=call.weight.clone(), bias=bias))
             return compute(first, call)
 
-        return _inference(functools.wraps(compute)(with_kept))  # type: ignore[arg-type]
+        with_kept.__name__ = compute.__name__
+        return _inference(with_kept)
 
     return decorate
 
@@ -217,9 +227,6 @@ def copies_the_wrong_tap_of_a_selecting_kernel(c: Call) -> Tensor:
     ones = ((filters != 0).sum(1) == 1) & (filters.sum(1) == 1)
     selecting = height * width >= _MANY // 2 and bool(ones.all())
     return c.result(weight=c.weight.flip(-2, -1)) if selecting else c.result()
-
-
-_last: list[Tensor] = []
 
 
 @_inference
