@@ -16,7 +16,8 @@ from toeplitz_core import ConvGeometry
 from toeplitz_core.bound import FLOAT32, Arithmetic
 from toeplitz_core.testing.algorithms import Winograd
 from toeplitz_core.testing.case import Case
-from toeplitz_core.testing.laws.forward import SPECIAL_VALUES, forward_verdict
+from toeplitz_core.testing.laws.forward import forward_verdict
+from toeplitz_core.testing.laws.special import SPECIAL_VALUES
 from toeplitz_core.testing.nonfinite import classes
 from toeplitz_core.testing.operands import Operands
 from toeplitz_core.testing.verdict import Status

@@ -2,10 +2,13 @@
 
 from toeplitz_core.testing.laws.algebra import ALGEBRA
 from toeplitz_core.testing.laws.base import Law
-from toeplitz_core.testing.laws.contract import MATRIX, MEMORY
+from toeplitz_core.testing.laws.contract import CONTRACT, STALE_MEMORY
 from toeplitz_core.testing.laws.errors import ERRORS
-from toeplitz_core.testing.laws.forward import FORWARD_BOUND, FORWARD_EXACT, NO_CHANNELS, SPECIAL_VALUES
+from toeplitz_core.testing.laws.forward import FORWARD_BOUND, FORWARD_EXACT, NO_CHANNELS
 from toeplitz_core.testing.laws.gradients import GRADIENTS
+from toeplitz_core.testing.laws.layout import STRIDES
+from toeplitz_core.testing.laws.matrix import MATRIX
+from toeplitz_core.testing.laws.special import SPECIAL_VALUES
 
 LAWS: dict[str, Law] = {
     law.name: law
@@ -17,7 +20,9 @@ LAWS: dict[str, Law] = {
         NO_CHANNELS,
         *GRADIENTS,
         *ALGEBRA,
-        *MEMORY,
+        CONTRACT,
+        STRIDES,
+        STALE_MEMORY,
         ERRORS,
     )
 }

@@ -15,21 +15,20 @@ from toeplitz_core.testing.expected import Expected
 from toeplitz_core.testing.laws.base import Law
 from toeplitz_core.testing.laws.judgement import (
     alike,
-    failure,
     gravest,
     in_words,
     is_exact,
     judge_bound,
     judge_exact,
+    judge_special,
     shape_or_dtype,
     unanswered,
 )
 from toeplitz_core.testing.laws.sharpening import without_channels
-from toeplitz_core.testing.nonfinite import Classes, classes
 from toeplitz_core.testing.operands import Operands
 from toeplitz_core.testing.oracle import expected
 from toeplitz_core.testing.signed_zeros import negative_zeros
-from toeplitz_core.testing.verdict import Status, Verdict, compare_bound, compare_exact
+from toeplitz_core.testing.verdict import Status, Verdict
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.case import Case
@@ -88,7 +87,7 @@ def _judged(
 ) -> Verdict:
     kind = RECIPES[case.data].kind
     if kind == "special":
-        verdict = _judge_special(arithmetic, case, operands, actual, reference, outputs)
+        verdict = judge_special(arithmetic, case, operands, actual, reference, outputs)
     elif kind == "real" or not is_exact(arithmetic, case, reference):
         verdict = judge_bound(arithmetic, case, actual, reference, has_bias=case.bias)
     else:
@@ -121,36 +120,8 @@ def _finite(operands: Operands) -> Operands:
     return replace(operands, input=clean(operands.input), weight=clean(operands.weight), bias=bias)
 
 
-def _judge_special(
-    arithmetic: Arithmetic,
-    case: Case,
-    operands: Operands,
-    actual: torch.Tensor,
-    reference: Expected,
-    outputs: torch.Tensor | None,
-) -> Verdict:
-    found = classes(case.geometry, operands.input, operands.weight, operands.bias, arithmetic.algorithms)
-    special, may_be_nan = (t.flatten() if outputs is None else t.flatten()[outputs] for t in found)
-    if arithmetic.compensates:
-        may_be_nan |= special.isinf()
-    found = Classes(special.reshape(actual.shape), may_be_nan.reshape(actual.shape))
-    wanted = torch.where(found.special == 0, reference.value, found.special)
-    right = found.settles(actual)
-    if is_exact(arithmetic, case, reference):
-        comparison = compare_exact(torch.where(right, 0, actual.double()), torch.where(right, 0, wanted))
-    else:
-        right |= (found.special != 0) & (actual == found.special)
-        error = torch.where(right, 0, actual.double() - wanted)
-        comparison = compare_bound(error.abs(), reference.bound(arithmetic, has_bias=case.bias))
-        comparison = comparison if comparison is not None and comparison.ratio > 1 else None
-    if comparison is not None:
-        return failure(case, comparison, actual, wanted)
-    if actual.numel() and bool(found.may_be_nan.all()):
-        return Verdict(Status.MISTRUSTED, case, "any result may be NaN")
-    return Verdict(Status.PASS, case, miss_probability=operands.miss_probability)
-
-
-def _forward(subject: Runner, case: Case) -> Verdict:
+def forward(subject: Runner, case: Case) -> Verdict:
+    """The check of the laws on a result: by what its case is filled with."""
     return forward_verdict(subject, case)
 
 
@@ -158,7 +129,7 @@ FORWARD_EXACT = Law(
     "forward-exact",
     "On integers whose sums are exact in the accumulator, the result is T x + b, rounded once.",
     "wrong taps, strides, padding and groups; operands that are rounded; sums that are kept too narrow",
-    _forward,
+    forward,
     recipes=tuple(name for name, recipe in RECIPES.items() if recipe.kind in ("storage", "accumulator")),
     dtypes=tuple(DTYPES),
 )
@@ -166,7 +137,7 @@ FORWARD_BOUND = Law(
     "forward-bound",
     "On real numbers, no element of the result is further from T x + b than rounding errors can take it.",
     "precision lost beyond what the arithmetic allows; an overflow where none must be",
-    _forward,
+    forward,
     recipes=tuple(name for name, recipe in RECIPES.items() if recipe.kind == "real"),
     dtypes=tuple(name for name in DTYPES if name != "int64"),
 )
@@ -174,19 +145,9 @@ NO_CHANNELS = Law(
     "no-channels",
     "Without input channels there is nothing to sum, and the result is the bias in every pixel.",
     "a division by the number of channels; a result that has lost its output channels or its bias",
-    _forward,
+    forward,
     recipes=("integers",),
     dtypes=tuple(DTYPES),
     effort=0.1,
     sharpen=without_channels,
-)
-SPECIAL_VALUES = Law(
-    "special-values",
-    "NaN and infinities reach the results that depend on them, and no others.",
-    "NaN read from padding or from beside the image; an infinity that a mask swallows",
-    _forward,
-    recipes=tuple(name for name, recipe in RECIPES.items() if recipe.kind == "special"),
-    # What infinity times a complex number is, libraries define differently.
-    dtypes=tuple(name for name, dtype in DTYPES.items() if dtype.is_floating_point),
-    effort=0.5,
 )

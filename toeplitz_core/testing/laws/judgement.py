@@ -10,11 +10,13 @@ from toeplitz_core.bound import Arithmetic
 from toeplitz_core.testing.algorithms import MatrixUnits
 from toeplitz_core.testing.data import RECIPES
 from toeplitz_core.testing.expected import Expected
+from toeplitz_core.testing.nonfinite import Classes, classes
 from toeplitz_core.testing.verdict import Comparison, Status, Verdict, compare_bound, compare_exact
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.calls import Call
     from toeplitz_core.testing.case import Case
+    from toeplitz_core.testing.operands import Operands
     from toeplitz_core.testing.subjects.base import Outcome
 
 # A linear mistake in one output row is then more likely to go unnoticed than to show.
@@ -154,6 +156,36 @@ def judge_bound(
         message = f"the bound is {sharpness:.2g} of the sum of magnitudes: too wide to tell right from wrong"
         return Verdict(Status.MISTRUSTED, case, message, ratio=comparison.ratio, sharpness=sharpness)
     return Verdict(Status.PASS, case, ratio=comparison.ratio, sharpness=sharpness)
+
+
+def judge_special(
+    arithmetic: Arithmetic,
+    case: Case,
+    operands: Operands,
+    actual: torch.Tensor,
+    reference: Expected,
+    outputs: torch.Tensor | None,
+) -> Verdict:
+    """NaN, infinities and finite numbers each where they belong, and the last right."""
+    found = classes(case.geometry, operands.input, operands.weight, operands.bias, arithmetic.algorithms)
+    special, may_be_nan = (t.flatten() if outputs is None else t.flatten()[outputs] for t in found)
+    if arithmetic.compensates:
+        may_be_nan |= special.isinf()
+    found = Classes(special.reshape(actual.shape), may_be_nan.reshape(actual.shape))
+    wanted = torch.where(found.special == 0, reference.value, found.special)
+    right = found.settles(actual)
+    if is_exact(arithmetic, case, reference):
+        comparison = compare_exact(torch.where(right, 0, actual.double()), torch.where(right, 0, wanted))
+    else:
+        right |= (found.special != 0) & (actual == found.special)
+        error = torch.where(right, 0, actual.double() - wanted)
+        comparison = compare_bound(error.abs(), reference.bound(arithmetic, has_bias=case.bias))
+        comparison = comparison if comparison is not None and comparison.ratio > 1 else None
+    if comparison is not None:
+        return failure(case, comparison, actual, wanted)
+    if actual.numel() and bool(found.may_be_nan.all()):
+        return Verdict(Status.MISTRUSTED, case, "any result may be NaN")
+    return Verdict(Status.PASS, case, miss_probability=operands.miss_probability)
 
 
 def failure(

@@ -1,0 +1,38 @@
+"""The matrix of an implementation, read off it column by column: equal to ``T``."""
+
+from __future__ import annotations
+
+import torch
+
+from toeplitz_core.matrix import toeplitz_matrix
+from toeplitz_core.testing.arithmetics import NNPACK_BATCH
+from toeplitz_core.testing.case import DTYPES
+from toeplitz_core.testing.laws.base import Law
+from toeplitz_core.testing.laws.relation import Convolution, Relation, Sides
+from toeplitz_core.testing.operands import wide
+
+# Basis images in one call: fewer than the batches for which libraries take inexact algorithms.
+_BASIS_BATCH = NNPACK_BATCH - 1
+
+
+def _matrix(c: Convolution) -> Sides:
+    """The results of basis images, without the bias, are the columns of ``T``."""
+    g = c.geometry
+    columns = g.matrix_shape[1]
+    basis = torch.eye(columns, dtype=c.x.dtype).view(columns, g.in_channels, *g.input_size)
+    found = [c.of(block) - c.offset for block in basis.split(_BASIS_BATCH)]
+    c.miss_probability = 0.0  # whatever the weight, any other matrix differs from its
+    T = toeplitz_matrix(wide(c.weight), g.input_size, g.stride, g.padding, g.dilation, g.groups)
+    return torch.cat(found).flatten(1).mT, T
+
+
+MATRIX = Law(
+    "matrix",
+    "The results of all basis images are the columns of T, entry by entry: a proof for a geometry and a weight.",
+    "any wrong entry, whatever the data: taps that only some data would show",
+    Relation(_matrix),
+    recipes=("integers",),
+    dtypes=tuple(DTYPES),
+    max_products=2**10,
+    effort=0.15,
+)
