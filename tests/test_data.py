@@ -267,9 +267,9 @@ def test_underflow_happens_in_some_products(dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", FLOATING)
 def test_what_is_not_finite_is_sprinkled(dtype: str) -> None:
-    """NaN and both infinities come up in every operand, most numbers are whole, and most results finite."""
+    """NaN and both infinities come up in every operand, and zeros in both factors; most results are finite."""
     found: dict[str, set[str]] = {"input": set(), "weight": set(), "bias": set()}
-    finite = total = 0
+    finite = total = input_zeros = weight_zeros = 0
     for seed in range(150):
         case = Case((1, 2, 6, 6), (3, 2, 2, 2), bias=True, dtype=dtype, data="nonfinite", seed=seed)
         operands = draw(case)
@@ -278,8 +278,13 @@ def test_what_is_not_finite_is_sprinkled(dtype: str) -> None:
             parts = torch.view_as_real(values) if values.is_complex() else values
             kinds |= {str(float(v)) for v in parts[~parts.isfinite()]}
             assert torch.equal(parts.nan_to_num(0, 0, 0), parts.nan_to_num(0, 0, 0).round())
+        input_zeros += int((operands.input == 0).sum())
+        weight_zeros += int((operands.weight == 0).sum())
         result = torch.nn.functional.conv2d(operands.input.to(torch.complex128), operands.weight.to(torch.complex128))
         finite, total = finite + int(result.isfinite().sum()), total + result.numel()
+    # One in eight is made one; a weight of the exact integers is none.
+    assert 0.1 < weight_zeros / (150 * operands.weight.numel()) < 0.15
+    assert input_zeros / (150 * operands.input.numel()) > 0.1
     if not DTYPES[dtype].is_complex:
         assert all(kinds == {"nan", "inf", "-inf"} for kinds in found.values())
         assert 0.3 < finite / total < 0.95

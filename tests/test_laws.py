@@ -40,6 +40,7 @@ KILLS = (
     Kill("forward-bound", "arithmetic:flushes_subnormals"),
     Kill("forward-bound", "arithmetic:sums_float16_narrowly", "float16"),
     Kill("special-values", "arithmetic:takes_nan_for_zero"),
+    Kill("special-values", "arithmetic:skips_zero_weights"),
     Kill("no-channels", "contracts:drops_the_bias_without_channels"),
     Kill("gradients-exact", "gradients:doubles_weight_gradient_alone"),
     Kill("gradients-exact", "gradients:leaves_out_last_row_of_input_gradient"),

@@ -16,6 +16,7 @@ from toeplitz_core import ConvGeometry
 from toeplitz_core.bound import FLOAT32, Arithmetic
 from toeplitz_core.testing.algorithms import Winograd
 from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.data import draw
 from toeplitz_core.testing.laws.forward import forward_verdict
 from toeplitz_core.testing.laws.special import SPECIAL_VALUES
 from toeplitz_core.testing.nonfinite import classes
@@ -56,6 +57,22 @@ def test_classes_are_those_of_the_sums(g: ConvGeometry, seed: int) -> None:
     wanted = torch.tensor(by_sums(g, x, weight, bias, shuffle), dtype=torch.float64)
     wanted = torch.where(wanted.isfinite(), 0, wanted)
     assert torch.equal(classes(g, x, weight, bias).special.flatten().nan_to_num(7), wanted.nan_to_num(7))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+def test_a_weight_of_zero_makes_nan_of_what_is_not_finite(dtype: str) -> None:
+    """Of drawn data too the classes are those of the sums, and some are NaN for nothing but a weight of zero."""
+    by_zeros = 0
+    for seed in range(40):
+        case = Case((1, 2, 4, 5), (2, 2, 2, 3), padding=(1, 0), bias=True, dtype=dtype, data="nonfinite", seed=seed)
+        o, g = draw(case), case.geometry
+        assert o.bias is not None
+        wanted = torch.tensor(by_sums(g, o.input, o.weight, o.bias, random.Random(seed)), dtype=torch.float64)
+        found = classes(g, o.input, o.weight, o.bias).special.flatten()
+        assert torch.equal(found.nan_to_num(7), torch.where(wanted.isfinite(), 0, wanted).nan_to_num(7))
+        without = classes(g, o.input, o.weight.where(o.weight != 0, 1), o.bias).special.flatten()
+        by_zeros += int((found.isnan() & ~without.isnan()).sum())
+    assert by_zeros > 0
 
 
 @settings(max_examples=60)
@@ -129,6 +146,13 @@ def test_each_class_is_judged(result: list[float], status: Status, rounding: flo
     """NaN, each infinity and finite numbers are right only where they belong, exactly or within the bound."""
     arithmetic = Arithmetic(FLOAT32, FLOAT32, input_rounding=rounding)
     assert verdict([2.0, inf, nan, 3.0], [1.0, 1.0], result, arithmetic) is status
+
+
+def test_a_weight_of_zero_is_multiplied() -> None:
+    """Where an infinity or NaN meets a weight of zero, a number is wrong; padding there is none of either."""
+    for fourth, status in ((nan, Status.PASS), (3.0, Status.FAIL)):
+        assert verdict([2.0, inf, nan, 3.0], [0.0, 1.0], [2.0, inf, nan, fourth, 0.0]) is status
+        assert verdict([2.0, inf, -inf, 3.0], [0.0, 1.0], [2.0, inf, nan, fourth, 0.0]) is status
 
 
 def test_a_compensated_sum_may_make_nan_of_infinity() -> None:

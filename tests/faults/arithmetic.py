@@ -114,6 +114,14 @@ def takes_nan_for_zero(c: Convolution) -> Tensor:
 
 
 @implementation
+def skips_zero_weights(c: Convolution) -> Tensor:
+    """Multiplies nothing by a weight that is zero, as a pruned kernel does, not even NaN or an infinity."""
+    finite = c.input.isfinite()
+    met = c.replace(input=(~finite).double(), weight=(c.weight != 0).double(), bias=None).value() > 0
+    return c.value().where(met, c.replace(input=c.input.where(finite, 0)).value())
+
+
+@implementation
 def adds_bias_after_rounding(c: Convolution) -> Tensor:
     """Adds the bias to a result that was rounded to half precision already."""
     y = c.replace(bias=None).value().to(c.dtype)

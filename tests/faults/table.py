@@ -111,6 +111,11 @@ FAULTS = (
             "A NaN in the input counts as zero.",
             {"killed_by": "special-values"},
         ),
+        (
+            "skips_zero_weights",
+            "What a weight of zero meets is not multiplied, even if it is not finite.",
+            {"killed_by": "special-values"},
+        ),
     ),
     *_faults(
         "memory",

@@ -41,13 +41,13 @@ def _nonfinite(case: Case) -> Operands:
     taps = max(1, math.prod(case.weight[1:]))
 
     def sprinkled(name: str, values: torch.Tensor, one_in: int) -> torch.Tensor:
-        # 0, 1 and 2: NaN and the infinities. An infinity times zero is NaN: some zeros more for that.
+        # 0, 1 and 2: NaN and the infinities. Of those times zero is NaN: some zeros more, on both sides, for that.
         odd = filled(
             case, f"{name}.odd", tuple(values.shape), lambda b, n: b.integers(n, 0, 3 * one_in - 1), torch.int64
         )
         for index, value in enumerate((math.nan, math.inf, -math.inf)):
             values = values.where(odd != index, value)
-        return values.where((odd < 3) | (odd % 8 != 3), 0) if name == "input" else values
+        return values if name == "bias" else values.where((odd < 3) | (odd % 8 != 3), 0)
 
     x = sprinkled("input", exact.input, 4 * taps)
     # One that is not finite decides all results of its channel: in most cases there is none.
