@@ -227,14 +227,45 @@ def by_fft(tile: int, x: Numbers, weight: Numbers) -> list[Fraction]:
 @settings(max_examples=15)
 @given(kinds=st.tuples(KINDS, KINDS), seed=st.integers(0, 2**16), channels=st.integers(1, 3))
 def test_no_fft_exceeds_its_bound(tile: int, kinds: tuple[str, str], seed: int, channels: int) -> None:
-    """Rounded at every step, with rounded twiddle factors, an FFT stays within its bound."""
+    """Rounded at every step, with rounded twiddle factors, an FFT stays within its bound, also strided or dilated."""
     shuffle = random.Random(seed)
     size = shuffle.randint(1, tile)
     taps = shuffle.randint(1, size)
+    dilation = shuffle.randint(1, max(1, (size - 1) // max(1, taps - 1)))
+    g = ConvGeometry(channels, 1, (size,), (taps,), shuffle.randint(1, 3), 0, dilation)
     x, weight = data((channels, size), kinds[0], shuffle), data((1, channels, taps), kinds[1], shuffle)
-    found = np.array(by_fft(tile, rationals(x), rationals(weight[0])), dtype=object)
-    error = abs(found - exactly(rationals(x), rationals(weight[0])))
-    assert (error <= rationals(bounds(ConvGeometry(channels, 1, (size,), (taps,)), x, weight, Fft(tile)))[0]).all()
+    stuffed = weight.new_zeros(channels, *g.kernel_extent)
+    stuffed[:, ::dilation] = weight[0]
+    found = np.array(by_fft(tile, rationals(x), rationals(stuffed)), dtype=object)
+    error = abs(found - exactly(rationals(x), rationals(stuffed)))[:: g.stride[0]]
+    assert (error <= rationals(bounds(g, x, weight, Fft(tile)))[0]).all()
+
+
+@pytest.mark.parametrize(("stride", "dilation"), [((1, 1), (2, 3)), ((2, 3), (1, 1)), ((3, 1), (2, 1))])
+def test_an_fft_of_a_dilated_kernel_is_one_of_the_kernel_with_zeros(
+    stride: tuple[int, int], dilation: tuple[int, int]
+) -> None:
+    """Its bound is that of the kernel stuffed with zeros, at the results that the stride keeps."""
+    g = ConvGeometry(4, 2, (9, 10), (2, 3), stride, 1, dilation, groups=2)
+    shuffle = random.Random(0)
+    x, weight = data((3, 4, 9, 10), "wide", shuffle), data(g.weight_shape, "normal", shuffle)
+    stuffed = weight.new_zeros(2, 2, *g.kernel_extent)
+    stuffed[..., :: dilation[0], :: dilation[1]] = weight
+    dense = ConvGeometry(4, 2, (9, 10), g.kernel_extent, 1, 1, 1, groups=2)
+    for tile in (8, 16):
+        found, wanted = (
+            Fft(tile).sums(geometry, x.flatten(2).double(), taps.double())
+            for geometry, taps in ((g, weight), (dense, stuffed))
+        )
+        assert found is not None
+        assert wanted is not None
+        assert torch.equal(found.roundings, wanted.roundings)
+        for own, plain in ((found.magnitude, wanted.magnitude), (found.underflows, wanted.underflows)):
+            assert own is not None
+            assert plain is not None
+            kept = plain.unflatten(2, dense.output_size)[..., :: stride[0], :: stride[1]].flatten(2)
+            # The norm of a kernel is rounded in another order: each of its squares' sums, and its root.
+            torch.testing.assert_close(own, kept, rtol=2 * stuffed[0].numel() * 2.0**-53, atol=0)
 
 
 @pytest.mark.parametrize("tile", [2, 4, 8, 16, 2**20])
@@ -340,8 +371,9 @@ def test_winograd_is_for_three_taps_side_by_side(changes: dict) -> None:
     g = ConvGeometry(1, 1, (9, 9), **{"kernel_size": (3, 3)} | changes)
     x, weight = torch.ones(1, 1, 81).double(), torch.ones(1, 1, *g.kernel_size).double()
     assert Winograd(6).sums(g, x, weight) is None
-    assert (Fft(8).sums(g, x, weight) is None) == ("kernel_size" not in changes)
-    assert Fft(4).sums(g, x, weight) is None or "kernel_size" not in changes
+    # An FFT is for whatever fits into its tile.
+    assert Fft(8).sums(g, x, weight) is not None
+    assert (Fft(4).sums(g, x, weight) is None) == (max(g.kernel_extent) > 4)
 
 
 def test_wrong_parameters_are_named() -> None:
@@ -426,6 +458,9 @@ def test_known_implementations_have_their_arithmetic() -> None:
     assert torch_cpu(case("float32"), onednn=False).algorithms == NNPACK
     assert torch_cpu(case("float32"), onednn=False).flushes
     assert not torch_cpu(case("float32", batch=15), onednn=False).algorithms
+    for changes in ({"stride": 2}, {"dilation": 2}):
+        other = case("float32").replace(**changes)
+        assert torch_cpu(other, onednn=False) == torch_cuda(other, tf32=False) == replace(SINGLE, flushes=True)
     assert not torch_cpu(case("float64"), onednn=False).algorithms
     assert torch_cuda(case("float32")).input_rounding == TF32_ROUNDING
     assert torch_cuda(case("float32"), tf32=False).input_rounding == 0
@@ -458,3 +493,16 @@ def test_exact_data_is_judged_by_the_bound_where_the_arithmetic_rounds_it(arithm
     # Matrix units add whole numbers exactly.
     subject.assumed = replace(SINGLE, algorithms=(MatrixUnits(),))
     assert forward_verdict(subject, case, operands).status is Status.FAIL
+
+
+@pytest.mark.parametrize("changes", [{}, {"dilation": 2}, {"stride": 2}])
+@pytest.mark.parametrize("recipe", ["integers", "normal"])
+def test_a_declared_fft_is_judged_by_its_bound(recipe: str, changes: dict) -> None:
+    """Whatever the stride and the dilation, and on whole numbers too: they are rounded as others are."""
+    case = Case((1, 2, 6, 7), (1, 2, 3, 3), padding=1, data=recipe).replace(**changes)
+    operands = draw(case)
+    fft = replace(SINGLE, algorithms=(Fft(16),))
+    reference = expected(case.geometry, operands.input, operands.weight, None, algorithms=fft.algorithms)
+    off = (reference.value + reference.bound(fft, has_bias=False) / 2).float()
+    for arithmetic, status in ((fft, Status.PASS), (SINGLE, Status.FAIL)):
+        assert forward_verdict(Planted(lambda _c, _o: off, arithmetic), case, operands).status is status

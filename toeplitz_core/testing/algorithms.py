@@ -71,7 +71,8 @@ class Winograd:
 
     def sums(self, geometry: ConvGeometry, x: torch.Tensor, weight: torch.Tensor) -> Sums | None:
         """For 3 taps on every axis, stride 1 and no dilation."""
-        if not _is_plain(geometry) or any(k != _TAPS for k in geometry.kernel_size):
+        direct = max(geometry.stride) > 1 or geometry.kernel_extent != geometry.kernel_size
+        if direct or any(k != _TAPS for k in geometry.kernel_size):
             return None
         rank, margin = geometry.rank, self.outputs - 1
         images = _padded(geometry, x, margin)
@@ -96,7 +97,10 @@ class Winograd:
 
 @dataclass(frozen=True, slots=True)
 class Fft:
-    """Tiles multiplied in the frequency domain, for kernels up to the tile's size, stride 1 and no dilation.
+    """Tiles multiplied in the frequency domain, for kernels that span no more than a tile.
+
+    A dilated kernel is transformed with zeros between its taps, which change no norm; of a stride's results those of
+    stride 1 are kept.
 
     For ``N`` points and ``L = log2 N`` the error is at most ``(1+u)^{3L} (1+sqrt(5)u)^{3L+1} (1+beta)^{3L} - 1`` times
     ``||g||_2 ||d||_2`` (Percival, "Rapid multiplication modulo the sum and difference of highly composite numbers",
@@ -120,19 +124,20 @@ class Fft:
             raise ValueError(f"tile={self.tile} must be a power of two")
 
     def sums(self, geometry: ConvGeometry, x: torch.Tensor, weight: torch.Tensor) -> Sums | None:
-        """For kernels that fit into the tile, stride 1 and no dilation."""
-        if not _is_plain(geometry) or max(geometry.kernel_size) > self.tile:
+        """For kernels that fit into the tile, the zeros of a dilation included."""
+        if max(geometry.kernel_extent) > self.tile:
             return None
         rank, points = geometry.rank, self.tile**geometry.rank
         unit = _most(x) or 1.0  # squares must not overflow
         energy = (x / unit) ** 2
         # A tile that is longer than the padded image can have all of it, whatever the output: so has one just as long.
         tile = [min(self.tile, size) for size in geometry.padded_size]
-        margins = [t - k for t, k in zip(tile, geometry.kernel_size, strict=True)]
+        margins = [t - k for t, k in zip(tile, geometry.kernel_extent, strict=True)]
         energy = _padded(geometry, energy, *margins)
         energy = _windows(energy, *tile).sum(tuple(range(-rank, 0)))
         # Of the tiles that have the output, the one with the largest norm.
         norm = _largest(energy, *(m + 1 for m in margins)).sqrt() * unit
+        norm = norm[tuple(slice(None, None, s) for s in (1, 1, *geometry.stride))]
         size = torch.linalg.vector_norm(weight.flatten(2), dim=-1)
         magnitude = _by_channel(geometry, size, norm)
         stages = math.log2(points)
@@ -232,12 +237,6 @@ def _norm(matrix: Matrix) -> float:
 
 def _most(values: torch.Tensor) -> float:
     return float(values.max()) if values.numel() else 0.0
-
-
-def _is_plain(geometry: ConvGeometry) -> bool:
-    return all(s == 1 for s in geometry.stride) and all(
-        d == 1 or k == 1 for d, k in zip(geometry.dilation, geometry.kernel_size, strict=True)
-    )
 
 
 def _padded(geometry: ConvGeometry, x: torch.Tensor, *margins: int) -> torch.Tensor:
