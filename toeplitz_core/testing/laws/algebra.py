@@ -171,7 +171,7 @@ def _pointwise_is_a_matrix_product(c: Convolution) -> Sides:
 
 
 def _delta_kernel_shifts(c: Convolution) -> Sides:
-    """A kernel of a single 1 copies the pixels that its tap reads."""
+    """A kernel of a single 1 copies the pixels that its tap reads, and adds the bias to them."""
     g = c.geometry
     tap = c.tap(g.kernel_size)
     channel = torch.arange(g.out_channels) % max(1, g.group_channels)
@@ -183,7 +183,7 @@ def _delta_kernel_shifts(c: Convolution) -> Sides:
         begin = tap[axis] * g.dilation[axis]
         pixels = begin + g.stride[axis] * torch.arange(g.output_size[axis])
         copied = copied.index_select(axis - g.rank, pixels)
-    return c.of(weight=delta, bias=None), copied
+    return c.of(weight=delta), copied + c.offset
 
 
 def _composition_multiplies(c: Convolution) -> Sides:

@@ -14,9 +14,9 @@ _HARMLESS = ("offset", "sliced", "transposed", "permuted", "odd_strides")
 
 
 def _strides_do_not_matter(c: Convolution) -> Sides:
-    """The result of a case in its strides, and of its operands apart in others, is that of contiguous ones."""
+    """The result of a case in its strides, and of its operands apart in others, is that where no strides are named."""
     shapes = {"input": c.case.input, "weight": c.case.weight} | ({"bias": c.case.weight[:1]} if c.case.bias else {})
-    plain = c.of()
+    plain = c.of(layouts=())
     results = [c.result()]
     for operand, shape in shapes.items():
         legal = [name for name in _HARMLESS if len(shape) in LAYOUTS[name][2]]

@@ -19,6 +19,7 @@ from toeplitz_core.testing.laws.judgement import (
     shape_or_dtype,
     unanswered,
 )
+from toeplitz_core.testing.layouts import apply_layout, layouts_of
 from toeplitz_core.testing.operands import Bits, Operands, wide
 from toeplitz_core.testing.verdict import Status, Verdict, compare_exact
 
@@ -86,13 +87,19 @@ class Convolution:
         bias: torch.Tensor | bool | None = True,
         **parameters: object,
     ) -> torch.Tensor:
-        """For other operands (``bias=None`` for none) and parameters; contiguous if no layouts are among them."""
+        """For other operands (``bias=None`` for none) and parameters.
+
+        In the layouts of the case, as far as the operands can have them: ``channels_last`` needs a batch, and
+        ``expanded`` numbers that repeat. Where no layout is named, a subject's own holds.
+        """
         x = self.x if x is None else x
         weight = self.weight if weight is None else weight
         offset = (self.bias if bias else None) if isinstance(bias, bool) else bias
-        changes = {"layouts": (), **parameters}
+        operands = Operands(x, weight, offset, 0.0)
+        kept = tuple((name, layout) for name, layout in self.case.layouts if _can_have(operands, name, layout))
+        changes = {"layouts": kept, **parameters}
         case = self.case.replace(input=tuple(x.shape), weight=tuple(weight.shape), bias=offset is not None, **changes)
-        return self._run(case, Operands(x, weight, offset, 0.0))
+        return self._run(case, operands)
 
     def choice(self, name: str, count: int) -> int:
         """A number below ``count`` that the case's seed decides."""
@@ -125,6 +132,14 @@ class Convolution:
             raise Unanswered(Verdict(Status.UNSUPPORTED, self.case, message))
         self.assumed = in_words(case, outcome.arithmetic)
         return wide(outcome.output.detach().cpu())
+
+
+def _can_have(operands: Operands, name: str, layout: str) -> bool:
+    """Whether an operand can be laid out so, and is the same then."""
+    values = getattr(operands, name, None)
+    if values is None or values.ndim not in layouts_of(name)[layout][2]:
+        return False
+    return torch.equal(apply_layout(values, layout), values)
 
 
 def _same(one: tuple[Case, Operands], other: tuple[Case, Operands]) -> bool:
