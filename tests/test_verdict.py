@@ -220,3 +220,13 @@ def test_a_failure_has_the_digits_that_tell_the_two_apart(got: float, should: fl
     found = compare_exact(actual, wanted)
     assert found is not None
     assert failure(Case.parse("input=1x1x1x1 weight=1x1x1x1"), found, actual, wanted).message == said
+
+
+def test_what_no_format_holds_is_an_infinity() -> None:
+    """A message gives the infinity that a result should have been, and the number that overflows."""
+    largest = torch.finfo(torch.float32).max
+    actual, wanted = torch.tensor([1.0, -largest]), torch.tensor([1.0, -8.3717766e38], dtype=torch.float64)
+    found = compare_exact(actual.double(), wanted)
+    assert found is not None
+    said = failure(CASE, found, actual, wanted).message
+    assert said == "out[1]=-3.40282347e+38, but should be -inf (exactly -8.3717766e+38) (1 of 2 elements wrong)"
