@@ -1,7 +1,8 @@
 """What holds between results of one implementation, whatever it computes: exactly, on integers.
 
 Each law derives further convolutions from a case and says how their results belong together. No matrix is needed for
-that, so these laws stand even if the oracle were wrong.
+that, so these laws stand even if the oracle were wrong: all but the composition, whose other side is the product of two
+matrices with the image.
 """
 
 from __future__ import annotations

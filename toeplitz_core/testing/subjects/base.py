@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from toeplitz_core.testing.case import Case
     from toeplitz_core.testing.operands import Operands
 
-# What a subject can be asked for: the convolution, and what belongs to it. See procedures.py.
+# What a subject can be asked for: the convolution, and what belongs to it. See torch_procedures.py.
 Procedure = Literal[
     "forward",
     "contract",
