@@ -200,6 +200,8 @@ def test_leaving_is_a_failure(kernels: Path):  # noqa: ARG001  # the working dir
         ("check torhc", ["no subject 'torhc'", "did you mean 'torch'?", "package.module:callable"]),
         ("check kernels.right", ["did you mean 'kernels:right'?"]),
         ("check kernles:right", ["cannot import kernles", "No module named 'kernles'; nearest: kernels"]),
+        ("check torch --dtype fp32", ["--dtype fp32", "did you mean 'float32'?", "bfloat16"]),
+        ("check torch --dtype half", ["did you mean 'float16'?"]),
         ("check kernels", ["'kernels' is a module", "did you mean 'kernels:conv2d'?", "package.module:callable"]),
         ("check unfinished:conv2d", ["cannot import unfinished", "SyntaxError"]),
         ("check needy:conv2d", ["cannot import needy", "no_such_package_of_mine"]),

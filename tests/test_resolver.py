@@ -51,6 +51,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("my_package.kernles:conv2d", "No module named 'my_package.kernles'; nearest: my_package.kernels"),
         ("my_empty.kernels:conv2d", "'my_empty' is not a package; nearest: none"),
         ("qqqqqqqq:conv2d", "No module named 'qqqqqqqq'; nearest: none"),
+        ("nofile:conv2d", "No module named 'nofile'; nearest: none"),
         ("my_empty.py:f", "'my_empty' is not a package; nearest: my_empty"),
         ("my_package/kernels.py:conv2d", "No module named 'my_package/kernels'; nearest: my_package.kernels"),
         ("asks_for:conv2d", "cannot import asks_for: ModuleNotFoundError: No module named 'my_kernles'"),
@@ -89,8 +90,8 @@ def test_a_name_without_a_colon(name: str, said: str) -> None:
 
 
 def test_names_of_modules() -> None:
-    """The working directory's come first; what a module defines is read off its source, if there is any."""
-    assert nearest("numberz") == ["my_numberz", "numbers"]
+    """The standard library has none that is meant; what a module defines is read off its source, if there is any."""
+    assert nearest("numberz") == ["my_numberz"]
     assert find_spec("my_package.kernels") is None  # the directory is not on the path of a console script
     look_here()
     assert find_spec("my_package.kernels") is not None

@@ -46,7 +46,8 @@ def is_file(name: str) -> bool:
 def nearest(name: str) -> list[str]:
     """The modules whose names are most like one that is not there; of the package, where that is there.
 
-    What is in the working directory comes first: a name of somebody's is a misspelt one of theirs.
+    What is in the working directory comes first: a name of somebody's is a misspelt one of theirs. It is none of the
+    standard library's, where no convolution is.
     """
     parent, _, last = name.rpartition(".")
     places = [os.getcwd()], sys.path  # noqa: PTH109  # as above
@@ -56,6 +57,7 @@ def nearest(name: str) -> list[str]:
     found: dict[str, None] = {}
     for place in places:
         there = {module.name for module in pkgutil.iter_modules(list(place))}
+        there -= set() if parent else sys.stdlib_module_names
         found |= dict.fromkeys(difflib.get_close_matches(last, there, n=_SHOWN))
     return [f"{parent}.{one}" if parent else one for one in found][:_SHOWN]
 
