@@ -318,6 +318,28 @@ def test_interrupt_keeps_what_was_found():
     assert "not shrunk to the end" in result.message
 
 
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, ZeroDivisionError])
+def test_the_last_runs_of_a_failure_that_does_not_repeat_end_like_all_others(raised: type[BaseException]):
+    """Ctrl-C while it is counted how often a failure comes again keeps it, and an error of the law there is ours."""
+    counting = []
+
+    def check(case: Case) -> Status:
+        if counting:
+            raise raised
+        judged.append(case)
+        return Status.FAIL if len(judged) == 5 else Status.PASS
+
+    judged: list[Case] = []
+    subject = TorchSubject("planted", conv2d)
+    subject.restart = lambda: counting.append(True)
+    with pytest.raises((Interrupted, LawError)) as caught:
+        search(law_of(check), subject, dtype="float32", settings=GATE.settings(examples=20))
+    if isinstance(caught.value, Interrupted):
+        assert caught.value.result.failure is not None
+        assert caught.value.result.message.endswith("(fails in some runs only)")
+    assert isinstance(caught.value, LawError) == (raised is ZeroDivisionError)
+
+
 @pytest.mark.parametrize("after", ["nothing", "a failure"])
 def test_error_in_a_law_is_our_own(after: str):
     """An error in a law is no failure of the implementation, not even where that fails as well."""

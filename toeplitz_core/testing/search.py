@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -224,18 +225,7 @@ def search(
         reason = f"{law.name} is not for {dtype}"
         return Result(subject.name, law.name, dtype, device, Status.UNSUPPORTED, message=reason)
     tally, watched = _Tally(), _Watched(subject)
-
-    def judge(case: Case | Call) -> Verdict:
-        raise_lost()
-        try:
-            verdict = law(cast("Runner", watched), case)
-            entry = None if known is None else known.match(subject.name, verdict)
-        except Exception as error:
-            raise _Stop(error, case.replace(law=law.name)) from error
-        if entry is None:
-            return verdict
-        tally.known[entry.name] += tally.smallest is None  # else it was met while shrinking
-        return verdict.replace(status=Status.KNOWN)
+    judge = _judge(law, cast("Runner", watched), tally, known)
 
     def holds(case: Case | Call) -> None:
         largest = 0.0
@@ -258,7 +248,40 @@ def search(
     if seed is not None:
         # Each law and dtype its own stream: the cases of one do not depend on which others run.
         test = seeded(zlib.crc32(f"{seed} {law.name} {dtype}".encode()))(test)
-    failure = _run(test, tally, law, subject, device)
+    return _result(test, judge, tally, law, subject, dtype, device, "not shrunk to the end")
+
+
+def _judge(law: Law, subject: Runner, tally: _Tally, known: KnownFailures | None) -> Judge:
+    """The law, held on one case: known failures apart, and an error of the law as what nobody takes for a failure."""
+
+    def judge(case: Case | Call) -> Verdict:
+        raise_lost()
+        try:
+            verdict = law(subject, case)
+            entry = None if known is None else known.match(subject.name, verdict)
+        except Exception as error:
+            raise _Stop(error, case.replace(law=law.name)) from error
+        if entry is None:
+            return verdict
+        tally.known[entry.name] += tally.smallest is None  # else it was met while shrinking
+        return verdict.replace(status=Status.KNOWN)
+
+    return judge
+
+
+def _result(
+    test: Callable[[], None],
+    judge: Judge,
+    tally: _Tally,
+    law: Law,
+    subject: Runner,
+    dtype: str,
+    device: str,
+    unfinished: str,
+) -> Result:
+    """What comes of a test that raises the first failure; ``unfinished`` is what an interrupt would leave undone."""
+    with _interruptible(law, subject, device, tally, unfinished):
+        failure = _run(test, tally)
     message = "" if failure is None else failure.message
     if failure is not None and tally.timeouts >= SHRINKING_TIMEOUTS:
         message = f"{message} (not shrunk to the end, which would take the timeout for each call)"
@@ -268,7 +291,8 @@ def search(
             subject.restart()
             return judge(case)
 
-        failed = _failures(afresh, failure.case, FINAL_RUNS)
+        with _interruptible(law, subject, device, tally, "fails in some runs only"):
+            failed = _failures(afresh, failure.case, FINAL_RUNS)
         message = f"{message} (fails again in {failed} of {FINAL_RUNS} runs)"
     return _conclude(law, subject, dtype, device, tally, failure, message)
 
@@ -298,7 +322,7 @@ def _fewer(profile: settings, draws: int) -> settings:
     return profile if draws == 1 else settings(profile, max_examples=-(-profile.max_examples // draws))
 
 
-def _run(test: Callable[[], None], tally: _Tally, law: Law, subject: Runner, device: str) -> Verdict | None:
+def _run(test: Callable[[], None], tally: _Tally) -> Verdict | None:
     """The smallest failure, if there is one."""
     try:
         with no_constants_of_modules():
@@ -311,6 +335,14 @@ def _run(test: Callable[[], None], tally: _Tally, law: Law, subject: Runner, dev
         if tally.smallest.status is not Status.TIMEOUT:
             tally.runs = SHRINKING_RUNS
         return tally.smallest
+    return None
+
+
+@contextlib.contextmanager
+def _interruptible(law: Law, subject: Runner, device: str, tally: _Tally, unfinished: str) -> Iterator[None]:
+    """Let an interrupt carry along what was found, with a word on what is unfinished; and an error of a law be one."""
+    try:
+        yield
     except _Stop as stop:
         raise LawError(law.name, subject.name, stop.case) from stop.error
     except KeyboardInterrupt:
@@ -318,9 +350,8 @@ def _run(test: Callable[[], None], tally: _Tally, law: Law, subject: Runner, dev
             raise
         found = tally.smallest
         raise Interrupted(
-            _conclude(law, subject, found.case.dtype, device, tally, found, f"{found.message} (not shrunk to the end)")
+            _conclude(law, subject, found.case.dtype, device, tally, found, f"{found.message} ({unfinished})")
         ) from None
-    return None
 
 
 def _conclude(
