@@ -62,7 +62,7 @@ def carry_out(asked: Asked, console: Console, errors: Console, outputs: Outputs,
     try:
         with interrupts.kept(), judges or contextlib.nullcontext():
             _follow(run, console, printed)
-        if plan.unreached(run.results, ""):
+        if len(run.results) < len(plan.steps):
             failed = plan.fail_fast and any(result.status.is_failure for result in run.results)
             stopped = "stopped at the first failure" if failed else SPENT
         stale = plan.stale(run.results, patient=asked.fail_stale)

@@ -46,16 +46,26 @@ class Asked:
             "laws": [law.name for law in self.plan.laws],
             "dtypes": list(self.plan.dtypes),
             "devices": list(self.plan.devices),
-            "profile": self.plan.profile.name,
-            "examples": self.plan.examples or self.plan.profile.examples,
-            "seed": self.plan.seed,
-            "time": self.plan.time,
+            **self._effort,
             "jobs": self.jobs,
             "timeout": self.timeout,
             "known": list(self.known),
             "fail_fast": self.plan.fail_fast,
             "fail_stale": self.fail_stale,
             "inline": self.inline,
+        }
+
+    @property
+    def _effort(self) -> dict[str, object]:
+        """How cases were chosen: a sweep has them all, and takes nothing from a profile."""
+        plan = self.plan
+        drawn = plan.sweep is None
+        return {
+            "profile": plan.profile.name if drawn else None,
+            "examples": plan.examples or plan.profile.examples if drawn else None,
+            "seed": plan.seed,
+            "time": plan.time,
+            "sweep": plan.sweep,
         }
 
     def record(self, run: Run, exit_code: int, *, stopped: str, error: str, stale: Sequence[Stale]) -> Record:

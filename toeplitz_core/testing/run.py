@@ -12,8 +12,10 @@ import torch
 from toeplitz_core.testing.known import KnownFailures
 from toeplitz_core.testing.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.remembered import Remembered
-from toeplitz_core.testing.search import Interrupted, Result, search
+from toeplitz_core.testing.search import Interrupted, Result, search, walk
+from toeplitz_core.testing.spelling import cases_of
 from toeplitz_core.testing.subjects.base import Subject
+from toeplitz_core.testing.sweep import convolutions
 from toeplitz_core.testing.verdict import Status, Verdict
 
 if TYPE_CHECKING:
@@ -48,6 +50,9 @@ class Plan:
 
     With ``time``, a number of seconds, all steps are searched in rounds until it is spent, each round with a seed of
     its own: ``seed`` (or 0) and the number of the round.
+
+    With ``sweep``, a number of steps, nothing is searched: each law is held on every convolution up to so many steps
+    from the smallest. ``profile``, ``examples``, ``seed``, ``layouts`` and ``time`` say nothing then.
     """
 
     subjects: Sequence[Runner]
@@ -61,27 +66,43 @@ class Plan:
     layouts: Collection[str] = SAFE_LAYOUTS
     known: KnownFailures | None = None
     time: float | None = None
+    sweep: int | None = None
 
     @property
     def without(self) -> list[str]:
-        """Laws and dtypes that the plan names and that do not go together."""
+        """What the plan names and does not run: dtypes that a law is not for, and what a sweep leaves out."""
         left_out: dict[str, list[str]] = {}
         for law in self.laws:
             if dtypes := ", ".join(dtype for dtype in self.dtypes if dtype not in law.dtypes):
                 left_out.setdefault(dtypes, []).append(law.name)
-        return [f"not for {dtypes}: {', '.join(laws)}" for dtypes, laws in left_out.items()]
+        lines = [f"not for {dtypes}: {', '.join(laws)}" for dtypes, laws in left_out.items()]
+        if self.sweep is None:
+            return lines
+        lines += [f"{name}: {reason}" for name, reason in self._unswept.items()]
+        for law in self.laws:
+            if law.max_products is not None and (count := sum(map(law.too_large, convolutions(self.sweep)))):
+                lines.append(f"{law.name}: {cases_of(count)} of more than {law.max_products} products")
+        return lines
 
     @property
     def steps(self) -> list[Step]:
         """(subject, law, dtype, device) in the order of the run; without the dtypes that a law is not for."""
+        return self._steps([law for law in self.laws if law.name not in self._unswept])
+
+    def _steps(self, laws: Sequence[Law]) -> list[Step]:
         return [
             (subject, law, dtype, device)
             for subject in self.subjects
             for device in self.devices
-            for law in self.laws
+            for law in laws
             for dtype in self.dtypes
             if dtype in law.dtypes
         ]
+
+    @property
+    def _unswept(self) -> dict[str, str]:
+        """The laws that a sweep is nothing for, and why."""
+        return {law.name: law.unswept for law in self.laws if self.sweep is not None and law.unswept}
 
     def result(self, step: Step, number: int = 0) -> Result:
         """The result of one step in one round. A device that is not there gives one that was not run."""
@@ -96,7 +117,7 @@ class Plan:
             return Result(subject.name, law.name, dtype, device, Status.UNSUPPORTED, message=reason)
         if self.time is not None:
             return self._search(step, self.known, (self.seed or 0) + number)
-        if self.seed is not None or not self.profile.remembers:
+        if self.sweep is not None or self.seed is not None or not self.profile.remembers:
             return self._search(step, self.known, self.seed)
         memory = Remembered(subject.name, law.name, dtype, device)
         first = memory.recall()
@@ -119,6 +140,9 @@ class Plan:
         subject, law, dtype, device = step
         # What runs in this process has the threads that it would have anywhere.
         with contextlib.nullcontext() if isinstance(subject, Subject) else _one_thread():
+            if self.sweep is not None:
+                cases = law.swept(convolutions(self.sweep), dtype, device)
+                return walk(law, subject, cases, dtype=dtype, device=device, known=known)
             return search(
                 law,
                 subject,
@@ -134,10 +158,11 @@ class Plan:
             )
 
     def unreached(self, results: Sequence[Result], reason: str) -> list[Result]:
-        """For each step that has no result, one that was not run."""
+        """For each step that has no result, and for those that a sweep has not, one that was not run."""
         reached = {(r.subject, r.law, r.dtype, r.device) for r in results}
-        steps = [(subject.name, law.name, dtype, device) for subject, law, dtype, device in self.steps]
-        return [Result(*step, Status.NOT_RUN, message=reason) for step in steps if step not in reached]
+        steps = [(subject.name, law.name, dtype, device) for subject, law, dtype, device in self._steps(self.laws)]
+        reasons = {law.name: reason for law in self.laws} | self._unswept
+        return [Result(*step, Status.NOT_RUN, message=reasons[step[1]]) for step in steps if step not in reached]
 
     def stale(self, results: Sequence[Result], *, patient: bool = False) -> list[Stale]:
         """The known failures that are not needed any more, but for those of :meth:`dear` unless ``patient``.

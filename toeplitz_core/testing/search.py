@@ -1,11 +1,14 @@
-"""Search for a case that breaks a law, and shrink it: one law, one subject, one dtype, one device at a time."""
+"""Find a case that breaks a law: one law, one subject, one dtype, one device at a time.
+
+By a search, which shrinks it, or in a row of cases, the smallest first.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -249,6 +252,41 @@ def search(
         # Each law and dtype its own stream: the cases of one do not depend on which others run.
         test = seeded(zlib.crc32(f"{seed} {law.name} {dtype}".encode()))(test)
     return _result(test, judge, tally, law, subject, dtype, device, "not shrunk to the end")
+
+
+def walk(
+    law: Law,
+    subject: Runner,
+    cases: Iterable[Case],
+    *,
+    dtype: str,
+    device: str = "cpu",
+    known: KnownFailures | None = None,
+) -> Result:
+    """Hold a law on each of some cases until one fails, which is not shrunk.
+
+    Parameters
+    ----------
+    cases : iterable of Case
+        The smallest first, each of the dtype and on the device.
+    known : KnownFailures, optional
+        As for :func:`search`, whose errors are those of this function too.
+
+    Returns
+    -------
+    Result
+        With the first case that fails.
+    """
+    tally = _Tally()
+    judge = _judge(law, subject, tally, known)
+
+    def test() -> None:
+        for case in cases:
+            verdict = tally.judged(judge, case)
+            if verdict.status.is_failure:
+                raise _Broken(verdict)
+
+    return _result(test, judge, tally, law, subject, dtype, device, "not run again")
 
 
 def _judge(law: Law, subject: Runner, tally: _Tally, known: KnownFailures | None) -> Judge:

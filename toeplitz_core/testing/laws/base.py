@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,8 @@ class Law:
         Limit on the multiplications of one image of its cases, where the usual one is too large.
     sharpen : callable, optional
         From any case to one that the law says something about.
+    unswept : str
+        Why there is no sweep of what it is held on, if there is none.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Law:
     effort: float = 1.0
     max_products: int | None = None
     sharpen: Callable[[Case], Case] | None = None
+    unswept: str = ""
 
     def examples(self, profile: int) -> int:
         """Its cases for one dtype, where a profile has so many."""
@@ -89,6 +92,28 @@ class Law:
         first = recipes.index(case.data)
         for n in range(number):
             yield case.replace(data=recipes[(first + n) % len(recipes)], seed=case.seed + n // len(recipes))
+
+    def swept(self, convolutions: Iterable[Case], dtype: str, device: str) -> Iterator[Case]:
+        """What it is held on in a sweep of convolutions, the recipes in turn and the number of each for a seed.
+
+        Those that are :meth:`too_large` are left out, and so is what another was sharpened to before.
+        """
+        recipes = self.recipes_for(dtype)
+        seen: set[Case] = set()
+        for number, convolution in enumerate(convolutions):
+            case = convolution
+            if self.too_large(case):
+                continue
+            if self.sharpen is not None:
+                case = self.sharpen(case)
+                if case in seen:
+                    continue
+                seen.add(case)
+            yield case.replace(dtype=dtype, device=device, data=recipes[number % len(recipes)], seed=number)
+
+    def too_large(self, case: Case) -> bool:
+        """Whether a case has more multiplications than the law has a limit for."""
+        return self.max_products is not None and case.geometry.nnz > self.max_products
 
     def takes(self, case: Any) -> bool:
         """Whether it is held on cases of such a dtype and such data."""

@@ -134,4 +134,5 @@ ERRORS = CallLaw(
     recipes=(),
     dtypes=tuple(DTYPES),
     procedure="argument_checks",
+    unswept="it is held on calls, whose arguments may be anything, and a sweep has convolutions alone",
 )

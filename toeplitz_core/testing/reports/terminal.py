@@ -18,6 +18,7 @@ from toeplitz_core.testing.isolation import TIMEOUT
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.reports.record import UNPROVEN, replay_command
 from toeplitz_core.testing.spelling import cases_of
+from toeplitz_core.testing.sweep import number_of_convolutions
 from toeplitz_core.testing.verdict import Status
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def header(plan: Plan) -> str:
         plan.profile,
         examples=plan.examples,
         seed=plan.seed,
+        sweep=plan.sweep,
     )
 
 
@@ -58,17 +60,22 @@ def run_header(
     *,
     examples: int | None,
     seed: int | None,
+    sweep: int | None = None,
 ) -> str:
     """The same before there is anything to run."""
     # A law takes its share of a profile's cases.
-    effort = f"{examples or f'up to {profile.examples}'} cases per law and dtype"
+    effort = f"profile {profile.name}: {examples or f'up to {profile.examples}'} cases per law and dtype"
+    if sweep is not None:
+        far = f"{sweep} step{'s' * (sweep != 1)}"
+        convolutions = f"all {number_of_convolutions(sweep):,} convolutions up to {far} from the smallest"
+        effort = f"sweep: {convolutions}, in the subject's own layouts"
     held = ", ".join(laws) if set(laws) != set(LAWS) else f"all {len(LAWS)}"
     seeded = f", seed {seed}" if seed is not None else ""
     return (
         f"toeplitz-core {toeplitz_core.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
         f"{platform.system()} {platform.machine()}\n"
         f"subjects {', '.join(subjects)}; laws {held}; devices {', '.join(devices)}; "
-        f"profile {profile.name}: {effort}{seeded}"
+        f"{effort}{seeded}"
     )
 
 

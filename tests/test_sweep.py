@@ -1,0 +1,242 @@
+"""A sweep takes every convolution near the smallest, the nearest first, and ends with the smallest that fails."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.hostile_laws import made_up
+from toeplitz_core import conv2d
+from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.conditions import Condition
+from toeplitz_core.testing.known import Entry, KnownFailures
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.base import Law
+from toeplitz_core.testing.profiles import PROFILES
+from toeplitz_core.testing.remembered import Remembered
+from toeplitz_core.testing.rounds import Run
+from toeplitz_core.testing.run import Plan
+from toeplitz_core.testing.search import Interrupted, LawError, Result, walk
+from toeplitz_core.testing.subjects import TorchSubject
+from toeplitz_core.testing.sweep import MOST_STEPS, convolutions, number_of_convolutions
+from toeplitz_core.testing.verdict import Status, Verdict
+
+EXACT = LAWS["forward-exact"]
+# What one step adds to, two axes apart.
+COUNTED = ("batch", "h", "w", "kh", "kw", "sh", "sw", "ph", "pw", "dh", "dw", "groups", "inputs", "outputs")
+# What there is once or not at all, and not with what.
+SWITCHES = {"bias": (), "unbatched": ("batch",), "same": ("ph", "pw", "valid"), "valid": ("ph", "pw", "same")}
+
+
+def enumerated(steps: int) -> set[str]:
+    """The lines of all convolutions, by choosing what each step adds to and throwing away what is none."""
+    lines = set()
+    for chosen in itertools.combinations_with_replacement((*COUNTED, *SWITCHES), steps):
+        n = Counter(chosen)
+        if any(
+            n[switch] > 1 or (n[switch] and any(n[other] for other in without)) for switch, without in SWITCHES.items()
+        ):
+            continue
+        if n["same"] and (n["sh"] or n["sw"]):
+            continue
+        spans = [(1 + n[f"d{axis}"]) * n[f"k{axis}"] + 1 for axis in "hw"]
+        room = [1 + n[axis] + 2 * n[f"p{axis}"] for axis in "hw"]
+        if not n["same"] and any(span > pixels for span, pixels in zip(spans, room, strict=True)):
+            continue
+        groups, inputs, outputs = (1 + n[name] for name in ("groups", "inputs", "outputs"))
+        batch = "" if n["unbatched"] else f"{1 + n['batch']}x"
+        padding = "same" if n["same"] else "valid" if n["valid"] else f"{n['ph']}x{n['pw']}"
+        line = (
+            f"input={batch}{groups * inputs}x{1 + n['h']}x{1 + n['w']} "
+            f"weight={groups * outputs}x{inputs}x{1 + n['kh']}x{1 + n['kw']} stride={1 + n['sh']}x{1 + n['sw']} "
+            f"padding={padding} dilation={1 + n['dh']}x{1 + n['dw']} groups={groups}{' bias' * n['bias']}"
+        )
+        lines.add(str(Case.parse(line)))
+    return lines
+
+
+def test_every_convolution_is_there_once_and_the_nearest_are_first():
+    """Those of each number of steps follow each other, and are all that another way to enumerate them finds."""
+    swept = [str(case) for case in convolutions(3)]
+    for steps in range(4):
+        count = number_of_convolutions(steps - 1) if steps else 0
+        these, swept = swept[: number_of_convolutions(steps) - count], swept[number_of_convolutions(steps) - count :]
+        assert len(these) == len(set(these))
+        assert set(these) == enumerated(steps)
+    assert swept == []
+    assert [number_of_convolutions(steps) for steps in range(4)] == [1, 17, 147, 872]
+
+
+def swept(check: Callable[[Case], Status], steps: int = 2, **options: object) -> Result:
+    """What comes of a law whose verdicts are what the function says."""
+    law = replace(EXACT, name="made-up", check=lambda _, case: Verdict(check(case), case))
+    cases = law.swept(convolutions(steps), "float32", "cpu")
+    return walk(law, TorchSubject("it", conv2d), cases, dtype="float32", **options)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "steps", "line"),
+    [
+        (lambda _: True, 0, "input=1x1x1x1 weight=1x1x1x1"),
+        (lambda case: case.batch is None, 1, "input=1x1x1 weight=1x1x1x1"),
+        (lambda case: case.groups > 1, 1, "input=1x2x1x1 weight=2x1x1x1 groups=2"),
+        (lambda case: case.bias and case.stride[1] > 1, 2, "input=1x1x1x1 weight=1x1x1x1 stride=1x2 bias"),
+        (
+            lambda case: case.padding == "same" and case.weight[2] == case.dilation[0] == 2,
+            3,
+            "input=1x1x1x1 weight=1x1x2x1 padding=same dilation=2x1",
+        ),
+        (lambda case: case.weight[3] > case.input[-1] > 1, 4, "input=1x1x1x2 weight=1x1x1x3 padding=0x1"),
+    ],
+)
+def test_a_fault_is_found_with_its_smallest_case(wrong: Callable[[Case], bool], steps: int, line: str):
+    """A fault that takes some steps is in no shorter sweep, and the same case is the first to fail in longer ones."""
+    missed = number_of_convolutions(steps - 1)
+    for number in (steps - 1, steps, steps + 1):
+        result = swept(lambda case: Status.FAIL if wrong(case) else Status.PASS, number)
+        if number < steps:
+            assert (result.failure, result.cases) == (None, missed)
+            continue
+        assert result.failure is not None
+        assert str(result.failure.case.replace(law=None, data="integers", seed=0)) == line
+        assert result.counts[Status.FAIL] == 1
+        assert missed < result.cases <= number_of_convolutions(steps)
+
+
+def adds_to_strided_columns(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001  # F.conv2d's signature
+    """Is one too large where there are two outputs a stride apart."""
+    y = conv2d(x, w, b, stride, padding, dilation, groups)
+    return y + (stride[-1] > 1 and y.shape[-1] > 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [("forward-exact", "stride=1x2 padding=0x1"), ("stride", "stride=2 padding=0x1")]
+)
+def test_an_implementation_is_judged_by_the_law(name: str, line: str):
+    """A planted fault is found with the smallest case that a law sees it on, and the line of that fails again."""
+    law, subject = LAWS[name], TorchSubject("planted", adds_to_strided_columns)
+    result = walk(law, subject, law.swept(convolutions(3), "float32", "cpu"), dtype="float32")
+    assert result.failure is not None
+    case = result.failure.case
+    assert str(case.replace(law=None, data="integers", seed=0)) == f"input=1x1x1x1 weight=1x1x1x1 {line}"
+    assert law(subject, Case.parse(str(case))).status is Status.FAIL
+
+
+def test_data_is_each_recipe_in_turn():
+    """Neighbouring convolutions have other data: the next recipe of the dtype, and a seed of their own."""
+    for dtype in ("float32", "int64"):
+        cases = list(LAWS["contract"].swept(convolutions(1), dtype, "cpu"))
+        recipes = ("normal", "integers") if dtype == "float32" else ("integers",)
+        assert [case.data for case in cases] == list(itertools.islice(itertools.cycle(recipes), 17))
+        assert [case.seed for case in cases] == list(range(17))
+        assert {(case.dtype, case.layouts) for case in cases} == {(dtype, ())}
+
+
+def test_cases_that_a_law_says_nothing_about_are_made_so_that_it_does():
+    """What is sharpened to the same comes once, and what needs no sharpening is left as it is."""
+    cases = [c.replace(seed=0) for c in LAWS["groups"].swept(convolutions(2), "float32", "cpu")]
+    assert len(cases) == len(set(cases))
+    assert min(case.groups for case in cases) == 2
+    assert set(cases) >= {case for case in convolutions(2) if case.groups > 1}
+
+
+def plan(*laws: Law, steps: int = 1, **options: object) -> Plan:
+    """A sweep of our own operator."""
+    options = {"dtypes": ["float32"], "devices": ["cpu"], "profile": PROFILES["gate"], "sweep": steps} | options
+    return Plan([TorchSubject("right", conv2d)], laws, **options)
+
+
+def test_laws_without_a_sweep_are_not_run():
+    """The law of arguments takes no part in a sweep, which says why; elsewhere it does."""
+    swept = plan(EXACT, LAWS["errors"])
+    results = list(Run(swept))
+    assert [(r.law, r.status, r.cases) for r in results] == [("forward-exact", Status.PASS, 17)]
+    reason = "it is held on calls, whose arguments may be anything, and a sweep has convolutions alone"
+    assert swept.without == [f"errors: {reason}"]
+    assert [(r.law, r.status, r.message) for r in swept.unreached(results, "?")] == [("errors", Status.NOT_RUN, reason)]
+    assert [law.name for _, law, _, _ in replace(swept, sweep=None).steps] == ["forward-exact", "errors"]
+
+
+def test_what_is_too_large_for_a_law_is_left_out_and_counted():
+    """A limit of a law holds in a sweep too, which says how many cases that are; no sweep reaches those of our own."""
+    held = replace(LAWS["matrix"], max_products=1)
+    swept = plan(held)
+    (result,) = Run(swept)
+    large = sum(case.geometry.nnz > 1 for case in convolutions(1))
+    assert 0 < large == 17 - result.cases
+    assert swept.without == [f"matrix: {large} cases of more than 1 products"]
+    assert plan(LAWS["matrix"]).without == []
+    # Five factors, each one more at every step: images' sizes, groups and the channels of each.
+    assert min(law.max_products for law in LAWS.values() if law.max_products is not None) > (1 + MOST_STEPS / 5) ** 5
+
+
+def test_a_sweep_takes_nothing_from_a_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The effort of a law does not change what is swept, and a nightly run remembers nothing of it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    swept = plan(replace(made_up("holds"), effort=0.1), profile=PROFILES["nightly"], examples=3)
+    assert [result.cases for result in Run(swept)] == [17]
+    assert [result.cases for result in Run(replace(swept, laws=[made_up("fails")]))] == [1]
+    assert Remembered("right", "fails", "float32", "cpu").recall() is None
+
+
+def test_known_failures_are_counted():
+    """What is listed does not end a sweep: the next failure does, or none."""
+
+    def check(case: Case) -> Status:
+        return Status.FAIL if case.bias or case.groups > 2 else Status.PASS
+
+    example = Case.parse("input=1x1x1x1 weight=1x1x1x1 bias")
+    listed = KnownFailures((Entry("listed", ("it",), ("made-up",), Condition("bias"), example, "So it is."),))
+    result = swept(check, steps=1, known=listed)
+    assert (result.status, result.cases, result.known) == (Status.KNOWN, 17, Counter(listed=1))
+    result = swept(check, known=listed)
+    assert result.failure is not None
+    assert result.failure.case.groups == 3
+    assert 1 < result.known["listed"] == result.counts[Status.KNOWN]
+
+
+def test_a_failure_that_does_not_repeat_is_said_not_to():
+    """The first failure is run again, and how often it fails is said."""
+    calls: Iterator[int] = itertools.count()
+    result = swept(lambda _: Status.FAIL if next(calls) == 5 else Status.PASS)
+    assert (result.status, result.cases) == (Status.FAIL, 6)
+    assert result.message.endswith("(fails again in 0 of 10 runs)")
+    assert "runs)" not in swept(lambda case: Status.FAIL if case.bias else Status.PASS).message
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_an_interrupt_keeps_the_failure(after: int):
+    """Ctrl-C while a failure is run again carries it along; before, there is nothing to keep."""
+    failed: list[Case] = []
+
+    def check(case: Case) -> Status:
+        if len(failed) == after and (failed or case.groups > 1):
+            raise KeyboardInterrupt
+        failed.extend([case] * (case.groups > 1))
+        return Status.FAIL if case.groups > 1 else Status.PASS
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        swept(check)
+    assert isinstance(caught.value, Interrupted) == (after > 0)
+    if isinstance(caught.value, Interrupted):
+        result = caught.value.result
+        assert result.failure is not None
+        assert result.failure.case.groups == 2
+        assert result.message.endswith("(not run again)")
+
+
+def test_an_error_in_a_law_is_our_own():
+    """An error of a law ends a sweep as it ends a search, with its case."""
+
+    def check(case: Case) -> Status:
+        return Status.PASS if case.batch == 1 else Status(case.batch)
+
+    with pytest.raises(LawError) as caught:
+        swept(check)
+    assert caught.value.case.batch == 2
