@@ -139,6 +139,16 @@ def test_time_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert '"ended": "completed"' in said
 
 
+def test_a_sweep_takes_nothing_from_the_table():
+    """What the table says of a search is no reason to refuse a sweep, and changes nothing in it."""
+    result = call("check --sweep 1 --inline --dtype float32")
+    assert result.exit_code == 0, result.output
+    assert "devices cpu; sweep: all 17 convolutions up to 1 step from the smallest, in the subject's" in result.output
+    assert "toeplitz forward-bound float32 cpu: pass, 17 cases" in result.output
+    assert "seed" not in result.output
+    assert "profile" not in result.output
+
+
 def test_a_run_leaves_nothing_where_it_was_started(tmp_path: Path):
     """An empty directory is empty after a run, and so is the one for temporary files."""
     (empty := tmp_path / "empty").mkdir()

@@ -136,6 +136,28 @@ def test_nothing_proven_is_in_both_reports(directory: Path):
     ]
 
 
+def test_a_sweep_is_in_both_reports(directory: Path):
+    """Both reports name the sweep instead of a profile, and the law that has none with the reason: it is no error."""
+    written = "--json run.json --junit run.xml"
+    result = check("two_faults", f"--law errors --sweep 2 --fail-fast --known groups.toml {written}")
+    assert result.exit_code == 1, result.output
+    assert "  case:   input=1x1x1x1 weight=1x1x1x1 bias " in result.output
+    read = validated((directory / "run.json").read_text(encoding="utf-8"))
+    assert [read["options"][name] for name in ("sweep", "profile", "examples", "seed")] == [2, None, None, None]
+    assert [(r["law"], r["status"]) for r in read["results"]] == [("forward-exact", "fail"), ("errors", "not-run")]
+    reason = read["results"][1]["message"]
+    assert reason.startswith("it is held on calls")
+    assert f"not run: errors: {reason}\n" in result.output
+    assert read["summary"]["ended"] == "completed"
+    result = check("two_faults", f"--law errors --sweep 2 --known both.toml {written}")
+    assert result.exit_code == 0, result.output
+    assert "1 of 1 hold" not in result.output
+    assert "0 of 1 hold, 1 but for known failures" in result.output
+    cases = list(ET.parse(directory / "run.xml").getroot().iter("testcase"))
+    assert [case.get("name") for case in cases if case.find("skipped") is not None] == ["errors[float32-cpu]"]
+    assert [case for case in cases if case.find("error") is not None or case.find("failure") is not None] == []
+
+
 def test_absent_device_is_in_both_reports(directory: Path):
     """A device that is not there is not run, with the reason."""
     laws = "--law forward-exact --law forward-bound"

@@ -66,6 +66,7 @@ def test_the_nearest_file_is_the_one(project: Path):
     [
         ("exmaples = 3", "unknown key 'exmaples'; did you mean 'examples'? Legal: subject, law, "),
         ("qqq = 3", "unknown key 'qqq'; Legal: subject, law, "),
+        ("sweep = 3", "unknown key 'sweep'; "),
         ("examples = 0", "examples=0 must be a whole number >= 1"),
         ("examples = true", "examples=True must be a whole number >= 1"),
         ('examples = "3"', "examples='3' must be a whole number >= 1"),

@@ -39,6 +39,7 @@ from toeplitz_core.testing.run import SAFE_LAYOUTS, Plan
 from toeplitz_core.testing.runners import runners
 from toeplitz_core.testing.subjects import SUBJECTS, Runner
 from toeplitz_core.testing.subjects.plugged import dangling, described_entry, passed_over, plugged_in
+from toeplitz_core.testing.sweep import MOST_STEPS
 
 _SUBJECT = (
     "A name that 'subjects' lists, or package.module:callable with F.conv2d's signature; by default those of "
@@ -49,6 +50,12 @@ _INLINE = "Call the subject in this process: for debuggers and coverage. A crash
 _TIME = (
     "Go on for so long, and at least one step: rounds over all laws and dtypes, each of as many cases as the profile "
     "has and with a seed of its own; what fails is not searched again."
+)
+_SWEEP = (
+    "Draw no cases, but take every convolution up to so many steps from the smallest, the nearest first. The smallest "
+    "has one of all; a step is one more row or column, tap, stride, padding, dilation, image, group or channel, a "
+    "bias, no batch, or a word for the padding. Operands are contiguous, unless the subject has a layout of its own. "
+    "Not with --profile, --examples, --seed or --time."
 )
 _TIMEOUT = "Seconds that one call may take."
 _RUNS = (
@@ -93,6 +100,7 @@ def _options(
 
 @app.command()
 def check(
+    context: typer.Context,
     subject: Annotated[list[str] | None, typer.Argument(help=_SUBJECT)] = None,
     law: Annotated[list[str] | None, typer.Option(help="Only this law (repeatable).")] = None,
     profile: Annotated[str, typer.Option(help=f"Effort: {', '.join(PROFILES)}.")] = "gate",
@@ -101,6 +109,7 @@ def check(
     ] = None,
     time: Annotated[float | None, typer.Option(min=LEAST_SECONDS, max=MOST_TIME, metavar="SECONDS", help=_TIME)] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of the search: the same seed gives the same cases.")] = None,
+    sweep: Annotated[int | None, typer.Option(min=1, max=MOST_STEPS, metavar="STEPS", help=_SWEEP)] = None,
     jobs: Annotated[
         int, typer.Option(min=0, help="Processes that search, each with workers of its own; 0 is one a core.")
     ] = 1,
@@ -134,6 +143,12 @@ def check(
     outputs = _usage(Outputs, json=json, junit=junit, write_known=write_known)
     if fail_stale and not known:
         raise typer.BadParameter("--fail-stale needs --known FILE")
+    if sweep is not None:
+        for name in ("profile", "examples", "seed", "time"):
+            source = context.get_parameter_source(name)
+            if source is not None and source.name == "COMMANDLINE":
+                raise typer.BadParameter(f"--sweep {sweep} takes every convolution: not with --{name}")
+        examples = seed = time = None  # what the table says is for a search
     jobs = jobs or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
     if inline and jobs > 1:
         raise typer.BadParameter(f"--jobs {jobs} needs processes of their own: not with --inline")
@@ -157,6 +172,7 @@ def check(
             layouts=SAFE_LAYOUTS if inline else ALL_LAYOUTS,
             known=listed,
             time=time,
+            sweep=sweep,
         )
         asked = Asked(
             plan,

@@ -145,8 +145,8 @@ LEAST_SECONDS = 0.1
 # Of one call, and of a run: so many can be waited for on every platform.
 MOST_TIMEOUT, MOST_TIME = 1e6, 1e9
 
-# What each key may be. An option that another run of the same project would want otherwise (what is written, and where)
-# has none.
+# What each key may be. An option that another run of the same project would want otherwise (what is written, and where;
+# a sweep instead of a search) has none.
 KEYS: Mapping[str, Callable[[str, object], Any]] = {
     "subject": names,
     "law": names,
