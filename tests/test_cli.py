@@ -221,6 +221,7 @@ def test_leaving_is_a_failure(kernels: Path):  # noqa: ARG001  # the working dir
         ("check torch --sweep 2 --seed 5", ["--sweep 2 takes every convolution: not with --seed"]),
         ("check torch --sweep 2 --time 5", ["--sweep 2 takes every convolution: not with --time"]),
         ("check torch --sweep 2 --profile gate", ["--sweep 2 takes every convolution: not with --profile"]),
+        ("check torch --sweep 2 --write-known k.toml", ["--sweep 2 shrinks nothing: not with --write-known"]),
         ("check torch --exampels 3", ["--exampels", "--examples"]),
         ("check", ["subject"]),
         ("chekc torch", ["chekc", "check"]),

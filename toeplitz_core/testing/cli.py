@@ -55,7 +55,7 @@ _SWEEP = (
     "Draw no cases, but take every convolution up to so many steps from the smallest, the nearest first. The smallest "
     "has one of all; a step is one more row or column, tap, stride, padding, dilation, image, group or channel, a "
     "bias, no batch, or a word for the padding. Operands are contiguous, unless the subject has a layout of its own. "
-    "Not with --profile, --examples, --seed or --time."
+    "Not with --profile, --examples, --seed, --time or --write-known."
 )
 _TIMEOUT = "Seconds that one call may take."
 _RUNS = (
@@ -148,6 +148,8 @@ def check(
             source = context.get_parameter_source(name)
             if source is not None and source.name == "COMMANDLINE":
                 raise typer.BadParameter(f"--sweep {sweep} takes every convolution: not with --{name}")
+        if write_known:  # conditions are made of cases that a search has made as simple as they can be
+            raise typer.BadParameter(f"--sweep {sweep} shrinks nothing: not with --write-known")
         examples = seed = time = None  # what the table says is for a search
     jobs = jobs or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
     if inline and jobs > 1:
