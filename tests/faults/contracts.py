@@ -80,8 +80,7 @@ def _differs_in_every_third_call(x: Tensor, weight: Tensor, bias: Tensor | None 
 
 
 # In every third call the result is the next number towards zero.
-claims_to_be_repeatable = TorchSubject("claims_to_be_repeatable", _differs_in_every_third_call)
-claims_to_be_repeatable.repeatable = True
+claims_to_be_repeatable = TorchSubject("claims_to_be_repeatable", _differs_in_every_third_call, repeatable=True)
 
 
 def _channels_last_if_square(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:

@@ -254,7 +254,7 @@ ALGEBRA = (
     _law(
         "additive-in-weight",
         "The results of two weights add up to that of their sum.",
-        "weights that are packed once and not again",
+        "results that are kept for an input, whatever the weight is now",
         _additive_in_weight,
     ),
     _law(

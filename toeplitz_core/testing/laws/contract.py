@@ -45,9 +45,9 @@ def _stale_memory(subject: Runner, case: Case) -> Verdict:
 CONTRACT = Law(
     "contract",
     "A call leaves its operands, what lies beside them and earlier results as they were; its "
-    "result shares no memory with them, is right however often it is computed, and has the memory format that the "
-    "subject promises, and the same bits each time if it promises that.",
-    "a kernel that uses its operands as scratch, or hands out a buffer that it writes again",
+    "result shares no memory with them, is right however often it is computed and whatever its operands held before, "
+    "and has the memory format that the subject promises, and the same bits each time if it promises that.",
+    "a kernel that uses its operands as scratch, hands out a buffer that it writes again, or packs a weight only once",
     _contract,
     recipes=("normal", "integers"),
     dtypes=tuple(DTYPES),

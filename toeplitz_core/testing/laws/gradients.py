@@ -166,9 +166,10 @@ ADJOINT = Law(
 )
 GRADIENTS_EXACT = Law(
     "gradients-exact",
-    "On integers whose sums are exact, the gradients in input, weight and bias, or in some of them, are T' g and its "
-    "like, rounded once, and again in a second backward pass.",
-    "a backward kernel with wrong taps; a gradient that is right only if another one is wanted too",
+    "On integers whose sums are exact, a result that autograd records is right, and so are the gradients in input, "
+    "weight and bias, or in some of them: T' g and its like, rounded once, and again in a second backward pass.",
+    "a backward kernel with wrong taps; a gradient that is right only if another one is wanted too; a result that "
+    "autograd changes",
     gradients_verdict,
     recipes=tuple(name for name in RECIPE_NAMES if name not in FILLS),
     dtypes=_DIFFERENTIABLE,
@@ -177,7 +178,8 @@ GRADIENTS_EXACT = Law(
 )
 GRADIENTS_BOUND = Law(
     "gradients-bound",
-    "On real numbers, no gradient is further from the exact one than rounding errors can take it.",
+    "On real numbers, no gradient, nor what it is the gradient of, is further from the exact one than rounding errors "
+    "can take it.",
     "a backward pass in less precision than the forward one; gradients that were never written",
     gradients_verdict,
     recipes=tuple(FILLS),
@@ -187,7 +189,8 @@ GRADIENTS_BOUND = Law(
 )
 DOUBLE_BACKWARD = Law(
     "double-backward",
-    "The gradients of the gradients are exact on integers: T' and its derivative with a direction for an operand.",
+    "The gradients of the gradients, of all together and of each alone, are exact on integers: T' and its derivative "
+    "with a direction for an operand.",
     "gradients that autograd takes for constants",
     _Gradients(draw_with_directions, "double_backward", expected_derivatives),
     recipes=_STORAGE,
@@ -197,7 +200,8 @@ DOUBLE_BACKWARD = Law(
 )
 FORWARD_MODE = Law(
     "forward-mode",
-    "The derivative carried forward is T dx + dT x + db, exactly on integers.",
+    "The derivative carried forward is T dx + dT x + db, or one of these alone, exactly on integers, beside a result "
+    "that is right.",
     "a direction that is forgotten on the way",
     _Gradients(draw_with_directions, "forward_mode", _tangent),
     recipes=_STORAGE,
@@ -207,7 +211,7 @@ FORWARD_MODE = Law(
 )
 FUNCTIONAL_GRADIENTS = Law(
     "functional-gradients",
-    "torch.func.vjp and torch.func.grad give the same gradients as the backward pass.",
+    "torch.func.vjp and torch.func.grad give the result and the gradients of the backward pass.",
     "gradients that differ under torch.func",
     _Gradients(draw_with_gradient, "functional_gradients", expected_gradients),
     recipes=_STORAGE,
@@ -218,8 +222,8 @@ FUNCTIONAL_GRADIENTS = Law(
 VMAP = Law(
     "vmap",
     "Mapped over the images of a batch, results and gradients in the weight are those of each image, and over weights "
-    "those of each weight.",
-    "a batching rule that mixes images",
+    "or biases those of each, whichever axis is mapped.",
+    "a batching rule that mixes images, or takes another axis",
     _Gradients(draw_with_gradient, "vmap", expected_by_image),
     recipes=_STORAGE,
     dtypes=_DIFFERENTIABLE,

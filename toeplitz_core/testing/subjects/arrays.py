@@ -72,6 +72,7 @@ class ArraySubject(Subject):
     dtypes : tuple of str, optional
         Those that it has; all, if not given.
     draws : int
+    repeatable : bool
         As for :class:`Subject`.
 
     Examples
@@ -103,6 +104,7 @@ class ArraySubject(Subject):
         arithmetic: Callable[[Case], Arithmetic] | None = None,
         dtypes: tuple[str, ...] | None = None,
         draws: int = 1,
+        repeatable: bool = False,
     ) -> None:
         self.name = name
         self.function = function
@@ -110,6 +112,7 @@ class ArraySubject(Subject):
         self.to_tensor = to_tensor
         self.dtypes = dtypes
         self.draws = draws
+        self.repeatable = repeatable
         self._supports = supports
         self._arithmetic = arithmetic
 
