@@ -52,7 +52,7 @@ CONTRACT = Law(
     recipes=("normal", "integers"),
     dtypes=tuple(DTYPES),
     procedure="contract",
-    effort=0.25,
+    effort=0.2,
 )
 STALE_MEMORY = Law(
     "stale-memory",

@@ -162,7 +162,7 @@ ADJOINT = Law(
     recipes=_STORAGE,
     dtypes=_DIFFERENTIABLE,
     procedure="gradients",
-    effort=0.15,
+    effort=0.12,
 )
 GRADIENTS_EXACT = Law(
     "gradients-exact",
@@ -174,7 +174,7 @@ GRADIENTS_EXACT = Law(
     recipes=tuple(name for name in RECIPE_NAMES if name not in FILLS),
     dtypes=_DIFFERENTIABLE,
     procedure="gradients",
-    effort=0.3,
+    effort=0.25,
 )
 GRADIENTS_BOUND = Law(
     "gradients-bound",
@@ -185,7 +185,7 @@ GRADIENTS_BOUND = Law(
     recipes=tuple(FILLS),
     dtypes=_DIFFERENTIABLE,
     procedure="gradients",
-    effort=0.3,
+    effort=0.25,
 )
 DOUBLE_BACKWARD = Law(
     "double-backward",
@@ -196,7 +196,7 @@ DOUBLE_BACKWARD = Law(
     recipes=_STORAGE,
     dtypes=_DIFFERENTIABLE,
     procedure="double_backward",
-    effort=0.15,
+    effort=0.12,
 )
 FORWARD_MODE = Law(
     "forward-mode",
@@ -207,7 +207,7 @@ FORWARD_MODE = Law(
     recipes=_STORAGE,
     dtypes=_DIFFERENTIABLE,
     procedure="forward_mode",
-    effort=0.15,
+    effort=0.12,
 )
 FUNCTIONAL_GRADIENTS = Law(
     "functional-gradients",
@@ -217,7 +217,7 @@ FUNCTIONAL_GRADIENTS = Law(
     recipes=_STORAGE,
     dtypes=_DIFFERENTIABLE,
     procedure="functional_gradients",
-    effort=0.15,
+    effort=0.12,
 )
 VMAP = Law(
     "vmap",
@@ -228,7 +228,7 @@ VMAP = Law(
     recipes=_STORAGE,
     dtypes=_DIFFERENTIABLE,
     procedure="vmap",
-    effort=0.15,
+    effort=0.12,
 )
 TRANSPOSED = Law(
     "transposed",
@@ -238,7 +238,7 @@ TRANSPOSED = Law(
     recipes=_STORAGE,
     dtypes=_DIFFERENTIABLE,
     procedure="transposed",
-    effort=0.15,
+    effort=0.12,
 )
 GRADIENTS = (
     ADJOINT,
