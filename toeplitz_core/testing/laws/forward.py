@@ -61,19 +61,19 @@ def judged_results(
     reference = expected(
         case.geometry, finite.input, finite.weight, finite.bias, outputs=outputs, algorithms=algorithms
     )
-    distinct: list[torch.Tensor] = []
-    for result in results.values():
+    distinct: dict[str, torch.Tensor] = {}
+    for name, result in results.items():
         actual = result.detach().cpu()
-        if not any(alike(actual, other) for other in distinct):
-            distinct.append(actual)
-    found = gravest(
-        [
-            _judged(
-                case, operands, outcome.arithmetic, y if outputs is None else y.reshape(-1)[outputs], reference, outputs
-            )
-            for y in distinct
-        ]
-    )
+        if not any(alike(actual, other) for other in distinct.values()):
+            distinct[name] = actual
+    verdicts = []
+    for name, y in distinct.items():
+        values = y if outputs is None else y.reshape(-1)[outputs]
+        verdict = _judged(case, operands, outcome.arithmetic, values, reference, outputs)
+        if verdict.status.is_failure and name != "output":
+            verdict = verdict.replace(message=f"{verdict.message}: {name.replace('-', ' ')}")
+        verdicts.append(verdict)
+    found = gravest(verdicts)
     return found.replace(assumed=in_words(case, outcome.arithmetic), kernel=outcome.kernel)
 
 
