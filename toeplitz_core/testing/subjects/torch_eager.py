@@ -190,7 +190,8 @@ class TorchSubject(Subject):
                 raise NotImplementedError(f"it needs more memory than there is: {described(error)}") from error
             if self._has(procedure, case):
                 raise
-            raise NotImplementedError(f"it claims no derivatives: {described(error)}") from error
+            name = procedure.replace("_", " ")
+            raise NotImplementedError(f"no ordinary convolution of it has {name}: {described(error)}") from error
         check_unchanged(given, before)
         return found
 
