@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import math
 import pickle
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis.statistics import collector
 
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case import Case
@@ -23,13 +20,8 @@ from toeplitz_core.testing.known import Entry, KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.base import Law
 from toeplitz_core.testing.profiles import PROFILES
-from toeplitz_core.testing.regions import products
-from toeplitz_core.testing.rounds import Run
-from toeplitz_core.testing.run import Plan, exit_code, missing
 from toeplitz_core.testing.search import PROVEN_SHARE, SHRINKING_TIMEOUTS, Interrupted, LawError, Result, merged, search
 from toeplitz_core.testing.subjects import TorchSubject
-from toeplitz_core.testing.subjects.base import Runner
-from toeplitz_core.testing.subjects.torch_eager import torch_subject
 from toeplitz_core.testing.verdict import Status, Verdict
 
 EXACT = LAWS["forward-exact"]
@@ -392,77 +384,6 @@ def test_law_error_travels():
     assert (str(again), again.case) == (str(error), error.case)
 
 
-def plan(functions: dict[str, Callable[..., torch.Tensor]], **options: object) -> Plan:
-    """A short plan of two laws in float32."""
-    options = {
-        "laws": [LAWS["forward-exact"], LAWS["forward-bound"]],
-        "dtypes": ["float32"],
-        "devices": ["cpu"],
-        "profile": GATE,
-        "examples": 20,
-    } | options
-    return Plan(subjects=[TorchSubject(name, function) for name, function in functions.items()], **options)
-
-
-def test_plan_goes_on_after_a_failure():
-    """One law's failure ends that law alone; with ``fail_fast`` it ends the run."""
-    functions = {"broken": returns_float64, "right": conv2d}
-    assert [(r.subject, r.law, r.status.value) for r in Run(plan(functions))] == [
-        ("broken", "forward-exact", "fail"),
-        ("broken", "forward-bound", "fail"),
-        ("right", "forward-exact", "pass"),
-        ("right", "forward-bound", "pass"),
-    ]
-    assert [r.status for r in Run(plan(functions, fail_fast=True))] == [Status.FAIL]
-
-
-def test_plan_skips_what_makes_no_sense():
-    """Laws are not planned for dtypes that they are not for."""
-    steps = plan({"right": conv2d}, dtypes=["int64", "float32"]).steps
-    assert [(law.name, dtype) for _, law, dtype, _ in steps] == [
-        ("forward-exact", "int64"),
-        ("forward-exact", "float32"),
-        ("forward-bound", "float32"),
-    ]
-
-
-def test_absent_device_is_not_run():
-    """A device that is not there gives results that were not run, with the reason."""
-    reason = missing("cuda:77")
-    assert reason is not None
-    results = list(Run(plan({"right": conv2d}, devices=["cuda:77"])))
-    assert [(r.status, r.message, r.cases) for r in results] == [(Status.NOT_RUN, reason, 0)] * 2
-    assert missing("cpu") is None
-    assert missing("xpu:77") is not None
-
-
-def result(status: Status, device: str = "cpu") -> Result:
-    """A result of nothing but its status."""
-    return Result("s", "law", "float32", device, status)
-
-
-@pytest.mark.parametrize(
-    ("statuses", "required", "code"),
-    [
-        ([Status.PASS], [], 0),
-        ([Status.PASS, Status.FAIL], [], 1),
-        ([Status.CRASH], [], 1),
-        ([Status.TIMEOUT, Status.MISTRUSTED], [], 1),
-        ([Status.PASS, Status.MISTRUSTED], [], 3),
-        ([Status.PASS, Status.UNSUPPORTED], [], 0),
-        ([Status.UNSUPPORTED], [], 3),
-        ([Status.PASS, Status.NOT_RUN], [], 0),
-        ([Status.PASS, Status.NOT_RUN], ["cpu"], 3),
-        ([Status.FAIL, Status.NOT_RUN], ["cpu"], 1),
-        ([Status.NOT_RUN], [], 3),
-        ([], [], 3),
-    ],
-)
-def test_exit_code(statuses: list[Status], required: list[str], code: int):
-    """A failure outweighs what is not proven, which outweighs what holds; a device that was asked for must be there."""
-    assert exit_code([result(status) for status in statuses], required_devices=required) == code
-
-
 def test_a_known_failure_of_infinite_error_is_no_target():
     """The search goes on past a listed failure whose error is infinite."""
 
@@ -525,67 +446,3 @@ def test_gradients_of_any_strides_are_tried_where_a_law_reads_one(law: Law) -> N
     hunt(conv2d, law=replace(law, check=check), examples=40)
     reads = law.procedure in ("gradients", "double_backward", "functional_gradients", "vmap", "transposed")
     assert len(set(seen)) > 3 if reads else set(seen) == {None}
-
-
-def events(law: Law, subject: Runner, **options: object) -> list[set[str]]:
-    """What each example of a search notes for ``--hypothesis-show-statistics``."""
-    kept: list[dict] = []
-    options = {"dtype": "float32", "settings": GATE.settings(examples=law.examples(100))} | options
-    with collector.with_value(kept.append):
-        search(law, subject, **options)
-    return [set(case["events"]) for case in kept[-1]["generate-phase"]["test-cases"]]
-
-
-# What is held on cases, and asks for the convolution or for what belongs to its kernel.
-OF_KERNELS = [law for law in LAWS.values() if law.procedure not in ("argument_checks", "transposed")]
-
-
-@pytest.mark.parametrize("law", OF_KERNELS, ids=lambda law: law.name)
-def test_every_law_notes_where_its_cases_went(law: Law) -> None:
-    """Each case has a status and its regions, and where it was judged a regime and, if torch tells, a back end."""
-    subject = torch_subject("torch", context=no_onednn)
-    subject.poisoned = lambda: (subject,)
-    listed = KnownFailures.load(Path(__file__).parent / "data" / "known_torch.toml")
-    noted = events(law, subject, settings=GATE.settings(examples=10), known=listed)
-    assert noted
-    kinds = [Counter(event.partition(": ")[0] for event in case) for case in noted]
-    for case, counted in zip(noted, kinds, strict=True):
-        assert set(counted) <= {"status", "kernel", "data", "regime", "region"}
-        assert (counted["status"], counted["data"]) == (1, 1)
-        assert counted["regime"] == (not case.isdisjoint({"status: pass", "status: mistrusted"}))
-    # torch does not tell where padding='same' needs more on one side than on the other.
-    assert sum(counted["kernel"] > 0 for counted in kinds) > len(kinds) / 2
-    assert any(counted["region"] for counted in kinds)
-
-
-@contextlib.contextmanager
-def no_onednn() -> Iterator[None]:
-    """The process of these tests survives no crash of oneDNN."""
-    with torch.backends.mkldnn.flags(enabled=False):
-        yield
-
-
-def test_regimes() -> None:
-    """Equality or the bound, and how many products an output sums, as a power of ten."""
-    for name, regime in (("forward-exact", "exact"), ("forward-bound", "bound")):
-        noted = {event for case in events(LAWS[name], TorchSubject("it", conv2d)) for event in case}
-        found = {event.partition(", ")[2] for event in noted if event.startswith(f"regime: {regime}, ")}
-        assert found >= {"1 product", "up to 10 products", "up to 100 products"}
-        assert "regime: empty" in noted
-    assert not any(event.startswith("regime: exact") for event in noted)
-
-
-@pytest.mark.parametrize(
-    ("weight", "said"),
-    [
-        ("1x1x1x1", "1 product"),
-        ("9x1x1x2", "up to 10 products"),
-        ("1x1x2x5", "up to 10 products"),
-        ("1x11x1x1", "up to 100 products"),
-        ("1x10x10x10", "up to 1000 products"),
-    ],
-)
-def test_products(weight: str, said: str) -> None:
-    """The products of one output, whatever the number of outputs."""
-    channels = weight.split("x")[1]
-    assert products(Case.parse(f"input=1x{channels}x10x10 weight={weight}")) == said

@@ -99,7 +99,7 @@ def wants_gradients_in_its_weight(x: Tensor, weight: Tensor, bias: Tensor | None
 
 
 class _Mapped(torch.autograd.Function):
-    """The values; mapped over a batch, what is said of them by ``_batched``."""
+    """The values; mapped, the first of them for all, or as if the mapped axis were the first."""
 
     @staticmethod
     def forward(values: Tensor, first: bool) -> Tensor:  # type: ignore[override]  # noqa: ARG004  # autograd's signature

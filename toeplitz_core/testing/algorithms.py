@@ -71,8 +71,7 @@ class Winograd:
 
     def sums(self, geometry: ConvGeometry, x: torch.Tensor, weight: torch.Tensor) -> Sums | None:
         """For 3 taps on every axis, stride 1 and no dilation."""
-        direct = max(geometry.stride) > 1 or geometry.kernel_extent != geometry.kernel_size
-        if direct or any(k != _TAPS for k in geometry.kernel_size):
+        if not is_plain(geometry) or any(k != _TAPS for k in geometry.kernel_size):
             return None
         rank, margin = geometry.rank, self.outputs - 1
         images = _padded(geometry, x, margin)
@@ -237,6 +236,11 @@ def _norm(matrix: Matrix) -> float:
 
 def _most(values: torch.Tensor) -> float:
     return float(values.max()) if values.numel() else 0.0
+
+
+def is_plain(geometry: ConvGeometry) -> bool:
+    """Whether there is neither a stride nor a dilation that takes effect."""
+    return max(geometry.stride) == 1 and geometry.kernel_extent == geometry.kernel_size
 
 
 def _padded(geometry: ConvGeometry, x: torch.Tensor, *margins: int) -> torch.Tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from toeplitz_core.bound import BFLOAT16, FLOAT32, FLOAT64, Arithmetic
-from toeplitz_core.testing.algorithms import Fft, MatrixUnits, Winograd
+from toeplitz_core.testing.algorithms import Fft, MatrixUnits, Winograd, is_plain
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.case import Case
@@ -76,7 +76,7 @@ def torch_cpu(case: Case, *, onednn: bool = True, nnpack: bool = True) -> Arithm
     large = (case.batch or 0) >= NNPACK_BATCH and max(case.geometry.kernel_size) <= NNPACK_KERNEL
     if declared.output == FLOAT32 and nnpack and not onednn and large:
         # Strided, it multiplies matrices; torch gives it nothing that is dilated.
-        return replace(declared, algorithms=NNPACK if _is_plain(case) else (), flushes=True)
+        return replace(declared, algorithms=NNPACK if is_plain(case.geometry) else (), flushes=True)
     return declared
 
 
@@ -94,14 +94,8 @@ def torch_cuda(case: Case, *, tf32: bool = True) -> Arithmetic:
     if tf32:
         return replace(declared, algorithms=(MatrixUnits(),), input_rounding=TF32_ROUNDING, flushes=True)
     # cuDNN's heuristics may take Winograd or FFT all the same, but neither for a stride or a dilation.
-    algorithms = (Winograd(2), Winograd(4), Winograd(6), Fft(16), Fft(32)) if _is_plain(case) else ()
+    algorithms = (Winograd(2), Winograd(4), Winograd(6), Fft(16), Fft(32)) if is_plain(case.geometry) else ()
     return replace(declared, algorithms=algorithms, flushes=True)
-
-
-def _is_plain(case: Case) -> bool:
-    """Whether neither a stride nor a dilation that takes effect is in the way of other algorithms."""
-    g = case.geometry
-    return max(g.stride) == 1 and g.kernel_extent == g.kernel_size
 
 
 def torch_autocast(case: Case) -> Arithmetic:

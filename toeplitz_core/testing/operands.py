@@ -120,3 +120,9 @@ def wide(values: torch.Tensor) -> torch.Tensor:
     if values.is_complex():
         return values.to(torch.complex128)
     return values.double() if values.is_floating_point() else values
+
+
+def in_bytes(values: torch.Tensor) -> torch.Tensor:
+    """The bytes of the elements: NaN and the sign of zero count too."""
+    # A clone: a contiguous tensor of one element may have any strides.
+    return values.clone(memory_format=torch.contiguous_format).view(-1).view(torch.uint8)

@@ -7,17 +7,15 @@ matrices with the image.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 from typing import Any
 
 import torch
 
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.operator import by_image, forward
-from toeplitz_core.testing.case import DTYPES, Case
 from toeplitz_core.testing.laws import sharpening
-from toeplitz_core.testing.laws.base import Law
-from toeplitz_core.testing.laws.relation import Convolution, Relation, Sides, Unanswered
+from toeplitz_core.testing.laws.relation import Convolution, Sides, Unanswered, relation_law
 from toeplitz_core.testing.operands import wide
 from toeplitz_core.testing.verdict import Status
 
@@ -228,21 +226,7 @@ def _by_groups(groups: torch.Tensor, within: torch.Tensor) -> torch.Tensor:
 
 
 # Each takes several calls, they overlap, and the exact forward laws see most of the same mistakes.
-_EFFORT = 0.1
-
-
-def _law(
-    name: str,
-    statement: str,
-    catches: str,
-    sides: Callable[[Convolution], Sides],
-    sharpen: Callable[[Case], Case] | None = None,
-) -> Law:
-    check = Relation(sides)
-    return Law(
-        name, statement, catches, check, recipes=("integers",), dtypes=tuple(DTYPES), effort=_EFFORT, sharpen=sharpen
-    )
-
+_law = functools.partial(relation_law, effort=0.1)
 
 ALGEBRA = (
     _law(
@@ -280,42 +264,42 @@ ALGEBRA = (
         "Output channels, and groups, come in the order of the weight, the bias and the input.",
         "output channels that are permuted between groups, or dropped at a block's end",
         _output_channels_permute,
-        sharpening.with_output_channels,
+        sharpen=sharpening.with_output_channels,
     ),
     _law(
         "input-channels",
         "The order in which input channels are summed does not matter.",
         "input channels behind the last full vector",
         _input_channels_permute,
-        sharpening.with_input_channels,
+        sharpen=sharpening.with_input_channels,
     ),
     _law(
         "groups",
         "Groups are the blocks on the diagonal of a weight without groups.",
         "a grouped kernel that differs from the dense one",
         _groups_are_blocks,
-        sharpening.with_groups,
+        sharpen=sharpening.with_groups,
     ),
     _law(
         "dilation",
         "A dilated kernel is a kernel with zeros between its taps.",
         "a dilated kernel that differs from the dense one",
         _dilation_stuffs_zeros,
-        sharpening.dilated,
+        sharpen=sharpening.dilated,
     ),
     _law(
         "stride",
         "A stride keeps every so manieth result of stride 1.",
         "a strided kernel that differs from the dense one",
         _stride_subsamples,
-        sharpening.strided,
+        sharpen=sharpening.strided,
     ),
     _law(
         "padding",
         "Padding is an image in a frame of zeros.",
         "padding on the wrong side, or of something else than zeros",
         _padding_embeds,
-        sharpening.padded,
+        sharpen=sharpening.padded,
     ),
     _law(
         "channels-add-up",

@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from toeplitz_core.testing.subjects.base import Procedure, Runner
 
 
-# What a gradient is in; other results are no gradients by their names, such as a derivative along a direction.
-_OF = ("input", "weight", "bias", "grad")
+# What a gradient can be in: results of other names are none, such as a derivative along a direction.
+_VARIABLES = ("input", "weight", "bias", "grad")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class _Gradients:
             if result in outputs or any(name == other and alike(actual, values) for other, values in judged):
                 continue
             judged.append((name, actual))
-            said = (f"{name} gradient" if name in _OF else name) + (f" ({when})" if when else "")
+            said = (f"{name} gradient" if name in _VARIABLES else name) + (f" ({when})" if when else "")
             arithmetic = outcome.gradients.get(name, outcome.arithmetic)
             verdicts.append(judged_gradient(case, arithmetic, operands.miss_probability, actual, wanted[name], said))
         return gravest(verdicts)

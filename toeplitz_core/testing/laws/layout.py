@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from toeplitz_core.testing.case import DTYPES
-from toeplitz_core.testing.laws.base import Law
-from toeplitz_core.testing.laws.relation import Convolution, Relation, Sides
+from toeplitz_core.testing.laws.relation import Convolution, Sides, relation_law
 from toeplitz_core.testing.layouts import LAYOUTS
 
 # Layouts that a law may choose where a case names none; all others are for those who asked for them.
@@ -24,12 +22,10 @@ def _strides_do_not_matter(c: Convolution) -> Sides:
     return torch.stack(results), torch.stack((plain,) * len(results))
 
 
-STRIDES = Law(
+STRIDES = relation_law(
     "strides",
     "The same values in any strides, each operand apart, give the same result.",
     "a kernel that takes an operand for contiguous",
-    Relation(_strides_do_not_matter),
-    recipes=("integers",),
-    dtypes=tuple(DTYPES),
+    _strides_do_not_matter,
     effort=0.15,
 )

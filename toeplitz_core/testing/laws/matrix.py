@@ -6,9 +6,7 @@ import torch
 
 from toeplitz_core.matrix import toeplitz_matrix
 from toeplitz_core.testing.arithmetics import NNPACK_BATCH
-from toeplitz_core.testing.case import DTYPES
-from toeplitz_core.testing.laws.base import Law
-from toeplitz_core.testing.laws.relation import Convolution, Relation, Sides
+from toeplitz_core.testing.laws.relation import Convolution, Sides, relation_law
 from toeplitz_core.testing.operands import wide
 
 # Basis images in one call: fewer than the batches for which libraries take inexact algorithms.
@@ -26,13 +24,11 @@ def _matrix(c: Convolution) -> Sides:
     return torch.cat(found).flatten(1).mT, T
 
 
-MATRIX = Law(
+MATRIX = relation_law(
     "matrix",
     "The results of all basis images are the columns of T, entry by entry: a proof for a geometry and a weight.",
     "any wrong entry, whatever the data: taps that only some data would show",
-    Relation(_matrix),
-    recipes=("integers",),
-    dtypes=tuple(DTYPES),
+    _matrix,
     max_products=2**10,
     effort=0.15,
 )

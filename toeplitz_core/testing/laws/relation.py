@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from toeplitz_core.geometry import ConvGeometry
-from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.case import DTYPES, Case
 from toeplitz_core.testing.data import draw
+from toeplitz_core.testing.laws.base import Law
 from toeplitz_core.testing.laws.judgement import (
     MISTRUSTED_MISS_PROBABILITY,
     exact_on_integers,
@@ -173,3 +174,27 @@ class Relation:
         if not left.any() or miss > MISTRUSTED_MISS_PROBABILITY:
             return Verdict(Status.MISTRUSTED, case, "both sides would be equal for wrong results too")
         return Verdict(Status.PASS, case, miss_probability=miss, assumed=convolution.assumed)
+
+
+def relation_law(
+    name: str,
+    statement: str,
+    catches: str,
+    sides: Callable[[Convolution], Sides],
+    *,
+    effort: float,
+    sharpen: Callable[[Case], Case] | None = None,
+    max_products: int | None = None,
+) -> Law:
+    """The law that two sides are equal, on integers of every dtype."""
+    return Law(
+        name,
+        statement,
+        catches,
+        Relation(sides),
+        recipes=("integers",),
+        dtypes=tuple(DTYPES),
+        effort=effort,
+        sharpen=sharpen,
+        max_products=max_products,
+    )

@@ -186,7 +186,8 @@ class TorchSubject(Subject):
         except (BrokenContract, NotImplementedError):
             raise
         except Exception as error:
-            if _lacks_memory(error):  # a graph of second derivatives may be larger than what a worker may have
+            if self.differentiable is None and _lacks_memory(error):
+                # A graph of second derivatives may be larger than what a worker may have.
                 raise NotImplementedError(f"it needs more memory than there is: {described(error)}") from error
             if self._has(procedure, case):
                 raise

@@ -15,14 +15,13 @@ import torch
 from torch.autograd import forward_ad
 
 from toeplitz_core.geometry import ConvGeometry
+from toeplitz_core.testing.operands import in_bytes
 from toeplitz_core.testing.subjects.base import BrokenContract, MemoryFormat, Procedure
 
 Tensors = Mapping[str, torch.Tensor]
 # From input, weight and bias to the result.
 Convolution = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
 ARGUMENTS = ("input", "weight", "bias")
-# What the results of the same call, made again, go by.
-REPEATED = ("again", "and again")
 MEMORY_FORMATS: dict[MemoryFormat, torch.memory_format] = {
     "contiguous": torch.contiguous_format,
     "channels_last": torch.channels_last,
@@ -67,7 +66,7 @@ def gradients(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
                 among = "" if whole else f" with {_listed(others)}" if others else " alone"
                 found[f"{name}{among}{time}"] = value
         if whole:
-            before = {name: _bits(values) for name, values in found.items()}
+            before = {name: in_bytes(values) for name, values in found.items()}
             _backward(result, wanted, -given["grad"])
             _check_kept(found, before)
         _check_left_alone(leaves, chosen)
@@ -77,7 +76,7 @@ def gradients(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
 def _check_kept(found: Tensors, before: Tensors) -> None:
     """What was returned once is not changed by another backward pass."""
     for name, content in before.items():
-        if not torch.equal(_bits(found[name]), content):
+        if not torch.equal(in_bytes(found[name]), content):
             what = "the result" if name.startswith("output") else f"the gradient in its {name}"
             raise BrokenContract(f"changed {what} of an earlier backward pass by a later one")
 
@@ -256,15 +255,16 @@ def contract(call: Convolution, given: Tensors, memory_format: MemoryFormat | No
         raise BrokenContract(f"returned {strides}, which is not the memory format that it declares, {memory_format}")
     kept = result.clone()
     call(*_arguments({name: -given[name] for name in names}))
-    # Once after another call, and once after the same.
-    found = {"output": kept} | {name: call(*_arguments(given)).clone() for name in REPEATED}
+    found = {"output": kept}
+    for time in ("after another call", "after the same call"):
+        found[f"output {time}"] = call(*_arguments(given)).clone()
     for operand in ("input", "weight"):
         # The same tensors with other numbers in them, as after a step of an optimizer. Rounding is as good as before.
         negated = [given[name] for name in (operand, "bias") if name in given]
         if not any(map(_overlaps_itself, negated)):
             with _negated(negated):
                 found[f"output-of-another-{operand}"] = -call(*_arguments(given))
-    if not torch.equal(_bits(result), _bits(kept)):
+    if not torch.equal(in_bytes(result), in_bytes(kept)):
         raise BrokenContract("changed the result of an earlier call by a later one")
     return found
 
@@ -371,12 +371,6 @@ def _overlaps_itself(tensor: torch.Tensor) -> bool:
 def _storage(tensor: torch.Tensor) -> torch.Tensor:
     """All bytes that a tensor's memory has, those between its elements too."""
     return torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(tensor.untyped_storage())
-
-
-def _bits(tensor: torch.Tensor) -> torch.Tensor:
-    """The bytes of the elements: NaN and the sign of zero count too."""
-    # A clone: a contiguous tensor of one element may have any strides.
-    return tensor.clone(memory_format=torch.contiguous_format).view(-1).view(torch.uint8)
 
 
 def _is_in(tensor: torch.Tensor, memory_format: MemoryFormat) -> bool:

@@ -1,0 +1,90 @@
+"""Where the cases of a search went: the events that --hypothesis-show-statistics counts."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis.statistics import collector
+
+from toeplitz_core import conv2d
+from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.known import KnownFailures
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.base import Law
+from toeplitz_core.testing.profiles import PROFILES
+from toeplitz_core.testing.regions import products
+from toeplitz_core.testing.search import search
+from toeplitz_core.testing.subjects import TorchSubject
+from toeplitz_core.testing.subjects.base import Runner
+from toeplitz_core.testing.subjects.torch_eager import torch_subject
+
+GATE = PROFILES["gate"]
+
+
+def events(law: Law, subject: Runner, **options: object) -> list[set[str]]:
+    """What each example of a search notes for ``--hypothesis-show-statistics``."""
+    kept: list[dict] = []
+    options = {"dtype": "float32", "settings": GATE.settings(examples=law.examples(100))} | options
+    with collector.with_value(kept.append):
+        search(law, subject, **options)
+    return [set(case["events"]) for case in kept[-1]["generate-phase"]["test-cases"]]
+
+
+# What is held on cases, and asks for the convolution or for what belongs to its kernel.
+OF_KERNELS = [law for law in LAWS.values() if law.procedure not in ("argument_checks", "transposed")]
+
+
+@pytest.mark.parametrize("law", OF_KERNELS, ids=lambda law: law.name)
+def test_every_law_notes_where_its_cases_went(law: Law) -> None:
+    """Each case has a status and its regions, and where it was judged a regime and, if torch tells, a back end."""
+    subject = torch_subject("torch", context=no_onednn)
+    subject.poisoned = lambda: (subject,)
+    listed = KnownFailures.load(Path(__file__).parent / "data" / "known_torch.toml")
+    noted = events(law, subject, settings=GATE.settings(examples=10), known=listed)
+    assert noted
+    kinds = [Counter(event.partition(": ")[0] for event in case) for case in noted]
+    for case, counted in zip(noted, kinds, strict=True):
+        assert set(counted) <= {"status", "kernel", "data", "regime", "region"}
+        assert (counted["status"], counted["data"]) == (1, 1)
+        assert counted["regime"] == (not case.isdisjoint({"status: pass", "status: mistrusted"}))
+    # torch does not tell where padding='same' needs more on one side than on the other.
+    assert sum(counted["kernel"] > 0 for counted in kinds) > len(kinds) / 2
+    assert any(counted["region"] for counted in kinds)
+
+
+@contextlib.contextmanager
+def no_onednn() -> Iterator[None]:
+    """The process of these tests survives no crash of oneDNN."""
+    with torch.backends.mkldnn.flags(enabled=False):
+        yield
+
+
+def test_regimes() -> None:
+    """Equality or the bound, and how many products an output sums, as a power of ten."""
+    for name, regime in (("forward-exact", "exact"), ("forward-bound", "bound")):
+        noted = {event for case in events(LAWS[name], TorchSubject("it", conv2d)) for event in case}
+        found = {event.partition(", ")[2] for event in noted if event.startswith(f"regime: {regime}, ")}
+        assert found >= {"1 product", "up to 10 products", "up to 100 products"}
+        assert "regime: empty" in noted
+    assert not any(event.startswith("regime: exact") for event in noted)
+
+
+@pytest.mark.parametrize(
+    ("weight", "said"),
+    [
+        ("1x1x1x1", "1 product"),
+        ("9x1x1x2", "up to 10 products"),
+        ("1x1x2x5", "up to 10 products"),
+        ("1x11x1x1", "up to 100 products"),
+        ("1x10x10x10", "up to 1000 products"),
+    ],
+)
+def test_products(weight: str, said: str) -> None:
+    """The products of one output, whatever the number of outputs."""
+    channels = weight.split("x")[1]
+    assert products(Case.parse(f"input=1x{channels}x10x10 weight={weight}")) == said
