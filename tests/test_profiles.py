@@ -56,7 +56,7 @@ def test_the_memory_is_in_the_cache_of_the_user(cache: Path, monkeypatch: pytest
 
 
 def test_what_failed_is_tried_first_and_forgotten_when_it_holds():
-    """A failure of last night is tried first tonight, until it holds; each law remembers its own."""
+    """A failure of last night is tried first tonight, until it holds."""
     found = night(no_groups)
     assert found.failure is not None
     assert MEMORY.recall() == found.failure.case
@@ -64,7 +64,15 @@ def test_what_failed_is_tried_first_and_forgotten_when_it_holds():
     assert (again.cases, again.failure) == (1, found.failure)
     assert night(conv2d).status is Status.PASS
     assert MEMORY.recall() is None
-    assert replace(MEMORY, law="contract").path != replace(MEMORY, device="cuda:0").path != MEMORY.path
+
+
+@pytest.mark.parametrize(
+    "other", [{"subject": "yours"}, {"law": "contract"}, {"dtype": "int8"}, {"device": "cuda:0"}], ids=str
+)
+def test_each_step_remembers_its_own(other: dict[str, str]):
+    """What fails on one device, say, is not tried first on another."""
+    MEMORY.keep(Verdict(Status.FAIL, Case.parse("input=1x2x3x3 weight=2x1x1x1 groups=2")))
+    assert replace(MEMORY, **other).recall() is None
 
 
 @pytest.mark.parametrize("options", [{"seed": 1}, {"time": 1.0}, {"profile": PROFILES["gate"]}], ids=str)
