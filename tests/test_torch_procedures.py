@@ -221,15 +221,18 @@ def test_derivatives_may_be_refused_by_any_exception(error: Exception) -> None:
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError(), RuntimeError("x: can't allocate memory")])
 def test_a_graph_may_be_too_large(error: Exception) -> None:
-    """A worker has so much memory and no more, which is no mistake of a subject's second derivatives."""
+    """A worker has so much memory and no more, which is no mistake of second derivatives that nobody claimed."""
 
     def large(x: torch.Tensor, weight: torch.Tensor, *rest: Any) -> torch.Tensor:
         y = torch.nn.functional.conv2d(x, weight, *rest)
         return _Refusing.apply(y, error) if len(weight) > 3 else y  # type: ignore[no-untyped-call, no-any-return]
 
-    verdict = LAWS["double-backward"](TorchSubject("own", large), Case.parse("input=2x3x5x6 weight=4x3x2x3"))
+    case = Case.parse("input=2x3x5x6 weight=4x3x2x3")
+    verdict = LAWS["double-backward"](TorchSubject("own", large), case)
     assert verdict.status is Status.UNSUPPORTED
     assert "more memory than there is" in verdict.message
+    claimed = LAWS["double-backward"](TorchSubject("own", large, differentiable=True), case)
+    assert claimed.status is Status.FAIL
 
 
 def test_a_subject_that_repeats_itself_does_so_backward() -> None:

@@ -13,6 +13,7 @@ import torch
 
 from toeplitz_core.testing.arithmetics import strictest, torch_autocast, torch_now
 from toeplitz_core.testing.gradient_arithmetics import torch_gradient
+from toeplitz_core.testing.operands import in_bytes
 from toeplitz_core.testing.subjects.base import BrokenContract, Subject, described, place, placed
 from toeplitz_core.testing.subjects.torch_procedures import (
     DERIVATIVES,
@@ -231,7 +232,7 @@ def _content(tensor: Any) -> tuple[object, ...]:
     form = tuple(tensor.shape), tensor.stride(), tensor.dtype
     if tensor.is_meta:
         return form
-    return *form, tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+    return *form, in_bytes(tensor.detach().cpu()).numpy().tobytes()
 
 
 @contextlib.contextmanager
