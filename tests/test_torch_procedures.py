@@ -219,6 +219,20 @@ def test_derivatives_may_be_refused_by_any_exception(error: Exception) -> None:
     assert found.status is (Status.UNSUPPORTED if refused else Status.FAIL), found.message
 
 
+def test_derivatives_may_be_there_for_some_dtypes() -> None:
+    """What a function has in float32 it does not claim in float64, whichever was asked for first."""
+
+    def single(x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        y = torch.nn.functional.conv2d(x, *rest)
+        return y if x.dtype == torch.float32 else _Refusing.apply(y, ValueError("no"))  # type: ignore[no-untyped-call, no-any-return]
+
+    cases = {dtype: Case.parse(f"input=2x3x5x6 weight=4x3x2x3 dtype={dtype}") for dtype in ("float32", "float64")}
+    for order in (("float32", "float64"), ("float64", "float32")):
+        subject = TorchSubject("own", single)
+        found = {dtype: LAWS["double-backward"](subject, cases[dtype]).status for dtype in order}
+        assert found == {"float32": Status.PASS, "float64": Status.UNSUPPORTED}
+
+
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError(), RuntimeError("x: can't allocate memory")])
 def test_a_graph_may_be_too_large(error: Exception) -> None:
     """A worker has so much memory and no more, which is no mistake of second derivatives that nobody claimed."""
