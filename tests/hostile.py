@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import signal
 import sys
@@ -11,6 +12,8 @@ import time
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
+
+_HOARD: list[mmap.mmap] = []
 
 
 def correct(*args: Tensor) -> Tensor:
@@ -63,6 +66,12 @@ def hang(*_: Tensor) -> Tensor:
 def greedy(*args: Tensor) -> Tensor:
     """Takes a terabyte."""
     torch.empty(2**40, dtype=torch.uint8)
+    return conv2d(*args)
+
+
+def hoarding(*args: Tensor) -> Tensor:
+    """Keeps a gigabyte of address space of each call, of which it uses nothing."""
+    _HOARD.append(mmap.mmap(-1, 2**30))
     return conv2d(*args)
 
 

@@ -109,6 +109,20 @@ def test_an_interrupt_of_its_own_leaves_the_worker_alive(isolation: Isolation) -
     assert runner._worker is kept
 
 
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="not run: no limit of memory on this platform")
+def test_a_worker_with_little_memory_left_is_replaced() -> None:
+    """What earlier calls keep does not make a later one fail; a worker with enough memory left is kept."""
+    with Isolation(timeout=20, memory=5 * 2**30) as processes:
+        runner = processes.runner("tests.hostile:hoarding")
+        workers = []
+        for _ in range(8):
+            outcome = runner.run(CASE, OPERANDS)
+            assert outcome.status == "returned", outcome.message
+            workers.append(runner._worker)
+        assert workers[0] is workers[2]
+        assert [worker is None for worker in workers] == [False, False, False, True] * 2
+
+
 def test_a_batch_that_kills_its_worker_is_told_case_by_case(isolation: Isolation) -> None:
     """Of three calls in one message, only the one that crashes is reported as crashed."""
     harmless = Case.parse("input=1x1x4x4 weight=1x1x1x1")

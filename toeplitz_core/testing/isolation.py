@@ -1,4 +1,4 @@
-"""Run a subject where it cannot hurt the judge: in a worker that is replaced when it dies, hangs or is spoiled."""
+"""Run a subject where it cannot hurt the judge: in a worker that is replaced when it dies, hangs or is unfit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from toeplitz_core.testing import interrupts
 from toeplitz_core.testing.arithmetics import strictest
 from toeplitz_core.testing.subjects.base import Answer, Environment, Outcome, Procedure
 from toeplitz_core.testing.transport import SharedFile
-from toeplitz_core.testing.worker import PRINTED, CallReply, Greeting, Reply, Request, Settings, serve
+from toeplitz_core.testing.worker import PRINTED, CallReply, Greeting, Replies, Reply, Request, Settings, serve
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -232,7 +232,10 @@ class IsolatedRunner:
             self._slowest_first = min(FIRST_CALL, max(2 * took, self._slowest_first or 0.0))
         if isinstance(answer, Death):
             self.restart()
-        return answer
+            return answer
+        if answer.worn:
+            self.restart()
+        return answer.each
 
     def restart(self) -> None:
         """End the worker; the next call starts a fresh one."""
@@ -316,13 +319,13 @@ class _Worker:
             return Greeting(f"importing it {_death(self._end(kill=False))}\n{self.printed()}".rstrip())
         return greeting
 
-    def ask(self, requests: Sequence[Request | Call], limit: float) -> Sequence[Reply | CallReply] | Death:
+    def ask(self, requests: Sequence[Request | Call], limit: float) -> Replies | Death:
         """The replies, or what became of the worker instead."""
         try:
             self._connection.send(requests)
             if not self._connection.poll(limit):
                 return Death("timed out", f"did not return within {limit:g} s", self.printed())
-            replies: list[Reply | CallReply] = self._connection.recv()
+            replies: Replies = self._connection.recv()
         except (EOFError, OSError):
             return Death("crashed", _death(self._end(kill=False)), self.printed())
         return replies

@@ -36,6 +36,9 @@ from toeplitz_core.testing.transport import Packed, SharedFile
 
 # What a subject printed is evidence, but not all of it: the end says most.
 PRINTED = 2000
+# A worker that has less than this share of its memory left is replaced: what the allocator does not give back, or
+# what a subject keeps, would be missing to a later call, and a module whose import fails halfway may kill the process.
+_SPARE = 0.25
 # Imported by the worker alone: a nursery that has imported a subject could not be forked safely.
 _RESOLVER = "toeplitz_core.testing.subjects.resolver"
 
@@ -73,6 +76,14 @@ class CallReply:
     result: Packed | None
     message: str
     printed: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replies:
+    """What became of the requests of one message; ``worn`` if the worker is to be replaced, for lack of memory."""
+
+    each: Sequence[Reply | CallReply]
+    worn: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,18 +187,19 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
             subject.repeatable,
         )
     )
-    state, limit = _globals(), settings.memory
+    state, limit, end = _globals(), settings.memory, None
     with contextlib.suppress(EOFError, OSError):
         while True:
             requests: list[Request | Call] = connection.recv()
             if limit is not None and all(_device(request) == "cpu" for request in requests):
                 # Not before it is known that it stays on the CPU: CUDA reserves address space without end.
-                _limit_memory(limit)
+                end = _limit_memory(limit)
                 limit = None
             calls = [_made(subject, shared, request) for request in requests]
             shared.rewind()
             outcomes = [_guarded(call, settings.log, state) for call in calls]
-            connection.send([_replied(shared, outcome) for outcome in outcomes])
+            replies = [_replied(shared, outcome) for outcome in outcomes]
+            connection.send(Replies(replies, worn=end is not None and _address_space() > end))
 
 
 def _device(request: Request | Call) -> str:
@@ -285,13 +297,19 @@ def _printed(log: str, begin: int) -> str:
         return file.read().decode(errors="replace")
 
 
-def _limit_memory(limit: int) -> None:
-    """At most this much more address space than now, where the platform can limit it."""
+def _limit_memory(limit: int) -> int | None:
+    """At most this much more address space than now, where the platform can limit it; with how much it is worn."""
     try:
         import resource  # noqa: PLC0415  # not on Windows
 
-        pages = int(open("/proc/self/statm").read().split()[0])  # noqa: PTH123, SIM115
-        now = pages * resource.getpagesize()
+        now = _address_space()
         resource.setrlimit(resource.RLIMIT_AS, (now + limit, now + limit))
     except (ImportError, OSError, ValueError):
-        return
+        return None
+    return now + int(limit * (1 - _SPARE))
+
+
+def _address_space() -> int:
+    """What this process has of it, in bytes."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    return pages * os.sysconf("SC_PAGE_SIZE")
