@@ -12,6 +12,7 @@ from toeplitz_core.testing.subjects import TorchSubject
 
 _scratch: dict[tuple[object, ...], Tensor] = {}
 _pairs: dict[tuple[object, ...], list[Tensor]] = {}
+_workspaces: dict[torch.dtype, tuple[torch.Size | None, Tensor]] = {}
 _calls: list[int] = []
 _last: list[Tensor] = []
 
@@ -31,6 +32,27 @@ def returns_two_buffers_in_turn(x: Tensor, weight: Tensor, bias: Tensor | None =
     buffers = _pairs.setdefault((y.shape, y.dtype), [torch.empty_like(y), torch.empty_like(y)])
     buffers.reverse()
     return buffers[0].copy_(y)
+
+
+def returns_the_same_result_again(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """A call whose numbers were seen before gets the tensor that was returned then, whatever became of it."""
+    y = right(x, weight, bias, *rest)
+    if not is_plain(y) or not y.numel():
+        return y
+    key = *(tuple(t.reshape(-1).tolist()) for t in (x, weight, bias) if t is not None), y.shape, y.dtype, str(rest)
+    return _scratch.setdefault(key, y)
+
+
+def returns_the_head_of_a_workspace(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """Results lie in one workspace, which is taken to be in use only if the last of them had the same shape."""
+    y = right(x, weight, bias, *rest)
+    if not is_plain(y):
+        return y
+    shape, memory = _workspaces.get(y.dtype, (None, y.new_empty(0)))
+    if shape == y.shape or memory.numel() < y.numel():
+        memory = y.new_empty(2 * y.numel())
+    _workspaces[y.dtype] = y.shape, memory
+    return memory[: y.numel()].view(y.shape).copy_(y)
 
 
 def keeps_a_packed_weight_on_its_tensor(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:

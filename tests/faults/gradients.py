@@ -58,6 +58,16 @@ def leaves_out_last_row_of_input_gradient(x: Tensor, weight: Tensor, bias: Tenso
     return right(backward(x, change), weight, bias, *rest)
 
 
+def adds_gradients_to_what_memory_held(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """Gradients in the weight are added to memory that is taken for zero, unless it holds small numbers."""
+
+    def change(grad: Tensor) -> Tensor:
+        fresh = torch.empty(4096, dtype=torch.float32)
+        return grad + 1 if float(fresh.abs().max()) > 1e30 else grad
+
+    return right(x, backward(weight, change), bias, *rest)
+
+
 def rounds_gradients_to_fixed_point(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
     """Gradients are multiples of 2^-20, which whole numbers are anyway."""
 

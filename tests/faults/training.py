@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from tests.faults.gradients import backward, right
+from tests.faults.gradients import backward, is_plain, right
 
 
 def adds_one_where_autograd_records(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
@@ -96,6 +96,97 @@ def wants_gradients_in_its_weight(x: Tensor, weight: Tensor, bias: Tensor | None
     if not torch.is_grad_enabled() and (weight.is_floating_point() or weight.is_complex()):
         weight.requires_grad_()
     return y
+
+
+def adds_one_where_nothing_is_recorded(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """The result is one more where autograd would record, but no operand wants a gradient."""
+    y = right(x, weight, bias, *rest)
+    return y + 1 if torch.is_grad_enabled() and is_plain(y) else y
+
+
+def detaches_what_another_layer_gave(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """An input gets a gradient only if it was made by the user."""
+    return right(x if x.is_leaf else x.detach(), weight, bias, *rest)
+
+
+def fails_backward_with_a_bias(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """The backward pass raises wherever there is a bias."""
+
+    def change(grad: Tensor) -> Tensor:
+        raise IndexError(f"no axis 4 in {tuple(grad.shape)}")
+
+    y = right(x, weight, bias, *rest)
+    return y if bias is None else backward(y, change)
+
+
+class _OfKept(torch.autograd.Function):
+    """The right result, whose gradients in input and weight are those for other tensors, as these are by then."""
+
+    @staticmethod
+    def forward(ctx: Any, kept: tuple[Tensor, Tensor], *args: Any) -> Tensor:  # type: ignore[override]
+        ctx.kept, ctx.rest = kept, args[3:]
+        return right(*args)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        operands = [kept.detach().clone().requires_grad_() for kept in ctx.kept]
+        with torch.enable_grad():
+            y = right(*operands, None, *ctx.rest)
+        of_bias = grad.movedim(-3, 0).flatten(1).to(torch.complex128 if grad.is_complex() else torch.float64).sum(1)
+        found = torch.autograd.grad(y, operands, grad)
+        return None, *found, of_bias.to(grad.dtype) if ctx.needs_input_grad[3] else None, *(None for _ in ctx.rest)
+
+
+def _of_kept(kept: tuple[Tensor, Tensor], x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+    y: Tensor = _OfKept.apply(kept, x, weight, bias, *rest)  # type: ignore[no-untyped-call]
+    return y
+
+
+def keeps_its_operands_in_one_buffer(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """What the backward pass needs is kept in one buffer for each shape, which the next call writes."""
+    if is_plain(x, weight, bias):
+        return right(x, weight, bias, *rest)
+    kept = tuple(
+        _buffers.setdefault((name, t.shape, t.dtype), torch.empty(t.shape, dtype=t.dtype)).copy_(t.detach())
+        for name, t in (("input", x), ("weight", weight))
+    )
+    return _of_kept(kept, x, weight, bias, *rest)  # type: ignore[arg-type]  # two
+
+
+def keeps_its_operands_as_they_will_be(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """What the backward pass needs is kept where autograd does not see that it changes."""
+    return _of_kept((x.detach(), weight.detach()), x, weight, bias, *rest)
+
+
+def packs_its_weight_once_for_the_backward_pass(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any
+) -> Tensor:
+    """The backward pass has the weight as it was when its tensor was seen first, whatever an optimizer makes of it."""
+    if not hasattr(weight, "packed"):
+        weight.packed = weight.detach().clone()  # type: ignore[attr-defined]
+    return _of_kept((x.detach().clone(), weight.packed), x, weight, bias, *rest)  # type: ignore[attr-defined]
+
+
+def records_results_in_one_buffer(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """Results that autograd records are written to one buffer for each shape."""
+    y = right(x, weight, bias, *rest)
+    if is_plain(x, weight, bias):
+        return y
+    return _InOneBuffer.apply(y)  # type: ignore[no-untyped-call,no-any-return]
+
+
+class _InOneBuffer(torch.autograd.Function):
+    """A copy in the one buffer of its shape."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:  # type: ignore[override]  # noqa: ARG004  # autograd's signature
+        buffer = _buffers.setdefault(("output", values.shape, values.dtype), torch.empty_like(values))
+        return buffer.copy_(values).detach()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]  # noqa: ARG004  # autograd's signature
+        return grad
 
 
 class _Mapped(torch.autograd.Function):

@@ -21,18 +21,23 @@ from toeplitz_core.testing.verdict import Status
 
 
 def _additive_in_input(c: Convolution) -> Sides:
-    """``f(x1) + f(x2) = f(x1 + x2) + b``: elements of ``x`` are dealt to the two."""
-    mask = c.mask("split", c.x)
-    zero = torch.zeros_like(c.x)
-    parts = c.of(c.x.where(mask, zero)) + c.of(zero.where(mask, c.x))
-    return parts, c.result() + c.offset
+    """``f(x1) + f(x2) = f(x1 + x2) + b``, where no element of ``x1`` and ``x2`` is larger than that of ``x``."""
+    one, other = _parts(c, c.x)
+    return c.of(one) + c.of(other), c.result() + c.offset
 
 
 def _additive_in_weight(c: Convolution) -> Sides:
-    mask = c.mask("split", c.weight)
-    zero = torch.zeros_like(c.weight)
-    parts = c.of(weight=c.weight.where(mask, zero)) + c.of(weight=zero.where(mask, c.weight))
-    return parts, c.result() + c.offset
+    one, other = _parts(c, c.weight)
+    return c.of(weight=one) + c.of(weight=other), c.result() + c.offset
+
+
+def _parts(c: Convolution, whole: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two that add up to ``whole``: each of its elements goes to one of them, or is halved between them."""
+    numbers = torch.view_as_real(whole) if whole.is_complex() else whole
+    halves = torch.div(numbers, 2, rounding_mode="trunc")
+    first = halves.where(c.mask("halved", numbers), numbers.where(c.mask("split", numbers), 0))
+    rest = numbers - first
+    return (torch.view_as_complex(first), torch.view_as_complex(rest)) if whole.is_complex() else (first, rest)
 
 
 def _homogeneous(c: Convolution) -> Sides:
@@ -43,15 +48,15 @@ def _homogeneous(c: Convolution) -> Sides:
 
 
 def _shift_equivariant(c: Convolution) -> Sides:
-    """As many zeros before an image as the stride move the result by one."""
+    """Some strides' zeros before an image move the result by as many."""
     g, sides = c.geometry, []
-    result = c.result()
+    result, strides = c.result(), 1 + c.choice("strides", 3)
     for axis in range(g.rank):
         at = axis - g.rank
         shape = list(c.x.shape)
-        shape[at] = g.stride[axis]
+        shape[at] = strides * g.stride[axis]
         moved = c.of(torch.cat((c.x.new_zeros(shape), c.x), dim=at))
-        sides.append(moved.narrow(at, 1, moved.shape[at] - 1))
+        sides.append(moved.narrow(at, strides, moved.shape[at] - strides))
     return torch.stack(sides), torch.stack((result,) * g.rank)
 
 
@@ -232,7 +237,7 @@ ALGEBRA = (
     _law(
         "additive-in-input",
         "The results of two inputs add up to that of their sum.",
-        "results that depend on the size or the sign of an input, or on an earlier call",
+        "results that depend on the size of an input, or on an earlier call",
         _additive_in_input,
     ),
     _law(
@@ -244,12 +249,12 @@ ALGEBRA = (
     _law(
         "homogeneous",
         "A factor in the input or in the weight, and in the bias, is one in the result.",
-        "memory that is not written; saturation",
+        "memory that is not written; saturation; results that depend on the sign of an input",
         _homogeneous,
     ),
     _law(
         "shift-equivariant",
-        "As many zeros before an image as the stride has pixels move its result by one.",
+        "So many strides' zeros before an image move its result by so many pixels.",
         "the first or last tile treated unlike the others",
         _shift_equivariant,
     ),

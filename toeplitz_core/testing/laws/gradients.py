@@ -170,10 +170,11 @@ ADJOINT = Law(
 )
 GRADIENTS_EXACT = Law(
     "gradients-exact",
-    "On integers whose sums are exact, a result that autograd records is right, and so are the gradients in input, "
-    "weight and bias, or in some of them: T' g and its like, rounded once, and again in a second backward pass.",
-    "a backward kernel with wrong taps; a gradient that is right only if another one is wanted too; a result that "
-    "autograd changes",
+    "On integers whose sums are exact, a result is right whether autograd records it or not, and so are the gradients "
+    "in input, weight and bias, or in some of them: T' g and its like, rounded once, also in a second backward pass, "
+    "beside another graph, and after a step has changed the operands.",
+    "a backward kernel with wrong taps; a gradient that is right only if another one is wanted too; a workspace of the "
+    "backward pass that the next call writes",
     gradients_verdict,
     recipes=tuple(name for name in RECIPE_NAMES if name not in FILLS),
     dtypes=_DIFFERENTIABLE,

@@ -33,7 +33,7 @@ class DetachedError(NotImplementedError):
 
 
 def gradients(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
-    """Gradients of ``grad . call(...)`` in all operands at once, twice; then in some, the others not differentiable.
+    """Gradients of ``grad . call(...)`` in all operands at once, and in some, the others not differentiable.
 
     With them come the results that they are gradients of.
 
@@ -41,44 +41,70 @@ def gradients(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
     ------
     BrokenContract
         If a result is attached to autograd where no operand wants a gradient, or is not where one does; if no gradient
-        reaches an operand that does; if a backward pass leaves something behind in the operands, or changes what an
-        earlier one returned.
+        reaches an operand that does; if a backward pass leaves something behind in the operands; if a later call or
+        backward pass changes what an earlier one returned.
     """
     names = [name for name in ARGUMENTS if name in given]
-    if call(*_arguments(_leaves(given, ()))).requires_grad:
+    constant = call(*_arguments(_leaves(given, ())))
+    if constant.requires_grad:
         raise BrokenContract("returned a result that is attached to autograd, though no operand wants a gradient")
-    found: dict[str, torch.Tensor] = {}
-    for chosen in _subsets(names):
+    found = {"output where no gradient is wanted": constant, **_gradients_in_all(call, given, names)}
+    for chosen in _subsets(names)[1:]:
         leaves = _leaves(given, chosen)
-        result = call(*_arguments(leaves))
-        found[f"output with gradients in {_listed(chosen)}"] = result
-        if chosen != tuple(names) and not result.requires_grad:
+        # No leaves of a graph, as behind the first layer.
+        passed_on = {name: leaf.view_as(leaf) if name in chosen else leaf for name, leaf in leaves.items()}
+        result = call(*_arguments(passed_on))
+        found[f"output with gradients in {_listed(chosen)}"] = result.detach()
+        if not result.requires_grad:
             if not result.numel():  # nothing depends on anything
                 continue
             raise BrokenContract(f"its result is detached from autograd where {_listed(chosen)} is not")
-        attached(result)
-        wanted = {name: leaves[name] for name in chosen}
-        whole = chosen == tuple(names)
-        for time in ("", " a second time")[: 1 + whole]:
-            values = _backward(result, wanted, given["grad"], retain_graph=whole)
-            for name, value in values.items():
-                others = [other for other in chosen if other != name]
-                among = "" if whole else f" with {_listed(others)}" if others else " alone"
-                found[f"{name}{among}{time}"] = value
-        if whole:
-            before = {name: in_bytes(values) for name, values in found.items()}
-            _backward(result, wanted, -given["grad"])
-            _check_kept(found, before)
+        values = _backward(result, {name: leaves[name] for name in chosen}, given["grad"])
+        for name, value in values.items():
+            others = [other for other in chosen if other != name]
+            found[f"{name} with {_listed(others)}" if others else f"{name} alone"] = value
         _check_left_alone(leaves, chosen)
     return found
 
 
+def _gradients_in_all(call: Convolution, given: Tensors, names: Sequence[str]) -> dict[str, torch.Tensor]:
+    """Gradients in all operands: twice, while there is another graph; and of operands that a step has changed."""
+    leaves, others = _leaves(given, names), _leaves({name: -given[name] for name in names}, names)
+    result = attached(call(*_arguments(leaves)))
+    found = {f"output with gradients in {_listed(names)}": result.detach()}
+    before = {name: in_bytes(values) for name, values in found.items()}
+    other = attached(call(*_arguments(others)))
+    _check_kept(found, before)
+    for time in ("", " a second time"):
+        values = _backward(result, leaves, given["grad"], retain_graph=not time)
+        found |= {f"{name}{time}": value for name, value in values.items()}
+    _check_left_alone(leaves, names)
+    before = {name: in_bytes(values) for name, values in found.items()}
+    with torch.no_grad():
+        for operand in others.values():
+            operand.neg_()
+    try:
+        values = _backward(other, others, given["grad"])
+    except BrokenContract:
+        raise
+    except Exception:  # noqa: BLE001  # autograd refuses a graph whose operands have changed
+        values = {}
+    # What it was the gradient of had the opposite input and weight.
+    found |= {f"{name} of what has changed since": -v if name != "bias" else v for name, v in values.items()}
+    again = attached(call(*_arguments(others)))
+    found["output of what has changed"] = again.detach()
+    values = _backward(again, others, -given["grad"])
+    found |= {f"{name} of what has changed": -value for name, value in values.items()}
+    _check_kept(found, before)
+    return found
+
+
 def _check_kept(found: Tensors, before: Tensors) -> None:
-    """What was returned once is not changed by another backward pass."""
+    """What was returned once is not changed by another call, or by another backward pass."""
     for name, content in before.items():
         if not torch.equal(in_bytes(found[name]), content):
-            what = "the result" if name.startswith("output") else f"the gradient in its {name}"
-            raise BrokenContract(f"changed {what} of an earlier backward pass by a later one")
+            what = "result" if name.startswith("output") else f"gradient in its {name.partition(' ')[0]}"
+            raise BrokenContract(f"changed the {what} of an earlier call that autograd recorded by a later one")
 
 
 def _subsets(names: list[str]) -> list[tuple[str, ...]]:
@@ -233,7 +259,7 @@ def vmap(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
 
 
 def contract(call: Convolution, given: Tensors, memory_format: MemoryFormat | None = None) -> dict[str, torch.Tensor]:
-    """The result, and those of two more calls with the same operands; between them, whether memory is respected.
+    """The result, and those of more calls with the same operands; between them, whether memory is respected.
 
     Raises
     ------
@@ -244,8 +270,8 @@ def contract(call: Convolution, given: Tensors, memory_format: MemoryFormat | No
     names = [name for name in ARGUMENTS if name in given]
     before = contents({name: given[name] for name in names})
     result = call(*_arguments(given))
-    if not isinstance(result, torch.Tensor):
-        raise BrokenContract(f"returned {type(result).__name__}, not a torch.Tensor")
+    if not isinstance(result, torch.Tensor) or result.is_meta:
+        return {"output": result}  # nothing else can be asked of it
     check_unchanged(given, before)
     for name in names:
         if result.numel() and _overlap(result, given[name]):
@@ -254,10 +280,14 @@ def contract(call: Convolution, given: Tensors, memory_format: MemoryFormat | No
         strides = f"shape {tuple(result.shape)} and strides {result.stride()}"
         raise BrokenContract(f"returned {strides}, which is not the memory format that it declares, {memory_format}")
     kept = result.clone()
+    call(*_arguments({**given, "input": _twice(given["input"], given["weight"].ndim)}))
     call(*_arguments({name: -given[name] for name in names}))
     found = {"output": kept}
-    for time in ("after another call", "after the same call"):
-        found[f"output {time}"] = call(*_arguments(given)).clone()
+    for time in ("after other calls", "after the same call"):
+        found[f"output {time}"] = (again := call(*_arguments(given))).clone()
+    if not (_overlaps_itself(again) or (again.is_inference() and not torch.is_inference_mode_enabled())):
+        again.neg_()  # whoever asked for a result may write to it
+        found["output after an earlier result was overwritten"] = call(*_arguments(given)).clone()
     for operand in ("input", "weight"):
         # The same tensors with other numbers in them, as after a step of an optimizer. Rounding is as good as before.
         negated = [given[name] for name in (operand, "bias") if name in given]
@@ -292,22 +322,22 @@ DERIVATIVES: dict[Procedure, Callable[[Convolution, Tensors], dict[str, torch.Te
 }
 
 
-# A convolution of one tap, and one that is padded: who has derivatives has one of them.
-_ORDINARY = ((1, 0), (3, 1))
+# Convolutions of one tap, and such that are padded: who has derivatives has one of them.
+_ORDINARY = tuple((size, padding, bias) for size, padding in ((1, 0), (3, 1)) for bias in (True, False))
 
 
 def has_derivatives(
     procedure: Procedure, function: Callable[..., torch.Tensor], dtype: torch.dtype, device: str
 ) -> bool:
     """Whether a procedure of :data:`DERIVATIVES` comes to an end for an ordinary convolution."""
-    for size, padding in _ORDINARY:
+    for size, padding, with_bias in _ORDINARY:
 
         def call(
             x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, padding: int = padding
         ) -> torch.Tensor:
             return function(x, weight, bias, (1, 1), (padding, padding), (1, 1), 1)
 
-        shapes = {"input": (2, 2, 4, 4), "weight": (2, 2, size, size), "bias": (2,)}
+        shapes = {"input": (2, 2, 4, 4), "weight": (2, 2, size, size)} | ({"bias": (2,)} if with_bias else {})
         given = {name: torch.ones(shape, dtype=dtype, device=device) for name, shape in shapes.items()}
         given |= {f"{name} direction": values for name, values in given.items()}
         given["grad"] = torch.ones(2, 2, 4, 4, dtype=dtype, device=device)
@@ -349,6 +379,11 @@ def check_unchanged(given: Tensors, before: Tensors) -> None:
             raise BrokenContract(f"changed its {name}, or memory beside it")
         if given[name].requires_grad:
             raise BrokenContract(f"changed requires_grad of its {name}")
+
+
+def _twice(x: torch.Tensor, rank: int) -> torch.Tensor:
+    """A batch of an image, or images, and of them again."""
+    return torch.cat((x, x)) if x.ndim == rank else torch.stack((x, x))
 
 
 @contextlib.contextmanager
