@@ -52,7 +52,7 @@ def gradients(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
     for chosen in _subsets(names)[1:]:
         leaves = _leaves(given, chosen)
         # No leaves of a graph, as behind the first layer.
-        passed_on = {name: leaf.view_as(leaf) if name in chosen else leaf for name, leaf in leaves.items()}
+        passed_on = {name: leaf[...] if name in chosen else leaf for name, leaf in leaves.items()}
         result = call(*_arguments(passed_on))
         found[f"output with gradients in {_listed(chosen)}"] = result.detach()
         if not result.requires_grad:
