@@ -268,10 +268,10 @@ def test_several_processes_and_importlib(project: pytest.Pytester):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"laws": ["forward-exat"]}, "law='forward-exat': did you mean 'forward-exact'?"),
-        ({"dtypes": "float23"}, "dtype='float23': did you mean 'float32'?"),
+        ({"laws": ["forward-exat"]}, "law='forward-exat' is unknown; did you mean 'forward-exact'?"),
+        ({"dtypes": "float23"}, "dtype='float23' is unknown; did you mean 'float32'?"),
         ({"devices": ["nowhere"]}, "device=nowhere must be"),
-        ({"profile": "gat"}, "profile='gat': did you mean 'gate'?"),
+        ({"profile": "gat"}, "profile='gat' is unknown; did you mean 'gate'?"),
         ({"examples": 0}, "examples=0 must be a whole number >= 1"),
         ({"laws": []}, r"laws=\[\] must be a string or a list of strings"),
         ({"laws": ["forward-bound"], "dtypes": ["int64"]}, "nothing to judge: "),

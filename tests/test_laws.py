@@ -158,7 +158,8 @@ def test_the_law_finds_its_fault(kill: Kill, isolation: Isolation):
 @pytest.mark.parametrize("name", LAWS)
 def test_a_law_is_the_first_to_find_its_fault(name: str, isolation: Isolation):
     """Every law has a planted fault that passes all the laws before it, with the cases of the gate."""
-    kill = next(kill for kill in KILLS if kill.law == name)
+    kill = next((kill for kill in KILLS if kill.law == name), None)
+    assert kill is not None, f"no fault is planted for {name}: write one in tests/faults, and a line of KILLS"
     path = f"tests.faults.{kill.fault}"
     subject: Runner = isolation.runner(path) if kill.isolated else resolve(path)
     for law in itertools.takewhile(lambda law: law.name != name, LAWS.values()):
@@ -181,6 +182,13 @@ def test_a_law_sums_only_what_the_case_does(line: str):
         if law.recipes == ("integers",) and law.procedure == "forward":
             verdict = law(resolve("toeplitz"), Case.parse(line))
             assert not verdict.status.is_failure, f"{law.name}: {verdict.message}"
+
+
+def test_a_law_of_inputs_without_channels_says_nothing_of_others():
+    """A replay of another case proves nothing."""
+    line = "input=1x{0}x3x3 weight=2x{0}x1x1 bias"
+    statuses = [LAWS["no-channels"](resolve("toeplitz"), Case.parse(line.format(count))).status for count in (0, 1)]
+    assert statuses == [Status.PASS, Status.MISTRUSTED]
 
 
 @pytest.mark.parametrize("name", LAWS)

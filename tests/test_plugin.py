@@ -175,9 +175,9 @@ def test_known_failures_where_they_are_not_to_be(room: pytest.Pytester):
     ("options", "said"),
     [
         ("--subject=trch", "no subject 'trch'; did you mean 'torch'?"),
-        ("--law=forward-exat", "law='forward-exat': did you mean 'forward-exact'?"),
-        ("--dtype=float23", "dtype='float23': did you mean 'float32'?"),
-        ("--profile=gat", "profile='gat': did you mean 'gate'?"),
+        ("--law=forward-exat", "law='forward-exat' is unknown; did you mean 'forward-exact'?"),
+        ("--dtype=float23", "dtype='float23' is unknown; did you mean 'float32'?"),
+        ("--profile=gat", "profile='gat' is unknown; did you mean 'gate'?"),
         ("--device=nowhere", "device=nowhere must be a device as torch names them"),
         ("--examples=0", "examples=0 must be a whole number >= 1"),
         ("--known=nowhere.toml", "nowhere.toml: "),

@@ -57,7 +57,7 @@ _SWEEP = (
     "bias, no batch, or a word for the padding. Operands are contiguous, unless the subject has a layout of its own. "
     "Not with --profile, --examples, --seed, --time or --write-known."
 )
-_TIMEOUT = "Seconds that one call may take."
+_TIMEOUT = "Seconds that one call may take: of a law that asks for several at once, such as gradients, all together."
 _RUNS = (
     "Run each case so often, every other time in a fresh process: it fails if it fails in any. Fewer where a call does "
     f"not return in time, or once the runs have taken {ENOUGH:g} s."

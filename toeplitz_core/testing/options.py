@@ -88,7 +88,7 @@ def named(words: str, name: str, table: Mapping[str, T]) -> T:
         With the words that asked for it, the nearest name and every legal one.
     """
     if name not in table:
-        raise ValueError(f"{words}: {legal_words(name, table)}")
+        raise ValueError(f"{words} is unknown; {legal_words(name, table)}")
     return table[name]
 
 

@@ -125,6 +125,12 @@ def forward(subject: Runner, case: Case) -> Verdict:
     return forward_verdict(subject, case)
 
 
+def _without_channels(subject: Runner, case: Case) -> Verdict:
+    if case.geometry.in_channels:
+        return Verdict(Status.MISTRUSTED, case, "it has input channels, and the law is of inputs without")
+    return forward_verdict(subject, case)
+
+
 FORWARD_EXACT = Law(
     "forward-exact",
     "On integers whose sums are exact in the accumulator, the result is T x + b, rounded once.",
@@ -145,7 +151,7 @@ NO_CHANNELS = Law(
     "no-channels",
     "Without input channels there is nothing to sum, and the result is the bias in every pixel.",
     "a division by the number of channels; a result that has lost its output channels or its bias",
-    forward,
+    _without_channels,
     recipes=("integers",),
     dtypes=tuple(DTYPES),
     effort=0.1,
