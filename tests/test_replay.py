@@ -122,7 +122,7 @@ def test_cases_of_a_file(directory: Path):
     ("text", "said"),
     [
         (f"{ONE}\n\n{ONE} strid=2\n", "cases:3: in case word 4 'strid=2'"),
-        (f"{ONE}t\n", "cases:1: law=forward-exactt: did you mean 'forward-exact'?"),
+        (f"{ONE}t\n", "cases:1: law=forward-exactt is unknown; did you mean 'forward-exact'?"),
         ("input=4000x4000x800x800 weight=4000x4000x1x1", "cases:1: the case has tensors of"),
         ("# nothing\n", "cases: there is no case in it"),
         (None, "No such file"),

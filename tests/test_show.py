@@ -91,7 +91,7 @@ def test_large_cases_are_summarised():
     ("line", "said"),
     [
         (f"show '{ROW} strid=2'", "word 4 'strid=2'"),
-        (f"show '{ROW} law=forward'", "law=forward: did you mean"),
+        (f"show '{ROW} law=forward'", "law=forward is unknown; did you mean"),
         ("show 'input=1x1x1x1'", "names no weight"),
     ],
 )
