@@ -53,7 +53,7 @@ CONTRACT = Law(
     recipes=("normal", "integers"),
     dtypes=tuple(DTYPES),
     procedure="contract",
-    effort=0.2,
+    effort=0.16,
 )
 STALE_MEMORY = Law(
     "stale-memory",

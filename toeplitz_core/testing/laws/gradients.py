@@ -179,7 +179,7 @@ GRADIENTS_EXACT = Law(
     recipes=tuple(name for name in RECIPE_NAMES if name not in FILLS),
     dtypes=_DIFFERENTIABLE,
     procedure="gradients",
-    effort=0.25,
+    effort=0.2,
 )
 GRADIENTS_BOUND = Law(
     "gradients-bound",
@@ -190,7 +190,7 @@ GRADIENTS_BOUND = Law(
     recipes=tuple(FILLS),
     dtypes=_DIFFERENTIABLE,
     procedure="gradients",
-    effort=0.25,
+    effort=0.2,
 )
 DOUBLE_BACKWARD = Law(
     "double-backward",
