@@ -109,6 +109,23 @@ def test_declared_memory_format(
         assert f"shape {shape} and strides {strides}" in str(raised.value)
 
 
+def test_the_contract_says_that_a_result_has_no_numbers() -> None:
+    """A result on meta is a failure, and nothing that the subject does without."""
+
+    def on_meta(*args: Any) -> torch.Tensor:
+        return torch.nn.functional.conv2d(*args).to("meta")
+
+    verdict = LAWS["contract"](TorchSubject("own", on_meta), Case.parse("input=2x3x5x6 weight=4x3x2x3"))
+    assert (verdict.status, verdict.message) == (Status.FAIL, "returned a result on device meta, not cpu")
+
+
+def test_the_contract_writes_to_no_inference_tensor() -> None:
+    """A result of inference mode cannot be overwritten outside of it, which is no fault."""
+    inference = torch.inference_mode()(torch.nn.functional.conv2d)
+    verdict = LAWS["contract"](TorchSubject("own", inference), Case.parse("input=2x3x5x6 weight=4x3x2x3"))
+    assert verdict.status is Status.PASS, verdict.message
+
+
 def detached(x: torch.Tensor, weight: torch.Tensor, *rest: Any) -> torch.Tensor:
     """A kernel of one's own, which autograd does not see."""
     with torch.no_grad():

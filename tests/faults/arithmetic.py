@@ -31,12 +31,6 @@ def rounds_to_tf32(c: Convolution) -> Tensor:
 
 
 @implementation
-def saturates_its_weight(c: Convolution) -> Tensor:
-    """Takes a weight above 2 for 2."""
-    return c.value() if c.dtype.is_complex else c.replace(weight=c.weight.clamp(max=2)).value()
-
-
-@implementation
 def rounds_weight_to_bfloat16(c: Convolution) -> Tensor:
     """Rounds a float32 weight, and nothing else, to bfloat16, as fast-math modes do."""
     if c.dtype != torch.float32:
@@ -48,6 +42,12 @@ def rounds_weight_to_bfloat16(c: Convolution) -> Tensor:
 def saturates_its_input(c: Convolution) -> Tensor:
     """Takes a pixel above 2 for 2."""
     return c.value() if c.dtype.is_complex else c.replace(input=c.input.clamp(max=2)).value()
+
+
+@implementation
+def saturates_its_weight(c: Convolution) -> Tensor:
+    """Takes a weight above 2 for 2."""
+    return c.value() if c.dtype.is_complex else c.replace(weight=c.weight.clamp(max=2)).value()
 
 
 @implementation
