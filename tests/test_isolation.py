@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import torch
 from toeplitz_core.testing import isolation as module
 from toeplitz_core.testing.case import DTYPES, Case
 from toeplitz_core.testing.data import draw
-from toeplitz_core.testing.isolation import Isolation
+from toeplitz_core.testing.isolation import POISONS, Isolation
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.subjects import resolve
 from toeplitz_core.testing.subjects.base import Environment, described
@@ -179,6 +180,18 @@ def test_workers_can_be_started_without_fork(isolation: Isolation) -> None:
     harmless = Case.parse("input=1x1x4x4 weight=1x1x1x1")
     assert runner.run(harmless, draw(harmless)).status == "returned"
     assert runner.run(CASE, OPERANDS).message == "was killed by SIGSEGV"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="memory is filled by glibc")
+@pytest.mark.parametrize("fork", [True, False])
+def test_poisoned_memory_holds_the_complement_of_the_byte(isolation: Isolation, fork: bool) -> None:
+    """New memory of a poisoned worker is filled, each with its own, whichever way the worker is started."""
+    runner = isolation.runner("tests.hostile:stale", fork=fork)
+    large = Case.parse("input=1x1x512x512 weight=1x1x1x1")
+    for poisoned, byte in zip(runner.poisoned(), POISONS, strict=True):
+        for _ in range(2):
+            values = poisoned.run(large, draw(large)).results["output"].view(torch.uint8)
+            assert (values == byte ^ 0xFF).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

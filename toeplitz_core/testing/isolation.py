@@ -77,9 +77,15 @@ class Isolation:
         self._nurseries: dict[Environment, _Nursery] = {}
         self._runners: list[IsolatedRunner] = []
 
-    def runner(self, name: str, environment: Environment | None = None, *, fork: bool = True) -> IsolatedRunner:
-        """The subject of a name, in a worker. ``fork=False`` starts each worker cleanly, as CUDA needs it."""
-        runner = IsolatedRunner(self, name, environment or Environment(), fork=fork and hasattr(os, "fork"))
+    def runner(
+        self, name: str, environment: Environment | None = None, *, fork: bool = True, poison: int | None = None
+    ) -> IsolatedRunner:
+        """The subject of a name, in a worker.
+
+        ``fork=False`` starts each worker cleanly, as CUDA needs it. ``poison`` is a byte that fills freed memory.
+        """
+        fork = fork and hasattr(os, "fork")
+        runner = IsolatedRunner(self, name, environment or Environment(), fork=fork, poison=poison)
         self._runners.append(runner)
         return runner
 
@@ -124,11 +130,14 @@ class Isolation:
 class IsolatedRunner:
     """A subject in a worker process: whatever it does becomes an :class:`Outcome`."""
 
-    def __init__(self, isolation: Isolation, name: str, environment: Environment, *, fork: bool) -> None:
+    def __init__(
+        self, isolation: Isolation, name: str, environment: Environment, *, fork: bool, poison: int | None
+    ) -> None:
         self.name = name
         self._isolation = isolation
         self._environment = environment
         self._fork = fork
+        self._poison = poison
         self._shared = SharedFile(str(isolation.file("operands")))
         self._worker: _Worker | None = None
         self._greeting: Greeting | None = None
@@ -168,9 +177,9 @@ class IsolatedRunner:
     def poisoned(self) -> Sequence[IsolatedRunner]:
         """The subject in two more workers, where the C library can fill what it gives out (glibc)."""
         if not self._poisoned and platform.libc_ver()[0] == "glibc":
-            for byte in POISONS:
-                variables = (*self._environment.variables, ("MALLOC_PERTURB_", str(byte)))
-                self._poisoned.append(self._isolation.runner(self.name, Environment(variables), fork=self._fork))
+            self._poisoned = [
+                self._isolation.runner(self.name, self._environment, fork=self._fork, poison=byte) for byte in POISONS
+            ]
         return self._poisoned
 
     def _greeted(self) -> Greeting:
@@ -253,7 +262,7 @@ class IsolatedRunner:
         if self._worker is None:
             isolation = self._isolation
             log = str(isolation.file("log"))
-            settings = Settings(self.name, self._shared.path, log, isolation.memory, tuple(sys.path))
+            settings = Settings(self.name, self._shared.path, log, isolation.memory, tuple(sys.path), self._poison)
             self._worker = _Worker(isolation, settings, self._environment, fork=self._fork)
             self._greeting = self._worker.greeting()
             if self._greeting.error:

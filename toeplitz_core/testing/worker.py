@@ -9,6 +9,7 @@ one per process and keeps the environment of its first start; subjects differ in
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import os
 import shutil
@@ -39,6 +40,8 @@ PRINTED = 2000
 # A worker that has less than this share of its memory left is replaced: what the allocator does not give back, or
 # what a subject keeps, would be missing to a later call, and a module whose import fails halfway may kill the process.
 _SPARE = 0.25
+# The parameter of glibc's ``mallopt`` of that name.
+_M_PERTURB = -6
 # Imported by the worker alone: a nursery that has imported a subject could not be forked safely.
 _RESOLVER = "toeplitz_core.testing.subjects.resolver"
 
@@ -95,6 +98,7 @@ class Settings:
     log: str
     memory: int | None
     path: tuple[str, ...]
+    poison: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +175,8 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
     os.dup2(log, 1)
     os.dup2(log, 2)
     shared = SharedFile(settings.shared)
+    if settings.poison is not None:
+        _poison(settings.poison)
     try:
         subject: Subject = importlib.import_module(_RESOLVER).resolve(settings.subject)
     except Exception as error:  # noqa: BLE001  # the judge decides what that means
@@ -295,6 +301,11 @@ def _printed(log: str, begin: int) -> str:
     with Path(log).open("rb") as file:
         file.seek(max(begin, end - PRINTED))
         return file.read().decode(errors="replace")
+
+
+def _poison(byte: int) -> None:
+    """Let glibc fill freed memory with a byte, and new memory with its complement (``MALLOC_PERTURB_``, but now)."""
+    ctypes.CDLL(None).mallopt(_M_PERTURB, byte)
 
 
 def _limit_memory(limit: int) -> int | None:
