@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
@@ -24,6 +25,32 @@ def correct(*args: Tensor) -> Tensor:
 def stale(*args: Tensor) -> Tensor:
     """Hands out memory as it was."""
     return torch.empty(conv2d(*args).shape)
+
+
+_libc = ctypes.CDLL(None)
+_libc.malloc.restype = ctypes.c_void_p
+_libc.free.argtypes = (ctypes.c_void_p,)
+
+
+def stale_blocks(*args: Tensor) -> Tensor:
+    """The last four bytes that some blocks of the C library held when they were given out: each again, and larger."""
+    y = conv2d(*args)
+    sizes = [64 + 16 * (i // 2) for i in range(y.numel())]
+    blocks = [_libc.malloc(size) for size in sizes]
+    held = [ctypes.string_at(block + size - 4, 4) for block, size in zip(blocks, sizes, strict=True)]
+    for block in blocks:
+        _libc.free(block)
+    return torch.frombuffer(bytearray(b"".join(held)), dtype=torch.float32).view(y.shape)
+
+
+def stale_arrays(*args: Tensor) -> Tensor:
+    """The first four bytes that some arrays of NumPy held when they were given out: each again, and larger."""
+    y = conv2d(*args)
+    arrays = [np.empty(1 + i // 4, np.float32) for i in range(y.numel())]
+    held = np.array([array[0] for array in arrays])
+    for array in arrays:
+        array.fill(0)
+    return torch.from_numpy(held).view(y.shape)
 
 
 def segfault(*args: Tensor) -> Tensor:

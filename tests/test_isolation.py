@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from toeplitz_core.testing import isolation as module
+from toeplitz_core.testing import worker
 from toeplitz_core.testing.case import DTYPES, Case
 from toeplitz_core.testing.data import draw
 from toeplitz_core.testing.isolation import POISONS, Isolation
@@ -23,6 +25,7 @@ from toeplitz_core.testing.subjects.base import Environment, described
 from toeplitz_core.testing.transport import SharedFile
 from toeplitz_core.testing.verdict import Status
 
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="memory is filled by glibc")
 CASE = Case.parse("input=2x3x8x8 weight=4x3x3x3 bias")
 OPERANDS = draw(CASE)
 
@@ -182,7 +185,40 @@ def test_workers_can_be_started_without_fork(isolation: Isolation) -> None:
     assert runner.run(CASE, OPERANDS).message == "was killed by SIGSEGV"
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="memory is filled by glibc")
+@glibc
+def test_who_cannot_poison_memory_says_so(isolation: Isolation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another library gives out memory, no result is held to what it does not depend on."""
+    runner = isolation.runner("tests.hostile:correct")
+    case = CASE.replace(law="stale-memory")
+    assert LAWS["stale-memory"](runner, case).status is Status.PASS
+    for poisoned in runner.poisoned():
+        greeting = poisoned._greeting
+        assert greeting is not None
+        monkeypatch.setattr(poisoned, "_greeting", replace(greeting, poisoned=False))
+    verdict = LAWS["stale-memory"](runner, case)
+    assert verdict.status is Status.UNSUPPORTED
+    assert "glibc" in verdict.message
+
+
+def test_memory_that_is_not_filled_is_not_called_poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker looks whether what it asked the C library for has happened."""
+    monkeypatch.setattr(worker, "_M_PERTURB", 2**20)  # no parameter of that library
+    assert not worker._poison(POISONS[0])
+
+
+@glibc
+@pytest.mark.parametrize("fault", ["stale_blocks", "stale_arrays"])
+def test_small_memory_is_poisoned_too(isolation: Isolation, fault: str) -> None:
+    """The caches of the C library and of NumPy, which give out small blocks again as they are, are no way around it."""
+    runner = isolation.runner(f"tests.hostile:{fault}")
+    case = Case.parse("input=1x1x10x10 weight=1x1x1x1")
+    for poisoned, byte in zip(runner.poisoned(), POISONS, strict=True):
+        for _ in range(3):
+            values = poisoned.run(case, draw(case)).results["output"].view(torch.uint8)
+            assert (values == byte ^ 0xFF).all(), values
+
+
+@glibc
 @pytest.mark.parametrize("fork", [True, False])
 def test_poisoned_memory_holds_the_complement_of_the_byte(isolation: Isolation, fork: bool) -> None:
     """New memory of a poisoned worker is filled, each with its own, whichever way the worker is started."""

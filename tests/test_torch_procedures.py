@@ -16,8 +16,8 @@ from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.layouts import LAYOUTS, apply_layout
 from toeplitz_core.testing.subjects.base import BrokenContract, MemoryFormat, Procedure
 from toeplitz_core.testing.subjects.torch_eager import TorchSubject, torch_subject
-from toeplitz_core.testing.subjects.torch_procedures import contract
-from toeplitz_core.testing.verdict import Status
+from toeplitz_core.testing.subjects.torch_procedures import DERIVATIVES, contract
+from toeplitz_core.testing.verdict import Status, Verdict
 
 OF_DERIVATIVES = [
     name
@@ -98,7 +98,7 @@ def test_declared_memory_format(
     shape: tuple[int, ...], strides: tuple[int, ...], declared: MemoryFormat | None, *, kept: bool
 ) -> None:
     """A result in another memory format than the declared one is told, strides and all; axes of length 1 have none."""
-    given = {"input": torch.ones(1), "weight": torch.ones(1)}
+    given = {"input": torch.ones(1), "weight": torch.ones(1, 1, 1, 1)}
 
     def call(*_: object) -> torch.Tensor:
         return torch.empty_strided(shape, strides).fill_(1)
@@ -311,3 +311,102 @@ def test_results_that_torch_conjugates_later(law: str) -> None:
     case = Case.parse("input=2x3x5x6 weight=4x3x2x3 bias dtype=complex64")
     verdict = LAWS[law](TorchSubject("lazy", lazy), case)
     assert verdict.status is Status.PASS, verdict.message
+
+
+class _Detached(torch.autograd.Function):
+    """Of no elements there is nothing to differentiate."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        if not values.numel():
+            ctx.mark_non_differentiable(y := values.clone())
+            return y
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # noqa: ARG004  # autograd's signature
+        return grad
+
+
+@pytest.mark.parametrize("law", [name for name, law in LAWS.items() if law.procedure in DERIVATIVES])
+def test_an_empty_result_may_be_detached(law: str) -> None:
+    """Autograd may know that nothing depends on anything: there is nothing to be judged then."""
+
+    def plain(*args: Any) -> torch.Tensor:
+        return _Detached.apply(torch.nn.functional.conv2d(*args))  # type: ignore[no-untyped-call, no-any-return]
+
+    verdict = LAWS[law](TorchSubject("own", plain), Case.parse("input=0x1x1x1 weight=1x1x1x1"))
+    assert verdict.status in (Status.MISTRUSTED, Status.UNSUPPORTED), verdict.message
+
+
+def test_a_recorded_backward_pass_has_to_work() -> None:
+    """Where autograd has recorded one that fails, that is a failure; where it says NotImplementedError, it has none."""
+    case = Case.parse("input=2x3x5x6 weight=4x3x2x3")
+
+    class Fails(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, values: torch.Tensor, error: Exception) -> torch.Tensor:  # type: ignore[override]
+            ctx.error = error
+            return values.clone()
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> None:  # type: ignore[override]  # noqa: ARG004  # autograd's signature
+            raise ctx.error
+
+    def judged(error: Exception) -> Verdict:
+        def fails(*args: Any) -> torch.Tensor:
+            return Fails.apply(torch.nn.functional.conv2d(*args), error)  # type: ignore[no-untyped-call, no-any-return]
+
+        return LAWS["gradients-exact"](TorchSubject("own", fails), case)
+
+    found = judged(RuntimeError("workspace too small"))
+    assert (found.status, found.message) == (Status.FAIL, "raised RuntimeError: workspace too small")
+    assert judged(NotImplementedError("no")).status is Status.UNSUPPORTED
+
+
+def test_an_operator_without_a_formula_has_no_gradients() -> None:
+    """A custom operator that nobody has given a derivative does not claim one."""
+
+    @torch.library.custom_op("toeplitz_core_tests::conv", mutates_args=())
+    def conv(x: torch.Tensor, weight: torch.Tensor, padding: list[int]) -> torch.Tensor:
+        return torch.nn.functional.conv2d(x, weight, padding=padding)
+
+    subject = TorchSubject("own", lambda x, weight, *rest: conv(x, weight, list(rest[2])))
+    verdict = LAWS["gradients-exact"](subject, Case.parse("input=2x3x5x6 weight=4x3x2x3"))
+    assert verdict.status is Status.UNSUPPORTED
+    assert "no autograd formula" in verdict.message
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_what_no_ordinary_convolution_has_proves_nothing(*, wrong: bool) -> None:
+    """Who cannot be mapped is not said to be because one case can, but what comes out then is right."""
+
+    def single(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *rest: Any) -> torch.Tensor:
+        if torch._C._functorch.maybe_current_level() is not None:
+            if weight.shape[2:] != (2, 3):
+                raise RuntimeError("no batching rule")
+            return torch.nn.functional.conv2d(x, weight, bias, *rest) + wrong
+        return torch.nn.functional.conv2d(x, weight, bias, *rest)
+
+    verdict = LAWS["vmap"](TorchSubject("own", single), Case.parse("input=2x3x5x6 weight=4x3x2x3"))
+    assert verdict.status is (Status.FAIL if wrong else Status.UNSUPPORTED)
+    assert wrong or "no ordinary convolution of it has vmap: RuntimeError: no batching rule" in verdict.message
+
+
+def test_the_contract_says_that_a_result_is_sparse() -> None:
+    """A result that is not strided is a failure, whatever the procedure could not do with it."""
+
+    def sparse(*args: Any) -> torch.Tensor:
+        return torch.nn.functional.conv2d(*args).to_sparse()
+
+    verdict = LAWS["contract"](TorchSubject("own", sparse), Case.parse("input=2x3x5x6 weight=4x3x2x3"))
+    assert (verdict.status, verdict.message) == (Status.FAIL, "returned layout torch.sparse_coo, not torch.strided")
+
+
+def test_memory_can_be_shared_from_its_middle() -> None:
+    """A result whose storage begins within that of its input is in its memory all the same."""
+    x = torch.arange(12.0).view(1, 1, 3, 4)
+    middle = torch.from_numpy(x.numpy()[:, :, 1:2])
+    assert middle.untyped_storage().data_ptr() != x.untyped_storage().data_ptr()
+    with pytest.raises(BrokenContract, match="shares memory with its input"):
+        contract(lambda *_: middle, {"input": x, "weight": torch.ones(1, 1, 1, 1)})

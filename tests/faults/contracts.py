@@ -11,7 +11,7 @@ from tests.faults.gradients import is_plain, right
 from toeplitz_core.testing.subjects import TorchSubject
 
 _scratch: dict[tuple[object, ...], Tensor] = {}
-_pairs: dict[tuple[object, ...], list[Tensor]] = {}
+_rings: dict[tuple[object, ...], list[Tensor]] = {}
 _workspaces: dict[torch.dtype, tuple[torch.Size | None, Tensor]] = {}
 _calls: list[int] = []
 _last: list[Tensor] = []
@@ -29,8 +29,18 @@ def returns_two_buffers_in_turn(x: Tensor, weight: Tensor, bias: Tensor | None =
     y = right(x, weight, bias, *rest)
     if not is_plain(y):
         return y
-    buffers = _pairs.setdefault((y.shape, y.dtype), [torch.empty_like(y), torch.empty_like(y)])
-    buffers.reverse()
+    return _in_turn(y, 2)
+
+
+def returns_eight_buffers_in_turn(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """Keeps eight buffers for each shape."""
+    y = right(x, weight, bias, *rest)
+    return _in_turn(y, 8) if is_plain(y) else y
+
+
+def _in_turn(y: Tensor, count: int) -> Tensor:
+    buffers = _rings.setdefault((y.shape, y.dtype, count), [torch.empty_like(y) for _ in range(count)])
+    buffers.append(buffers.pop(0))
     return buffers[0].copy_(y)
 
 
@@ -79,6 +89,20 @@ def returns_its_bias(x: Tensor, weight: Tensor, bias: Tensor | None = None, *res
         return y
     expanded = bias[:, None, None].expand(y.shape)
     return expanded if torch.equal(y, expanded) else y
+
+
+def returns_its_image(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """Does nothing where the kernel is an identity: the image is the result."""
+    y = right(x, weight, bias, *rest)
+    return x if is_plain(x) and not weight.count_nonzero() > 9 and x.shape == y.shape and bool((x == y).all()) else y
+
+
+def returns_its_bias_for_no_weight(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """Does nothing where the kernel is zero: each result is the bias."""
+    y = right(x, weight, bias, *rest)
+    if bias is None or not is_plain(x, weight, bias) or not weight.numel() or bool(weight.any()):
+        return y
+    return bias[:, None, None].expand(y.shape)
 
 
 def drops_the_bias_without_channels(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:

@@ -161,6 +161,31 @@ def conjugates_nothing(x: Tensor, weight: Tensor, bias: Tensor | None = None, *r
     return right(twice, weight, bias, *rest)
 
 
+class _Failing(torch.autograd.Function):
+    """Its backward pass fails, in its own code or by what it returns."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, _weight: Tensor, message: str) -> Tensor:  # type: ignore[override]
+        ctx.message = message
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        if ctx.message:
+            raise RuntimeError(ctx.message)
+        return grad, None
+
+
+def returns_one_gradient_too_few(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """Its backward pass forgets one of the arguments, which autograd refuses."""
+    return right(_Failing.apply(x, weight, ""), weight, bias, *rest)
+
+
+def has_no_room_for_gradients(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """Its backward pass always fails."""
+    return right(_Failing.apply(x, weight, "workspace too small"), weight, bias, *rest)
+
+
 class _Twice(torch.autograd.Function):
     """The values and their gradient; the gradient of that is conjugated once too often."""
 

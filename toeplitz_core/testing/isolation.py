@@ -38,6 +38,7 @@ FIRST_CALL = 60.0
 # What glibc fills freed memory with; new memory gets the complement, which as float32 is 3.4e38 and -3e-13, and as an
 # integer large: no result survives any of it by accident.
 POISONS = (0x80, 0x55)
+_TUNABLES = "GLIBC_TUNABLES"
 # Threads of OpenMP that wait for work would take the time that judges and other workers need: let them sleep instead.
 # It changes no result, and whoever sets it to something else has that.
 DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE"}
@@ -175,12 +176,21 @@ class IsolatedRunner:
         return self._greeted().repeatable
 
     def poisoned(self) -> Sequence[IsolatedRunner]:
-        """The subject in two more workers, where the C library can fill what it gives out (glibc)."""
+        """The subject in two more workers, where the C library can fill what it gives out (glibc), and does."""
         if not self._poisoned and platform.libc_ver()[0] == "glibc":
+            # A cache of each thread would give out small blocks again as they are.
+            tunables = ":".join(filter(None, (os.environ.get(_TUNABLES), "glibc.malloc.tcache_count=0")))
+            environment = Environment((*self._environment.variables, (_TUNABLES, tunables)))
             self._poisoned = [
-                self._isolation.runner(self.name, self._environment, fork=self._fork, poison=byte) for byte in POISONS
+                self._isolation.runner(self.name, environment, fork=self._fork, poison=byte) for byte in POISONS
             ]
-        return self._poisoned
+        return self._poisoned if all(runner._is_poisoned() for runner in self._poisoned) else ()
+
+    def _is_poisoned(self) -> bool:
+        try:
+            return self._greeted().poisoned
+        except SubjectError:  # whoever calls it is told why
+            return True
 
     def _greeted(self) -> Greeting:
         if self._greeting is None:

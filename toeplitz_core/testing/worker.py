@@ -42,6 +42,8 @@ PRINTED = 2000
 _SPARE = 0.25
 # The parameter of glibc's ``mallopt`` of that name.
 _M_PERTURB = -6
+# How many freed arrays of a size NumPy keeps.
+_KEPT_ARRAYS = 7
 # Imported by the worker alone: a nursery that has imported a subject could not be forked safely.
 _RESOLVER = "toeplitz_core.testing.subjects.resolver"
 
@@ -112,6 +114,7 @@ class Greeting:
     draws: int = 1
     absent: str = ""
     repeatable: bool = False
+    poisoned: bool = False
 
 
 def nursery(descriptor: int, room: str) -> None:
@@ -175,8 +178,7 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
     os.dup2(log, 1)
     os.dup2(log, 2)
     shared = SharedFile(settings.shared)
-    if settings.poison is not None:
-        _poison(settings.poison)
+    poison = settings.poison if settings.poison is None or _poison(settings.poison) else None
     try:
         subject: Subject = importlib.import_module(_RESOLVER).resolve(settings.subject)
     except Exception as error:  # noqa: BLE001  # the judge decides what that means
@@ -191,6 +193,7 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
             subject.draws,
             subject.absent,
             subject.repeatable,
+            poison is not None,
         )
     )
     state, limit, end = _globals(), settings.memory, None
@@ -203,6 +206,8 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
                 limit = None
             calls = [_made(subject, shared, request) for request in requests]
             shared.rewind()
+            if poison is not None:
+                _poison_arrays(poison ^ 0xFF)
             outcomes = [_guarded(call, settings.log, state) for call in calls]
             replies = [_replied(shared, outcome) for outcome in outcomes]
             connection.send(Replies(replies, worn=end is not None and _address_space() > end))
@@ -303,9 +308,22 @@ def _printed(log: str, begin: int) -> str:
         return file.read().decode(errors="replace")
 
 
-def _poison(byte: int) -> None:
-    """Let glibc fill freed memory with a byte, and new memory with its complement (``MALLOC_PERTURB_``, but now)."""
-    ctypes.CDLL(None).mallopt(_M_PERTURB, byte)
+def _poison(byte: int) -> bool:
+    """Let glibc fill freed memory with a byte, and new memory with its complement (``MALLOC_PERTURB_``, but now).
+
+    Whether that worked: another library may give out memory instead.
+    """
+    library = ctypes.CDLL(None)
+    library.mallopt(_M_PERTURB, byte)
+    memory = np.empty(2**16, np.uint8)
+    return bool((memory == byte ^ 0xFF).all())
+
+
+def _poison_arrays(byte: int) -> None:
+    """Fill what NumPy has freed and keeps for its next arrays: of each number of bytes a few, and none of a KiB."""
+    for size in range(2, 1024, 2):
+        for array in [np.empty(size, np.uint8) for _ in range(_KEPT_ARRAYS)]:
+            array.fill(byte)
 
 
 def _limit_memory(limit: int) -> int | None:

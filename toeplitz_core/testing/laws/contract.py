@@ -31,10 +31,13 @@ def _contract(subject: Runner, case: Case) -> Verdict:
     return verdict
 
 
+_NOT_POISONED = "memory can be poisoned in a process of its own only, where glibc gives it out"
+
+
 def _stale_memory(subject: Runner, case: Case) -> Verdict:
     poisoned = subject.poisoned()
     if not poisoned:
-        return Verdict(Status.UNSUPPORTED, case, "memory can be poisoned in a process of its own only")
+        return Verdict(Status.UNSUPPORTED, case, _NOT_POISONED)
     verdicts = [forward_verdict(runner, case) for runner in poisoned]
     if "gradients" in subject.procedures and case.dtype != "int64":
         # In one of them, for they are many calls: which, the case decides.

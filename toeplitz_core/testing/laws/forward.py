@@ -74,7 +74,7 @@ def judged_results(
             verdict = verdict.replace(message=f"{verdict.message}: {name.replace('-', ' ')}")
         verdicts.append(verdict)
     found = gravest(verdicts)
-    return found.replace(assumed=in_words(case, outcome.arithmetic), kernel=outcome.kernel)
+    return found.replace(assumed=in_words(case, outcome.arithmetic), kernel=outcome.kernel, printed=outcome.printed)
 
 
 def _judged(

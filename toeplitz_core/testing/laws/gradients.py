@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 # What a gradient can be in: results of other names are none, such as a derivative along a direction.
 _VARIABLES = ("input", "weight", "bias", "grad")
+_EMPTY = "there is no derivative to be judged, since the result is empty"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class _Gradients:
         if outcome.status != "returned":
             return unanswered(case, outcome)
         if not outcome.results:
-            return Verdict(Status.MISTRUSTED, case, "there is no derivative to be judged, since the result is empty")
+            return Verdict(Status.MISTRUSTED, case, _EMPTY)
         if subject.repeatable and (again := _changed(outcome.results)):
             return Verdict(Status.FAIL, case, f"another backward pass gave another gradient in its {again}")
         wanted = self.expected(case, operands)
@@ -81,7 +82,10 @@ class _Gradients:
             said = (f"{name} gradient" if name in _VARIABLES else name) + (f" ({when})" if when else "")
             arithmetic = outcome.gradients.get(name, outcome.arithmetic)
             verdicts.append(judged_gradient(case, arithmetic, operands.miss_probability, actual, wanted[name], said))
-        return gravest(verdicts)
+        verdict = gravest(verdicts)
+        if verdict.status is Status.PASS and outcome.message:
+            return Verdict(Status.UNSUPPORTED, case, outcome.message)
+        return verdict.replace(printed=outcome.printed)
 
 
 def _changed(results: Mapping[str, torch.Tensor]) -> str | None:
@@ -102,6 +106,8 @@ def _adjoint(subject: Runner, case: Case) -> Verdict:
     for outcome in outcomes:
         if outcome.status != "returned":
             return unanswered(case, outcome)
+    if not outcomes[1].results:
+        return Verdict(Status.MISTRUSTED, case, _EMPTY)
     if not all(exact_on_integers(a, case) for a in (outcomes[0].arithmetic, outcomes[1].gradients["input"])):
         return Verdict(Status.UNSUPPORTED, case, f"its arithmetic is not exact on integers: {outcomes[0].arithmetic}")
     if (message := shape_or_dtype(case, outcomes[0].output)) is not None:

@@ -202,13 +202,13 @@ def failure(
     where = ", ".join(map(str, found.index))
     # As many digits as tell the two apart: 17 do always.
     digits = next((n for n in (9, 17) if f"{got:.{n}g}" != f"{should:.{n}g}"), 9)
-    said = f"{should:.{digits}g}"
+    written = [str(value) if isinstance(value, int) else f"{value:.{digits}g}" for value in (got, should)]
+    said = written[1]
     rounded = wanted[found.index].to(actual.dtype).item()
     if math.isinf(rounded) and math.isfinite(should):
         said = f"{rounded} (exactly {said})"
     message = (
-        f"{name}[{where}]={got:.{digits}g}, but should be {said}{amount} "
-        f"({found.wrong} of {found.total} elements wrong)"
+        f"{name}[{where}]={written[0]}, but should be {said}{amount} ({found.wrong} of {found.total} elements wrong)"
     )
     return Verdict(Status.FAIL, case, message, ratio=ratio, index=found.index, expected=should, actual=got)
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from toeplitz_core.testing.search import Result
     from toeplitz_core.testing.verdict import Verdict
 
+# The last of what a subject printed: the rest is in the JSON.
+_PRINTED_LINES = 5
 _STYLES = {
     Status.PASS: "green",
     Status.FAIL: "bold red",
@@ -281,6 +283,8 @@ def verdict_lines(subject: str, verdict: Verdict, replay: str | None = None) -> 
     if verdict.assumed and verdict.status.is_failure:
         lines.append(f"  judged: by {verdict.assumed}")
     if verdict.status.is_failure:
+        words = [line for line in verdict.printed.splitlines() if line.strip()]
+        lines += [f"  printed: {line}" for line in words[-_PRINTED_LINES:]]
         lines.append(f"  replay: {replay_command(subject, verdict.case) if replay is None else replay}")
     return lines
 

@@ -42,13 +42,22 @@ class BrokenContract(Exception):  # noqa: N818  # its message is what is reporte
     """An implementation did what none may do, whatever its result."""
 
 
+class NotClaimed(NotImplementedError):  # noqa: N818  # nothing is wrong
+    """Results that an implementation gave though it claims none of their kind: they may be wrong, but prove nothing."""
+
+    def __init__(self, reason: str, results: Mapping[str, torch.Tensor]) -> None:
+        super().__init__(reason)
+        self.results = results
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one call.
 
     ``results`` are there by name if it ``returned`` (a convolution's is ``output``); otherwise ``message`` says why
-    not. ``arithmetic`` is what it declares for the case, ``gradients`` what it does for the gradient in each operand,
-    ``printed`` what it wrote to its standard streams, where that was caught; ``kernel`` is what computed it, if known.
+    not, or why it claims no results of their kind, although they are there. ``arithmetic`` is what it declares for the
+    case, ``gradients`` what it does for the gradient in each operand, ``printed`` what it wrote to its standard
+    streams, where that was caught; ``kernel`` is what computed it, if known.
     """
 
     status: Literal["returned", "unsupported", "raised", "spoiled", "crashed", "timed out"]
@@ -257,7 +266,9 @@ class Subject(ABC):
             of_gradients = {}
             if procedure not in ("forward", "contract"):
                 of_gradients = {name: self.gradient_arithmetic(case, name) for name in ("input", "weight", "bias")}
-            results = self.perform(procedure, case, operands)
+            unclaimed, results = "", self.perform(procedure, case, operands)
+        except NotClaimed as error:
+            unclaimed, results = str(error), error.results
         except NotImplementedError as error:
             return Outcome("unsupported", arithmetic, message=described(error))
         except BrokenContract as error:
@@ -272,7 +283,7 @@ class Subject(ABC):
                 return Outcome("raised", arithmetic, message=reason if name == "output" else f"{name}: {reason}")
         results = {name: _materialised(result) for name, result in results.items()}
         kernel = self.kernel(case, operands) if procedure != "transposed" else ""
-        return Outcome("returned", arithmetic, results, gradients=of_gradients, kernel=kernel)
+        return Outcome("returned", arithmetic, results, unclaimed, gradients=of_gradients, kernel=kernel)
 
     def answer(self, call: Call) -> Answer:
         """Call it in this process with arguments that may be invalid."""

@@ -14,7 +14,7 @@ import torch
 from toeplitz_core.testing.arithmetics import strictest, torch_autocast, torch_now
 from toeplitz_core.testing.gradient_arithmetics import torch_gradient
 from toeplitz_core.testing.operands import in_bytes
-from toeplitz_core.testing.subjects.base import BrokenContract, Subject, described, place, placed
+from toeplitz_core.testing.subjects.base import BrokenContract, NotClaimed, Subject, described, place, placed
 from toeplitz_core.testing.subjects.torch_procedures import (
     DERIVATIVES,
     Convolution,
@@ -22,8 +22,8 @@ from toeplitz_core.testing.subjects.torch_procedures import (
     check_unchanged,
     contents,
     contract,
-    has_derivatives,
     transposed,
+    why_not_differentiable,
 )
 
 if TYPE_CHECKING:
@@ -55,8 +55,9 @@ class TorchSubject(Subject):
         The function of the same library with ``F.conv_transpose2d``'s signature.
     differentiable : bool, optional
         Whether derivatives must exist. If not given, those of a kind must if an ordinary convolution has them; where
-        its result is detached from autograd, or the derivative raises, the function does not support them. In any case
-        ``NotImplementedError`` means that something is not supported, and derivatives that are there must be right.
+        its result is detached from autograd, or the derivative raises, the function does not support them. But a
+        backward pass that autograd has recorded must work. In any case ``NotImplementedError`` means that something is
+        not supported, and derivatives that are there must be right.
     checks_arguments : bool
         Whether it claims to accept the calls that ``F.conv2d`` documents as valid, in any spelling, and to refuse all
         others.
@@ -94,7 +95,7 @@ class TorchSubject(Subject):
         if checks_arguments:
             self.procedures += ("argument_checks",)
         self.differentiable = differentiable
-        self._found: dict[tuple[Procedure, str, str], bool] = {}
+        self._missing: dict[tuple[Procedure, str, str], str] = {}
         self.repeatable = repeatable
         self._gradient_arithmetic = gradient_arithmetic
         self._arithmetic = arithmetic
@@ -179,8 +180,8 @@ class TorchSubject(Subject):
         try:
             found = DERIVATIVES[procedure](call, given)
         except DetachedError as error:
-            if not self._has(procedure, case):
-                raise
+            if reason := self._why_unclaimed(procedure, case):
+                raise NotImplementedError(reason) from error
             if 0 not in case.output_shape:
                 raise BrokenContract(str(error)) from error
             return {}  # of an empty result nothing depends on anything, and autograd may know that
@@ -190,24 +191,26 @@ class TorchSubject(Subject):
             if self.differentiable is None and _lacks_memory(error):
                 # A graph of second derivatives may be larger than what a worker may have.
                 raise NotImplementedError(f"it needs more memory than there is: {described(error)}") from error
-            if self._has(procedure, case):
-                raise
-            name = procedure.replace("_", " ")
-            raise NotImplementedError(f"no ordinary convolution of it has {name}: {described(error)}") from error
+            if reason := self._why_unclaimed(procedure, case):
+                raise NotImplementedError(reason) from error
+            raise
         check_unchanged(given, before)
+        if reason := self._why_unclaimed(procedure, case):
+            raise NotClaimed(reason, found)
         return found
 
-    def _has(self, procedure: Procedure, case: Case) -> bool:
-        """Whether it has derivatives of a kind at all: of an ordinary convolution, if it says nothing about them.
+    def _why_unclaimed(self, procedure: Procedure, case: Case) -> str:
+        """Why it has no derivatives of a kind: no ordinary convolution has them, and it says nothing about them.
 
-        The answer depends on the subject alone, and not on which cases came before.
+        The answer, empty if it has them, depends on the subject alone, and not on which cases came before.
         """
         if self.differentiable is not None:
-            return self.differentiable
+            return "" if self.differentiable else f"{self.name} has no derivatives"
         key = procedure, case.dtype, case.device
-        if key not in self._found:
-            self._found[key] = has_derivatives(procedure, self.function, case.torch_dtype, case.device)
-        return self._found[key]
+        if key not in self._missing:
+            self._missing[key] = why_not_differentiable(procedure, self.function, case.torch_dtype, case.device)
+        reason, kind = self._missing[key], procedure.replace("_", " ")
+        return f"no ordinary convolution of it has {kind}: {reason}" if reason else ""
 
     @contextlib.contextmanager
     def _called(self, *, grad: bool = False) -> Iterator[None]:

@@ -16,7 +16,7 @@ from torch.autograd import forward_ad
 
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.testing.operands import in_bytes
-from toeplitz_core.testing.subjects.base import BrokenContract, MemoryFormat, Procedure
+from toeplitz_core.testing.subjects.base import BrokenContract, MemoryFormat, Procedure, described
 
 Tensors = Mapping[str, torch.Tensor]
 # From input, weight and bias to the result.
@@ -270,30 +270,32 @@ def contract(call: Convolution, given: Tensors, memory_format: MemoryFormat | No
     names = [name for name in ARGUMENTS if name in given]
     before = contents({name: given[name] for name in names})
     result = call(*_arguments(given))
-    if not isinstance(result, torch.Tensor) or result.is_meta:
+    if not isinstance(result, torch.Tensor) or result.is_meta or result.layout is not torch.strided:
         return {"output": result}  # nothing else can be asked of it
     check_unchanged(given, before)
-    for name in names:
-        if result.numel() and _overlap(result, given[name]):
-            raise BrokenContract(f"returned a result that shares memory with its {name}")
+    _check_owned(result, given)
     if memory_format is not None and not _is_in(result, memory_format):
         strides = f"shape {tuple(result.shape)} and strides {result.stride()}"
         raise BrokenContract(f"returned {strides}, which is not the memory format that it declares, {memory_format}")
-    kept = result.clone()
+    kept, others = result.clone(), {name: -given[name] for name in names}
     call(*_arguments({**given, "input": _twice(given["input"], given["weight"].ndim)}))
-    call(*_arguments({name: -given[name] for name in names}))
-    found = {"output": kept}
-    for time in ("after other calls", "after the same call"):
-        found[f"output {time}"] = (again := call(*_arguments(given))).clone()
+    call(*_arguments(others))
+    again = call(*_arguments(given))
+    found = {"output": kept, "output after other calls": again.clone()}
+    time = "after the same call"
     if not (_overlaps_itself(again) or (again.is_inference() and not torch.is_inference_mode_enabled())):
         again.neg_()  # whoever asked for a result may write to it
-        found["output after an earlier result was overwritten"] = call(*_arguments(given)).clone()
+        time = "after an earlier result was overwritten"
+    found[f"output {time}"] = call(*_arguments(given)).clone()
+    for weight in _trivial(given["weight"]):
+        _check_owned(call(given["input"], weight, given.get("bias")), {**given, "weight": weight})
     for operand in ("input", "weight"):
         # The same tensors with other numbers in them, as after a step of an optimizer. Rounding is as good as before.
         negated = [given[name] for name in (operand, "bias") if name in given]
         if not any(map(_overlaps_itself, negated)):
             with _negated(negated):
                 found[f"output-of-another-{operand}"] = -call(*_arguments(given))
+    call(*_arguments(others))  # however many buffers are in turn, up to eight: another result was in that of the first
     if not torch.equal(in_bytes(result), in_bytes(kept)):
         raise BrokenContract("changed the result of an earlier call by a later one")
     return found
@@ -322,14 +324,21 @@ DERIVATIVES: dict[Procedure, Callable[[Convolution, Tensors], dict[str, torch.Te
 }
 
 
+# Of the error of an operator of torch.library that has no derivative.
+_NO_FORMULA = "no autograd formula was registered"
 # Convolutions of one tap, and such that are padded: who has derivatives has one of them.
 _ORDINARY = tuple((size, padding, bias) for size, padding in ((1, 0), (3, 1)) for bias in (True, False))
 
 
-def has_derivatives(
+def why_not_differentiable(
     procedure: Procedure, function: Callable[..., torch.Tensor], dtype: torch.dtype, device: str
-) -> bool:
-    """Whether a procedure of :data:`DERIVATIVES` comes to an end for an ordinary convolution."""
+) -> str:
+    """Why a procedure of :data:`DERIVATIVES` comes to an end for no ordinary convolution; empty if it does for one.
+
+    A wrong one is one too, as is a backward pass that autograd has recorded and that fails: not being implemented is
+    said by ``NotImplementedError``, and by a custom operator's missing formula.
+    """
+    reason = ""
     for size, padding, with_bias in _ORDINARY:
 
         def call(
@@ -344,9 +353,22 @@ def has_derivatives(
         try:
             with torch.enable_grad():
                 DERIVATIVES[procedure](call, given)
-        except Exception:  # noqa: BLE001  # it has none, for whatever reason
+        except BrokenContract:
+            return ""
+        except Exception as error:  # noqa: BLE001  # it has none, for whatever reason
+            implemented = not isinstance(error, NotImplementedError) and _NO_FORMULA not in str(error)
+            if procedure == "gradients" and implemented and _is_recorded(call, given):
+                return ""
+            reason = reason or described(error)
             continue
-        return True
+        return ""
+    return reason
+
+
+def _is_recorded(call: Convolution, given: Tensors) -> bool:
+    """Whether a result knows what it came from."""
+    with contextlib.suppress(Exception), torch.enable_grad():
+        return call(*_arguments(_leaves(given, ARGUMENTS))).requires_grad
     return False
 
 
@@ -379,6 +401,23 @@ def check_unchanged(given: Tensors, before: Tensors) -> None:
             raise BrokenContract(f"changed its {name}, or memory beside it")
         if given[name].requires_grad:
             raise BrokenContract(f"changed requires_grad of its {name}")
+
+
+def _check_owned(result: torch.Tensor, given: Tensors) -> None:
+    """A result shares no memory with the operands."""
+    for name in ARGUMENTS:
+        if name in given and result.numel() and _overlap(result, given[name]):
+            raise BrokenContract(f"returned a result that shares memory with its {name}")
+
+
+def _trivial(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The weights of two convolutions that are tempting to skip: nothing but the bias, and the image itself."""
+    zeros = torch.zeros_like(weight, memory_format=torch.contiguous_format)
+    one = zeros.clone().flatten(2)
+    if one.numel():
+        channels = torch.arange(len(one), device=one.device)
+        one[channels, channels % one.shape[1], one.shape[2] // 2] = 1
+    return zeros, one.reshape(weight.shape)
 
 
 def _twice(x: torch.Tensor, rank: int) -> torch.Tensor:
@@ -415,5 +454,7 @@ def _is_in(tensor: torch.Tensor, memory_format: MemoryFormat) -> bool:
 
 
 def _overlap(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether the memory of two tensors meets, be it in two storages."""
     first, second = a.untyped_storage(), b.untyped_storage()
-    return first.data_ptr() == second.data_ptr() and second.nbytes() > 0
+    begin = max(first.data_ptr(), second.data_ptr())
+    return begin < min(first.data_ptr() + first.nbytes(), second.data_ptr() + second.nbytes())
