@@ -153,11 +153,15 @@ def small(geometry: ConvGeometry) -> ConvGeometry:
     )  # fmt: skip
 
 
+# Made once: strategies are dear to make.
+_SMALL = geometries(max_products=MAX_PRODUCTS).map(small)
+
+
 @st.composite
 def bases(draw: st.DrawFn, dtypes: Sequence[str], device: str) -> Base:
     """Valid calls, small ones."""
     return Base(
-        geometry=draw(geometries(max_products=MAX_PRODUCTS).map(small)),
+        geometry=draw(_SMALL),
         batch=draw(st.sampled_from((1, None, 2))),
         dtype=draw(st.sampled_from(dtypes)),
         bias=draw(st.booleans()),
@@ -165,9 +169,8 @@ def bases(draw: st.DrawFn, dtypes: Sequence[str], device: str) -> Base:
     )
 
 
-@st.composite
-def spellings(draw: st.DrawFn, values: tuple[int, ...] | str) -> str:
-    """Ways to write a parameter with one value per axis: an int or one entry where the axes agree, a tuple, a list."""
+def _written(draw: st.DrawFn, values: tuple[int, ...] | str) -> str:
+    """A parameter with one value per axis in one of its ways: an int or one entry where the axes agree, tuple, list."""
     if isinstance(values, str):
         return repr(values)
     ways: list[object] = [values, list(values)]
@@ -180,7 +183,7 @@ def spellings(draw: st.DrawFn, values: tuple[int, ...] | str) -> str:
 def valid_calls(draw: st.DrawFn, base: Base) -> Call:
     """A valid call, in one of its spellings."""
     g = base.geometry
-    parameters = {name: draw(spellings(getattr(g, name))) for name in PER_AXIS}
+    parameters = {name: _written(draw, getattr(g, name)) for name in PER_AXIS}
     bias = str(base.operand("bias")) if base.bias else "None"
     return Call(str(base.operand("input")), str(base.operand("weight")), bias, groups=str(g.groups), **parameters)
 

@@ -199,6 +199,9 @@ def layouts(axes: int, *, legal: Collection[str], operand: str = "input") -> st.
     return weighted((3, (None,)), (2, names), *often, place=place)
 
 
+_all_geometries = functools.cache(geometries)
+
+
 @st.composite
 def cases(
     draw: st.DrawFn,
@@ -231,7 +234,7 @@ def cases(
     >>> str(find(cases(), lambda case: case.bias))
     'input=1x1x1x1 weight=1x1x1x1 bias'
     """
-    g = draw(geometries() if geometry is None else geometry)
+    g = draw(_all_geometries() if geometry is None else geometry)
     # Batches around 16 switch algorithms in some libraries; the empty one is forgotten by others.
     batch = draw(weighted((8, (1,)), (5, (2, 3)), (2, (None,)), (1, (0,)), (3, (15, 16, 17, 32))))
     if batch and batch * max(g.nnz, g.in_channels * g.pixels, g.out_channels * g.positions) > 2 * MAX_PRODUCTS:
