@@ -159,6 +159,24 @@ def test_failure_can_be_replayed(kernels: Path):
     assert process("-m", "toeplitz_core", *shlex.split(line), directory=kernels).returncode == 1
 
 
+def test_what_a_failing_subject_prints_is_shown(kernels: Path):
+    """The last lines that it wrote before a crash, or before a wrong result, stand with the failure."""
+    (kernels / "talks.py").write_text(
+        "import os, torch\n"
+        "def wrong(x, weight, *rest):\n"
+        "    print(*range(6), 'its last words', sep='\\n')\n"
+        "    return torch.nn.functional.conv2d(x, weight, *rest) + 1\n"
+        "def dead(*args):\n"
+        "    os.write(2, b'not enough workspace\\n')\n"
+        "    os.abort()\n"
+    )
+    found = call('replay "input=1x1x3x3 weight=1x1x1x1 law=forward-exact" --subject talks:wrong --runs 1')
+    said = [line.partition("printed: ")[2] for line in found.output.splitlines() if "printed: " in line]
+    assert said == ["2", "3", "4", "5", "its last words"]
+    found = call('replay "input=1x1x3x3 weight=1x1x1x1 law=forward-exact" --subject talks:dead --runs 1')
+    assert "  printed: not enough workspace" in found.output
+
+
 def test_gate_finds_the_same_case_in_every_process(kernels: Path):
     """The gate's result depends on no hash seed and no earlier run."""
     command = ("-m", "toeplitz_core", "check", "kernels:no_groups", "--law", "forward-exact", "--dtype", "float32")

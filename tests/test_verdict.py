@@ -222,6 +222,15 @@ def test_a_failure_has_the_digits_that_tell_the_two_apart(got: float, should: fl
     assert failure(Case.parse("input=1x1x1x1 weight=1x1x1x1"), found, actual, wanted).message == said
 
 
+def test_a_failure_has_all_digits_of_an_integer() -> None:
+    """Whole numbers beyond 2^53 are printed as they are."""
+    actual, wanted = torch.tensor([2**58]), torch.tensor([2**58 + 1])
+    found = compare_exact(actual, wanted)
+    assert found is not None
+    said = failure(CASE.replace(dtype="int64"), found, actual, wanted).message
+    assert said == f"out[0]={2**58}, but should be {2**58 + 1} (1 of 1 elements wrong)"
+
+
 def test_what_no_format_holds_is_an_infinity() -> None:
     """A message gives the infinity that a result should have been, and the number that overflows."""
     largest = torch.finfo(torch.float32).max
