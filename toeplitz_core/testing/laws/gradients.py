@@ -83,7 +83,7 @@ class _Gradients:
             arithmetic = outcome.gradients.get(name, outcome.arithmetic)
             verdicts.append(judged_gradient(case, arithmetic, operands.miss_probability, actual, wanted[name], said))
         verdict = gravest(verdicts)
-        if verdict.status is Status.PASS and outcome.message:
+        if outcome.message and not verdict.status.is_failure:
             return Verdict(Status.UNSUPPORTED, case, outcome.message)
         return verdict.replace(printed=outcome.printed)
 
