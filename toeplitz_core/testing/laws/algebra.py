@@ -231,7 +231,7 @@ def _by_groups(groups: torch.Tensor, within: torch.Tensor) -> torch.Tensor:
 
 
 # Each takes several calls, they overlap, and the exact forward laws see most of the same mistakes.
-_law = functools.partial(relation_law, effort=0.1)
+_law = functools.partial(relation_law, effort=0.08)
 
 ALGEBRA = (
     _law(

@@ -65,5 +65,5 @@ STALE_MEMORY = Law(
     _stale_memory,
     recipes=("integers", "normal"),
     dtypes=tuple(DTYPES),
-    effort=0.1,
+    effort=0.08,
 )

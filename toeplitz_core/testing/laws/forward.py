@@ -154,6 +154,6 @@ NO_CHANNELS = Law(
     _without_channels,
     recipes=("integers",),
     dtypes=tuple(DTYPES),
-    effort=0.1,
+    effort=0.08,
     sharpen=without_channels,
 )

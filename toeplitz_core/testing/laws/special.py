@@ -15,5 +15,5 @@ SPECIAL_VALUES = Law(
     recipes=tuple(name for name, recipe in RECIPES.items() if recipe.kind == "special"),
     # What infinity times a complex number is, libraries define differently.
     dtypes=tuple(name for name, dtype in DTYPES.items() if dtype.is_floating_point),
-    effort=0.5,
+    effort=0.4,
 )
