@@ -1,8 +1,12 @@
 """Ctrl-C is not lost, wherever Python happens to be when it comes."""
 
+import contextlib
 import gc
 import io
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -87,18 +91,133 @@ def test_what_else_python_drops_is_reported_as_before():
         def __del__(self) -> None:
             raise ZeroDivisionError
 
+    def interrupted() -> None:
+        Broken()
+        interrupts.raise_asked()
+        assert [unraisable.exc_type for unraisable in reported] == [ZeroDivisionError]
+        with in_the_collector():
+            gc.collect()
+        assert len(reported) == 1
+
     try:
-        with interrupts.kept():
-            Broken()
-            interrupts.raise_lost()
-            assert [unraisable.exc_type for unraisable in reported] == [ZeroDivisionError]
-            with in_the_collector():
-                gc.collect()
-            assert len(reported) == 1
-            with pytest.raises(KeyboardInterrupt):
-                interrupts.raise_lost()
-            interrupts.raise_lost()  # once is enough
+        with pytest.raises(KeyboardInterrupt):
+            keeping(interrupted)
         Broken()
         assert len(reported) == 2
     finally:
         sys.unraisablehook = before
+
+
+def keeping(function: Callable[[], object]) -> None:
+    """Run a function that may be interrupted."""
+    with interrupts.kept():
+        function()
+
+
+def interrupt_this_thread() -> None:
+    """Ctrl-C, taken by no other thread."""
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+
+@pytest.fixture
+def default_handler() -> Iterator[None]:
+    """Interrupts are neither ignored, as in a job in the background, nor another's."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+signals = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="not run: no signals for one thread here")
+
+
+@signals
+@pytest.mark.usefixtures("default_handler")
+def test_an_interrupt_that_comes_out_as_another_error():
+    """A library whose clean-up meets what cannot be, because it was interrupted, is not to blame."""
+
+    def broken() -> None:
+        raise AssertionError
+
+    def interrupted() -> None:
+        try:
+            interrupt_this_thread()
+        finally:
+            broken()
+
+    with pytest.raises(KeyboardInterrupt):
+        keeping(interrupted)
+    with pytest.raises(AssertionError):
+        keeping(broken)
+
+
+@signals
+@pytest.mark.usefixtures("default_handler")
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_interrupt_that_somebody_swallows(nested: bool):
+    """It is raised when it is asked about, as often as that happens, and at the end at the latest."""
+    reached = []
+
+    def interrupted() -> None:
+        with contextlib.suppress(KeyboardInterrupt), interrupts.kept() if nested else contextlib.nullcontext():
+            interrupt_this_thread()
+        for number in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                interrupts.raise_asked()
+            reached.append(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        keeping(interrupted)
+    assert reached == [0, 1]
+    interrupts.raise_asked()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@signals
+@pytest.mark.usefixtures("default_handler")
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_interrupt_is_held_back(kept: bool):
+    """It is raised when all is done that must not be interrupted."""
+    reached = []
+
+    def interrupted() -> None:
+        with interrupts.held():
+            with interrupts.held():
+                interrupt_this_thread()
+                reached.append("within")
+            reached.append("between")
+        reached.append("after")
+
+    with pytest.raises(KeyboardInterrupt):
+        keeping(interrupted) if kept else interrupted()
+    assert reached == ["within", "between"]
+
+
+@signals
+@pytest.mark.usefixtures("default_handler")
+def test_an_interrupt_that_another_thread_gets_is_held_back():
+    """A mask is of one thread: where a library has others, they take the signal, and Python runs the handler here."""
+    reached = []
+
+    def interrupted() -> None:
+        with interrupts.held():
+            assert thread.ident is not None
+            signal.pthread_kill(thread.ident, signal.SIGINT)
+            for _ in range(1000):
+                if interrupts._asked:
+                    break
+                time.sleep(0.01)
+            reached.append("within")
+        reached.append("after")
+
+    leave = threading.Event()
+    thread = threading.Thread(target=leave.wait)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            keeping(interrupted)
+    finally:
+        leave.set()
+        thread.join()
+    assert reached == ["within"]

@@ -52,13 +52,15 @@ def kills_its_judge(x, *args):
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start the command line in a session of its own, in a directory with implementations; end what has not ended."""
     (tmp_path / "kernels.py").write_text(KERNELS, encoding="utf-8")
     all_started: list[subprocess.Popen[str]] = []
 
-    def started(line: str) -> subprocess.Popen[str]:
+    def started(line: str, *, deaf: bool = False) -> subprocess.Popen[str]:
         room = {"TMPDIR": str(tmp_path), "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        # A process ignores interrupts if the one that starts it does, as ours may.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN if deaf else signal.default_int_handler)
         running = subprocess.Popen(
             [sys.executable, "-m", "toeplitz_core", *shlex.split(line)],
             cwd=tmp_path,
@@ -68,6 +70,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
             encoding="utf-8",
             start_new_session=True,
         )
+        signal.signal(signal.SIGINT, before)
         all_started.append(running)
         return running
 
@@ -189,6 +192,19 @@ def test_interrupted(start: Callable[[str], subprocess.Popen[str]], tmp_path: Pa
     assert errors == ""
     assert_nobody_is_left(running.pid)
     assert names(tmp_path) == {"kernels.py"}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_interrupts_are_ignored_where_they_were(start: Callable[..., subprocess.Popen[str]], jobs: int):
+    """Ctrl-C is not for a run that a script has put into the background, where it is started with SIGINT ignored."""
+    line = "check kernels:right --dtype float32 --dtype bfloat16 --law forward-bound --device cpu --examples 200"
+    running = start(f"{line} --jobs {jobs}", deaf=True)
+    assert running.stdout is not None
+    assert any("forward-bound float32 cpu: pass, 200 cases" in said for said in iter(running.stdout.readline, ""))
+    os.killpg(running.pid, signal.SIGINT)
+    printed, errors = running.communicate(timeout=120)
+    assert running.returncode == 0, errors
+    assert "400 cases; 2 of 2 hold" in printed
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -115,7 +115,7 @@ def _follow(run: Run, console: Console, printed: list[Verdict]) -> None:
         task = progress.add_task("", total=len(run.plan.steps) if limit is None else limit)
         try:
             for result in run:
-                interrupts.raise_lost()
+                interrupts.raise_asked()
                 done = len(run.results) if limit is None else min(limit, time.monotonic() - begin)
                 at = f"{result.law} {result.dtype}"
                 progress.update(task, completed=done, description=at if limit is None else f"{run.rounds} rounds, {at}")

@@ -110,14 +110,15 @@ class Isolation:
 
     def close(self) -> None:
         """End all processes and remove what they shared."""
-        for runner in self._runners:
-            runner.close()
-        for nursery in self._nurseries.values():
-            nursery.close()
-        self._journal.close()
-        if not self._keep_journal:
-            self.journal.unlink(missing_ok=True)
-        shutil.rmtree(self.room, ignore_errors=True)
+        with interrupts.ignored():
+            for runner in self._runners:
+                runner.close()
+            for nursery in self._nurseries.values():
+                nursery.close()
+            self._journal.close()
+            if not self._keep_journal:
+                self.journal.unlink(missing_ok=True)
+            shutil.rmtree(self.room, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
@@ -390,15 +391,17 @@ class _Nursery:
 
     def fork(self, settings: Settings, connection: Connection) -> int:
         """Fork a worker that answers on a connection; its process id."""
-        self._connection.send(settings)
-        reduction.send_handle(self._connection, connection.fileno(), self._process.pid)
-        pid: int = self._connection.recv()
+        with interrupts.held():
+            self._connection.send(settings)
+            reduction.send_handle(self._connection, connection.fileno(), self._process.pid)
+            pid: int = self._connection.recv()
         return pid
 
     def reap(self, pid: int, *, kill: bool) -> int:
         """The exit code of a worker that has ended, or that is to be killed; negative for a signal."""
-        self._connection.send((pid, kill))
-        code: int = self._connection.recv()
+        with interrupts.held():
+            self._connection.send((pid, kill))
+            code: int = self._connection.recv()
         return code
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """Judge processes: several steps of a plan at a time, each process with workers of its own.
 
-A judge is interrupted like the process that started it, by SIGINT, and answers with what it has found so far. Between
-steps it ignores that, and it ends when its parent has ended, however that came about.
+A judge is interrupted by the process that started it, with SIGUSR1, and answers with what it has found so far. It
+ignores the SIGINT of a terminal, which is for that process, and ends when that has ended, however it came about.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing.connection import wait as wait_for
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -41,14 +41,6 @@ class JudgeDied(RuntimeError):  # noqa: N818  # it says what happened
     """A judge process ended without an answer, which says nothing about the subject: workers run that."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """The result of a step, or what was found of it when it was interrupted; its number is the round's."""
-
-    result: Result | None
-    interrupted: bool = False
-
-
 class Judges:
     """A pool of judge processes for the steps of a plan. Use as a context manager, which ends them.
 
@@ -65,7 +57,7 @@ class Judges:
     def __init__(self, plan: Plan, *, jobs: int, timeout: float) -> None:
         self.jobs = jobs
         self.journals = Path(tempfile.gettempdir()) / f"toeplitz-core-{os.getpid()}-*.case"
-        self._running: dict[Future[_Answer], Task] = {}
+        self._running: dict[Future[Result | None], Task] = {}
         self._pool = ProcessPoolExecutor(
             jobs,
             mp_context=multiprocessing.get_context("spawn"),  # forked, a judge would have threads that do not run
@@ -113,21 +105,17 @@ class Judges:
                 self._kill()
             found: list[tuple[Task, Result]] = []
             for future in done:
-                with contextlib.suppress(Exception, KeyboardInterrupt):  # what ends the run is known already
+                with contextlib.suppress(Exception):  # what ends the run is known already
                     found.extend(self._results({future}))
         return found
 
-    def _results(self, done: set[Future[_Answer]]) -> Iterator[tuple[Task, Result]]:
-        interrupted = False
+    def _results(self, done: set[Future[Result | None]]) -> Iterator[tuple[Task, Result]]:
         for future in done:
             task = self._running.pop(future)
             with self._died():
-                answer = future.result()
-            if answer.result is not None:
-                yield task, answer.result
-            interrupted |= answer.interrupted
-        if interrupted:  # a terminal interrupts all of its processes, and a judge may be first to say so
-            raise KeyboardInterrupt
+                result = future.result()
+            if result is not None:
+                yield task, result
 
     @contextlib.contextmanager
     def _died(self) -> Iterator[None]:
@@ -171,7 +159,7 @@ def _interrupt(process: BaseProcess) -> None:
         process.kill()
     elif process.pid is not None:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGINT)
+            os.kill(process.pid, signal.SIGUSR1)
 
 
 # What follows runs in a judge process.
@@ -203,9 +191,10 @@ _judge: _Judge | None = None
 
 def _begin(plan: Plan, timeout: float, journals: str) -> None:
     global _judge  # noqa: PLW0603  # an initializer has no other place for what it makes
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # that of a terminal is for our parent, who may ignore it
+    if os.name != "nt":
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
     os.dup2(2, 1)  # the parent's standard output may be a document
     journal = Path(journals.replace("*", str(os.getpid())))
     _judge = _Judge(plan, timeout, journal)
@@ -227,17 +216,25 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _step(subject: str, law: str, dtype: str, device: str, number: int) -> _Answer:
+def _step(subject: str, law: str, dtype: str, device: str, number: int) -> Result | None:
+    """The result of a step, or what was found of it when it was interrupted; the number is the round's."""
     assert _judge is not None
     try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            step = _judge.runner(subject), _judge.laws[law], dtype, device
-            with interrupts.kept():
-                return _Answer(_judge.plan.result(step, number))
-        finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except Interrupted as interrupt:
-        return _Answer(interrupt.result, interrupted=True)
+        with interrupts.kept(), _interruptible():
+            return _judge.plan.result((_judge.runner(subject), _judge.laws[law], dtype, device), number)
+    except Interrupted as interrupted:
+        return interrupted.result
     except KeyboardInterrupt:
-        return _Answer(None, interrupted=True)
+        return None
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    if os.name == "nt":
+        yield
+        return
+    try:
+        signal.signal(signal.SIGUSR1, interrupts.interrupt)
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)

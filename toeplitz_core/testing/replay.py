@@ -145,7 +145,7 @@ def replay_all(
     try:
         with interrupts.kept():
             for case in cases:
-                interrupts.raise_lost()
+                interrupts.raise_asked()
                 ended[_printed(console, case, subject, runs, known)] += 1
     except KeyboardInterrupt:
         _summarise(console, ended, "interrupted after ")

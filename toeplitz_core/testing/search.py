@@ -16,9 +16,9 @@ from hypothesis import event, example, given, settings, target
 from hypothesis import seed as seeded
 from hypothesis.errors import Flaky
 
+from toeplitz_core.testing import interrupts
 from toeplitz_core.testing.calls import Call
 from toeplitz_core.testing.case import Case
-from toeplitz_core.testing.interrupts import raise_lost
 from toeplitz_core.testing.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.regions import products, regions
 from toeplitz_core.testing.seeding import no_constants_of_modules
@@ -293,7 +293,7 @@ def _judge(law: Law, subject: Runner, tally: _Tally, known: KnownFailures | None
     """The law, held on one case: known failures apart, and an error of the law as what nobody takes for a failure."""
 
     def judge(case: Case | Call) -> Verdict:
-        raise_lost()
+        interrupts.raise_asked()
         try:
             verdict = law(subject, case)
             entry = None if known is None else known.match(subject.name, verdict)
@@ -380,7 +380,8 @@ def _run(test: Callable[[], None], tally: _Tally) -> Verdict | None:
 def _interruptible(law: Law, subject: Runner, device: str, tally: _Tally, unfinished: str) -> Iterator[None]:
     """Let an interrupt carry along what was found, with a word on what is unfinished; and an error of a law be one."""
     try:
-        yield
+        with interrupts.kept():
+            yield
     except _Stop as stop:
         raise LawError(law.name, subject.name, stop.case) from stop.error
     except KeyboardInterrupt:
