@@ -378,6 +378,7 @@ class _Nursery:
 
     def __init__(self, environment: Environment, room: Path) -> None:
         self._connection, theirs = multiprocessing.Pipe()
+        self._ready = False
         with theirs:
             path = [entry or os.getcwd() for entry in sys.path]  # noqa: PTH109  # sys.path holds strings
             start = _START.format(path=path, fd=theirs.fileno(), room=str(room))
@@ -391,7 +392,11 @@ class _Nursery:
 
     def fork(self, settings: Settings, connection: Connection) -> int:
         """Fork a worker that answers on a connection; its process id."""
+        if not self._ready:
+            self._connection.poll(None)  # until it has imported torch, which may be interrupted
         with interrupts.held():
+            if not self._ready:
+                self._ready = self._connection.recv()
             self._connection.send(settings)
             reduction.send_handle(self._connection, connection.fileno(), self._process.pid)
             pid: int = self._connection.recv()

@@ -118,9 +118,13 @@ class Greeting:
 
 
 def nursery(descriptor: int, room: str) -> None:
-    """Fork workers: ``Settings`` and a connection in, process id out; (process id, kill) in, exit code out."""
+    """Say that we are there, then fork workers.
+
+    ``Settings`` and a connection in, process id out; (process id, kill) in, exit code out.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the judge, who ends us by closing the connection
     control = Connection(descriptor)
+    _answer(control, True)
     workers: set[int] = set()
     while True:
         try:
