@@ -124,6 +124,8 @@ def nursery(descriptor: int, room: str) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the judge, who ends us by closing the connection
     control = Connection(descriptor)
+    with contextlib.suppress(ImportError):  # torch itself does so at its first gradient: once, and not in each worker
+        importlib.import_module("torch.fx.experimental.symbolic_shapes")
     _answer(control, True)
     workers: set[int] = set()
     while True:
