@@ -95,6 +95,13 @@ def hang(*_: Tensor) -> Tensor:
         time.sleep(1)
 
 
+def hang_up(*_: Tensor) -> Tensor:
+    """Closes what it has not opened, its connection to the judge too, and never returns."""
+    os.closerange(3, 1024)
+    while True:
+        time.sleep(1)
+
+
 def greedy(*args: Tensor) -> Tensor:
     """Takes a terabyte."""
     torch.empty(2**40, dtype=torch.uint8)

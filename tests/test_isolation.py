@@ -77,6 +77,15 @@ def test_a_hang_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
             assert (outcome.status, outcome.message) == ("timed out", f"did not return within {seconds} s")
 
 
+@pytest.mark.parametrize("fork", [True, False])
+def test_who_hangs_up_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, fork: bool) -> None:
+    """A worker that does not listen any more, and does not end either, is ended."""
+    monkeypatch.setattr(module, "PARTING", 0.5)
+    with Isolation(timeout=20) as processes:
+        outcome = processes.runner("tests.hostile:hang_up", fork=fork).run(CASE, OPERANDS)
+    assert (outcome.status, outcome.message) == ("crashed", "closed its connection to us, and did not end")
+
+
 def test_output_is_caught_and_kept(isolation: Isolation, capfd: pytest.CaptureFixture[str]) -> None:
     """What a subject prints, through Python or beneath it, is part of its outcome and not of the judge's output."""
     outcome = isolation.runner("tests.hostile:talkative").run(CASE, OPERANDS)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 # A call may take this long in seconds. The first of a worker may have to import a package, or to compile.
 TIMEOUT = 10.0
 FIRST_CALL = 60.0
+# Seconds in which a worker ends that has closed its connection: at once if it died, and Python may have things to undo.
+PARTING = 5.0
 # What glibc fills freed memory with; new memory gets the complement, which as float32 is 3.4e38 and -3e-13, and as an
 # integer large: no result survives any of it by accident.
 POISONS = (0x80, 0x55)
@@ -336,7 +338,7 @@ class _Worker:
                 return Greeting(f"importing it did not end within {FIRST_CALL:g} s")
             greeting: Greeting = self._connection.recv()
         except (EOFError, OSError):
-            return Greeting(f"importing it {_death(self._end(kill=False))}\n{self.printed()}".rstrip())
+            return Greeting(f"importing it {_death(self._end(PARTING))}\n{self.printed()}".rstrip())
         return greeting
 
     def ask(self, requests: Sequence[Request | Call], limit: float) -> Replies | Death:
@@ -347,7 +349,7 @@ class _Worker:
                 return Death("timed out", f"did not return within {limit:g} s", self.printed())
             replies: Replies = self._connection.recv()
         except (EOFError, OSError):
-            return Death("crashed", _death(self._end(kill=False)), self.printed())
+            return Death("crashed", _death(self._end(PARTING)), self.printed())
         return replies
 
     def printed(self) -> str:
@@ -357,20 +359,23 @@ class _Worker:
     def kill(self) -> None:
         """End the worker, if it still lives."""
         self._connection.close()
-        self._end(kill=True)
+        self._end(0)
         self._log.unlink(missing_ok=True)
 
-    def _end(self, *, kill: bool) -> int:
-        """The exit code of the worker; negative for a signal."""
+    def _end(self, patience: float) -> int | None:
+        """The exit code of the worker, negative for a signal; None if it does not end in some seconds and is killed."""
         if self._process is not None:
-            if kill:
+            end = time.monotonic() + patience  # join() believes that a process has ended if it closes its files
+            while (code := self._process.exitcode) is None and time.monotonic() < end:
+                time.sleep(0.002)
+            if code is None:
                 self._process.kill()
-            self._process.join()
-            return self._process.exitcode or 0
+                self._process.join()
+            return code
         if self._nursery is None:
-            return 0
+            return None
         nursery, self._nursery = self._nursery, None
-        return nursery.reap(self._pid, kill=kill)
+        return nursery.reap(self._pid, patience)
 
 
 class _Nursery:
@@ -402,11 +407,11 @@ class _Nursery:
             pid: int = self._connection.recv()
         return pid
 
-    def reap(self, pid: int, *, kill: bool) -> int:
-        """The exit code of a worker that has ended, or that is to be killed; negative for a signal."""
+    def reap(self, pid: int, patience: float) -> int | None:
+        """The exit code of a worker, negative for a signal; None if it does not end in some seconds and is killed."""
         with interrupts.held():
-            self._connection.send((pid, kill))
-            code: int = self._connection.recv()
+            self._connection.send((pid, patience))
+            code: int | None = self._connection.recv()
         return code
 
     def close(self) -> None:
@@ -415,7 +420,9 @@ class _Nursery:
         self._process.wait(timeout=10)
 
 
-def _death(code: int) -> str:
+def _death(code: int | None) -> str:
+    if code is None:
+        return "closed its connection to us, and did not end"
     if code < 0:
         with contextlib.suppress(ValueError):
             return f"was killed by {signal.Signals(-code).name}"

@@ -15,6 +15,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -120,7 +121,8 @@ class Greeting:
 def nursery(descriptor: int, room: str) -> None:
     """Say that we are there, then fork workers.
 
-    ``Settings`` and a connection in, process id out; (process id, kill) in, exit code out.
+    ``Settings`` and a connection in, process id out; (process id, seconds) in, and out the exit code, or None if the
+    process did not end by itself in that time and was killed.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the judge, who ends us by closing the connection
     control = Connection(descriptor)
@@ -152,14 +154,26 @@ def nursery(descriptor: int, room: str) -> None:
             workers.add(pid)
             _answer(control, pid)
         else:
-            pid, kill = message
-            if kill:
+            pid, patience = message
+            status = _exit_status(pid, patience)
+            if status is None:
                 _kill_group(pid)
-            _, status = os.waitpid(pid, 0)
+                os.waitpid(pid, 0)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)  # what a dead worker has left behind
             workers.discard(pid)
-            _answer(control, os.waitstatus_to_exitcode(status))
+            _answer(control, None if status is None else os.waitstatus_to_exitcode(status))
+
+
+def _exit_status(pid: int, patience: float) -> int | None:
+    """What a child process ended with, if it does within some seconds."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return status
+        time.sleep(0.002)
+    return None
 
 
 def _kill_group(pid: int) -> None:
@@ -169,7 +183,7 @@ def _kill_group(pid: int) -> None:
             kill(pid, signal.SIGKILL)
 
 
-def _answer(control: Connection, number: int) -> None:
+def _answer(control: Connection, number: int | None) -> None:
     """Send a number to the judge, if it is still there to ask."""
     with contextlib.suppress(BrokenPipeError):
         control.send(number)
