@@ -102,6 +102,24 @@ def hang_up(*_: Tensor) -> Tensor:
         time.sleep(1)
 
 
+def kill_parent(*args: Tensor) -> Tensor:
+    """Kills the process that has started it."""
+    os.kill(os.getppid(), signal.SIGKILL)
+    return conv2d(*args)
+
+
+def kill_parent_and_leave(*_: Tensor) -> Tensor:
+    """The same, and ends."""
+    os.kill(os.getppid(), signal.SIGKILL)
+    os._exit(0)
+
+
+def signals(*args: Tensor) -> Tensor:
+    """Right, if signals that others may need are not held back in its process."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    return conv2d(*args) * (not {signal.SIGINT, signal.SIGUSR1} & held)
+
+
 def greedy(*args: Tensor) -> Tensor:
     """Takes a terabyte."""
     torch.empty(2**40, dtype=torch.uint8)

@@ -86,6 +86,29 @@ def test_who_hangs_up_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, fork: b
     assert (outcome.status, outcome.message) == ("crashed", "closed its connection to us, and did not end")
 
 
+@pytest.mark.parametrize("name", ["kill_parent", "kill_parent_and_leave"])
+def test_whoever_forks_workers_may_die(name: str) -> None:
+    """The process that forks workers is replaced if it died, and nothing is left behind."""
+    with Isolation(timeout=20) as processes:
+        runner = processes.runner(f"tests.hostile:{name}")
+        for _ in range(2):
+            outcome = runner.run(CASE, OPERANDS)
+            assert outcome.status == ("returned" if name == "kill_parent" else "crashed"), outcome.message
+            if name == "kill_parent":
+                runner.restart()
+        assert processes.runner("tests.hostile:correct").run(CASE, OPERANDS).status == "returned"
+    assert not processes.room.exists()
+    assert not processes.journal.exists()
+
+
+@pytest.mark.parametrize("fork", [True, False])
+def test_no_signal_is_held_back_in_a_worker(isolation: Isolation, fork: bool) -> None:
+    """What we hold back while a process starts, a library of the subject may use."""
+    outcome = isolation.runner("tests.hostile:signals", fork=fork).run(CASE, OPERANDS)
+    assert outcome.output is not None
+    assert outcome.output.any()
+
+
 def test_output_is_caught_and_kept(isolation: Isolation, capfd: pytest.CaptureFixture[str]) -> None:
     """What a subject prints, through Python or beneath it, is part of its outcome and not of the judge's output."""
     outcome = isolation.runner("tests.hostile:talkative").run(CASE, OPERANDS)

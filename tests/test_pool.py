@@ -18,6 +18,7 @@ import pytest
 import toeplitz_core
 from tests.hostile_laws import made_up
 from toeplitz_core import conv2d
+from toeplitz_core.testing import pool
 from toeplitz_core.testing.pool import JudgeDied, Judges
 from toeplitz_core.testing.profiles import PROFILES
 from toeplitz_core.testing.rounds import Run
@@ -192,6 +193,17 @@ def test_interrupted(start: Callable[[str], subprocess.Popen[str]], tmp_path: Pa
     assert errors == ""
     assert_nobody_is_left(running.pid)
     assert names(tmp_path) == {"kernels.py"}
+
+
+def test_interrupted_before_the_judges_are_there(monkeypatch: pytest.MonkeyPatch):
+    """An interrupt is also for the steps that judges have not begun yet, for they are still being started."""
+    monkeypatch.setattr(pool, "GRACE", 60.0)
+    holding = plan("holds")
+    with Judges(holding, jobs=2, timeout=20) as judges:
+        for step in holding.steps:
+            judges.start((0, step))
+        assert judges.interrupt() == []
+        assert not judges.busy
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

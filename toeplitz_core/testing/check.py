@@ -78,25 +78,26 @@ def carry_out(asked: Asked, console: Console, errors: Console, outputs: Outputs,
         code, stopped = 4, "an error of toeplitz-core"
         error = f"{type(raised).__name__}: {raised}"
         own_error(errors)
-    results = run.results
-    for result in results:  # what an interrupt has brought up
-        if result.failure is not None and not any(result.failure is verdict for verdict in printed):
-            print_failure(console, result)
-    left_out = [*plan.without, *(f"layout {layout}: {UNSAFE_REASON}" for layout in UNSAFE_LAYOUTS if asked.inline)]
-    if not asked.fail_stale:
-        left_out += [f"{name}, to see if it is stale: it does not return; --fail-stale waits" for name in plan.dear]
-    if missed := len(plan.steps) - len(results):
-        left_out.append(f"{missed} of {len(plan.steps)} (each law with each dtype): {stopped}")
-    print_results(console, results, left_out)
-    print_assumed(console, results)
-    if plan.time is not None:
-        plain(console, f"time: {run.rounds} rounds done in {plan.time:g} s, each with a seed of its own")
-    if code is None:
-        refused = stale if asked.fail_stale else ()
-        code = exit_code(results, required_devices=asked.required_devices, refused_stale=refused)
-    record = asked.record(run, code, stopped=stopped, error=error, stale=stale)
-    print_known(console, record)
-    outputs.write(record)
+    with interrupts.ignored():  # a second one would lose the reports
+        results = run.results
+        for result in results:  # what an interrupt has brought up
+            if result.failure is not None and not any(result.failure is verdict for verdict in printed):
+                print_failure(console, result)
+        left_out = [*plan.without, *(f"layout {layout}: {UNSAFE_REASON}" for layout in UNSAFE_LAYOUTS if asked.inline)]
+        if not asked.fail_stale:
+            left_out += [f"{name}, to see if it is stale: it does not return; --fail-stale waits" for name in plan.dear]
+        if missed := len(plan.steps) - len(results):
+            left_out.append(f"{missed} of {len(plan.steps)} (each law with each dtype): {stopped}")
+        print_results(console, results, left_out)
+        print_assumed(console, results)
+        if plan.time is not None:
+            plain(console, f"time: {run.rounds} rounds done in {plan.time:g} s, each with a seed of its own")
+        if code is None:
+            refused = stale if asked.fail_stale else ()
+            code = exit_code(results, required_devices=asked.required_devices, refused_stale=refused)
+        record = asked.record(run, code, stopped=stopped, error=error, stale=stale)
+        print_known(console, record)
+        outputs.write(record)
     return code
 
 

@@ -108,6 +108,12 @@ def _masked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def let_go() -> None:
+    """Receive signals again, in a process that was started while they were held back."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGUSR1})
+
+
 @contextlib.contextmanager
 def ignored() -> Iterator[None]:
     """Without another interrupt, for the seconds that it takes to end in order."""

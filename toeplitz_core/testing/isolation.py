@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 TIMEOUT = 10.0
 FIRST_CALL = 60.0
 # Seconds in which a worker ends that has closed its connection: at once if it died, and Python may have things to undo.
-PARTING = 5.0
+PARTING = 2.0
 # What glibc fills freed memory with; new memory gets the complement, which as float32 is 3.4e38 and -3e-13, and as an
 # integer large: no result survives any of it by accident.
 POISONS = (0x80, 0x55)
@@ -100,9 +100,10 @@ class Isolation:
 
     def nursery(self, environment: Environment) -> _Nursery:
         """The process that forks workers with an environment; started when first asked for, or when it died."""
-        if environment not in self._nurseries:
-            self._nurseries[environment] = _Nursery(environment, self.room)
-        return self._nurseries[environment]
+        found = self._nurseries.get(environment)
+        if found is None or found.has_died:
+            found = self._nurseries[environment] = _Nursery(environment, self.room)
+        return found
 
     def file(self, name: str) -> Path:
         """A new, empty file that lives as long as the run."""
@@ -396,22 +397,41 @@ class _Nursery:
                 )
 
     def fork(self, settings: Settings, connection: Connection) -> int:
-        """Fork a worker that answers on a connection; its process id."""
-        if not self._ready:
-            self._connection.poll(None)  # until it has imported torch, which may be interrupted
-        with interrupts.held():
+        """Fork a worker that answers on a connection; its process id. ``SubjectError`` if nobody is there to do so."""
+        try:
             if not self._ready:
-                self._ready = self._connection.recv()
-            self._connection.send(settings)
-            reduction.send_handle(self._connection, connection.fileno(), self._process.pid)
-            pid: int = self._connection.recv()
+                self._connection.poll(None)  # until it has imported torch, which may be interrupted
+            with interrupts.held():
+                if not self._ready:
+                    self._ready = self._connection.recv()
+                self._connection.send(settings)
+                reduction.send_handle(self._connection, connection.fileno(), self._process.pid)
+                pid: int = self._connection.recv()
+        except (EOFError, OSError) as error:
+            self._bury()
+            raise SubjectError(f"the process that starts workers has died: {error!r}") from error
         return pid
+
+    @property
+    def has_died(self) -> bool:
+        """Whether it was killed: it ends by itself only with us."""
+        return self._process.poll() is not None
+
+    def _bury(self) -> None:
+        self._process.kill()
+        self._process.wait()
 
     def reap(self, pid: int, patience: float) -> int | None:
         """The exit code of a worker, negative for a signal; None if it does not end in some seconds and is killed."""
         with interrupts.held():
-            self._connection.send((pid, patience))
-            code: int | None = self._connection.recv()
+            try:
+                self._connection.send((pid, patience))
+                code: int | None = self._connection.recv()
+            except (EOFError, OSError):  # it has died itself, and its workers are nobody's children
+                code = None
+                self._bury()
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(pid, signal.SIGKILL)
         return code
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ from toeplitz_core.testing.subjects import environment
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
     from toeplitz_core.testing.run import Plan, Task
     from toeplitz_core.testing.search import Result
@@ -103,6 +103,8 @@ class Judges:
                 del self._running[future]
             if late:
                 self._kill()
+                for journal in self.journals.parent.glob(self.journals.name):  # which they have left
+                    journal.unlink(missing_ok=True)
             found: list[tuple[Task, Result]] = []
             for future in done:
                 with contextlib.suppress(Exception):  # what ends the run is known already
@@ -174,12 +176,29 @@ class _Judge:
         self.journal = journal
         self.isolation = Isolation(timeout=timeout, journal=journal)
         self.runners: dict[str, IsolatedRunner] = {}
+        self._interrupted = self._searching = False
 
     def runner(self, name: str) -> IsolatedRunner:
         if name not in self.runners:
             self.runners[name] = self.isolation.runner(name, environment(name))
         self.runners[name].start()
         return self.runners[name]
+
+    def interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal: the step that is searched ends, and those that are on their way do not begin."""
+        self._interrupted = True
+        if self._searching:
+            interrupts.interrupt(number, frame)
+
+    @contextlib.contextmanager
+    def searching(self) -> Iterator[None]:
+        try:
+            self._searching = True
+            if self._interrupted:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._searching = False
 
     def close(self) -> None:
         self.isolation.close()
@@ -192,12 +211,12 @@ _judge: _Judge | None = None
 def _begin(plan: Plan, timeout: float, journals: str) -> None:
     global _judge  # noqa: PLW0603  # an initializer has no other place for what it makes
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # that of a terminal is for our parent, who may ignore it
-    if os.name != "nt":
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
     os.dup2(2, 1)  # the parent's standard output may be a document
     journal = Path(journals.replace("*", str(os.getpid())))
     _judge = _Judge(plan, timeout, journal)
+    if os.name != "nt":
+        signal.signal(signal.SIGUSR1, _judge.interrupt)
+    interrupts.let_go()
     Finalize(None, _judge.close, exitpriority=1)
     signal.signal(signal.SIGTERM, lambda *_: _leave(journal))
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -220,21 +239,9 @@ def _step(subject: str, law: str, dtype: str, device: str, number: int) -> Resul
     """The result of a step, or what was found of it when it was interrupted; the number is the round's."""
     assert _judge is not None
     try:
-        with interrupts.kept(), _interruptible():
+        with interrupts.kept(), _judge.searching():
             return _judge.plan.result((_judge.runner(subject), _judge.laws[law], dtype, device), number)
     except Interrupted as interrupted:
         return interrupted.result
     except KeyboardInterrupt:
         return None
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    if os.name == "nt":
-        yield
-        return
-    try:
-        signal.signal(signal.SIGUSR1, interrupts.interrupt)
-        yield
-    finally:
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 
 from toeplitz_core.bound import Arithmetic
+from toeplitz_core.testing import interrupts
 from toeplitz_core.testing.arithmetics import strictest
 from toeplitz_core.testing.calls import Call
 from toeplitz_core.testing.case import Case
@@ -192,6 +193,7 @@ def _answer(control: Connection, number: int | None) -> None:
 def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[str, str]] = ()) -> None:
     """Answer requests (lists of them) until the judge hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupts.let_go()
     os.environ.update(variables)
     sys.path[:] = settings.path
     log = os.open(settings.log, os.O_WRONLY | os.O_APPEND)
