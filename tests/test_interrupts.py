@@ -3,12 +3,14 @@
 import contextlib
 import gc
 import io
+import json
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +24,7 @@ from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.outputs import Asked, Outputs
 from toeplitz_core.testing.profiles import PROFILES
 from toeplitz_core.testing.replay import replay_all
+from toeplitz_core.testing.reports.record import Record
 from toeplitz_core.testing.run import Plan
 from toeplitz_core.testing.subjects import TorchSubject
 
@@ -55,11 +58,9 @@ def interrupted_at_call(number: int) -> tuple[Callable[..., torch.Tensor], list[
     return convolution, calls
 
 
-def test_a_check_ends_at_the_next_case():
-    """An interrupt within the garbage collector ends a check with 130, and what was found before it is printed."""
-    convolution, calls = interrupted_at_call(7)
-    console = Console(file=io.StringIO(), width=200)
-    plan = Plan(
+def plan_of(convolution: Callable[..., torch.Tensor]) -> Plan:
+    """Five cases of each of two steps."""
+    return Plan(
         subjects=[TorchSubject("ours", convolution)],
         laws=[LAWS["forward-exact"]],
         dtypes=["float32", "float64"],
@@ -67,7 +68,13 @@ def test_a_check_ends_at_the_next_case():
         profile=PROFILES["gate"],
         examples=5,
     )
-    assert carry_out(Asked(plan), console, console, Outputs()) == 130
+
+
+def test_a_check_ends_at_the_next_case():
+    """An interrupt within the garbage collector ends a check with 130, and what was found before it is printed."""
+    convolution, calls = interrupted_at_call(7)
+    console = Console(file=io.StringIO(), width=200)
+    assert carry_out(Asked(plan_of(convolution)), console, console, Outputs()) == 130
     assert len(calls) == 7
     assert "1 of 2 (each law with each dtype): interrupted" in console.file.getvalue()
 
@@ -130,6 +137,26 @@ def default_handler() -> Iterator[None]:
 
 
 signals = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="not run: no signals for one thread here")
+
+
+@signals
+@pytest.mark.usefixtures("default_handler")
+@pytest.mark.parametrize(("number", "code"), [(7, 130), (0, 0)])
+def test_the_reports_are_written_whatever_is_pressed(
+    number: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A second Ctrl-C, or one as a run has just ended, does not cost what was found."""
+    write = Outputs.write
+
+    def interrupted(outputs: Outputs, record: Record) -> None:
+        interrupt_this_thread()
+        write(outputs, record)
+
+    monkeypatch.setattr(Outputs, "write", interrupted)
+    convolution, _ = interrupted_at_call(number)
+    console, written = Console(file=io.StringIO(), width=200), tmp_path / "run.json"
+    assert carry_out(Asked(plan_of(convolution)), console, console, Outputs(json=str(written))) == code
+    assert json.loads(written.read_text(encoding="utf-8"))["summary"]["exit_code"] == code
 
 
 @signals
