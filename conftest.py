@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from toeplitz_core.testing import profiles
+from toeplitz_core.testing.search import profiles
 
 pytest_plugins = ["toeplitz_core.testing.plugin"]
 

@@ -14,11 +14,11 @@ import time
 
 from hypothesis import HealthCheck, given, seed, settings
 
-from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.run import SAFE_LAYOUTS
-from toeplitz_core.testing.runners import runners
-from toeplitz_core.testing.strategies import cases
+from toeplitz_core.testing.run.plan import SAFE_LAYOUTS
+from toeplitz_core.testing.run.runners import runners
+from toeplitz_core.testing.strategies.cases import cases
 from toeplitz_core.testing.subjects import Runner
 
 LAW = LAWS["forward-bound"]

@@ -7,11 +7,11 @@ import signal
 from typing import TYPE_CHECKING
 
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.laws.base import Law
-from toeplitz_core.testing.verdict import Status, Verdict
+from toeplitz_core.testing.laws.law import Law
+from toeplitz_core.testing.laws.verdict import Status, Verdict
 
 if TYPE_CHECKING:
-    from toeplitz_core.testing.case import Case
+    from toeplitz_core.testing.case.case import Case
     from toeplitz_core.testing.subjects import Runner
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.laws.forward import forward_verdict
-from toeplitz_core.testing.operands import Operands
+from toeplitz_core.testing.laws.verdict import Verdict
 from toeplitz_core.testing.subjects import Subject
-from toeplitz_core.testing.verdict import Verdict
 
 TABLE = Path(__file__).parent / "data" / "model_layers.tsv"
 

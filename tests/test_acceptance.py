@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
 import toeplitz_core
-from toeplitz_core.testing.calls import NAMES, Call, Outcome
-from toeplitz_core.testing.invalid import BREAKS, calls
-from toeplitz_core.testing.isolation import IsolatedRunner, Isolation
-from toeplitz_core.testing.known import Entry, KnownFailures
+from toeplitz_core.testing.case.call import NAMES, Call, Outcome
+from toeplitz_core.testing.findings.known import Entry, KnownFailures
+from toeplitz_core.testing.isolation.sandbox import IsolatedRunner, Isolation
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.verdict import Status
+from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.strategies.calls import BREAKS, calls
 
 ERRORS = LAWS["errors"]
 KNOWN = KnownFailures.load(Path(__file__).parent / "data" / "known_torch.toml", laws=LAWS)

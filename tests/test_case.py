@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toeplitz_core.testing.case import DTYPES, RECIPE_NAMES, Case
-from toeplitz_core.testing.layouts import LAYOUTS
-from toeplitz_core.testing.strategies import cases, geometries
+from toeplitz_core.testing.case.case import DTYPES, RECIPE_NAMES, Case
+from toeplitz_core.testing.case.layouts import LAYOUTS
+from toeplitz_core.testing.strategies.cases import cases, geometries
 
 # The line that the design promises.
 PROMISED = (

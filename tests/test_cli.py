@@ -15,13 +15,14 @@ import torch
 from typer.testing import CliRunner, Result
 
 import toeplitz_core
-from toeplitz_core.testing import cli, run
-from toeplitz_core.testing.case import DTYPES, Case
+from toeplitz_core.testing import cli
+from toeplitz_core.testing.case.case import DTYPES, Case
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.search import Interrupted, search
-from toeplitz_core.testing.search import Result as Found
+from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.run import plan as run
+from toeplitz_core.testing.search.search import Interrupted, search
+from toeplitz_core.testing.search.search import Result as Found
 from toeplitz_core.testing.subjects import SUBJECTS
-from toeplitz_core.testing.verdict import Status, Verdict
 
 CHECKOUT = Path(toeplitz_core.__file__).parents[1]
 ONE = "input=1x1x1x1 weight=1x1x1x1"

@@ -14,8 +14,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import toeplitz_core
-from toeplitz_core.testing import check, cli
-from toeplitz_core.testing.rounds import Run
+from toeplitz_core.testing import cli
+from toeplitz_core.testing.run import check
+from toeplitz_core.testing.run.rounds import Run
 
 TABLE = """
 [tool.toeplitz_core]

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from toeplitz_core import ConvGeometry
 from toeplitz_core.bound import Arithmetic, format_of
 from toeplitz_core.operator import forward
-from toeplitz_core.testing.case import DTYPES, RECIPE_NAMES, Case
-from toeplitz_core.testing.data import RECIPES, draw
-from toeplitz_core.testing.expected import Expected
-from toeplitz_core.testing.layouts import LAYOUTS, apply_layout
-from toeplitz_core.testing.operands import Bits, Operands
-from toeplitz_core.testing.oracle import expected
-from toeplitz_core.testing.strategies import cases, geometries
+from toeplitz_core.testing.case.case import DTYPES, RECIPE_NAMES, Case
+from toeplitz_core.testing.case.layouts import LAYOUTS, apply_layout
+from toeplitz_core.testing.data.operands import Bits, Operands
+from toeplitz_core.testing.data.recipes import RECIPES, draw
+from toeplitz_core.testing.oracle.expected import Expected
+from toeplitz_core.testing.oracle.results import expected
+from toeplitz_core.testing.strategies.cases import cases, geometries
 
 EXACT = tuple(name for name, recipe in RECIPES.items() if recipe.kind in ("storage", "accumulator"))
 REAL = tuple(name for name, recipe in RECIPES.items() if recipe.kind == "real")

@@ -16,10 +16,10 @@ import torch
 
 import toeplitz_core
 from toeplitz_core.testing import parametrize_with_laws
-from toeplitz_core.testing.importable import importable_name, needed_path
-from toeplitz_core.testing.outcome import PROPERTY
 from toeplitz_core.testing.reports.json import read_result
+from toeplitz_core.testing.reports.pytest_outcome import PROPERTY
 from toeplitz_core.testing.subjects import ArraySubject, TorchSubject
+from toeplitz_core.testing.support.importable import importable_name, needed_path
 
 pytest_plugins = ["pytester"]
 

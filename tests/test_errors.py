@@ -13,21 +13,22 @@ from hypothesis import find
 from typer.testing import CliRunner
 
 from toeplitz_core import conv2d
-from toeplitz_core.testing import cli, invalid
-from toeplitz_core.testing.calls import Call, parse_line
-from toeplitz_core.testing.case import Case
-from toeplitz_core.testing.conditions import Condition
-from toeplitz_core.testing.invalid import calls
-from toeplitz_core.testing.isolation import Isolation
-from toeplitz_core.testing.known import Entry, KnownFailures
+from toeplitz_core.testing import cli
+from toeplitz_core.testing.case.call import Call, parse_line
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.findings.conditions import Condition
+from toeplitz_core.testing.findings.known import Entry, KnownFailures
+from toeplitz_core.testing.isolation.sandbox import Isolation
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.errors import definition
-from toeplitz_core.testing.profiles import PROFILES
-from toeplitz_core.testing.run import Plan
-from toeplitz_core.testing.search import search
-from toeplitz_core.testing.seeding import no_constants_of_modules
+from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.run.plan import Plan
+from toeplitz_core.testing.search.profiles import PROFILES
+from toeplitz_core.testing.search.search import search
+from toeplitz_core.testing.search.seeding import no_constants_of_modules
+from toeplitz_core.testing.strategies import calls as invalid
+from toeplitz_core.testing.strategies.calls import calls
 from toeplitz_core.testing.subjects import Subject, TorchSubject, resolve
-from toeplitz_core.testing.verdict import Status, Verdict
 
 ERRORS = LAWS["errors"]
 VALID = "call input=float32[1x1x3x3] weight=float32[1x1x2x2]"
@@ -242,7 +243,7 @@ def test_a_case_is_nothing_for_the_law_and_a_call_nothing_for_others():
 
 def test_an_adopted_call_speaks_for_itself_alone():
     """The entry that ``--write-known`` makes of a call matches that call and no other."""
-    from toeplitz_core.testing.known import KnownFailures
+    from toeplitz_core.testing.findings.known import KnownFailures
 
     subject = TorchSubject("mine", lambda *_, **__: torch.zeros(1, 1, 2, 2), checks_arguments=True)
     result = search(ERRORS, subject, dtype="float32", settings=PROFILES["gate"].settings())

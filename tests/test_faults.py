@@ -10,16 +10,16 @@ from hypothesis import Phase, settings
 
 from tests.faults import CORRECT, FAULTS, Fault
 from tests.faults.convolution import implementation
-from toeplitz_core.testing import isolation as isolation_module
-from toeplitz_core.testing.case import DTYPES, Case
-from toeplitz_core.testing.data import draw
-from toeplitz_core.testing.isolation import Isolation
+from toeplitz_core.testing.case.case import DTYPES, Case
+from toeplitz_core.testing.data.recipes import draw
+from toeplitz_core.testing.isolation import sandbox as isolation_module
+from toeplitz_core.testing.isolation.sandbox import Isolation
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.profiles import PROFILES
-from toeplitz_core.testing.search import search
+from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.search.profiles import PROFILES
+from toeplitz_core.testing.search.search import search
 from toeplitz_core.testing.subjects import TorchSubject, resolve
-from toeplitz_core.testing.subjects.base import Runner
-from toeplitz_core.testing.verdict import Status
+from toeplitz_core.testing.subjects.interface import Runner
 
 GATE = PROFILES["gate"]
 KILLED = [fault for fault in FAULTS if fault.killed_by is not None]

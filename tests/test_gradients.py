@@ -13,9 +13,14 @@ from hypothesis import strategies as st
 from toeplitz_core import toeplitz_matrix
 from toeplitz_core.bound import Arithmetic, format_of
 from toeplitz_core.operator import by_image, weight_adjoint
-from toeplitz_core.testing.case import Case
-from toeplitz_core.testing.data import RECIPES
-from toeplitz_core.testing.gradients import (
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.data.operands import Operands, wide
+from toeplitz_core.testing.data.real_numbers import FILLS
+from toeplitz_core.testing.data.recipes import RECIPES
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.gradients import judged_gradient
+from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.oracle.gradients import (
     RECIPE_NAMES,
     draw_with_directions,
     draw_with_gradient,
@@ -23,13 +28,8 @@ from toeplitz_core.testing.gradients import (
     expected_derivatives,
     expected_gradients,
 )
-from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.laws.gradients import judged_gradient
-from toeplitz_core.testing.operands import Operands, wide
-from toeplitz_core.testing.real_data import FILLS
-from toeplitz_core.testing.strategies import cases, geometries
+from toeplitz_core.testing.strategies.cases import cases, geometries
 from toeplitz_core.testing.subjects import resolve
-from toeplitz_core.testing.verdict import Status
 
 SMALL = geometries(max_products=2**8)
 FLOATING = ("float64", "float32", "float16", "bfloat16")

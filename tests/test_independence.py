@@ -81,7 +81,7 @@ def test_the_source_of_the_core_uses_no_convolution_of_others(path: Path) -> Non
         "import hypothesis",
         "import scipy.sparse",
         "from scipy import sparse",
-        "from toeplitz_core.testing.strategies import geometries",
+        "from toeplitz_core.testing.strategies.cases import geometries",
         "import toeplitz_core.testing",
         "def f(): import pytest",
         "torch.nn.functional.conv2d(x, w)",

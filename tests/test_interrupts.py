@@ -17,16 +17,16 @@ import torch
 from rich.console import Console
 
 from toeplitz_core import conv2d
-from toeplitz_core.testing import interrupts
-from toeplitz_core.testing.case import Case
-from toeplitz_core.testing.check import carry_out
+from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.outputs import Asked, Outputs
-from toeplitz_core.testing.profiles import PROFILES
-from toeplitz_core.testing.replay import replay_all
-from toeplitz_core.testing.reports.record import Record
-from toeplitz_core.testing.run import Plan
+from toeplitz_core.testing.run.check import carry_out
+from toeplitz_core.testing.run.outputs import Asked, Outputs
+from toeplitz_core.testing.run.plan import Plan
+from toeplitz_core.testing.run.record import Record
+from toeplitz_core.testing.run.replay import replay_all
+from toeplitz_core.testing.search.profiles import PROFILES
 from toeplitz_core.testing.subjects import TorchSubject
+from toeplitz_core.testing.support import interrupts
 
 
 def interrupt(*_: object) -> None:

@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from toeplitz_core.testing import isolation as module
-from toeplitz_core.testing import worker
-from toeplitz_core.testing.case import DTYPES, Case
-from toeplitz_core.testing.data import draw
-from toeplitz_core.testing.isolation import POISONS, Isolation
+from toeplitz_core.testing.case.case import DTYPES, Case
+from toeplitz_core.testing.data.recipes import draw
+from toeplitz_core.testing.isolation import sandbox as module
+from toeplitz_core.testing.isolation import worker
+from toeplitz_core.testing.isolation.sandbox import POISONS, Isolation
+from toeplitz_core.testing.isolation.transport import SharedFile
 from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.subjects import resolve
-from toeplitz_core.testing.subjects.base import Environment, described
-from toeplitz_core.testing.transport import SharedFile
-from toeplitz_core.testing.verdict import Status
+from toeplitz_core.testing.subjects.interface import Environment, described
 
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="memory is filled by glibc")
 CASE = Case.parse("input=2x3x8x8 weight=4x3x3x3 bias")
@@ -293,9 +293,9 @@ def test_nothing_is_left_behind(subject: str) -> None:
     """When the judge is killed, no process and no shared file outlives it, even if a call hangs."""
     script = (
         "import os, signal, threading\n"
-        "from toeplitz_core.testing.isolation import Isolation\n"
-        "from toeplitz_core.testing.case import Case\n"
-        "from toeplitz_core.testing.data import draw\n"
+        "from toeplitz_core.testing.isolation.sandbox import Isolation\n"
+        "from toeplitz_core.testing.case.case import Case\n"
+        "from toeplitz_core.testing.data.recipes import draw\n"
         "case = Case.parse('input=1x1x4x4 weight=1x1x1x1')\n"
         "processes = Isolation()\n"
         f"runner = processes.runner('{subject}')\n"

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from toeplitz_core.testing.arithmetics import strictest
-from toeplitz_core.testing.case import DTYPES, Case
-from toeplitz_core.testing.data import draw
-from toeplitz_core.testing.isolation import Isolation
-from toeplitz_core.testing.known import Entry, KnownFailures
+from toeplitz_core.testing.case.case import DTYPES, Case
+from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
+from toeplitz_core.testing.data.recipes import draw
+from toeplitz_core.testing.findings.known import Entry, KnownFailures
+from toeplitz_core.testing.isolation.sandbox import Isolation
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.layouts import ALL_LAYOUTS
-from toeplitz_core.testing.profiles import PROFILES
-from toeplitz_core.testing.run import Plan
+from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.oracle.arithmetics import strictest
+from toeplitz_core.testing.run.plan import Plan
+from toeplitz_core.testing.search.profiles import PROFILES
 from toeplitz_core.testing.subjects import SUBJECTS, environment, registered
-from toeplitz_core.testing.subjects.jax_lax import JaxSubject
-from toeplitz_core.testing.verdict import Status
+from toeplitz_core.testing.subjects.libraries.jax_lax import JaxSubject
 
 if TYPE_CHECKING:
     from toeplitz_core.bound import Arithmetic

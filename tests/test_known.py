@@ -15,19 +15,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toeplitz_core import conv2d
-from toeplitz_core.testing.calls import Call, parse_line
-from toeplitz_core.testing.case import Case
-from toeplitz_core.testing.conditions import ATTRIBUTES, CALL_ATTRIBUTES, FUNCTIONS, Condition, necessary
-from toeplitz_core.testing.files import check_writable, write_atomically
-from toeplitz_core.testing.invalid import calls
-from toeplitz_core.testing.known import Entry, KnownFailures
+from toeplitz_core.testing.case.call import Call, parse_line
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.findings.conditions import ATTRIBUTES, CALL_ATTRIBUTES, FUNCTIONS, Condition, necessary
+from toeplitz_core.testing.findings.known import Entry, KnownFailures
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.profiles import PROFILES
-from toeplitz_core.testing.run import REPLAYS, exit_code, replays
-from toeplitz_core.testing.search import LawError, Result, search
-from toeplitz_core.testing.strategies import cases
+from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.run.plan import REPLAYS, exit_code, replays
+from toeplitz_core.testing.search.profiles import PROFILES
+from toeplitz_core.testing.search.search import LawError, Result, search
+from toeplitz_core.testing.strategies.calls import calls
+from toeplitz_core.testing.strategies.cases import cases
 from toeplitz_core.testing.subjects import TorchSubject
-from toeplitz_core.testing.verdict import Status, Verdict
+from toeplitz_core.testing.support.files import check_writable, write_atomically
 
 GROUPED = "input=1x2x1x1 weight=2x1x1x1 groups=2"
 CALL = "call input=int8[1x1x1x1] weight=int8[1x1x1x1]"

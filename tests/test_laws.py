@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import pytest
 
 from tests.faults import plans
-from toeplitz_core.testing.calls import parse_line
-from toeplitz_core.testing.case import Case
-from toeplitz_core.testing.isolation import Isolation
+from toeplitz_core.testing.case.call import parse_line
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.isolation.sandbox import Isolation
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.profiles import PROFILES
-from toeplitz_core.testing.search import search
+from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.search.profiles import PROFILES
+from toeplitz_core.testing.search.search import search
 from toeplitz_core.testing.subjects import resolve
-from toeplitz_core.testing.subjects.base import Runner
-from toeplitz_core.testing.verdict import Status
+from toeplitz_core.testing.subjects.interface import Runner
 
 GATE = PROFILES["gate"]
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from tests.layers import drawn_outputs, judge, load_layers, sample
-from toeplitz_core.testing.case import Case
-from toeplitz_core.testing.data import draw
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.data.recipes import draw
+from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.subjects import TorchSubject, resolve
-from toeplitz_core.testing.verdict import Status
 
 LAYERS = load_layers()
 

@@ -14,14 +14,14 @@ from tests.operands import seeds, small_geometries
 from tests.test_verdict import Planted, correct
 from toeplitz_core import ConvGeometry
 from toeplitz_core.bound import FLOAT32, Arithmetic
-from toeplitz_core.testing.algorithms import Winograd
-from toeplitz_core.testing.case import Case
-from toeplitz_core.testing.data import draw
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.data.operands import Operands
+from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws.forward import forward_verdict
 from toeplitz_core.testing.laws.special import SPECIAL_VALUES
-from toeplitz_core.testing.nonfinite import classes
-from toeplitz_core.testing.operands import Operands
-from toeplitz_core.testing.verdict import Status
+from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.oracle.algorithms import Winograd
+from toeplitz_core.testing.oracle.special_values import classes
 
 nan, inf = math.nan, math.inf
 

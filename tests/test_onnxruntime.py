@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from toeplitz_core.testing.case import DTYPES, Case
-from toeplitz_core.testing.data import draw
-from toeplitz_core.testing.isolation import Isolation
+from toeplitz_core.testing.case.case import DTYPES, Case
+from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
+from toeplitz_core.testing.data.recipes import draw
+from toeplitz_core.testing.isolation.sandbox import Isolation
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.layouts import ALL_LAYOUTS
-from toeplitz_core.testing.profiles import PROFILES
-from toeplitz_core.testing.run import Plan
+from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.run.plan import Plan
+from toeplitz_core.testing.search.profiles import PROFILES
 from toeplitz_core.testing.subjects import SUBJECTS, environment, registered
-from toeplitz_core.testing.subjects.onnx_runtime import OnnxRuntimeSubject
-from toeplitz_core.testing.verdict import Status
+from toeplitz_core.testing.subjects.libraries.onnx_runtime import OnnxRuntimeSubject
 
 NAMES = ("onnxruntime", "onnxruntime-dynamic")
 SUPPORTED = ("float32", "float16")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from toeplitz_core.testing.options import KEYS, VARIABLE, default_subjects, read_table
+from toeplitz_core.testing.run.options import KEYS, VARIABLE, default_subjects, read_table
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from scipy.signal import correlate2d
 from sklearn.datasets import load_sample_image
 
 import toeplitz_core as tc
-from toeplitz_core.testing.oracle import expected
+from toeplitz_core.testing.oracle.results import expected
 
 # Pixels are integers up to 255 and the kernels integers over a power of two: every sum is exact in float32.
 KERNELS = {

@@ -14,19 +14,19 @@ import torch
 
 import toeplitz_core
 from toeplitz_core.testing import plugin
-from toeplitz_core.testing.battery import Battery
-from toeplitz_core.testing.case import DTYPES, Case
-from toeplitz_core.testing.isolation import SubjectError
-from toeplitz_core.testing.known import KnownFailures
+from toeplitz_core.testing.case.case import DTYPES, Case
+from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
+from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.isolation.sandbox import SubjectError
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.layouts import ALL_LAYOUTS
-from toeplitz_core.testing.options import VARIABLE
-from toeplitz_core.testing.outcome import OWN_ERROR, conclude, searched
+from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.reports.json import read_result, result_document
-from toeplitz_core.testing.run import SAFE_LAYOUTS
-from toeplitz_core.testing.search import Result
+from toeplitz_core.testing.reports.pytest_outcome import OWN_ERROR, conclude, searched
+from toeplitz_core.testing.run.battery import Battery
+from toeplitz_core.testing.run.options import VARIABLE
+from toeplitz_core.testing.run.plan import SAFE_LAYOUTS
+from toeplitz_core.testing.search.search import Result
 from toeplitz_core.testing.subjects import TorchSubject
-from toeplitz_core.testing.verdict import Status, Verdict
 
 pytest_plugins = ["pytester"]
 

@@ -18,14 +18,14 @@ import pytest
 import toeplitz_core
 from tests.hostile_laws import made_up
 from toeplitz_core import conv2d
-from toeplitz_core.testing import pool
-from toeplitz_core.testing.pool import JudgeDied, Judges
-from toeplitz_core.testing.profiles import PROFILES
-from toeplitz_core.testing.rounds import Run
-from toeplitz_core.testing.run import Plan
-from toeplitz_core.testing.search import LawError
+from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.run import pool
+from toeplitz_core.testing.run.plan import Plan
+from toeplitz_core.testing.run.pool import JudgeDied, Judges
+from toeplitz_core.testing.run.rounds import Run
+from toeplitz_core.testing.search.profiles import PROFILES
+from toeplitz_core.testing.search.search import LawError
 from toeplitz_core.testing.subjects import TorchSubject
-from toeplitz_core.testing.verdict import Status
 
 CHECKOUT = Path(toeplitz_core.__file__).parents[1]
 LAWS = "--law forward-exact --law forward-bound"

@@ -11,15 +11,15 @@ import pytest
 from torch import Tensor
 
 from toeplitz_core import conv2d
-from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.findings.memory import Remembered, cache_directory
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.laws.base import Law
-from toeplitz_core.testing.profiles import PROFILES
-from toeplitz_core.testing.remembered import Remembered, cache_directory
-from toeplitz_core.testing.run import Plan
-from toeplitz_core.testing.search import Result, search
+from toeplitz_core.testing.laws.law import Law
+from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.run.plan import Plan
+from toeplitz_core.testing.search.profiles import PROFILES
+from toeplitz_core.testing.search.search import Result, search
 from toeplitz_core.testing.subjects import TorchSubject
-from toeplitz_core.testing.verdict import Status, Verdict
 
 EXACT = LAWS["forward-exact"]
 MEMORY = Remembered("mine:conv2d", "forward-exact", "float32", "cpu")

@@ -12,11 +12,11 @@ import sys
 from configparser import ConfigParser
 from pathlib import Path
 
-from toeplitz_core.testing.data import RECIPES
+from toeplitz_core.testing.data.recipes import RECIPES
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.regions import REGIONS
+from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.reports.laws import laws_table
-from toeplitz_core.testing.verdict import Status
+from toeplitz_core.testing.search.regions import REGIONS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

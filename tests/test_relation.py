@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from toeplitz_core.testing.case import Case
-from toeplitz_core.testing.data import draw
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.data.operands import Operands
+from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.relation import Convolution, Relation
-from toeplitz_core.testing.operands import Operands
+from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.subjects import TorchSubject, resolve
-from toeplitz_core.testing.subjects.base import Outcome, Procedure
-from toeplitz_core.testing.verdict import Status
+from toeplitz_core.testing.subjects.interface import Outcome, Procedure
 
 RELATIONS = [name for name, law in LAWS.items() if isinstance(law.check, Relation)]
 

@@ -12,11 +12,11 @@ from typer.testing import CliRunner, Result
 
 from toeplitz_core import conv2d
 from toeplitz_core.testing import cli
-from toeplitz_core.testing.case import Case
-from toeplitz_core.testing.known import KnownFailures
-from toeplitz_core.testing.replay import read_cases, replay
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.run.replay import read_cases, replay
 from toeplitz_core.testing.subjects import TorchSubject
-from toeplitz_core.testing.verdict import Status
 
 LAW = "law=forward-exact"
 ONE = f"input=1x1x1x1 weight=1x1x1x1 {LAW}"

@@ -15,15 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from toeplitz_core.testing.case import DTYPES, Case
-from toeplitz_core.testing.conditions import Condition
-from toeplitz_core.testing.known import Entry, KnownFailures, Stale
+from toeplitz_core.testing.case.case import DTYPES, Case
+from toeplitz_core.testing.findings.conditions import Condition
+from toeplitz_core.testing.findings.known import Entry, KnownFailures, Stale
+from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.reports.json import SCHEMA_VERSION, document, to_json
 from toeplitz_core.testing.reports.junit import to_junit
-from toeplitz_core.testing.reports.record import Record
 from toeplitz_core.testing.reports.terminal import MOST_LINES, print_results, result_line
-from toeplitz_core.testing.search import Result
-from toeplitz_core.testing.verdict import Status, Verdict
+from toeplitz_core.testing.run.record import Record
+from toeplitz_core.testing.search.search import Result
 
 SCHEMA = json.loads((importlib.resources.files("toeplitz_core.testing.reports") / "schema.json").read_text("utf-8"))
 LINE = "input=1x2x1x1 weight=2x1x1x1 groups=2"

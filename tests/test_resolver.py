@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from toeplitz_core.testing import cli
-from toeplitz_core.testing.modules import convolutions, find_spec, look_here, nearest
 from toeplitz_core.testing.subjects import check_name, plugged, resolve
+from toeplitz_core.testing.support.modules import convolutions, find_spec, look_here, nearest
 
 SOURCE = """
 raise RuntimeError("imported")  # nothing that only spells a name may do this

@@ -9,12 +9,12 @@ import torch
 
 from toeplitz_core import conv2d
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.profiles import PROFILES
-from toeplitz_core.testing.rounds import Run
-from toeplitz_core.testing.run import Plan, exit_code, missing
-from toeplitz_core.testing.search import Result
+from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.run.plan import Plan, exit_code, missing
+from toeplitz_core.testing.run.rounds import Run
+from toeplitz_core.testing.search.profiles import PROFILES
+from toeplitz_core.testing.search.search import Result
 from toeplitz_core.testing.subjects import TorchSubject
-from toeplitz_core.testing.verdict import Status
 
 GATE = PROFILES["gate"]
 

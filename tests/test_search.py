@@ -14,15 +14,23 @@ import pytest
 import torch
 
 from toeplitz_core import conv2d
-from toeplitz_core.testing.case import Case
-from toeplitz_core.testing.conditions import Condition
-from toeplitz_core.testing.known import Entry, KnownFailures
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.findings.conditions import Condition
+from toeplitz_core.testing.findings.known import Entry, KnownFailures
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.laws.base import Law
-from toeplitz_core.testing.profiles import PROFILES
-from toeplitz_core.testing.search import PROVEN_SHARE, SHRINKING_TIMEOUTS, Interrupted, LawError, Result, merged, search
+from toeplitz_core.testing.laws.law import Law
+from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.search.profiles import PROFILES
+from toeplitz_core.testing.search.search import (
+    PROVEN_SHARE,
+    SHRINKING_TIMEOUTS,
+    Interrupted,
+    LawError,
+    Result,
+    merged,
+    search,
+)
 from toeplitz_core.testing.subjects import TorchSubject
-from toeplitz_core.testing.verdict import Status, Verdict
 
 EXACT = LAWS["forward-exact"]
 GATE = PROFILES["gate"]

@@ -10,8 +10,8 @@ from typer.testing import CliRunner, Result
 
 from toeplitz_core.matrix import toeplitz_matrix
 from toeplitz_core.testing import cli
-from toeplitz_core.testing.case import DTYPES, Case
-from toeplitz_core.testing.data import RECIPES, draw
+from toeplitz_core.testing.case.case import DTYPES, Case
+from toeplitz_core.testing.data.recipes import RECIPES, draw
 from toeplitz_core.testing.reports.show import WIDTH, show_case
 
 ROW = "input=1x1x1x4 weight=1x1x1x2 padding=0x1"

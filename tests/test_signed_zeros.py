@@ -17,16 +17,16 @@ from rich.console import Console
 from tests.definition import entries_by_definition
 from tests.operands import distinct, seeds, small_geometries
 from toeplitz_core import ConvGeometry
-from toeplitz_core.testing.case import Case
-from toeplitz_core.testing.data import draw
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.forward import forward_verdict
+from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.oracle.signed_zeros import negative_zeros
 from toeplitz_core.testing.reports.json import read_result, result_document
 from toeplitz_core.testing.reports.terminal import print_results
-from toeplitz_core.testing.search import Result, merged, search
-from toeplitz_core.testing.signed_zeros import negative_zeros
+from toeplitz_core.testing.search.search import Result, merged, search
 from toeplitz_core.testing.subjects import TorchSubject
-from toeplitz_core.testing.verdict import Status
 
 # Where zeros and negative weights meet, and a window lies in padding.
 LINE = "input=2x1x6x6 weight=3x1x1x2 padding=1x0 dtype=float32"

@@ -12,16 +12,16 @@ import torch
 from hypothesis.statistics import collector
 
 from toeplitz_core import conv2d
-from toeplitz_core.testing.case import Case
-from toeplitz_core.testing.known import KnownFailures
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.laws.base import Law
-from toeplitz_core.testing.profiles import PROFILES
-from toeplitz_core.testing.regions import products
-from toeplitz_core.testing.search import search
+from toeplitz_core.testing.laws.law import Law
+from toeplitz_core.testing.search.profiles import PROFILES
+from toeplitz_core.testing.search.regions import products
+from toeplitz_core.testing.search.search import search
 from toeplitz_core.testing.subjects import TorchSubject
-from toeplitz_core.testing.subjects.base import Runner
-from toeplitz_core.testing.subjects.torch_eager import torch_subject
+from toeplitz_core.testing.subjects.interface import Runner
+from toeplitz_core.testing.subjects.pytorch.variants import torch_subject
 
 GATE = PROFILES["gate"]
 

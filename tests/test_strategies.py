@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, Phase, find, given, seed, settings
 from hypothesis import strategies as st
 
 from toeplitz_core import ConvGeometry
-from toeplitz_core.testing.case import Case
-from toeplitz_core.testing.layouts import LAYOUTS, OF_GRADIENTS
-from toeplitz_core.testing.seeding import no_constants_of_modules
-from toeplitz_core.testing.strategies import BOUNDARIES, MAX_PRODUCTS, cases, geometries
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.layouts import LAYOUTS, OF_GRADIENTS
+from toeplitz_core.testing.search.seeding import no_constants_of_modules
+from toeplitz_core.testing.strategies.cases import BOUNDARIES, MAX_PRODUCTS, cases, geometries
 
 # A share of one in a hundred then varies by a tenth of itself.
 SAMPLE = 2000

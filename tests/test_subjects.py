@@ -11,17 +11,17 @@ import torch
 
 from toeplitz_core.bound import BFLOAT16, FLOAT32, Arithmetic
 from toeplitz_core.operator import conv2d
-from toeplitz_core.testing.algorithms import MatrixUnits, Winograd
-from toeplitz_core.testing.arithmetics import BFLOAT16_ROUNDING, TF32_ROUNDING
-from toeplitz_core.testing.case import DTYPES, Case
-from toeplitz_core.testing.data import draw
+from toeplitz_core.testing.case.case import DTYPES, Case
+from toeplitz_core.testing.data.operands import Operands
+from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.forward import forward_verdict
-from toeplitz_core.testing.operands import Operands
-from toeplitz_core.testing.run import not_run
+from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.oracle.algorithms import MatrixUnits, Winograd
+from toeplitz_core.testing.oracle.arithmetics import BFLOAT16_ROUNDING, TF32_ROUNDING
+from toeplitz_core.testing.run.plan import not_run
 from toeplitz_core.testing.subjects import SUBJECTS, Subject, TorchSubject
-from toeplitz_core.testing.subjects.naive import conv2d as by_loops
-from toeplitz_core.testing.verdict import Status
+from toeplitz_core.testing.subjects.libraries.naive import conv2d as by_loops
 
 # Each of them has what is easily forgotten: both paddings by name, their odd zero, no batch, an empty one, groups.
 LINES = (

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from toeplitz_core.testing.case import Case
-from toeplitz_core.testing.gradients import READING_GRAD, draw_with_directions
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.layouts import LAYOUTS, apply_layout
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.layouts import LAYOUTS, apply_layout
-from toeplitz_core.testing.subjects.base import BrokenContract, MemoryFormat, Procedure
-from toeplitz_core.testing.subjects.torch_eager import TorchSubject, torch_subject
-from toeplitz_core.testing.subjects.torch_procedures import DERIVATIVES, contract
-from toeplitz_core.testing.verdict import Status, Verdict
+from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.oracle.gradients import READING_GRAD, draw_with_directions
+from toeplitz_core.testing.subjects.interface import BrokenContract, MemoryFormat, Procedure
+from toeplitz_core.testing.subjects.pytorch.procedures import DERIVATIVES, contract
+from toeplitz_core.testing.subjects.pytorch.variants import TorchSubject, torch_subject
 
 OF_DERIVATIVES = [
     name

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from toeplitz_core.testing.case import DTYPES, Case
-from toeplitz_core.testing.data import draw
-from toeplitz_core.testing.isolation import TIMEOUT, Isolation
-from toeplitz_core.testing.known import Entry, KnownFailures
+from toeplitz_core.testing.case.case import DTYPES, Case
+from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
+from toeplitz_core.testing.data.recipes import draw
+from toeplitz_core.testing.findings.known import Entry, KnownFailures
+from toeplitz_core.testing.isolation.sandbox import TIMEOUT, Isolation
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.layouts import ALL_LAYOUTS
-from toeplitz_core.testing.profiles import PROFILES
-from toeplitz_core.testing.rounds import Run
-from toeplitz_core.testing.run import Plan, missing, replays
+from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.run.plan import Plan, missing, replays
+from toeplitz_core.testing.run.rounds import Run
+from toeplitz_core.testing.search.profiles import PROFILES
 from toeplitz_core.testing.subjects import SUBJECTS, environment
-from toeplitz_core.testing.verdict import Status
 
 KNOWN = KnownFailures.load(Path(__file__).parent / "data" / "known_torch.toml", laws=LAWS)
 # torch.compile takes seconds for each geometry: it is run by name, with few cases. What other packages compute is held

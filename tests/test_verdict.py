@@ -12,14 +12,14 @@ import torch
 
 from toeplitz_core.bound import Arithmetic
 from toeplitz_core.operator import conv2d
-from toeplitz_core.testing.case import Case
-from toeplitz_core.testing.data import draw
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.data.operands import Operands
+from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.forward import forward_verdict
-from toeplitz_core.testing.laws.judgement import failure
-from toeplitz_core.testing.operands import Operands
-from toeplitz_core.testing.subjects.base import Subject
-from toeplitz_core.testing.verdict import Comparison, Status, Verdict, compare_bound, compare_exact
+from toeplitz_core.testing.laws.judging import failure
+from toeplitz_core.testing.laws.verdict import Comparison, Status, Verdict, compare_bound, compare_exact
+from toeplitz_core.testing.subjects.interface import Subject
 
 
 def test_equal_tensors_compare_equal() -> None:

@@ -119,7 +119,7 @@ class Sums:
 
 
 class Algorithm(Protocol):
-    """A way to compute other than product after product: see ``toeplitz_core.testing.algorithms``."""
+    """A way to compute other than product after product: see ``toeplitz_core.testing.oracle.algorithms``."""
 
     def sums(self, geometry: ConvGeometry, x: torch.Tensor, weight: torch.Tensor) -> Sums | None:
         """What it rounds, or None where it does not apply.

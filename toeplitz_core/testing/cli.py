@@ -13,14 +13,15 @@ import typer
 from rich.console import Console
 
 import toeplitz_core
-from toeplitz_core.testing import interrupts
-from toeplitz_core.testing.case import DTYPES, check_device
-from toeplitz_core.testing.check import carry_out, own_error
-from toeplitz_core.testing.isolation import TIMEOUT
-from toeplitz_core.testing.known import KnownFailures
+from toeplitz_core.testing.case.case import DTYPES, check_device
+from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
+from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.isolation.sandbox import TIMEOUT
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.layouts import ALL_LAYOUTS
-from toeplitz_core.testing.options import (
+from toeplitz_core.testing.reports.laws import laws_table
+from toeplitz_core.testing.reports.show import show_case
+from toeplitz_core.testing.run.check import carry_out, own_error
+from toeplitz_core.testing.run.options import (
     LEAST_SECONDS,
     MOST_TIME,
     MOST_TIMEOUT,
@@ -30,16 +31,15 @@ from toeplitz_core.testing.options import (
     named,
     read_table,
 )
-from toeplitz_core.testing.outputs import Asked, Outputs
-from toeplitz_core.testing.profiles import PROFILES
-from toeplitz_core.testing.replay import ENOUGH, RUNS, parse, read_cases, replay_all
-from toeplitz_core.testing.reports.laws import laws_table
-from toeplitz_core.testing.reports.show import show_case
-from toeplitz_core.testing.run import SAFE_LAYOUTS, Plan
-from toeplitz_core.testing.runners import runners
+from toeplitz_core.testing.run.outputs import Asked, Outputs
+from toeplitz_core.testing.run.plan import SAFE_LAYOUTS, Plan
+from toeplitz_core.testing.run.replay import ENOUGH, RUNS, parse, read_cases, replay_all
+from toeplitz_core.testing.run.runners import runners
+from toeplitz_core.testing.search.profiles import PROFILES
+from toeplitz_core.testing.strategies.sweep import MOST_STEPS
 from toeplitz_core.testing.subjects import SUBJECTS, Runner
-from toeplitz_core.testing.subjects.plugged import dangling, described_entry, passed_over, plugged_in
-from toeplitz_core.testing.sweep import MOST_STEPS
+from toeplitz_core.testing.subjects.entry_points import dangling, described_entry, passed_over, plugged_in
+from toeplitz_core.testing.support import interrupts
 
 _SUBJECT = (
     "A name that 'subjects' lists, or package.module:callable with F.conv2d's signature; by default those of "

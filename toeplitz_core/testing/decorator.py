@@ -24,15 +24,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from toeplitz_core.testing.battery import Battery, Step
-from toeplitz_core.testing.importable import importable_name
-from toeplitz_core.testing.isolation import TIMEOUT, Isolation
-from toeplitz_core.testing.known import KnownFailures
-from toeplitz_core.testing.outcome import conclude, reported, searched
+from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.isolation.sandbox import TIMEOUT, Isolation
+from toeplitz_core.testing.reports.pytest_outcome import conclude, reported, searched
+from toeplitz_core.testing.run.battery import Battery, Step
 from toeplitz_core.testing.subjects import Subject, as_subject
+from toeplitz_core.testing.support.importable import importable_name
 
 if TYPE_CHECKING:
-    from toeplitz_core.testing.search import Result
+    from toeplitz_core.testing.search.search import Result
 
 _NO_REPLAY = "none: this implementation ran in the test's own process, since no other could import it by a name"
 

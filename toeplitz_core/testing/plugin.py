@@ -17,13 +17,9 @@ import pytest
 from rich.console import Console
 
 from toeplitz_core.testing import suite
-from toeplitz_core.testing.battery import Battery, Step
-from toeplitz_core.testing.isolation import TIMEOUT, Isolation, SubjectError
-from toeplitz_core.testing.options import KEYS, default_subjects, read_table
-from toeplitz_core.testing.outcome import PROPERTY
-from toeplitz_core.testing.profiles import PROFILES
+from toeplitz_core.testing.isolation.sandbox import TIMEOUT, Isolation, SubjectError
 from toeplitz_core.testing.reports.json import read_result
-from toeplitz_core.testing.reports.record import Record
+from toeplitz_core.testing.reports.pytest_outcome import PROPERTY
 from toeplitz_core.testing.reports.terminal import (
     options_line,
     plain,
@@ -32,12 +28,16 @@ from toeplitz_core.testing.reports.terminal import (
     print_results,
     run_header,
 )
-from toeplitz_core.testing.run import exit_code
-from toeplitz_core.testing.search import merged
+from toeplitz_core.testing.run.battery import Battery, Step
+from toeplitz_core.testing.run.options import KEYS, default_subjects, read_table
+from toeplitz_core.testing.run.plan import exit_code
+from toeplitz_core.testing.run.record import Record
+from toeplitz_core.testing.search.profiles import PROFILES
+from toeplitz_core.testing.search.search import merged
 
 if TYPE_CHECKING:
-    from toeplitz_core.testing.known import Stale
-    from toeplitz_core.testing.search import Result
+    from toeplitz_core.testing.findings.known import Stale
+    from toeplitz_core.testing.search.search import Result
 
 # What a session judges.
 BATTERY = pytest.StashKey[Battery]()

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from toeplitz_core.testing.outcome import conclude, reported
+from toeplitz_core.testing.reports.pytest_outcome import conclude, reported
 
 if TYPE_CHECKING:
     import pytest
 
-    from toeplitz_core.testing.battery import Battery, Step
+    from toeplitz_core.testing.run.battery import Battery, Step
 
 # Without -p there are no options, but the tests are the same.
 pytest_plugins = ["toeplitz_core.testing.plugin"]

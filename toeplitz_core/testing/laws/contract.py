@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from toeplitz_core.testing.case import DTYPES
-from toeplitz_core.testing.data import draw
-from toeplitz_core.testing.laws.base import Law
+from toeplitz_core.testing.case.case import DTYPES
+from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws.forward import forward_verdict, judged_results
 from toeplitz_core.testing.laws.gradients import gradients_verdict
-from toeplitz_core.testing.laws.judgement import gravest, same_bits, unanswered
-from toeplitz_core.testing.verdict import Status, Verdict
+from toeplitz_core.testing.laws.judging import gravest, same_bits, unanswered
+from toeplitz_core.testing.laws.law import Law
+from toeplitz_core.testing.laws.verdict import Status, Verdict
 
 if TYPE_CHECKING:
-    from toeplitz_core.testing.case import Case
-    from toeplitz_core.testing.subjects.base import Runner
+    from toeplitz_core.testing.case.case import Case
+    from toeplitz_core.testing.subjects.interface import Runner
 
 
 def _contract(subject: Runner, case: Case) -> Verdict:

@@ -16,16 +16,16 @@ import torch
 from hypothesis.strategies import SearchStrategy
 
 from toeplitz_core.operator import conv2d
-from toeplitz_core.testing.calls import LAW, OPERANDS, Call, TensorSpec
-from toeplitz_core.testing.case import DTYPES
-from toeplitz_core.testing.invalid import RELATED, calls
-from toeplitz_core.testing.laws.base import Law
-from toeplitz_core.testing.laws.judgement import STATUSES, failure
-from toeplitz_core.testing.verdict import Status, Verdict, compare_bound
+from toeplitz_core.testing.case.call import LAW, OPERANDS, Call, TensorSpec
+from toeplitz_core.testing.case.case import DTYPES
+from toeplitz_core.testing.laws.judging import STATUSES, failure
+from toeplitz_core.testing.laws.law import Law
+from toeplitz_core.testing.laws.verdict import Status, Verdict, compare_bound
+from toeplitz_core.testing.strategies.calls import RELATED, calls
 
 if TYPE_CHECKING:
-    from toeplitz_core.testing.calls import Outcome
-    from toeplitz_core.testing.subjects.base import Runner
+    from toeplitz_core.testing.case.call import Outcome
+    from toeplitz_core.testing.subjects.interface import Runner
 
 # Bytes of operands without data that are given some.
 _SMALL = 2**24

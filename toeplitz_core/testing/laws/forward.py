@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from toeplitz_core.bound import Arithmetic
-from toeplitz_core.testing.case import DTYPES
-from toeplitz_core.testing.data import RECIPES, draw
-from toeplitz_core.testing.expected import Expected
-from toeplitz_core.testing.laws.base import Law
-from toeplitz_core.testing.laws.judgement import (
+from toeplitz_core.testing.case.case import DTYPES
+from toeplitz_core.testing.data.operands import Operands
+from toeplitz_core.testing.data.recipes import RECIPES, draw
+from toeplitz_core.testing.laws.judging import (
     alike,
     gravest,
     in_words,
@@ -24,15 +23,16 @@ from toeplitz_core.testing.laws.judgement import (
     shape_or_dtype,
     unanswered,
 )
+from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.sharpening import without_channels
-from toeplitz_core.testing.operands import Operands
-from toeplitz_core.testing.oracle import expected
-from toeplitz_core.testing.signed_zeros import negative_zeros
-from toeplitz_core.testing.verdict import Status, Verdict
+from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.oracle.expected import Expected
+from toeplitz_core.testing.oracle.results import expected
+from toeplitz_core.testing.oracle.signed_zeros import negative_zeros
 
 if TYPE_CHECKING:
-    from toeplitz_core.testing.case import Case
-    from toeplitz_core.testing.subjects.base import Outcome, Runner
+    from toeplitz_core.testing.case.case import Case
+    from toeplitz_core.testing.subjects.interface import Outcome, Runner
 
 
 def forward_verdict(

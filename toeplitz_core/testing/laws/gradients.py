@@ -11,20 +11,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from toeplitz_core.testing.algorithms import MatrixUnits
-from toeplitz_core.testing.case import DTYPES
-from toeplitz_core.testing.data import RECIPES
-from toeplitz_core.testing.gradients import (
-    RECIPE_NAMES,
-    draw_with_directions,
-    draw_with_gradient,
-    expected_by_image,
-    expected_derivatives,
-    expected_gradients,
-)
-from toeplitz_core.testing.laws.base import Law
+from toeplitz_core.testing.case.case import DTYPES
+from toeplitz_core.testing.data.real_numbers import FILLS
+from toeplitz_core.testing.data.recipes import RECIPES
 from toeplitz_core.testing.laws.forward import judged_results
-from toeplitz_core.testing.laws.judgement import (
+from toeplitz_core.testing.laws.judging import (
     alike,
     exact_on_integers,
     gravest,
@@ -36,15 +27,24 @@ from toeplitz_core.testing.laws.judgement import (
     shape_or_dtype,
     unanswered,
 )
-from toeplitz_core.testing.real_data import FILLS
-from toeplitz_core.testing.verdict import Status, Verdict
+from toeplitz_core.testing.laws.law import Law
+from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.oracle.algorithms import MatrixUnits
+from toeplitz_core.testing.oracle.gradients import (
+    RECIPE_NAMES,
+    draw_with_directions,
+    draw_with_gradient,
+    expected_by_image,
+    expected_derivatives,
+    expected_gradients,
+)
 
 if TYPE_CHECKING:
     from toeplitz_core.bound import Arithmetic
-    from toeplitz_core.testing.case import Case
-    from toeplitz_core.testing.expected import Expected
-    from toeplitz_core.testing.operands import Operands
-    from toeplitz_core.testing.subjects.base import Procedure, Runner
+    from toeplitz_core.testing.case.case import Case
+    from toeplitz_core.testing.data.operands import Operands
+    from toeplitz_core.testing.oracle.expected import Expected
+    from toeplitz_core.testing.subjects.interface import Procedure, Runner
 
 
 # What a gradient can be in: results of other names are none, such as a derivative along a direction.

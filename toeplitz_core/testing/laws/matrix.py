@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from toeplitz_core.matrix import toeplitz_matrix
-from toeplitz_core.testing.arithmetics import NNPACK_BATCH
+from toeplitz_core.testing.data.operands import wide
 from toeplitz_core.testing.laws.relation import Convolution, Sides, relation_law
-from toeplitz_core.testing.operands import wide
+from toeplitz_core.testing.oracle.arithmetics import NNPACK_BATCH
 
 # Basis images in one call: fewer than the batches for which libraries take inexact algorithms.
 _BASIS_BATCH = NNPACK_BATCH - 1

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from toeplitz_core.geometry import ConvGeometry
-from toeplitz_core.testing.case import DTYPES, Case
-from toeplitz_core.testing.data import draw
-from toeplitz_core.testing.laws.base import Law
-from toeplitz_core.testing.laws.judgement import (
+from toeplitz_core.testing.case.case import DTYPES, Case
+from toeplitz_core.testing.case.layouts import apply_layout, layouts_of
+from toeplitz_core.testing.data.operands import Bits, Operands, wide
+from toeplitz_core.testing.data.recipes import draw
+from toeplitz_core.testing.laws.judging import (
     MISTRUSTED_MISS_PROBABILITY,
     exact_on_integers,
     failure,
@@ -20,12 +21,11 @@ from toeplitz_core.testing.laws.judgement import (
     shape_or_dtype,
     unanswered,
 )
-from toeplitz_core.testing.layouts import apply_layout, layouts_of
-from toeplitz_core.testing.operands import Bits, Operands, wide
-from toeplitz_core.testing.verdict import Status, Verdict, compare_exact
+from toeplitz_core.testing.laws.law import Law
+from toeplitz_core.testing.laws.verdict import Status, Verdict, compare_exact
 
 if TYPE_CHECKING:
-    from toeplitz_core.testing.subjects.base import Runner
+    from toeplitz_core.testing.subjects.interface import Runner
 
 Sides = tuple[torch.Tensor, torch.Tensor]
 

@@ -5,7 +5,7 @@ Each keeps what the law can use of a case, so that the strategy's cases stay wha
 
 from __future__ import annotations
 
-from toeplitz_core.testing.case import Case
+from toeplitz_core.testing.case.case import Case
 
 
 def without_channels(case: Case) -> Case:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from toeplitz_core.testing.case import DTYPES
-from toeplitz_core.testing.data import RECIPES
-from toeplitz_core.testing.laws.base import Law
+from toeplitz_core.testing.case.case import DTYPES
+from toeplitz_core.testing.data.recipes import RECIPES
 from toeplitz_core.testing.laws.forward import forward
+from toeplitz_core.testing.laws.law import Law
 
 SPECIAL_VALUES = Law(
     "special-values",

@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from toeplitz_core.testing.reports.record import environment, replay_command
-from toeplitz_core.testing.search import Result
-from toeplitz_core.testing.verdict import Status
+from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.run.record import environment, replay_command
+from toeplitz_core.testing.search.search import Result
 
 if TYPE_CHECKING:
-    from toeplitz_core.testing.reports.record import Record
+    from toeplitz_core.testing.run.record import Record
 
 # The first number changes where a reader of an older one would misunderstand; the second where fields were added.
 SCHEMA_VERSION = "1.3"

@@ -12,13 +12,13 @@ import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from toeplitz_core.testing.reports.record import UNPROVEN, environment, replay_command
-from toeplitz_core.testing.spelling import cases_of
-from toeplitz_core.testing.verdict import Status
+from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.run.record import UNPROVEN, environment, replay_command
+from toeplitz_core.testing.support.spelling import cases_of
 
 if TYPE_CHECKING:
-    from toeplitz_core.testing.reports.record import Record
-    from toeplitz_core.testing.search import Result
+    from toeplitz_core.testing.run.record import Record
+    from toeplitz_core.testing.search.search import Result
 
 # Whatever XML 1.0 (section 2.2) has no character for, and the carriage return, which its readers turn into another.
 _FORBIDDEN = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

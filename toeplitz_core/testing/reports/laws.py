@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from toeplitz_core.testing.laws.base import Law
+    from toeplitz_core.testing.laws.law import Law
 
 
 def laws_table(laws: Iterable[Law]) -> str:

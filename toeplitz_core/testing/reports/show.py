@@ -12,16 +12,16 @@ import numpy as np
 import torch
 
 from toeplitz_core.matrix import toeplitz_matrix
-from toeplitz_core.testing.arithmetics import strictest
-from toeplitz_core.testing.calls import Call
-from toeplitz_core.testing.data import RECIPES, draw
+from toeplitz_core.testing.case.call import Call
+from toeplitz_core.testing.data.recipes import RECIPES, draw
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.errors import definition
-from toeplitz_core.testing.oracle import expected
+from toeplitz_core.testing.oracle.arithmetics import strictest
+from toeplitz_core.testing.oracle.results import expected
 
 if TYPE_CHECKING:
-    from toeplitz_core.testing.case import Case
-    from toeplitz_core.testing.operands import Operands
+    from toeplitz_core.testing.case.case import Case
+    from toeplitz_core.testing.data.operands import Operands
 
 WIDTH = 80
 # Tensors of up to this many numbers are printed, matrices of up to this many rows are drawn.
@@ -39,7 +39,7 @@ def show_case(case: Case | Call) -> str:
 
     Examples
     --------
-    >>> from toeplitz_core.testing.case import Case
+    >>> from toeplitz_core.testing.case.case import Case
     >>> shown = show_case(Case.parse("input=1x1x2x3 weight=1x1x2x2 padding=1 stride=2"))
     >>> print(shown.partition("rows of the kernel\n")[2])
     d.....

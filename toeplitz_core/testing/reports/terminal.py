@@ -13,22 +13,22 @@ from rich.markup import escape
 from rich.table import Table
 
 import toeplitz_core
-from toeplitz_core.testing.case import DTYPES
-from toeplitz_core.testing.isolation import TIMEOUT
+from toeplitz_core.testing.case.case import DTYPES
+from toeplitz_core.testing.isolation.sandbox import TIMEOUT
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.reports.record import UNPROVEN, replay_command
-from toeplitz_core.testing.spelling import cases_of
-from toeplitz_core.testing.sweep import number_of_convolutions
-from toeplitz_core.testing.verdict import Status
+from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.run.record import UNPROVEN, replay_command
+from toeplitz_core.testing.strategies.sweep import number_of_convolutions
+from toeplitz_core.testing.support.spelling import cases_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from toeplitz_core.testing.profiles import Profile
-    from toeplitz_core.testing.reports.record import Record
-    from toeplitz_core.testing.run import Plan
-    from toeplitz_core.testing.search import Result
-    from toeplitz_core.testing.verdict import Verdict
+    from toeplitz_core.testing.laws.verdict import Verdict
+    from toeplitz_core.testing.run.plan import Plan
+    from toeplitz_core.testing.run.record import Record
+    from toeplitz_core.testing.search.profiles import Profile
+    from toeplitz_core.testing.search.search import Result
 
 # The last of what a subject printed: the rest is in the JSON.
 _PRINTED_LINES = 5

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from toeplitz_core.testing.arithmetics import strictest
-from toeplitz_core.testing.subjects.base import Subject, placed
-from toeplitz_core.testing.subjects.torch_procedures import contract
+from toeplitz_core.testing.oracle.arithmetics import strictest
+from toeplitz_core.testing.subjects.interface import Subject, placed
+from toeplitz_core.testing.subjects.pytorch.procedures import contract
 
 if TYPE_CHECKING:
     from toeplitz_core.bound import Arithmetic
-    from toeplitz_core.testing.case import Case
-    from toeplitz_core.testing.operands import Operands
-    from toeplitz_core.testing.subjects.base import Procedure
+    from toeplitz_core.testing.case.case import Case
+    from toeplitz_core.testing.data.operands import Operands
+    from toeplitz_core.testing.subjects.interface import Procedure
 
 
 def to_numpy(values: torch.Tensor) -> np.ndarray[Any, Any]:
@@ -84,7 +84,7 @@ class ArraySubject(Subject):
     ...     y = np.einsum("nchw,oc->nohw", x, weight[:, :, 0, 0])
     ...     return y if bias is None else y + bias[:, None, None]
     >>> subject = ArraySubject("pointwise", conv2d, supports=lambda case: case.dtype in ("float32", "float64"))
-    >>> from toeplitz_core.testing.case import Case
+    >>> from toeplitz_core.testing.case.case import Case
     >>> from toeplitz_core.testing.laws import LAWS
     >>> LAWS["forward-exact"](subject, Case.parse("input=2x3x5x5 weight=4x3x1x1 bias")).status
     <Status.PASS: 'pass'>

@@ -1,0 +1,1 @@
+"""What is asked: cases and calls as values with one line of text, dtypes, layouts, attributes."""

@@ -1,0 +1,309 @@
+"""A case: everything that one test of a convolution depends on, as a value with a line of text."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+
+from toeplitz_core.geometry import ConvGeometry
+from toeplitz_core.testing.case.layouts import LAYOUTS, check_layout, layouts_of
+from toeplitz_core.testing.support.spelling import legal_words
+
+DTYPES = {
+    name: getattr(torch, name)
+    for name in ("float64", "float32", "float16", "bfloat16", "complex128", "complex64", "int64")
+}
+# The recipes themselves are in data.py, which needs cases.
+RECIPE_NAMES = (
+    "integers",
+    "accumulator",
+    "probe",
+    "probe-weight",
+    "normal",
+    "wide",
+    "constant",
+    "alternating",
+    "impulse",
+    "overflow",
+    "subnormal",
+    "nonfinite",
+)
+_OPERANDS = ("input", "weight", "bias", "grad")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One convolution with its data: what a law is checked on. ``str(case)`` parses back to an equal case.
+
+    Parameters
+    ----------
+    input, weight : tuple of int
+        Shapes. The weight gives the number of axes; an input with one axis fewer than the weight is unbatched.
+    stride, padding, dilation, groups
+        As for :class:`toeplitz_core.ConvGeometry`, and normalised like there.
+    bias : bool
+    dtype : str
+        One of ``DTYPES``.
+    layouts : tuple of (operand, layout)
+        Strides of ``input``, ``weight``, ``bias`` and ``grad`` where the case names them; elsewhere the subject's.
+    data : str
+        A recipe of :mod:`toeplitz_core.testing.data.recipes`.
+    seed : int
+    device : str
+    law : str, optional
+        The law that failed on this case.
+
+    Examples
+    --------
+    >>> case = Case.parse("input=2x3x8x8 weight=4x3x3x3 stride=2x1 bias layout=channels_last")
+    >>> case.geometry.output_size, case.bias, case.layout("weight")
+    ((3, 6), True, 'channels_last')
+    >>> str(case)
+    'input=2x3x8x8 weight=4x3x3x3 stride=2x1 bias layout=channels_last'
+    >>> Case.parse("input=2x3x8x8 weight=4x3x3x3 strides=2")
+    Traceback (most recent call last):
+        ...
+    ValueError: in case word 3 'strides=2': unknown key 'strides'; did you mean 'stride'? Legal: input, weight, ...
+    """
+
+    input: tuple[int, ...]
+    weight: tuple[int, ...]
+    stride: tuple[int, ...] = (1,)
+    padding: tuple[int, ...] | str = (0,)
+    dilation: tuple[int, ...] = (1,)
+    groups: int = 1
+    bias: bool = False
+    dtype: str = "float32"
+    layouts: tuple[tuple[str, str], ...] = ()
+    device: str = "cpu"
+    data: str = "integers"
+    seed: int = 0
+    law: str | None = None
+    geometry: ConvGeometry = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype={self.dtype} must be one of {', '.join(DTYPES)}")
+        if self.data not in RECIPE_NAMES:
+            raise ValueError(f"data={self.data} must be one of {', '.join(RECIPE_NAMES)}")
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**64:
+            raise ValueError(f"seed={self.seed} must be in [0, 2**64)")
+        check_device(self.device)
+        if len(self.input) not in (len(self.weight), len(self.weight) - 1):
+            raise ValueError(
+                f"input={_sizes(self.input)} must have as many axes as weight={_sizes(self.weight)}, or one fewer "
+                "(unbatched)"
+            )
+        channel_axis = len(self.input) - len(self.weight) + 1
+        geometry = ConvGeometry.from_weight(
+            self.weight, self.input[channel_axis + 1 :], self.stride, self.padding, self.dilation, self.groups
+        )
+        if self.input[channel_axis] != geometry.in_channels:
+            raise ValueError(
+                f"input={_sizes(self.input)} has {self.input[channel_axis]} channels, but weight={_sizes(self.weight)} "
+                f"with groups={self.groups} needs {geometry.in_channels}"
+            )
+        if geometry.pixels == 0 and geometry.in_channels and self.input[:channel_axis] != (0,):
+            raise ValueError(f"input={_sizes(self.input)} has no pixels: only the batch and the channels may be empty")
+        assign = object.__setattr__
+        assign(self, "geometry", geometry)
+        for name in ("stride", "padding", "dilation", "groups"):
+            assign(self, name, getattr(geometry, name))
+        if self.batch is not None and self.batch < 0:
+            raise ValueError(f"input={_sizes(self.input)} has batch {self.batch}, which must be >= 0")
+        if unknown := [operand for operand, _ in self.layouts if operand not in _OPERANDS]:
+            raise ValueError(f"layout.{unknown[0]} must be the layout of one of {', '.join(_OPERANDS)}")
+        assign(self, "layouts", tuple(sorted(self.layouts, key=lambda item: _OPERANDS.index(item[0]))))
+        shapes = {"input": self.input, "weight": self.weight, "bias": self.weight[:1], "grad": self.output_shape}
+        for operand, layout in self.layouts:
+            check_layout(operand, layout, shapes[operand])
+
+    @classmethod
+    def of(cls, geometry: ConvGeometry, batch: int | None = 1, **rest: Any) -> Case:
+        """The case of a geometry; ``batch`` None is unbatched."""
+        front = () if batch is None else (batch,)
+        return cls(
+            (*front, geometry.in_channels, *geometry.input_size),
+            geometry.weight_shape,
+            geometry.stride,
+            geometry.padding,
+            geometry.dilation,
+            geometry.groups,
+            **rest,
+        )
+
+    @property
+    def batch(self) -> int | None:
+        """Number of images; None if unbatched."""
+        return self.input[0] if len(self.input) == len(self.weight) else None
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        front = () if self.batch is None else (self.batch,)
+        return (*front, self.weight[0], *self.geometry.output_size)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the operands and the result."""
+        numbers = sum(math.prod(shape) for shape in (self.input, self.weight, self.output_shape))
+        return numbers * self.torch_dtype.itemsize
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        dtype: torch.dtype = DTYPES[self.dtype]
+        return dtype
+
+    def layout(self, operand: str) -> str | None:
+        """The layout that the case names for an operand, or None."""
+        return dict(self.layouts).get(operand)
+
+    def replace(self, **changes: Any) -> Case:
+        """A copy with other values."""
+        return replace(self, **changes)
+
+    @classmethod
+    def parse(cls, line: str) -> Case:
+        """The case that a line of text describes; ``ValueError`` points at the word that is wrong."""
+        values: dict[str, Any] = {}
+        for number, word in enumerate(line.split(), start=1):
+            key, equals, text = word.partition("=")
+            try:
+                _check_key(key, has_value=bool(equals), seen=values)
+                values[key] = _PARSERS[key](text)
+            except ValueError as error:
+                raise ValueError(f"in case word {number} '{word}': {error}") from None
+        for needed in ("input", "weight"):
+            if needed not in values:
+                raise ValueError(f"the case names no {needed}; it needs input=NxCxHxW and weight=OxCxKxK")
+        layouts: dict[str, str] = {}
+        if "layout" in values:
+            layouts = {"input": values["layout"], "weight": values["layout"]}
+        layouts |= {operand: values[f"layout.{operand}"] for operand in _OPERANDS if f"layout.{operand}" in values}
+        own = {f.name for f in fields(cls) if f.init}
+        return cls(**{k: v for k, v in values.items() if k in own}, layouts=tuple(layouts.items()))
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def text(self, *, full: bool = False) -> str:
+        """The case as one line: without what is default, or ``full``."""
+        words = [f"input={_sizes(self.input)}", f"weight={_sizes(self.weight)}"]
+        for name, default in (("stride", 1), ("padding", 0), ("dilation", 1)):
+            value = getattr(self, name)
+            if full or value != (default,) * self.geometry.rank:
+                words.append(f"{name}={_amount(value)}")
+        if full or self.groups != 1:
+            words.append(f"groups={self.groups}")
+        if self.bias:
+            words.append("bias")
+        if full or self.dtype != "float32":
+            words.append(f"dtype={self.dtype}")
+        layouts = dict(self.layouts)
+        if "input" in layouts and layouts["input"] == layouts.get("weight"):
+            words.append(f"layout={layouts.pop('input')}")
+            del layouts["weight"]
+        words += [f"layout.{operand}={layout}" for operand, layout in layouts.items()]
+        words += [
+            f"{name}={getattr(self, name)}"
+            for name, usual in (("device", "cpu"), ("data", "integers"), ("seed", 0))
+            if full or getattr(self, name) != usual
+        ]
+        if self.law is not None:
+            words.append(f"law={self.law}")
+        return " ".join(words)
+
+
+def check_device(name: str) -> str:
+    """The name itself; ``ValueError`` where torch knows no such kind of device, present or not."""
+    try:
+        torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device={name} must be a device as torch names them: cpu, cuda, cuda:1, ...") from None
+    return name
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _amount(value: tuple[int, ...] | str) -> str:
+    if isinstance(value, str):
+        return value
+    return str(value[0]) if len(set(value)) == 1 else _sizes(value)
+
+
+_SIZES = re.compile(r"\d+(x\d+)*", flags=re.ASCII)
+
+
+def _sizes_from(least: int, example: str) -> Callable[[str], tuple[int, ...]]:
+    # A number below the least is left to the geometry, which knows its axis.
+    def parse(text: str) -> tuple[int, ...]:
+        if not _SIZES.fullmatch(text):
+            raise ValueError(f"must be whole numbers joined by x, each >= {least}, such as {example}")
+        return tuple(map(int, text.split("x")))
+
+    return parse
+
+
+def _parse_padding(text: str) -> tuple[int, ...] | str:
+    if _SIZES.fullmatch(text):
+        return tuple(map(int, text.split("x")))
+    if text in ("same", "valid"):
+        return text
+    raise ValueError("must be whole numbers joined by x, each >= 0, such as 2x1, or same or valid")
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"\d+", text, flags=re.ASCII) or int(text) < least:
+            raise ValueError(f"must be a whole number >= {least}")
+        return int(text)
+
+    return parse
+
+
+def _one_of(*legal: str) -> Any:
+    def parse(text: str) -> str:
+        if text not in legal:
+            raise ValueError(legal_words(text, legal))
+        return text
+
+    return parse
+
+
+def _parse_word(text: str) -> str:
+    if not text:
+        raise ValueError("must have a value behind =")
+    return text
+
+
+_PARSERS: dict[str, Any] = {
+    "input": _sizes_from(0, "2x3x8x8"),
+    "weight": _sizes_from(0, "4x3x3x3"),
+    "stride": _sizes_from(1, "2x1"),
+    "padding": _parse_padding,
+    "dilation": _sizes_from(1, "2x1"),
+    "groups": _whole(1),
+    "bias": lambda _: True,
+    "dtype": _one_of(*DTYPES),
+    "layout": _one_of(*LAYOUTS),
+    **{f"layout.{operand}": _one_of(*layouts_of(operand)) for operand in _OPERANDS},
+    "device": check_device,
+    "data": _one_of(*RECIPE_NAMES),
+    "seed": _whole(0),
+    "law": _parse_word,
+}
+
+
+def _check_key(key: str, *, has_value: bool, seen: dict[str, Any]) -> None:
+    if key not in _PARSERS:
+        raise ValueError(f"unknown key '{key}'; {legal_words(key, _PARSERS)}")
+    if key in seen:
+        raise ValueError(f"'{key}' is named twice")
+    if has_value == (key == "bias"):
+        raise ValueError("'bias' takes no value" if key == "bias" else f"'{key}' needs a value: {key}=...")

@@ -1,0 +1,128 @@
+"""The operands of a case, and the random bits that they are made of, bit-identical on every machine.
+
+Random bits come from NumPy's raw PCG64 stream and are turned into numbers by integer and dyadic arithmetic only: no
+library's float sampling, and no libm, has a say in what a seed means.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from toeplitz_core.operator import by_image, forward
+from toeplitz_core.testing.case.case import Case
+
+# Numbers drawn at a time.
+_FILL_BLOCK = 2**18
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operands:
+    """The values of a case's tensors, contiguous on the CPU, in the case's dtype.
+
+    ``miss_probability`` is, for a *linear* wrong implementation, the chance that one wrong output row goes unnoticed in
+    this draw: at most the largest probability with which an input element takes any one value (Freivalds, 1977). That
+    is of exact results: where sums are rounded to a narrower output, what is below its spacing goes unnoticed besides.
+    There ``integers``, which no output rounds, is the recipe that looks for wrong taps; the others look at the
+    accumulator.
+
+    ``more`` has what laws about gradients need besides: ``grad``, of the result's shape, by which it is multiplied, and
+    directions such as ``input direction``.
+    """
+
+    input: torch.Tensor
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    miss_probability: float
+    more: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+
+class Bits:
+    """Random numbers from raw bits, a stream of its own for each operand of a case."""
+
+    def __init__(self, case: Case, operand: str) -> None:
+        self._stream = np.random.PCG64([case.seed, *operand.encode()])
+
+    def raw(self, count: int) -> Array:
+        """Uniform 32-bit integers, as int64: both halves of each word of the stream."""
+        words = np.asarray(self._stream.random_raw((count + 1) // 2), dtype="<u8")
+        return words.view("<u4")[:count].astype(np.int64)
+
+    def integers(self, count: int, low: int, high: int) -> Array:
+        """Uniform integers in ``[low, high]`` (for ranges below 2^31), as int64."""
+        return low + ((self.raw(count) * (high - low + 1)) >> 32)
+
+    def signs(self, count: int) -> Array:
+        """1 or -1, as int64."""
+        return 1 - 2 * (self.raw(count) & 1)
+
+    def normal(self, count: int) -> Array:
+        """Nearly unit normal float64: 7/4 of the sum of four uniform numbers less its mean (Irwin-Hall), exactly."""
+        total = self.raw(4 * count).reshape(4, count).sum(axis=0) - 2 * 2**32
+        return np.asarray(total * 7, dtype=np.float64) * 2.0**-34
+
+
+def filled(
+    case: Case,
+    name: str,
+    shape: tuple[int, ...],
+    fill: Callable[[Bits, int], Array],
+    dtype: torch.dtype | None = None,
+) -> torch.Tensor:
+    """A tensor of a case's dtype, filled in blocks so that wide intermediate numbers stay small.
+
+    An expanded operand repeats its first slice, a repeated one a number.
+    """
+    layout = case.layout(name.partition(".")[0].partition(" ")[0])
+    drawn = {"expanded": (1, *shape[1:]), "repeated": (1,) * len(shape)}.get(str(layout), shape)
+    drawn = drawn if math.prod(shape) else shape
+    tensor = torch.empty(drawn, dtype=dtype or case.torch_dtype)
+    # Real and imaginary part, or the tensor itself, as flat views: a large operand exists once.
+    flats = torch.view_as_real(tensor).view(-1, 2).unbind(1) if tensor.is_complex() else (tensor.view(-1),)
+    for stream, flat in zip((name, name + ".imag"), flats, strict=False):
+        bits = Bits(case, stream)
+        for begin in range(0, len(flat), _FILL_BLOCK):
+            block = flat[begin : begin + _FILL_BLOCK]
+            block.copy_(torch.from_numpy(fill(bits, len(block))))
+    return tensor.expand(shape).contiguous()
+
+
+def largest_part(values: torch.Tensor) -> float:
+    """The largest magnitude of an element, or of its parts."""
+    if not values.numel():
+        return 0.0
+    low, high = torch.aminmax(torch.view_as_real(values) if values.is_complex() else values)
+    return max(-float(low), float(high))
+
+
+def magnitude_of(case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """``S`` for real data; for complex data a sum that no part of any of its products or Gauss's sums exceeds."""
+    g = case.geometry
+    s = forward(g, size(weight), by_image(g, size(x)))
+    return s if bias is None else s + size(bias)[:, None]
+
+
+def size(values: torch.Tensor) -> torch.Tensor:
+    """Magnitudes, of complex numbers such that no part of a product or of Gauss's sums exceeds the product of two."""
+    if values.is_complex():
+        return 2 * (values.real.double().abs() + values.imag.double().abs())
+    return values.double().abs()
+
+
+def wide(values: torch.Tensor) -> torch.Tensor:
+    """The same numbers where their sums are exact."""
+    if values.is_complex():
+        return values.to(torch.complex128)
+    return values.double() if values.is_floating_point() else values
+
+
+def in_bytes(values: torch.Tensor) -> torch.Tensor:
+    """The bytes of the elements: NaN and the sign of zero count too."""
+    # A clone: a contiguous tensor of one element may have any strides.
+    return values.clone(memory_format=torch.contiguous_format).view(-1).view(torch.uint8)

@@ -1,0 +1,1 @@
+"""From failures to findings: what is known already, and under which conditions."""

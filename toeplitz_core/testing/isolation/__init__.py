@@ -1,0 +1,1 @@
+"""A subject where it cannot hurt the judge: workers, the fork server, the sandbox that owns them."""

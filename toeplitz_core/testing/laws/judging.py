@@ -1,0 +1,220 @@
+"""A result and what it should have been: the verdict, by the kind of data that went in."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from toeplitz_core.bound import Arithmetic
+from toeplitz_core.testing.data.operands import in_bytes
+from toeplitz_core.testing.data.recipes import RECIPES
+from toeplitz_core.testing.laws.verdict import Comparison, Status, Verdict, compare_bound, compare_exact
+from toeplitz_core.testing.oracle.algorithms import MatrixUnits
+from toeplitz_core.testing.oracle.expected import Expected
+from toeplitz_core.testing.oracle.special_values import Classes, classes
+
+if TYPE_CHECKING:
+    from toeplitz_core.testing.case.call import Call
+    from toeplitz_core.testing.case.case import Case
+    from toeplitz_core.testing.data.operands import Operands
+    from toeplitz_core.testing.subjects.interface import Outcome
+
+# A linear mistake in one output row is then more likely to go unnoticed than to show.
+MISTRUSTED_MISS_PROBABILITY = 0.5
+# A bound of half the sum of magnitudes would let a result pass that has lost half of what was summed.
+MISTRUSTED_SHARPNESS = 0.5
+
+# What a call that did not return a result means for the law.
+STATUSES = {
+    "unsupported": Status.UNSUPPORTED,
+    "raised": Status.FAIL,
+    "spoiled": Status.FAIL,
+    "crashed": Status.CRASH,
+    "timed out": Status.TIMEOUT,
+}
+
+# The gravest first: what a case says of a law is the gravest that one of its results says.
+_ORDER = (Status.CRASH, Status.TIMEOUT, Status.FAIL, Status.UNSUPPORTED, Status.MISTRUSTED, Status.PASS)
+
+
+def unanswered(case: Case, outcome: Outcome) -> Verdict:
+    """The verdict on a call that did not return a result."""
+    return Verdict(STATUSES[outcome.status], case, outcome.message, printed=outcome.printed)
+
+
+def in_words(case: Case, arithmetic: Arithmetic) -> str:
+    """What a case was judged by, for reports."""
+    return "whole numbers" if case.dtype == "int64" else str(arithmetic)
+
+
+def is_exact(arithmetic: Arithmetic, case: Case, reference: Expected) -> bool:
+    """Whether exact data has exact results in this arithmetic.
+
+    Not where operands are rounded before they are multiplied or transformed, and not where sums are kept in less than
+    the recipe counts on.
+    """
+    if case.dtype == "int64":
+        return True
+    transformed = any(sums.magnitude is not None for sums in reference.alternatives)
+    if RECIPES[case.data].kind == "storage":
+        formats = [arithmetic.accumulator, arithmetic.partial_format or arithmetic.output]
+        narrow = any(fmt.precision < arithmetic.output.precision for fmt in formats)
+    else:
+        narrow = arithmetic.accumulator.precision < Arithmetic.strictest(case.torch_dtype).accumulator.precision
+        narrow |= arithmetic.partial_format is not None and arithmetic.partial_sums > 0
+    return not (arithmetic.input_rounding or transformed or narrow)
+
+
+def exact_on_integers(arithmetic: Arithmetic, case: Case) -> bool:
+    """Whether sums that the output's format holds are exact: not where operands are rounded or transformed."""
+    if case.dtype == "int64":
+        return True
+    formats = (arithmetic.accumulator, arithmetic.partial_format or arithmetic.output)
+    narrow = any(fmt.precision < arithmetic.output.precision for fmt in formats)
+    transformed = not all(isinstance(algorithm, MatrixUnits) for algorithm in arithmetic.algorithms)
+    return not (narrow or transformed or arithmetic.input_rounding)
+
+
+def shape_or_dtype(case: Case, actual: object) -> str | None:
+    """What is wrong with a result before its values are looked at."""
+    if not isinstance(actual, torch.Tensor):
+        return f"returned {type(actual).__name__}, not a torch.Tensor"
+    if tuple(actual.shape) != case.output_shape:
+        return f"returned shape {tuple(actual.shape)}, not {case.output_shape}"
+    if actual.dtype != case.torch_dtype:
+        return f"returned dtype {actual.dtype}, not {case.torch_dtype}"
+    return None
+
+
+def alike(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two results are the same in all that is judged, so that one verdict is on both."""
+    return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other)
+
+
+def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two results are the same to the last bit: NaN and the sign of zero count too."""
+    return torch.equal(in_bytes(one), in_bytes(other))
+
+
+def judge_exact(
+    arithmetic: Arithmetic,
+    case: Case,
+    miss_probability: float,
+    actual: torch.Tensor,
+    reference: Expected,
+    name: str = "out",
+) -> Verdict:
+    """Equal to the exact result, rounded once to the output's format (or as the arithmetic says)."""
+    values = torch.view_as_real(actual) if reference.is_complex else actual
+    wanted = reference.value.to(values.dtype)
+    comparison = compare_exact(values, wanted)
+    if comparison is not None and arithmetic.bias_after_rounding:
+        # Rounded before and after the bias is added: the other exact value that this arithmetic may return.
+        before = (reference.value - reference.offset).to(values.dtype)
+        wanted = (before.to(reference.value.dtype) + reference.offset).to(values.dtype)
+        comparison = compare_exact(values, wanted)
+    if comparison is not None:
+        return failure(case, comparison, values, wanted, name=name)
+    miss = miss_probability
+    vacuous = bool(reference.products.any()) and not bool((reference.magnitude > reference.bias).any())
+    if actual.numel() and (miss > MISTRUSTED_MISS_PROBABILITY or vacuous):
+        message = f"a wrong output row would go unnoticed with probability up to {miss:.2g}"
+        return Verdict(Status.MISTRUSTED, case, message, miss_probability=miss)
+    return Verdict(Status.PASS, case, miss_probability=miss)
+
+
+def judge_bound(
+    arithmetic: Arithmetic,
+    case: Case,
+    actual: torch.Tensor,
+    reference: Expected,
+    name: str = "out",
+    *,
+    has_bias: bool,
+) -> Verdict:
+    """Nowhere further from the exact result than the arithmetic's bound."""
+    values = torch.view_as_real(actual) if reference.is_complex else actual
+    bound = reference.bound(arithmetic, has_bias=has_bias)
+    overflow = reference.overflow(arithmetic, bound, has_bias=has_bias)
+    error = reference.in_units(values) - reference.value
+    if reference.residual is not None:
+        error = error - reference.residual
+    comparison = compare_bound(torch.where(overflow.excuses(values), 0, error).abs(), bound)
+    if comparison is None:
+        return Verdict(Status.PASS, case)
+    informative = (reference.magnitude > reference.bias) & ~overflow.anything
+    sharpness = float((bound / reference.magnitude)[informative].min()) if informative.any() else 0.0
+    if comparison.ratio > 1:
+        wanted = torch.ldexp(reference.value, torch.tensor(reference.exponent))
+        return failure(case, comparison, values, wanted, ratio=comparison.ratio, name=name)
+    if overflow.anything.all():
+        message = "every sum may overflow, so that any result would be right"
+        return Verdict(Status.MISTRUSTED, case, message, ratio=comparison.ratio)
+    if sharpness > MISTRUSTED_SHARPNESS:
+        message = f"the bound is {sharpness:.2g} of the sum of magnitudes: too wide to tell right from wrong"
+        return Verdict(Status.MISTRUSTED, case, message, ratio=comparison.ratio, sharpness=sharpness)
+    return Verdict(Status.PASS, case, ratio=comparison.ratio, sharpness=sharpness)
+
+
+def judge_special(
+    arithmetic: Arithmetic,
+    case: Case,
+    operands: Operands,
+    actual: torch.Tensor,
+    reference: Expected,
+    outputs: torch.Tensor | None,
+) -> Verdict:
+    """NaN, infinities and finite numbers each where they belong, and the last right."""
+    found = classes(case.geometry, operands.input, operands.weight, operands.bias, arithmetic.algorithms)
+    special, may_be_nan = (t.flatten() if outputs is None else t.flatten()[outputs] for t in found)
+    if arithmetic.compensates:
+        may_be_nan |= special.isinf()
+    found = Classes(special.reshape(actual.shape), may_be_nan.reshape(actual.shape))
+    wanted = torch.where(found.special == 0, reference.value, found.special)
+    right = found.settles(actual)
+    if is_exact(arithmetic, case, reference):
+        comparison = compare_exact(torch.where(right, 0, actual.double()), torch.where(right, 0, wanted))
+    else:
+        right |= (found.special != 0) & (actual == found.special)
+        error = torch.where(right, 0, actual.double() - wanted)
+        comparison = compare_bound(error.abs(), reference.bound(arithmetic, has_bias=case.bias))
+        comparison = comparison if comparison is not None and comparison.ratio > 1 else None
+    if comparison is not None:
+        return failure(case, comparison, actual, wanted)
+    if actual.numel() and bool(found.may_be_nan.all()):
+        return Verdict(Status.MISTRUSTED, case, "any result may be NaN")
+    return Verdict(Status.PASS, case, miss_probability=operands.miss_probability)
+
+
+def failure(
+    case: Case | Call,
+    found: Comparison,
+    actual: torch.Tensor,
+    wanted: torch.Tensor,
+    ratio: float | None = None,
+    name: str = "out",
+) -> Verdict:
+    """The verdict on a result that differs."""
+    got, should = actual[found.index].item(), wanted[found.index].item()
+    amount = "" if ratio is None else f", an error of {ratio:.4g} times the bound"
+    where = ", ".join(map(str, found.index))
+    # As many digits as tell the two apart: 17 do always.
+    digits = next((n for n in (9, 17) if f"{got:.{n}g}" != f"{should:.{n}g}"), 9)
+    written = [str(value) if isinstance(value, int) else f"{value:.{digits}g}" for value in (got, should)]
+    said = written[1]
+    rounded = wanted[found.index].to(actual.dtype).item()
+    if math.isinf(rounded) and math.isfinite(should):
+        said = f"{rounded} (exactly {said})"
+    message = (
+        f"{name}[{where}]={written[0]}, but should be {said}{amount} ({found.wrong} of {found.total} elements wrong)"
+    )
+    return Verdict(Status.FAIL, case, message, ratio=ratio, index=found.index, expected=should, actual=got)
+
+
+def gravest(verdicts: list[Verdict]) -> Verdict:
+    """The first of the gravest verdicts, with the largest ratio of all."""
+    worst = min(verdicts, key=lambda verdict: _ORDER.index(verdict.status))
+    ratios = [verdict.ratio for verdict in verdicts if verdict.ratio is not None]
+    return worst if worst.status.is_failure or not ratios else worst.replace(ratio=max(ratios))

@@ -1,0 +1,108 @@
+"""The sums of products that the oracle is made of, for all outputs or for chosen ones."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from toeplitz_core.geometry import ConvGeometry
+from toeplitz_core.operator import forward, receptive_field
+from toeplitz_core.testing.oracle.compensated import tree_sum, two_product, two_sum
+
+# Elements of a block of products that the compensated sum holds at a time: some ten tensors of as many float64 stay in
+# a processor's cache.
+_BLOCK = 2**16
+
+
+def apply(
+    geometry: ConvGeometry,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    outputs: torch.Tensor | None,
+    dtype: torch.dtype,
+    *,
+    absolute: bool = False,
+) -> torch.Tensor:
+    """``T x`` (or ``|T| |x|``) in a dtype, (batch, out_channels, positions), or (m,) for chosen outputs."""
+
+    def cast(values: torch.Tensor) -> torch.Tensor:
+        return values.to(dtype).abs() if absolute else values.to(dtype)
+
+    if outputs is None:
+        return forward(geometry, cast(weight), cast(x))
+    # Only what the chosen outputs read is widened: the operands of a large layer stay as they are.
+    pixels, taps = rows(geometry, x, weight, outputs)
+    return (cast(pixels) * cast(taps)).sum(-1)
+
+
+def growth(
+    geometry: ConvGeometry,
+    x: tuple[torch.Tensor, torch.Tensor],
+    weight: tuple[torch.Tensor, torch.Tensor],
+    outputs: torch.Tensor | None,
+) -> torch.Tensor:
+    """``(|T| + dT) (|x| + dx) - |T| |x|`` for pairs ``(|x|, dx)`` and ``(|w|, dw)``, without cancellation."""
+    (x_size, dx), (w_size, dw) = x, weight
+    grown = apply(geometry, dx, w_size + dw, outputs, torch.float64)
+    return grown + apply(geometry, x_size, dw, outputs, torch.float64)
+
+
+def rows(
+    geometry: ConvGeometry, x: torch.Tensor, weight: torch.Tensor, outputs: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What chosen outputs read and what they multiply it with, each (m, taps of all channels)."""
+    position = outputs % geometry.positions
+    channel = outputs // geometry.positions % geometry.out_channels
+    image = outputs // (geometry.positions * geometry.out_channels)
+    index, live = receptive_field(geometry, position)
+    first = channel // (geometry.out_channels // geometry.groups) * geometry.group_channels
+    channels = first[:, None] + torch.arange(geometry.group_channels)
+    if geometry.pixels == 0:
+        return x.new_zeros(len(outputs), 0), weight.new_zeros(len(outputs), 0)
+    pixels = x[image[:, None, None], channels[:, :, None], index[:, None, :]]
+    pixels = torch.where(live[:, None, :], pixels, 0).flatten(1)
+    return pixels, weight.flatten(1)[channel]
+
+
+def products(geometry: ConvGeometry, outputs: torch.Tensor | None) -> torch.Tensor:
+    """``n`` per output: live taps per axis multiply. Shape (positions,), or (m,) for chosen outputs."""
+    position = torch.arange(geometry.positions) if outputs is None else outputs % geometry.positions
+    products = torch.full_like(position, geometry.group_channels)
+    for axis in reversed(range(geometry.rank)):
+        size = geometry.output_size[axis]
+        products = products * geometry.live_taps(axis, position % size)[1]
+        position = position // size
+    return products
+
+
+def compensated(
+    geometry: ConvGeometry, x: torch.Tensor, weight: torch.Tensor, offset: torch.Tensor, outputs: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``T x + b`` in float64 as a value and what it lacks."""
+    chosen = torch.arange(len(x) * geometry.out_channels * geometry.positions) if outputs is None else outputs
+    width = max(1, math.prod(geometry.weight_shape[1:]))
+    values, residuals = [x.new_zeros(0)], [x.new_zeros(0)]
+    for block in chosen.split(max(1, _BLOCK // width)):
+        high, low = two_product(*rows(geometry, x, weight, block))
+        value, residual = tree_sum(high, low)
+        values.append(value)
+        residuals.append(residual)
+    value, residual = torch.cat(values), torch.cat(residuals)
+    if outputs is None:
+        shape = (len(x), geometry.out_channels, geometry.positions)
+        value, residual = value.view(shape), residual.view(shape)
+    value, error = two_sum(value, offset.expand(value.shape))
+    return value, residual + error
+
+
+def has_subnormals(values: torch.Tensor) -> bool:
+    """Whether a number is subnormal in its dtype: looked for in blocks, since a weight may be large."""
+    limit = torch.finfo(values.dtype).smallest_normal
+    return any(bool(((block != 0) & (block.abs() < limit)).any()) for block in values.flatten().split(_BLOCK))
+
+
+def subnormal_sizes(values: torch.Tensor) -> torch.Tensor:
+    """``|values|`` where they are subnormal in their dtype, else 0."""
+    size = values.double().abs()
+    return size.where(size < torch.finfo(values.dtype).smallest_normal, 0)

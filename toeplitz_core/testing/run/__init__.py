@@ -1,0 +1,1 @@
+"""Subjects x laws x dtypes x devices: options, plan, session."""

@@ -1,0 +1,179 @@
+"""What ``replay`` does: run cases again, several times each, and say how often they fail."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from toeplitz_core.memory import available_bytes
+from toeplitz_core.testing.case.call import Call, parse_line
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.reports.terminal import plain, print_verdict
+from toeplitz_core.testing.run.options import named
+from toeplitz_core.testing.run.plan import not_run
+from toeplitz_core.testing.support import interrupts
+from toeplitz_core.testing.support.spelling import cases_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from toeplitz_core.testing.findings.known import Entry, KnownFailures
+    from toeplitz_core.testing.laws.law import Law
+    from toeplitz_core.testing.subjects import Runner
+
+# A failure that comes in every second run is then missed by one replay in a thousand.
+RUNS = 10
+# Seconds that the runs of a case may take together before no other is started: a layer of a gigabyte, or a subject that
+# compiles, takes that long for one.
+ENOUGH = 10.0
+# The oracle takes several times what the tensors of a case do, in float64.
+_ORACLE_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A verdict of one law on one case, the gravest of some runs, of which ``failures`` failed."""
+
+    verdict: Verdict
+    runs: int
+    failures: int
+    known: Entry | None = None
+
+
+def parse(line: str) -> Case | Call:
+    """The case or call of a line, if it can be run here.
+
+    Raises
+    ------
+    ValueError
+        For a line that is wrong, a law that is none, or a case that does not fit into memory.
+    """
+    case = parse_line(line)
+    if case.law is not None:
+        named(f"law={case.law}", case.law, LAWS)
+    if case.nbytes * _ORACLE_BYTES > (free := available_bytes(torch.device("cpu"))):
+        raise ValueError(f"the case has tensors of {case.nbytes:,} bytes: too many for {free:,} free ones")
+    return case
+
+
+def read_cases(path: str | Path) -> list[Case | Call]:
+    """The cases and calls in a file, one a line; blank lines and comments, behind # or `` # ``, do not count.
+
+    Raises
+    ------
+    ValueError
+        With the file and the number of the line.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    cases = []
+    for number, line in enumerate(lines, start=1):
+        text = line.partition(" # ")[0].strip()
+        if text and not text.startswith("#"):
+            try:
+                cases.append(parse(text))
+            except ValueError as error:
+                raise ValueError(f"{path}:{number}: {error}") from None
+    if not cases:
+        raise ValueError(f"{path}: there is no case in it")
+    return cases
+
+
+def laws_of(case: Case | Call) -> list[Law]:
+    """The law that a case names, or every law that applies to its data."""
+    if isinstance(case, Call) or case.law:
+        return [LAWS[str(case.law)]]
+    return [law for law in LAWS.values() if case.data in law.recipes]
+
+
+def replay(
+    case: Case | Call, subject: Runner, *, runs: int = RUNS, known: KnownFailures | None = None, enough: float = ENOUGH
+) -> Iterator[Replayed]:
+    """Run a case again under each of its laws.
+
+    Every other run begins in a fresh process: some failures need one, others what an earlier call has left behind. The
+    runs end early with one that did not return in time, and where there is nothing to judge; after ``enough`` seconds
+    for the case, each law that is left has one.
+    """
+    begin = time.monotonic()
+    for law in laws_of(case):
+        verdicts: list[Verdict] = []
+        while len(verdicts) < runs and (not verdicts or time.monotonic() - begin < enough):
+            if len(verdicts) % 2 == 0 and verdicts:
+                subject.restart()
+            verdicts.append(law(subject, case))
+            if verdicts[-1].status in (Status.TIMEOUT, Status.UNSUPPORTED, Status.MISTRUSTED):
+                break
+        yield _gravest(subject.name, verdicts, known)
+
+
+def _gravest(subject: str, verdicts: list[Verdict], known: KnownFailures | None) -> Replayed:
+    """The first failure that is not listed, else the first that is, else the last verdict."""
+    failing = [verdict for verdict in verdicts if verdict.status.is_failure]
+    if not failing:
+        return Replayed(verdicts[-1], len(verdicts), 0)
+    entries = [None if known is None else known.match(subject, verdict) for verdict in failing]
+    at = entries.index(None) if None in entries else 0
+    found, entry = failing[at], entries[at]
+    if len(failing) < len(verdicts):
+        found = found.replace(message=f"{found.message} (fails in {len(failing)} of {len(verdicts)} runs)")
+    return Replayed(
+        found if entry is None else found.replace(status=Status.KNOWN), len(verdicts), len(failing), known=entry
+    )
+
+
+def replay_all(
+    console: Console,
+    cases: Iterable[Case | Call],
+    subject: Runner,
+    *,
+    runs: int = RUNS,
+    known: KnownFailures | None = None,
+) -> int:
+    """Run cases again and print what comes of them; the exit code."""
+    ended = Counter[Status]()
+    try:
+        with interrupts.kept():
+            for case in cases:
+                interrupts.raise_asked()
+                ended[_printed(console, case, subject, runs, known)] += 1
+    except KeyboardInterrupt:
+        _summarise(console, ended, "interrupted after ")
+        return 130
+    if ended.total() > 1:
+        _summarise(console, ended)
+    if ended[Status.FAIL]:
+        return 1
+    return 0 if ended[Status.PASS] + ended[Status.KNOWN] == ended.total() else 3
+
+
+def _summarise(console: Console, ended: Counter[Status], before: str = "") -> None:
+    counted = ", ".join(f"{count} {status}" for status, count in sorted(ended.items()))
+    plain(console, f"{before}{cases_of(ended.total())}{': ' * bool(counted)}{counted}")
+
+
+def _printed(console: Console, case: Case | Call, subject: Runner, runs: int, known: KnownFailures | None) -> Status:
+    """What became of a case under all of its laws: the gravest."""
+    if (reason := not_run(subject, case.device)) is not None:
+        plain(console, f"not run: {subject.name} on {case.device}: {reason}")
+        return Status.NOT_RUN
+    statuses = set()
+    for replayed in replay(case, subject, runs=runs, known=known):
+        print_verdict(console, subject.name, replayed.verdict)
+        if replayed.runs > 1:
+            plain(console, f"  runs:   {replayed.runs}")
+        if replayed.known is not None:
+            plain(console, f"  known:  {replayed.known.name}: {replayed.known.reason}")
+        statuses.add(Status.FAIL if replayed.verdict.status.is_failure else replayed.verdict.status)
+    order = (Status.FAIL, Status.KNOWN, Status.PASS, Status.MISTRUSTED, Status.UNSUPPORTED)
+    return next(status for status in order if status in statuses)

@@ -1,0 +1,1 @@
+"""Find a case that breaks a law."""

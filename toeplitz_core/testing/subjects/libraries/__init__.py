@@ -1,0 +1,1 @@
+"""Other libraries than torch, one per file."""

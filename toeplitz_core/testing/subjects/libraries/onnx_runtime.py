@@ -1,0 +1,109 @@
+"""ONNX Runtime on the CPU: a model of one Conv node, made and run for each case."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from toeplitz_core.testing.oracle.arithmetics import strictest
+from toeplitz_core.testing.subjects.arrays import to_numpy, to_tensor
+from toeplitz_core.testing.subjects.interface import Subject, placed
+
+if TYPE_CHECKING:
+    import torch
+
+    from toeplitz_core.bound import Arithmetic
+    from toeplitz_core.testing.case.case import Case
+    from toeplitz_core.testing.data.operands import Operands
+
+PACKAGES = ("onnxruntime", "onnx")
+# The newest definition of Conv (it added bfloat16), and the format of files that came with it.
+OPSET, IR_VERSION = 22, 10
+# Of those that the definition allows, the ones that the CPU's execution provider has a kernel for.
+_DTYPES = ("float32", "float16")
+_ERRORS_ONLY = 3
+
+
+class OnnxRuntimeSubject(Subject):
+    """ONNX Runtime's Conv, on one thread, optimised as it comes.
+
+    Its definition knows unequal padding of both sides, so ``"same"`` is written out; it knows no unbatched input, which
+    is given to it as a batch of one.
+
+    Parameters
+    ----------
+    name : str
+    constant : bool
+        Weight and bias are constants of the model, as in real ones: they are then packed, or laid out for the blocked
+        kernels, when the model is loaded. If not, they are inputs like the image.
+    """
+
+    devices = ("cpu",)
+    dtypes = _DTYPES
+
+    def __init__(self, name: str, *, constant: bool) -> None:
+        self.name = name
+        self.constant = constant
+        self._onnx = importlib.import_module("onnx")
+        self._runtime = importlib.import_module("onnxruntime")
+
+    def supports(self, case: Case) -> bool:
+        if case.geometry.rank > 3:
+            raise NotImplementedError(f"ONNX Runtime takes 1 to 3 axes, not {case.geometry.rank}")
+        return True
+
+    def arithmetic(self, case: Case) -> Arithmetic:
+        # Conv of float16 on x86 is that of float32 between two Casts, which the graph transformer InsertCast adds: the
+        # result, bias included, is rounded once. float32 is summed as it is (an sgemm, or the blocked kernels).
+        return strictest(case)
+
+    def forward(self, case: Case, operands: Operands) -> torch.Tensor:
+        x, weight, bias = (None if t is None else to_numpy(t) for t in placed(case, operands))
+        assert x is not None
+        x = x if case.batch is not None else x[None]
+        session = self._session(case, x, {"weight": weight, "bias": bias})
+        given = {"x": x, "weight": weight, "bias": bias}
+        y = session.run(None, {i.name: given[i.name] for i in session.get_inputs()})[0]
+        return to_tensor(y if case.batch is not None else y[0])
+
+    def _session(self, case: Case, x: np.ndarray[Any, Any], parameters: dict[str, Any]) -> Any:
+        """A model of one node, loaded."""
+        helper, geometry = self._onnx.helper, case.geometry
+        given = {name: values for name, values in parameters.items() if values is not None}
+        node = helper.make_node(
+            "Conv",
+            ["x", *given],
+            ["y"],
+            kernel_shape=geometry.kernel_size,
+            strides=geometry.stride,
+            pads=[side[end] for end in (0, 1) for side in geometry.pads],
+            dilations=geometry.dilation,
+            group=geometry.groups,
+        )
+        kind = helper.np_dtype_to_tensor_dtype(x.dtype)
+        inputs = {"x": x} if self.constant else {"x": x, **given}
+        graph = helper.make_graph(
+            [node],
+            "convolution",
+            [helper.make_tensor_value_info(name, kind, values.shape) for name, values in inputs.items()],
+            [helper.make_tensor_value_info("y", kind, None)],
+            [self._onnx.numpy_helper.from_array(np.ascontiguousarray(v), n) for n, v in given.items() if self.constant],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        options = self._runtime.SessionOptions()
+        # A pool of threads for each of thousands of sessions would cost more than the convolutions.
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = _ERRORS_ONLY
+        return self._runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def onnxruntime() -> Subject:
+    """Weight and bias as constants."""
+    return OnnxRuntimeSubject("onnxruntime", constant=True)
+
+
+def onnxruntime_dynamic() -> Subject:
+    """Weight and bias as inputs."""
+    return OnnxRuntimeSubject("onnxruntime-dynamic", constant=False)

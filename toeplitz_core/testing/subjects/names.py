@@ -1,0 +1,135 @@
+"""Which implementation a name means."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Any
+
+import torch
+
+from toeplitz_core.testing.subjects.entry_points import described_entry, passed_over, plugged_in, target
+from toeplitz_core.testing.subjects.interface import Environment, Subject, described
+from toeplitz_core.testing.subjects.pytorch.variants import TorchSubject, torch_subject
+from toeplitz_core.testing.subjects.registry import SUBJECTS
+from toeplitz_core.testing.support.modules import convolutions, is_file, look_here, nearest
+
+
+def environment(name: str) -> Environment:
+    """What a subject's process must start with."""
+    return SUBJECTS[name].environment if name in SUBJECTS else Environment()
+
+
+def absent(name: str) -> str:
+    """Why a subject cannot run here, with the command that would change it; empty if nothing is known against it."""
+    return SUBJECTS[name].absent if name in SUBJECTS else ""
+
+
+def check_name(name: str) -> str:
+    """The name, if it can mean a subject; whether it does is seen when it is imported.
+
+    Raises
+    ------
+    ValueError
+        With every legal spelling, the nearest one first.
+    """
+    names = [*SUBJECTS, *plugged_in()]
+    if name in names or ":" in name:
+        return name
+    if name in passed_over():
+        raise ValueError(f"subject '{name}' is {passed_over()[name]}")
+    raise ValueError(f"no subject '{name}'; {_hint(name, names)}Legal: {', '.join(names)}, or package.module:callable")
+
+
+def _hint(name: str, names: Sequence[str]) -> str:
+    """What was probably meant by a name without a colon, if it can be guessed."""
+    look_here()
+    module = _without_suffix(name)
+    if is_file(module):
+        spelled = " or ".join(f"'{module}:{one}'" for one in convolutions(module))
+        asked = f"; did you mean {spelled}?" if spelled else "."
+        return f"'{module}' is a module, and a subject is module:callable{asked} "
+    close = difflib.get_close_matches(name, names, n=1) or [":".join(name.rsplit(".", 1))] * ("." in name)
+    close = close or [f"{other}:{one}" for other in nearest(name)[:1] for one in convolutions(other)[:1]]
+    return f"did you mean '{close[0]}'? " if close else ""
+
+
+def _without_suffix(module: str) -> str:
+    """The name of a module of which somebody has given the file."""
+    if not module.endswith(".py"):
+        return module
+    return ".".join(part for part in PurePath(module.removesuffix(".py")).parts if part not in (".", "/"))
+
+
+def resolve(name: str) -> Subject:
+    """The subject of a name: a registered one, an entry point, or ``package.module:callable``.
+
+    The last is looked for in the working directory too.
+
+    Raises
+    ------
+    ValueError
+        With every legal spelling, the nearest one first.
+    """
+    if check_name(name) in SUBJECTS:
+        return SUBJECTS[name].make()
+    if name in plugged_in():
+        entry = plugged_in()[name]
+        return _imported(name, *target(entry), said=f"subject '{name}' ({described_entry(entry)})")
+    module, _, attribute = name.partition(":")
+    return _imported(name, module, attribute, said=f"subject '{name}'")
+
+
+def _imported(name: str, module: str, attribute: str, *, said: str) -> Subject:
+    if not module or not attribute:
+        raise ValueError(f"{said} must be module:callable, and has no {'callable' if module else 'module'}")
+    look_here()
+    try:
+        found = importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # whatever a module raises when it is imported
+        reason = f"{described(error)}{_not_found(module, error)}"
+        raise ValueError(f"{said}: cannot import {module}: {reason}") from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            close = difflib.get_close_matches(part, dir(found), n=3)
+            raise ValueError(f"{said}: {module} has no '{part}'; nearest: {', '.join(close) or 'none'}")
+        found = getattr(found, part)
+    return as_subject(found, name)
+
+
+def _not_found(module: str, error: BaseException) -> str:
+    """The nearest modules, where it is the module itself that is not there, and not one that it imports."""
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing is None or not f"{module}.".startswith(f"{missing}."):
+        return ""
+    plain = _without_suffix(module)
+    close = [plain] if plain != module and is_file(plain) else nearest(missing)
+    return f"; nearest: {', '.join(close) or 'none'}"
+
+
+def as_subject(found: Any, name: str) -> Subject:
+    """A subject of whatever can be one: a Subject, a class of them that takes no arguments, or a callable.
+
+    A callable has ``F.conv2d``'s signature, takes tensors, and claims to support everything.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these.
+    """
+    if isinstance(found, type) and issubclass(found, Subject):
+        try:
+            found = found()
+        except TypeError as error:
+            raise ValueError(f"subject '{name}': cannot make a {found.__name__} without arguments: {error}") from error
+    if isinstance(found, Subject):
+        # What is printed and replayed is the name that was asked for.
+        found.name = name
+        return found
+    if not callable(found):
+        raise ValueError(f"subject '{name}' must be a callable or a Subject, not {type(found).__name__}")  # noqa: TRY004  # a usage error like the others
+    if found in (torch.nn.functional.conv2d, torch.conv2d):
+        return torch_subject(name, function=found)
+    return TorchSubject(name, found)

@@ -1,0 +1,1 @@
+"""torch, and whatever has the signature of ``F.conv2d``."""

@@ -1,0 +1,460 @@
+"""What laws ask of a function on torch tensors besides its result: gradients of all kinds, and how it treats memory.
+
+Each procedure takes the function as ``Convolution`` with the operands' strides and device already as the case wants
+them, and returns named tensors; those whose names begin with the same word are to be the same. A ``BrokenContract`` is
+a finding that no tensor could show.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+import torch
+from torch.autograd import forward_ad
+
+from toeplitz_core.geometry import ConvGeometry
+from toeplitz_core.testing.data.operands import in_bytes
+from toeplitz_core.testing.subjects.interface import BrokenContract, MemoryFormat, Procedure, described
+
+Tensors = Mapping[str, torch.Tensor]
+# From input, weight and bias to the result.
+Convolution = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
+ARGUMENTS = ("input", "weight", "bias")
+MEMORY_FORMATS: dict[MemoryFormat, torch.memory_format] = {
+    "contiguous": torch.contiguous_format,
+    "channels_last": torch.channels_last,
+}
+
+
+class DetachedError(NotImplementedError):
+    """A result that autograd does not know."""
+
+
+def gradients(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
+    """Gradients of ``grad . call(...)`` in all operands at once, and in some, the others not differentiable.
+
+    With them come the results that they are gradients of.
+
+    Raises
+    ------
+    BrokenContract
+        If a result is attached to autograd where no operand wants a gradient, or is not where one does; if no gradient
+        reaches an operand that does; if a backward pass leaves something behind in the operands; if a later call or
+        backward pass changes what an earlier one returned.
+    """
+    names = [name for name in ARGUMENTS if name in given]
+    constant = call(*_arguments(_leaves(given, ())))
+    if constant.requires_grad:
+        raise BrokenContract("returned a result that is attached to autograd, though no operand wants a gradient")
+    found = {"output where no gradient is wanted": constant, **_gradients_in_all(call, given, names)}
+    for chosen in _subsets(names)[1:]:
+        leaves = _leaves(given, chosen)
+        # No leaves of a graph, as behind the first layer.
+        passed_on = {name: leaf[...] if name in chosen else leaf for name, leaf in leaves.items()}
+        result = call(*_arguments(passed_on))
+        found[f"output with gradients in {_listed(chosen)}"] = result.detach()
+        if not result.requires_grad:
+            if not result.numel():  # nothing depends on anything
+                continue
+            raise BrokenContract(f"its result is detached from autograd where {_listed(chosen)} is not")
+        values = _backward(result, {name: leaves[name] for name in chosen}, given["grad"])
+        for name, value in values.items():
+            others = [other for other in chosen if other != name]
+            found[f"{name} with {_listed(others)}" if others else f"{name} alone"] = value
+        _check_left_alone(leaves, chosen)
+    return found
+
+
+def _gradients_in_all(call: Convolution, given: Tensors, names: Sequence[str]) -> dict[str, torch.Tensor]:
+    """Gradients in all operands: twice, while there is another graph; and of operands that a step has changed."""
+    leaves, others = _leaves(given, names), _leaves({name: -given[name] for name in names}, names)
+    result = attached(call(*_arguments(leaves)))
+    found = {f"output with gradients in {_listed(names)}": result.detach()}
+    before = {name: in_bytes(values) for name, values in found.items()}
+    other = attached(call(*_arguments(others)))
+    _check_kept(found, before)
+    for time in ("", " a second time"):
+        values = _backward(result, leaves, given["grad"], retain_graph=not time)
+        found |= {f"{name}{time}": value for name, value in values.items()}
+    _check_left_alone(leaves, names)
+    before = {name: in_bytes(values) for name, values in found.items()}
+    with torch.no_grad():
+        for operand in others.values():
+            operand.neg_()
+    try:
+        values = _backward(other, others, given["grad"])
+    except BrokenContract:
+        raise
+    except Exception:  # noqa: BLE001  # autograd refuses a graph whose operands have changed
+        values = {}
+    # What it was the gradient of had the opposite input and weight.
+    found |= {f"{name} of what has changed since": -v if name != "bias" else v for name, v in values.items()}
+    again = attached(call(*_arguments(others)))
+    found["output of what has changed"] = again.detach()
+    values = _backward(again, others, -given["grad"])
+    found |= {f"{name} of what has changed": -value for name, value in values.items()}
+    _check_kept(found, before)
+    return found
+
+
+def _check_kept(found: Tensors, before: Tensors) -> None:
+    """What was returned once is not changed by another call, or by another backward pass."""
+    for name, content in before.items():
+        if not torch.equal(in_bytes(found[name]), content):
+            what = "result" if name.startswith("output") else f"gradient in its {name.partition(' ')[0]}"
+            raise BrokenContract(f"changed the {what} of an earlier call that autograd recorded by a later one")
+
+
+def _subsets(names: list[str]) -> list[tuple[str, ...]]:
+    """All of them, then fewer and fewer."""
+    return [chosen for count in range(len(names), 0, -1) for chosen in itertools.combinations(names, count)]
+
+
+def _leaves(given: Tensors, chosen: Collection[str]) -> dict[str, torch.Tensor]:
+    return {name: given[name].detach().requires_grad_(name in chosen) for name in ARGUMENTS if name in given}
+
+
+def _backward(result: torch.Tensor, leaves: Tensors, grad: torch.Tensor, **kept: bool) -> dict[str, torch.Tensor]:
+    values = torch.autograd.grad(result, list(leaves.values()), grad, allow_unused=True, **kept)
+    found = {}
+    for (name, leaf), value in zip(leaves.items(), values, strict=True):
+        if value is None and result.numel():
+            raise BrokenContract(f"no gradient reaches its {name}")
+        # Of an empty result nothing depends on anything, and autograd may know that.
+        found[name] = torch.zeros_like(leaf) if value is None else value
+    return found
+
+
+def _check_left_alone(leaves: Tensors, chosen: Collection[str]) -> None:
+    """torch.autograd.grad returns gradients, and does nothing else."""
+    for name, leaf in leaves.items():
+        if leaf.requires_grad != (name in chosen):
+            raise BrokenContract(f"changed requires_grad of its {name}")
+        if leaf.grad is not None:
+            raise BrokenContract(f"wrote to {name}.grad in a backward pass that returns gradients")
+
+
+def _listed(names: Collection[str]) -> str:
+    return " and ".join(names)
+
+
+def double_backward(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
+    """Gradients in input, weight and ``grad`` of the gradients, these multiplied by the directions.
+
+    Besides, the gradient in ``grad`` alone, of that in one operand: the derivative of the result along its direction.
+    """
+    names = [name for name in ARGUMENTS if name in given]
+    found = _of_gradients(call, given, names, ("input", "weight", "grad"))
+    for name in names:
+        try:
+            alone = _of_gradients(call, given, [name], ("grad",))
+        except DetachedError as error:
+            if found["output"].numel():
+                raise BrokenContract(f"the gradient in its {name} alone is not attached to autograd") from error
+            continue
+        found |= {f"along-{name}": alone["grad"], f"output with gradients in {name}": alone["output"]}
+    return found
+
+
+def _of_gradients(
+    call: Convolution, given: Tensors, chosen: Collection[str], targets: Collection[str]
+) -> dict[str, torch.Tensor]:
+    """Of gradients in some operands, multiplied by their directions, the gradients in some; and the result."""
+    leaves = {name: given[name].detach().requires_grad_(name in chosen) for name in ARGUMENTS if name in given}
+    grad = given["grad"].detach().requires_grad_()
+    result = attached(call(*_arguments(leaves)))
+    first = _backward(result, {name: leaves[name] for name in chosen}, grad, create_graph=True)
+    known = {name: gradient for name, gradient in first.items() if gradient.requires_grad}
+    wanted = {name: grad if name == "grad" else leaves[name] for name in targets}
+    second: Sequence[torch.Tensor | None] = (None,) * len(wanted)
+    if known:
+        directions = [given[f"{name} direction"] for name in known]
+        second = torch.autograd.grad(list(known.values()), list(wanted.values()), directions, allow_unused=True)
+    if all(value is None for value in second):
+        # Not even linear in grad: differentiable once, as torch.autograd.function.once_differentiable makes it.
+        raise DetachedError("its gradients are not attached to autograd, so that they have no gradients themselves")
+    # Of an empty batch nothing depends on anything, and autograd may know that.
+    values = zip(wanted.items(), second, strict=True)
+    return {"output": result} | {
+        name: torch.zeros_like(leaf) if value is None else value for (name, leaf), value in values
+    }
+
+
+def forward_mode(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
+    """The result and its derivative along the directions, carried forward; and that along each of them alone."""
+    names = [name for name in ARGUMENTS if name in given]
+    found: dict[str, torch.Tensor] = {}
+    for key, chosen in {"tangent": names, **{f"along-{name}": [name] for name in names}}.items():
+        with forward_ad.dual_level():
+            duals = {
+                name: forward_ad.make_dual(given[name].detach(), given[f"{name} direction"])
+                if name in chosen
+                else given[name].detach()
+                for name in names
+            }
+            result = forward_ad.unpack_dual(call(*_arguments(duals)))
+            if result.tangent is None:
+                message = f"its result carries no derivative forward from its {_listed(chosen)}"
+                raise BrokenContract(message) if found else DetachedError(message)
+            found[key] = result.tangent.clone()
+            found[f"output with directions of {_listed(chosen)}"] = result.primal.clone()
+    return found
+
+
+def functional_gradients(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
+    """The gradients by ``torch.func.vjp``, which takes ``grad`` as it is, and by ``torch.func.grad`` of a sum."""
+    names = tuple(name for name in ARGUMENTS if name in given)
+    values = [given[name].detach() for name in names]
+    # torch.func takes what is detached for a constant, whose gradient is zero.
+    attached(call(*_arguments(_leaves(given, names))))
+
+    def result(*values: torch.Tensor) -> torch.Tensor:
+        return call(*_arguments(dict(zip(names, values, strict=True))))
+
+    def number(*values: torch.Tensor) -> torch.Tensor:
+        products = result(*values) * given["grad"].conj()
+        return (products.real if products.is_complex() else products).sum()
+
+    output, pull_back = torch.func.vjp(result, *values)  # type: ignore[misc]  # two without auxiliary values
+    gradients = torch.func.grad(number, tuple(range(len(names))))(*values)
+    by_grad = [f"{name} by torch.func.grad" for name in names]
+    found = dict(zip((*names, *by_grad), (*pull_back(given["grad"]), *gradients), strict=True))
+    return {"output": output, **found}
+
+
+def vmap(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
+    """By ``torch.func.vmap``: results image by image, weight by weight, bias by bias; weight gradients of each image.
+
+    An input without a batch is mapped as a batch of one. There are two weights and two biases: those of the case, and
+    minus these. Images lie on the first axis and on the last one, weights on the second.
+    """
+    weight, bias = given["weight"], given.get("bias")
+    attached(call(*_arguments(_leaves(given, ARGUMENTS))))
+
+    def image(x: torch.Tensor) -> torch.Tensor:
+        return call(x, weight, bias)
+
+    def of_image(weight: torch.Tensor, x: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
+        pulled_back = torch.func.vjp(lambda weight: call(x, weight, bias), weight)[1]
+        gradient: torch.Tensor = pulled_back(grad)[0]
+        return gradient
+
+    x, grad = given["input"], given["grad"]
+    single = x.ndim < weight.ndim
+    x, grad = (x[None], grad[None]) if single else (x, grad)
+    each = {
+        "output": torch.func.vmap(image)(x),
+        "output of images on the last axis": torch.func.vmap(image, in_dims=-1)(x.movedim(0, -1)),
+    }
+    found = {name: y[0] if single else y for name, y in each.items()}
+    found["weights"] = torch.func.vmap(of_image, in_dims=(None, 0, 0))(weight, x, grad)
+    weights = torch.stack((weight, -weight), dim=1)
+    found["outputs"] = torch.func.vmap(lambda weight: call(given["input"], weight, bias), in_dims=1)(weights)
+    if bias is not None:
+        biases = torch.stack((bias, -bias))
+        found["outputs-of-biases"] = torch.func.vmap(lambda bias: call(given["input"], weight, bias))(biases)
+    return found
+
+
+def contract(call: Convolution, given: Tensors, memory_format: MemoryFormat | None = None) -> dict[str, torch.Tensor]:
+    """The result, and those of more calls with the same operands; between them, whether memory is respected.
+
+    Raises
+    ------
+    BrokenContract
+        If an operand, or what its storage holds beside it, is not what it was; if the result shares memory with an
+        operand, or is not in the memory format that was declared; if a later call changes it.
+    """
+    names = [name for name in ARGUMENTS if name in given]
+    before = contents({name: given[name] for name in names})
+    result = call(*_arguments(given))
+    if not isinstance(result, torch.Tensor) or result.is_meta or result.layout is not torch.strided:
+        return {"output": result}  # nothing else can be asked of it
+    check_unchanged(given, before)
+    _check_owned(result, given)
+    if memory_format is not None and not _is_in(result, memory_format):
+        strides = f"shape {tuple(result.shape)} and strides {result.stride()}"
+        raise BrokenContract(f"returned {strides}, which is not the memory format that it declares, {memory_format}")
+    kept, others = result.clone(), {name: -given[name] for name in names}
+    call(*_arguments({**given, "input": _twice(given["input"], given["weight"].ndim)}))
+    call(*_arguments(others))
+    again = call(*_arguments(given))
+    found = {"output": kept, "output after other calls": again.clone()}
+    time = "after the same call"
+    if not (_overlaps_itself(again) or (again.is_inference() and not torch.is_inference_mode_enabled())):
+        again.neg_()  # whoever asked for a result may write to it
+        time = "after an earlier result was overwritten"
+    found[f"output {time}"] = call(*_arguments(given)).clone()
+    for weight in _trivial(given["weight"]):
+        _check_owned(call(given["input"], weight, given.get("bias")), {**given, "weight": weight})
+    for operand in ("input", "weight"):
+        # The same tensors with other numbers in them, as after a step of an optimizer. Rounding is as good as before.
+        negated = [given[name] for name in (operand, "bias") if name in given]
+        if not any(map(_overlaps_itself, negated)):
+            with _negated(negated):
+                found[f"output-of-another-{operand}"] = -call(*_arguments(given))
+    call(*_arguments(others))  # however many buffers are in turn, up to eight: another result was in that of the first
+    if not torch.equal(in_bytes(result), in_bytes(kept)):
+        raise BrokenContract("changed the result of an earlier call by a later one")
+    return found
+
+
+def transposed(
+    function: Callable[..., torch.Tensor], geometry: ConvGeometry, grad: torch.Tensor, weight: torch.Tensor
+) -> torch.Tensor:
+    """``F.conv_transpose2d`` of ``grad`` with the same weight, with the output padding that gives the input's size."""
+    if any(low != high for low, high in geometry.pads):
+        raise NotImplementedError("conv_transpose2d pads both sides alike")
+    padding = [low for low, _ in geometry.pads]
+    axes = zip(geometry.output_size, geometry.stride, padding, geometry.kernel_extent, strict=True)
+    sizes = [(n - 1) * stride - 2 * pad + extent for n, stride, pad, extent in axes]
+    rest = [size - found for size, found in zip(geometry.input_size, sizes, strict=True)]
+    # Its matrix is T.mT, and the adjoint of T is the conjugate of that.
+    return function(grad, weight.conj(), None, geometry.stride, padding, rest, geometry.groups, geometry.dilation)
+
+
+DERIVATIVES: dict[Procedure, Callable[[Convolution, Tensors], dict[str, torch.Tensor]]] = {
+    "gradients": gradients,
+    "double_backward": double_backward,
+    "forward_mode": forward_mode,
+    "functional_gradients": functional_gradients,
+    "vmap": vmap,
+}
+
+
+# Of the error of an operator of torch.library that has no derivative.
+_NO_FORMULA = "no autograd formula was registered"
+# Convolutions of one tap, and such that are padded: who has derivatives has one of them.
+_ORDINARY = tuple((size, padding, bias) for size, padding in ((1, 0), (3, 1)) for bias in (True, False))
+
+
+def why_not_differentiable(
+    procedure: Procedure, function: Callable[..., torch.Tensor], dtype: torch.dtype, device: str
+) -> str:
+    """Why a procedure of :data:`DERIVATIVES` comes to an end for no ordinary convolution; empty if it does for one.
+
+    A wrong one is one too, as is a backward pass that autograd has recorded and that fails: not being implemented is
+    said by ``NotImplementedError``, and by a custom operator's missing formula.
+    """
+    reason = ""
+    for size, padding, with_bias in _ORDINARY:
+
+        def call(
+            x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, padding: int = padding
+        ) -> torch.Tensor:
+            return function(x, weight, bias, (1, 1), (padding, padding), (1, 1), 1)
+
+        shapes = {"input": (2, 2, 4, 4), "weight": (2, 2, size, size)} | ({"bias": (2,)} if with_bias else {})
+        given = {name: torch.ones(shape, dtype=dtype, device=device) for name, shape in shapes.items()}
+        given |= {f"{name} direction": values for name, values in given.items()}
+        given["grad"] = torch.ones(2, 2, 4, 4, dtype=dtype, device=device)
+        try:
+            with torch.enable_grad():
+                DERIVATIVES[procedure](call, given)
+        except BrokenContract:
+            return ""
+        except Exception as error:  # noqa: BLE001  # it has none, for whatever reason
+            implemented = not isinstance(error, NotImplementedError) and _NO_FORMULA not in str(error)
+            if procedure == "gradients" and implemented and _is_recorded(call, given):
+                return ""
+            reason = reason or described(error)
+            continue
+        return ""
+    return reason
+
+
+def _is_recorded(call: Convolution, given: Tensors) -> bool:
+    """Whether a result knows what it came from."""
+    with contextlib.suppress(Exception), torch.enable_grad():
+        return call(*_arguments(_leaves(given, ARGUMENTS))).requires_grad
+    return False
+
+
+def attached(result: torch.Tensor) -> torch.Tensor:
+    """A result that autograd knows."""
+    if not result.requires_grad:
+        raise DetachedError("its result is not attached to autograd, so that there are no gradients")
+    return result
+
+
+def _arguments(values: Tensors) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    return values["input"], values["weight"], values.get("bias")
+
+
+def contents(given: Tensors) -> dict[str, torch.Tensor]:
+    """All that the memory of operands holds now, and beside them, for :func:`check_unchanged`."""
+    return {name: _storage(tensor).clone() for name, tensor in given.items()}
+
+
+def check_unchanged(given: Tensors, before: Tensors) -> None:
+    """A call leaves its operands as they were.
+
+    Raises
+    ------
+    BrokenContract
+        If one is not, or if gradients were asked of it.
+    """
+    for name, content in before.items():
+        if not torch.equal(_storage(given[name]), content):
+            raise BrokenContract(f"changed its {name}, or memory beside it")
+        if given[name].requires_grad:
+            raise BrokenContract(f"changed requires_grad of its {name}")
+
+
+def _check_owned(result: torch.Tensor, given: Tensors) -> None:
+    """A result shares no memory with the operands."""
+    for name in ARGUMENTS:
+        if name in given and result.numel() and _overlap(result, given[name]):
+            raise BrokenContract(f"returned a result that shares memory with its {name}")
+
+
+def _trivial(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The weights of two convolutions that are tempting to skip: nothing but the bias, and the image itself."""
+    zeros = torch.zeros_like(weight, memory_format=torch.contiguous_format)
+    one = zeros.clone().flatten(2)
+    if one.numel():
+        channels = torch.arange(len(one), device=one.device)
+        one[channels, channels % one.shape[1], one.shape[2] // 2] = 1
+    return zeros, one.reshape(weight.shape)
+
+
+def _twice(x: torch.Tensor, rank: int) -> torch.Tensor:
+    """A batch of an image, or images, and of them again."""
+    return torch.cat((x, x)) if x.ndim == rank else torch.stack((x, x))
+
+
+@contextlib.contextmanager
+def _negated(tensors: Sequence[torch.Tensor]) -> Iterator[None]:
+    """With the opposite numbers in the same tensors."""
+    for tensor in tensors:
+        tensor.neg_()
+    try:
+        yield
+    finally:
+        for tensor in tensors:
+            tensor.neg_()
+
+
+def _overlaps_itself(tensor: torch.Tensor) -> bool:
+    """Whether several elements are one number in memory, which cannot be written."""
+    return any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True))
+
+
+def _storage(tensor: torch.Tensor) -> torch.Tensor:
+    """All bytes that a tensor's memory has, those between its elements too."""
+    return torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(tensor.untyped_storage())
+
+
+def _is_in(tensor: torch.Tensor, memory_format: MemoryFormat) -> bool:
+    """Whether strides are those of a memory format; an image without a batch is taken for a batch of one."""
+    batched = tensor if tensor.ndim == 4 else tensor[None]  # batch, channels and two axes
+    return not tensor.numel() or batched.is_contiguous(memory_format=MEMORY_FORMATS[memory_format])
+
+
+def _overlap(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether the memory of two tensors meets, be it in two storages."""
+    first, second = a.untyped_storage(), b.untyped_storage()
+    begin = max(first.data_ptr(), second.data_ptr())
+    return begin < min(first.data_ptr() + first.nbytes(), second.data_ptr() + second.nbytes())
