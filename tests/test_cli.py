@@ -15,6 +15,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 import toeplitz_core
+from tests.paths import CHECKOUT
 from toeplitz_core.testing import cli
 from toeplitz_core.testing.case.case import DTYPES, Case
 from toeplitz_core.testing.laws import LAWS
@@ -24,7 +25,6 @@ from toeplitz_core.testing.search.search import Interrupted, search
 from toeplitz_core.testing.search.search import Result as Found
 from toeplitz_core.testing.subjects import SUBJECTS
 
-CHECKOUT = Path(toeplitz_core.__file__).parents[1]
 ONE = "input=1x1x1x1 weight=1x1x1x1"
 TWO_LAWS = "--law forward-exact --law forward-bound"
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import toeplitz_core
+from tests.paths import CHECKOUT
 from toeplitz_core.testing import plugin
 from toeplitz_core.testing.case.case import DTYPES, Case
 from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
@@ -30,7 +31,6 @@ from toeplitz_core.testing.subjects import TorchSubject
 
 pytest_plugins = ["pytester"]
 
-CHECKOUT = Path(toeplitz_core.__file__).parents[1]
 CUDA = torch.cuda.is_available()
 
 KERNELS = """
@@ -354,8 +354,8 @@ def test_a_subject_in_this_repository(pytester: pytest.Pytester, monkeypatch: py
     assert steps(config) == ["toeplitz-forward-exact-float32-cpu"]
     header = config.hook.pytest_report_header(config=config, start_path=CHECKOUT)
     assert any("--subject without a path: only tests/test_conformance.py" in lines for lines in header)
-    config = pytester.parseconfigure("--subject=toeplitz", "tests/test_verdict.py")
-    assert config.args == ["tests/test_verdict.py"]
+    config = pytester.parseconfigure("--subject=toeplitz", "tests/laws/test_verdict.py")
+    assert config.args == ["tests/laws/test_verdict.py"]
     config = pytester.parseconfigure()
     assert config.args == ["tests", "toeplitz_core"]
     assert config.stash[plugin.BATTERY].known == KnownFailures.load("tests/data/known_torch.toml")

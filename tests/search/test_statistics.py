@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis.statistics import collector
 
+from tests.paths import KNOWN_TORCH
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.known import KnownFailures
@@ -44,7 +44,7 @@ def test_every_law_notes_where_its_cases_went(law: Law) -> None:
     """Each case has a status and its regions, and where it was judged a regime and, if torch tells, a back end."""
     subject = torch_subject("torch", context=no_onednn)
     subject.poisoned = lambda: (subject,)
-    listed = KnownFailures.load(Path(__file__).parent / "data" / "known_torch.toml")
+    listed = KnownFailures.load(KNOWN_TORCH)
     noted = events(law, subject, settings=GATE.settings(examples=10), known=listed)
     assert noted
     kinds = [Counter(event.partition(": ")[0] for event in case) for case in noted]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
 import toeplitz_core
+from tests.paths import KNOWN_TORCH
 from toeplitz_core.testing.case.call import NAMES, Call, Outcome
 from toeplitz_core.testing.findings.known import Entry, KnownFailures
 from toeplitz_core.testing.isolation.sandbox import IsolatedRunner, Isolation
@@ -20,7 +20,7 @@ from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.strategies.calls import BREAKS, calls
 
 ERRORS = LAWS["errors"]
-KNOWN = KnownFailures.load(Path(__file__).parent / "data" / "known_torch.toml", laws=LAWS)
+KNOWN = KnownFailures.load(KNOWN_TORCH, laws=LAWS)
 LISTED = [entry for entry in KNOWN.entries if entry.laws == (ERRORS.name,)]
 # What an error of ours names: a parameter of conv2d, or a size that follows from an operand's shape.
 _NAMED = re.compile(rf"\b({'|'.join(NAMES)}|kernel_size|in_channels|out_channels)\b")
@@ -88,7 +88,7 @@ def test_a_listed_defect_is_still_there(torchs: IsolatedRunner, entry: Entry):
 
 def test_the_listed_calls_stand_there_as_they_print():
     """An entry's example is written in the one spelling that a call has, and each is another call."""
-    lines = (Path(__file__).parent / "data" / "known_torch.toml").read_text(encoding="utf-8")
+    lines = KNOWN_TORCH.read_text(encoding="utf-8")
     assert LISTED
     assert len({entry.example for entry in LISTED}) == len(LISTED)
     assert all(f"example = {str(entry.example)!r}".replace("'", '"') in lines.replace("'", '"') for entry in LISTED)

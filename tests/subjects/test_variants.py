@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
+from tests.paths import KNOWN_TORCH
 from toeplitz_core.testing.case.case import DTYPES, Case
 from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.data.recipes import draw
@@ -20,7 +20,7 @@ from toeplitz_core.testing.run.rounds import Run
 from toeplitz_core.testing.search.profiles import PROFILES
 from toeplitz_core.testing.subjects import SUBJECTS, environment
 
-KNOWN = KnownFailures.load(Path(__file__).parent / "data" / "known_torch.toml", laws=LAWS)
+KNOWN = KnownFailures.load(KNOWN_TORCH, laws=LAWS)
 # torch.compile takes seconds for each geometry: it is run by name, with few cases. What other packages compute is held
 # to the laws where these packages are tested.
 VARIANTS = [name for name, known in SUBJECTS.items() if name != "torch-compile" and set(known.packages) <= {"scipy"}]

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.accumulators import Rounding
-from tests.test_verdict import Planted
+from tests.laws.test_verdict import Planted
 from toeplitz_core import ConvGeometry
 from toeplitz_core.bound import BFLOAT16, FLOAT32, Algorithm, Arithmetic
 from toeplitz_core.testing.case.case import Case

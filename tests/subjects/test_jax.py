@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.paths import KNOWN_JAX
 from toeplitz_core.testing.case.case import DTYPES, Case
 from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.data.recipes import draw
@@ -18,14 +18,14 @@ from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.oracle.arithmetics import strictest
 from toeplitz_core.testing.run.plan import Plan
 from toeplitz_core.testing.search.profiles import PROFILES
-from toeplitz_core.testing.subjects import SUBJECTS, environment, registered
+from toeplitz_core.testing.subjects import SUBJECTS, environment, registry
 from toeplitz_core.testing.subjects.libraries.jax_lax import JaxSubject
 
 if TYPE_CHECKING:
     from toeplitz_core.bound import Arithmetic
 
 NAMES = ("jax", "jax-nhwc")
-KNOWN = KnownFailures.load(Path(__file__).parent / "data" / "known_jax.toml", laws=LAWS)
+KNOWN = KnownFailures.load(KNOWN_JAX, laws=LAWS)
 FORWARD = ("forward-exact", "forward-bound", "special-values")
 # Of each law with each dtype: three geometries, each of which takes a tenth of a second to compile.
 EXAMPLES = 18
@@ -179,5 +179,5 @@ def test_missing_package_is_said(name: str, monkeypatch: pytest.MonkeyPatch):
     def version(package: str) -> str:
         raise PackageNotFoundError(package)
 
-    monkeypatch.setattr(registered, "version", version)
+    monkeypatch.setattr(registry, "version", version)
     assert SUBJECTS[name].absent == "jax and jaxlib are not installed: pip install 'toeplitz-core[jax]'"

@@ -15,7 +15,7 @@ from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.run.plan import Plan
 from toeplitz_core.testing.search.profiles import PROFILES
-from toeplitz_core.testing.subjects import SUBJECTS, environment, registered
+from toeplitz_core.testing.subjects import SUBJECTS, environment, registry
 from toeplitz_core.testing.subjects.libraries.onnx_runtime import OnnxRuntimeSubject
 
 NAMES = ("onnxruntime", "onnxruntime-dynamic")
@@ -123,6 +123,6 @@ def test_missing_package_is_said(name: str, monkeypatch: pytest.MonkeyPatch):
     def version(package: str) -> str:
         raise PackageNotFoundError(package)
 
-    monkeypatch.setattr(registered, "version", version)
+    monkeypatch.setattr(registry, "version", version)
     wanted = "onnxruntime and onnx are not installed: pip install 'toeplitz-core[onnxruntime]'"
     assert SUBJECTS[name].absent == wanted

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-import toeplitz_core
 from tests.hostile_laws import made_up
+from tests.paths import CHECKOUT
 from toeplitz_core import conv2d
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.run import pool
@@ -27,7 +27,6 @@ from toeplitz_core.testing.search.profiles import PROFILES
 from toeplitz_core.testing.search.search import LawError
 from toeplitz_core.testing.subjects import TorchSubject
 
-CHECKOUT = Path(toeplitz_core.__file__).parents[1]
 LAWS = "--law forward-exact --law forward-bound"
 KERNELS = """
 import os, pathlib, signal, time

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from toeplitz_core.testing import cli
-from toeplitz_core.testing.subjects import check_name, plugged, resolve
+from toeplitz_core.testing.subjects import check_name, entry_points, resolve
 from toeplitz_core.testing.support.modules import convolutions, find_spec, look_here, nearest
 
 SOURCE = """
@@ -113,10 +113,10 @@ def install(here: Path) -> Iterator[Install]:
         lines = "\n".join(("[toeplitz_core.subjects]", *entries, ""))
         (info / "entry_points.txt").write_text(lines, encoding="utf-8")
         sys.path.insert(0, str(info.parent))
-        plugged._entries.cache_clear()
+        entry_points._entries.cache_clear()
 
     yield write
-    plugged._entries.cache_clear()
+    entry_points._entries.cache_clear()
 
 
 def listed() -> list[str]:

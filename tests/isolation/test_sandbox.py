@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.paths import CHECKOUT
 from toeplitz_core.testing.case.case import DTYPES, Case
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.isolation import sandbox as module
@@ -305,7 +306,7 @@ def test_nothing_is_left_behind(subject: str) -> None:
         "runner.run(case, draw(case))\n"
         "threading.Event().wait()\n"
     )
-    root = Path(__file__).parents[1]
+    root = CHECKOUT
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
     room, *rest = done.stdout.split()
     pids = [int(pid) for pid in rest]

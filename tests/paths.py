@@ -1,0 +1,11 @@
+"""Where the files of the tests are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+CHECKOUT = TESTS.parent
+DATA = TESTS / "data"
+KNOWN_TORCH = DATA / "known_torch.toml"
+KNOWN_JAX = DATA / "known_jax.toml"
