@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from toeplitz_core.testing.search import profiles
+from toeplitz_core.testing.search import effort
 
 pytest_plugins = ["toeplitz_core.testing.plugin"]
 
@@ -35,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.toeplitz_known = config.option.toeplitz_known or str(KNOWN)
     if _conformance_only(config):
         config.args = [str(CONFORMANCE)]
-    profiles.register()
+    effort.register()
     if config.getoption("--hypothesis-profile") is None:
         settings.load_profile("gate")
     if config.getoption("--require-cuda") and not torch.cuda.is_available():

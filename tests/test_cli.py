@@ -17,7 +17,8 @@ from typer.testing import CliRunner, Result
 import toeplitz_core
 from tests.paths import CHECKOUT
 from toeplitz_core.testing import cli
-from toeplitz_core.testing.case.case import DTYPES, Case
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.run import plan as run
@@ -139,7 +140,7 @@ def test_check_runs_every_dtype_of_every_law():
         for dtype in law.dtypes:
             held = f"toeplitz {law.name} {dtype} cpu: " in result.output
             assert held == (law.procedure != "transposed")  # which it does not have
-    assert set(DTYPES) == set(LAWS["forward-exact"].dtypes)
+    assert set(CASE_DTYPES) == set(LAWS["forward-exact"].dtypes)
 
 
 def test_failure_can_be_replayed(kernels: Path):

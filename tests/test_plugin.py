@@ -15,7 +15,8 @@ import torch
 import toeplitz_core
 from tests.paths import CHECKOUT
 from toeplitz_core.testing import plugin
-from toeplitz_core.testing.case.case import DTYPES, Case
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.isolation.sandbox import SubjectError
@@ -243,7 +244,7 @@ def test_torch_is_the_subject_where_none_is_named(room: pytest.Pytester):
     """Under every law."""
     found = steps(room.parseconfigure(*SUITE, "--device=cpu"))
     assert found == [
-        f"torch-{law.name}-{dtype}-cpu" for law in LAWS.values() for dtype in DTYPES if dtype in law.dtypes
+        f"torch-{law.name}-{dtype}-cpu" for law in LAWS.values() for dtype in CASE_DTYPES if dtype in law.dtypes
     ]
 
 

@@ -12,7 +12,7 @@ import sys
 from configparser import ConfigParser
 from pathlib import Path
 
-from toeplitz_core.testing.data.recipes import RECIPES
+from toeplitz_core.testing.case.recipes import RECIPES
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.reports.laws import laws_table

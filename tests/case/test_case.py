@@ -9,9 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toeplitz_core.testing.case.case import DTYPES, RECIPE_NAMES, Case
+from toeplitz_core.testing.case.case import Case
+
+from toeplitz_core.testing.case.dtypes import CASE_DTYPES
+
+from toeplitz_core.testing.case.recipes import RECIPES
 from toeplitz_core.testing.case.layouts import LAYOUTS
-from toeplitz_core.testing.strategies.cases import cases, geometries
+from toeplitz_core.testing.strategies.cases import cases
+from toeplitz_core.testing.strategies.geometries import geometries
 
 # The line that the design promises.
 PROMISED = (
@@ -25,7 +30,7 @@ def all_cases(rank: int = 2) -> st.SearchStrategy[Case]:
     """Cases with every dtype and recipe, of which some name a law, a device, or a layout of the output's gradient."""
     return st.builds(
         lambda case, grad, law, device: case.replace(layouts=case.layouts + grad, law=law, device=device),
-        cases(geometry=geometries(rank=rank), dtypes=tuple(DTYPES), recipes=RECIPE_NAMES),
+        cases(geometry=geometries(rank=rank), dtypes=tuple(CASE_DTYPES), recipes=tuple(RECIPES)),
         st.sampled_from([(), (("grad", "contiguous"),), (("grad", "offset"),)]),
         st.sampled_from([None, "forward-exact"]),
         st.sampled_from(["cpu", "cuda", "cuda:1"]),
@@ -162,8 +167,8 @@ MALFORMED = [
     (f"{SMALL} seed=-1", ["word 3 'seed=-1'", "must be a whole number >= 0"]),
     (f"{SMALL} seed=1.5", ["word 3 'seed=1.5'", "must be a whole number >= 0"]),
     (f"{SMALL} seed=٣", ["word 3 'seed=٣'", "must be a whole number >= 0"]),
-    (f"{SMALL} dtype=float31", ["word 3 'dtype=float31'", "did you mean 'float32'?", ", ".join(DTYPES)]),
-    (f"{SMALL} data=integer", ["word 3 'data=integer'", "did you mean 'integers'?", ", ".join(RECIPE_NAMES)]),
+    (f"{SMALL} dtype=float31", ["word 3 'dtype=float31'", "did you mean 'float32'?", ", ".join(CASE_DTYPES)]),
+    (f"{SMALL} data=integer", ["word 3 'data=integer'", "did you mean 'integers'?", ", ".join(tuple(RECIPES))]),
     (f"{SMALL} layout=chanels_last", ["word 3 ", "did you mean 'channels_last'?", ", ".join(LAYOUTS)]),
     (f"{SMALL} layout.bias=nhwc", ["word 3 'layout.bias=nhwc'", ", ".join(LAYOUTS)]),
     (f"{SMALL} layout.inputs=offset", ["word 3 ", "did you mean 'layout.input'?"]),

@@ -17,7 +17,8 @@ from toeplitz_core.testing.findings.known import Entry, KnownFailures
 from toeplitz_core.testing.isolation.sandbox import IsolatedRunner, Isolation
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.strategies.calls import BREAKS, calls
+from toeplitz_core.testing.strategies.breaks import BREAKS
+from toeplitz_core.testing.strategies.calls import calls
 
 ERRORS = LAWS["errors"]
 KNOWN = KnownFailures.load(KNOWN_TORCH, laws=LAWS)

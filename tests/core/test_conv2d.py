@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.operands import DTYPES, distinct, integers, operands, parameters, seeds, small_geometries
 from toeplitz_core import ConvGeometry, conv2d, matrix, operator
-from toeplitz_core.testing.strategies.cases import geometries
+from toeplitz_core.testing.strategies.geometries import geometries
 
 GEOMETRIES = {
     "grouped": ConvGeometry(4, 2, (3, 2), (2, 1), stride=(2, 1), padding=(1, 0), groups=2),

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.definition import output_size_by_definition, pads_by_definition
 from tests.operands import parameters, small_geometries
 from toeplitz_core import ConvGeometry, toeplitz_matrix
-from toeplitz_core.testing.strategies.cases import geometries
+from toeplitz_core.testing.strategies.geometries import geometries
 
 RANKS = (1, 2, 3)
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.definition import entries_by_definition, matrix_by_definition, output_size_by_definition
 from tests.operands import DTYPES, affordable_rows, distinct, integers, parameters, small_geometries
 from toeplitz_core import ConvGeometry, MatrixTooLargeError, matrix, toeplitz_matrix, toeplitz_values
-from toeplitz_core.testing.strategies.cases import geometries
+from toeplitz_core.testing.strategies.geometries import geometries
 
 LAYOUTS = (torch.strided, torch.sparse_csr, torch.sparse_coo)
 CONVOLUTIONS: dict[int, Callable[..., torch.Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}

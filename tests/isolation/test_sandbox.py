@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from tests.paths import CHECKOUT
-from toeplitz_core.testing.case.case import DTYPES, Case
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.isolation import sandbox as module
 from toeplitz_core.testing.isolation import worker
@@ -263,7 +264,7 @@ def test_poisoned_memory_holds_the_complement_of_the_byte(isolation: Isolation, 
             assert (values == byte ^ 0xFF).all()
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", CASE_DTYPES)
 def test_results_travel_bit_for_bit(isolation: Isolation, dtype: str) -> None:
     """Small and large tensors of every dtype come back from a worker as computed in this process."""
     runner = isolation.runner("tests.hostile:correct")

@@ -10,7 +10,8 @@ from hypothesis import Phase, settings
 
 from tests.faults import CORRECT, FAULTS, Fault
 from tests.faults.convolution import implementation
-from toeplitz_core.testing.case.case import DTYPES, Case
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.isolation import sandbox as isolation_module
 from toeplitz_core.testing.isolation.sandbox import Isolation
@@ -117,7 +118,7 @@ def test_a_compensated_sum_is_rounded_again_with_the_padding():
     assert LAWS["forward-bound"](undeclared, case).ratio == pytest.approx(1.005, abs=0.001)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", CASE_DTYPES)
 def test_right_but_for_the_fault(dtype: str):
     """What the planted faults have in common is right: without a fault, they pass."""
     subject = TorchSubject("none", implementation(lambda c: c.value()))
@@ -128,7 +129,7 @@ def test_right_but_for_the_fault(dtype: str):
 
 
 @pytest.mark.parametrize("fault", [f for f in FAULTS if f.name not in STATUSES], ids=lambda fault: fault.name)
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", CASE_DTYPES)
 def test_takes_every_call(fault: Fault, dtype: str):
     """A fault shows in its values alone: it takes every valid call, and returns the right shape and dtype."""
     for line in (

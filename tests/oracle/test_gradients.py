@@ -16,7 +16,7 @@ from toeplitz_core.operator import by_image, weight_adjoint
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands, wide
 from toeplitz_core.testing.data.real_numbers import FILLS
-from toeplitz_core.testing.data.recipes import RECIPES
+from toeplitz_core.testing.case.recipes import RECIPES
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.gradients import judged_gradient
 from toeplitz_core.testing.laws.verdict import Status
@@ -28,7 +28,8 @@ from toeplitz_core.testing.oracle.gradients import (
     expected_derivatives,
     expected_gradients,
 )
-from toeplitz_core.testing.strategies.cases import cases, geometries
+from toeplitz_core.testing.strategies.cases import cases
+from toeplitz_core.testing.strategies.geometries import geometries
 from toeplitz_core.testing.subjects import resolve
 
 SMALL = geometries(max_products=2**8)

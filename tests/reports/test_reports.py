@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from toeplitz_core.testing.case.case import DTYPES, Case
+from toeplitz_core.testing.case.case import Case
+
+from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.findings.conditions import Condition
 from toeplitz_core.testing.findings.known import Entry, KnownFailures, Stale
 from toeplitz_core.testing.laws.verdict import Status, Verdict
@@ -163,7 +165,7 @@ def test_a_share_is_not_rounded_to_none():
 
 def test_a_table_of_every_dtype_is_whole_on_80_columns():
     """Nothing of a law's name, an error or a share is cut off."""
-    every = [replace(GAPS, law="functional-gradients", dtype=dtype) for dtype in DTYPES]
+    every = [replace(GAPS, law="functional-gradients", dtype=dtype) for dtype in CASE_DTYPES]
     (row,) = (line for line in printed(*every, width=80) if line.startswith(" functional"))
     assert row.split() == ["functional-gradients", *["0.500"] * 7, "280", "12%", "50%"]
     assert len(row) <= 80

@@ -10,8 +10,10 @@ from typer.testing import CliRunner, Result
 
 from toeplitz_core.matrix import toeplitz_matrix
 from toeplitz_core.testing import cli
-from toeplitz_core.testing.case.case import DTYPES, Case
-from toeplitz_core.testing.data.recipes import RECIPES, draw
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.dtypes import CASE_DTYPES
+from toeplitz_core.testing.case.recipes import RECIPES
+from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.reports.show import WIDTH, show_case
 
 ROW = "input=1x1x1x4 weight=1x1x1x2 padding=0x1"
@@ -64,7 +66,7 @@ def test_picture_is_the_pattern_of_the_matrix(text: str):
     assert drawn == ["".join(".abcdefghi"[int(tap)] for tap in row) for row in matrix]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", CASE_DTYPES)
 @pytest.mark.parametrize("data", RECIPES)
 def test_every_recipe_fits_a_terminal(data: str, dtype: str):
     """No line but the case itself is longer than a terminal is wide, and there are no control characters."""

@@ -15,7 +15,8 @@ from toeplitz_core import ConvGeometry
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.layouts import LAYOUTS, OF_GRADIENTS
 from toeplitz_core.testing.search.seeding import no_constants_of_modules
-from toeplitz_core.testing.strategies.cases import BOUNDARIES, MAX_PRODUCTS, cases, geometries
+from toeplitz_core.testing.strategies.cases import cases
+from toeplitz_core.testing.strategies.geometries import BOUNDARIES, MAX_PRODUCTS, geometries
 
 # A share of one in a hundred then varies by a tenth of itself.
 SAMPLE = 2000

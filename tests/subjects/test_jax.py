@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.paths import KNOWN_JAX
-from toeplitz_core.testing.case.case import DTYPES, Case
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.findings.known import Entry, KnownFailures
@@ -48,7 +49,7 @@ def test_laws_hold(name: str):
         plan = Plan(
             subjects=[isolation.runner(name, environment(name))],
             laws=[LAWS[name] for name in FORWARD],
-            dtypes=list(DTYPES),
+            dtypes=list(CASE_DTYPES),
             devices=["cpu"],
             profile=PROFILES["gate"],
             examples=EXAMPLES,

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from toeplitz_core.testing.case.case import DTYPES, Case
+from toeplitz_core.testing.case.case import Case
+
+from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.isolation.sandbox import Isolation
@@ -56,7 +58,7 @@ def test_laws_hold(name: str):
 
 
 @needs_onnxruntime
-@pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if dtype not in SUPPORTED])
+@pytest.mark.parametrize("dtype", [dtype for dtype in CASE_DTYPES if dtype not in SUPPORTED])
 def test_unsupported_dtype(dtype: str, subject: OnnxRuntimeSubject):
     """A dtype that it says to be unsupported is one that ONNX Runtime refuses, and the reason names what it has."""
     case = Case.parse(f"input=1x1x2x2 weight=1x1x1x1 dtype={dtype}")

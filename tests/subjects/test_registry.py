@@ -11,7 +11,8 @@ import torch
 
 from toeplitz_core.bound import BFLOAT16, FLOAT32, Arithmetic
 from toeplitz_core.operator import conv2d
-from toeplitz_core.testing.case.case import DTYPES, Case
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws import LAWS
@@ -41,7 +42,7 @@ def subject(name: str) -> Subject:
 
 
 @pytest.mark.parametrize("line", LINES)
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", CASE_DTYPES)
 @pytest.mark.parametrize("name", ["naive", "numpy", "scipy"])
 def test_plain_convolutions(name: str, dtype: str, line: str) -> None:
     """Every parameter is obeyed in every dtype; what a library has not is refused with the reason."""
@@ -226,7 +227,7 @@ def test_autocast_computes_in_bfloat16() -> None:
     assert on_gpu.input_rounding == BFLOAT16_ROUNDING
 
 
-@pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if dtype != "float32"])
+@pytest.mark.parametrize("dtype", [dtype for dtype in CASE_DTYPES if dtype != "float32"])
 def test_autocast_is_for_float32(dtype: str) -> None:
     """Other dtypes are not what autocast rounds to bfloat16."""
     case = Case((1, 1, 1, 1), (1, 1, 1, 1), dtype=dtype)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tests.paths import KNOWN_TORCH
-from toeplitz_core.testing.case.case import DTYPES, Case
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.findings.known import Entry, KnownFailures
@@ -48,7 +49,7 @@ def test_variant(name: str) -> None:
             plan = Plan(
                 subjects=[runner],
                 laws=laws,
-                dtypes=list(DTYPES),
+                dtypes=list(CASE_DTYPES),
                 devices=[device],
                 profile=replace(PROFILES["gate"], examples=examples),
                 layouts=ALL_LAYOUTS,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from toeplitz_core.testing.check import check as check
     from toeplitz_core.testing.decorator import parametrize_with_laws as parametrize_with_laws
 
-__all__ = ["parametrize_with_laws"]
+__all__ = ["check", "parametrize_with_laws"]
+
+# Every worker imports this package, and must start in milliseconds: without pytest and Hypothesis.
+_DOORS = {"check": "check", "parametrize_with_laws": "decorator"}
 
 
 def __getattr__(name: str) -> object:
-    # Every worker imports this package, and must start in milliseconds: without pytest and Hypothesis.
-    if name == "parametrize_with_laws":
-        from toeplitz_core.testing.decorator import parametrize_with_laws  # noqa: PLC0415
-
-        return parametrize_with_laws
+    if name in _DOORS:
+        return getattr(importlib.import_module(f"{__name__}.{_DOORS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

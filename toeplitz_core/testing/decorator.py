@@ -16,64 +16,63 @@ from __future__ import annotations
 import atexit
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from toeplitz_core.testing.findings.known import KnownFailures
-from toeplitz_core.testing.isolation.sandbox import TIMEOUT, Isolation
-from toeplitz_core.testing.reports.pytest_outcome import conclude, reported, searched
-from toeplitz_core.testing.run.battery import Battery, Step
-from toeplitz_core.testing.subjects import Subject, as_subject
-from toeplitz_core.testing.support.importable import importable_name
-
-if TYPE_CHECKING:
-    from toeplitz_core.testing.search.search import Result
+from toeplitz_core.testing.isolation.sandbox import Sandbox
+from toeplitz_core.testing.laws.result import Step
+from toeplitz_core.testing.reports.in_pytest import conclude, reported
+from toeplitz_core.testing.run.configuration import project
+from toeplitz_core.testing.run.options import OPTIONS, Options, by_key, merged
+from toeplitz_core.testing.run.session import Session
+from toeplitz_core.testing.subjects import Subject, named_subjects
 
 _NO_REPLAY = "none: this implementation ran in the test's own process, since no other could import it by a name"
 
 
+# What pytest's own command line says, by the keys of the options: the plugin puts it here, if it is loaded.
+COMMAND_LINE: ContextVar[Mapping[str, Any]] = ContextVar("COMMAND_LINE", default={})  # noqa: B039  # never changed
+# Options that restrict: of what a test asks for, what the command line names too is run.
+_RESTRICTING = ("law", "dtype", "device")
+
+
 @dataclass(frozen=True, slots=True)
 class LawTest:
-    """A law held against one subject for one dtype on one device: what a decorated test is given, and calls."""
+    """A law checked on one subject for one dtype on one device: what a decorated test is given, and calls.
+
+    Parameters
+    ----------
+    step : Step
+    session : Session
+    """
 
     step: Step
-    battery: Battery
+    session: Session
 
     def __call__(self) -> None:
         """Search for a case that breaks the law, and end the test as the result demands: passed, failed, skipped ..."""
-        item = _running_test()
-        result = searched(self.search) if item is None else reported(item, self.search)
-        replay = None if self.battery.subjects[self.step.subject] is None else _NO_REPLAY
-        conclude(result, known=self.battery.known, required_devices=self.battery.required_devices, replay=replay)
-
-    def search(self) -> Result:
-        """The result itself."""
-        return self.battery.result(self.step)
+        result = reported(_running_test(), self.session, self.step)
+        replay = None if self.session.subjects[self.step.subject] is None else _NO_REPLAY
+        conclude(
+            result, known=self.session.plan.known, required_devices=self.session.options.device, replay=replay
+        )
 
 
 def parametrize_with_laws(
-    subjects: Callable[..., Any] | Subject | str | Sequence[Callable[..., Any] | Subject | str],
-    *,
-    laws: Sequence[str] | None = None,
-    dtypes: Sequence[str] | None = None,
-    devices: Sequence[str] | None = None,
-    profile: str = "gate",
-    examples: int | None = None,
-    seed: int | None = None,
-    timeout: float = TIMEOUT,
-    known: str | Path | Sequence[str | Path] | KnownFailures | None = None,
-    inline: bool = False,
+    subjects: Callable[..., Any] | Subject | str | Sequence[Callable[..., Any] | Subject | str], **options: Any
 ) -> pytest.MarkDecorator:
     """Parametrise a test with the laws: it has the one argument ``law``, and calls it.
 
-    Nothing else is needed, neither the plugin nor an option; neither the environment nor ``pyproject.toml`` is asked.
+    Nothing else is needed, neither the plugin nor an option. Where the plugin is loaded, its options hold for decorated
+    tests too: ``--law``, ``--dtype`` and ``--device`` run only those tests, and all others win over what is said here.
+    What neither says has the value of ``[tool.toeplitz_core]`` in ``pyproject.toml``.
 
-    A subject runs in a process of its own, which may crash and hang, if another process can import it: if it is given
+    A subject runs in a separate process, which may crash and hang, if another process can import it: if it is given
     as a name, or if some module has it under a name. A lambda, a local function, and what is defined in a test file
     that ``--import-mode=importlib`` keeps off the path run in the process of the test. There a crash ends everything;
     memory layouts on which torch itself may crash are left out, and a failure has a case, but no command that runs it.
@@ -83,25 +82,15 @@ def parametrize_with_laws(
     subjects : callable, Subject, str, or a sequence of them
         A callable with the signature of ``torch.nn.functional.conv2d`` on tensors; a ``Subject`` or a class of them; or
         a name, as for ``toeplitz-core check``.
-    laws, dtypes, devices : sequence of str, optional
-        Only these. A device that is absent skips its tests, but fails them if it is given here.
-    profile : str
-        ``smoke``, ``gate`` or ``nightly``.
-    examples : int, optional
-        Cases per law and dtype, instead of the profile's.
-    seed : int, optional
-        Of the search.
-    timeout : float
-        Seconds that one call may take, in a process of its own.
-    known : path, sequence of paths or KnownFailures, optional
-        The list of known failures, which are xfailed.
-    inline : bool
-        Run every subject in the process of the test: for debuggers and coverage.
+    **options
+        Those of ``toeplitz-core check``, by their names with underscores, such as ``laws``, ``dtypes``, ``devices``,
+        ``profile``, ``examples``, ``seed``, ``timeout``, ``known`` and ``inline``. A device that is missing skips its
+        tests, but fails them if it is given here; known failures are xfailed.
 
     Raises
     ------
     ValueError
-        With the value and the rule, or the nearest legal name.
+        With the option, its value and the rule, or the nearest legal name.
 
     Examples
     --------
@@ -112,34 +101,42 @@ def parametrize_with_laws(
     >>> [param.id for param in test_conv2d.pytestmark[0].args[1]]
     ['forward-exact-float32-cpu']
     """
-    listed = [subjects] if callable(subjects) or isinstance(subjects, str | Subject) else list(subjects)
-    found: dict[str, Subject | None] = {}
-    for one in listed:
-        name = one if isinstance(one, str) else importable_name(one)
-        if name is not None:
-            found[name] = None
-        else:
-            name = _free_name(_own_name(one), found)
-            found[name] = as_subject(one, name)
-    battery = Battery(
-        found,
-        laws=laws,
-        dtypes=dtypes,
-        devices=devices,
-        profile=profile,
-        examples=examples,
-        seed=seed,
-        known=known,
-        inline=inline,
-        isolation=partial(_isolation, timeout),
-    )
+    given = by_key(options)
+    for option in OPTIONS.values():
+        if option.key in given and (option.pytest or option.name == "subject"):
+            instead = option.pytest or "the first argument"
+            raise ValueError(f"{option.key}={given[option.key]!r} is not for tests: use {instead}")
+    found = named_subjects(subjects)
+    own = merged({"subject": tuple(found)}, given, _of_tests(project()))
+    chosen = _restricted(own, COMMAND_LINE.get())
+    if chosen is None:
+        skip = pytest.mark.skip(reason="not run: the command line names other laws, dtypes or devices")
+        return pytest.mark.parametrize("law", [pytest.param(None, id="none", marks=skip)])
+    session = Session(chosen, found, sandbox=partial(_sandbox, chosen.timeout))
     params = [
         pytest.param(
-            LawTest(step, battery), id=str(step) if len(found) > 1 else f"{step.law}-{step.dtype}-{step.device}"
+            LawTest(step, session), id=str(step) if len(found) > 1 else f"{step.law}-{step.dtype}-{step.device}"
         )
-        for step in battery.steps
+        for step in session.steps
     ]
     return pytest.mark.parametrize("law", params)
+
+
+def _of_tests(table: Mapping[str, Any]) -> dict[str, Any]:
+    """What the table says of options that tests take."""
+    return {key: value for key, value in table.items() if not OPTIONS[key.replace("_", "-")].pytest}
+
+
+def _restricted(own: Options, command_line: Mapping[str, Any]) -> Options | None:
+    """The options of a test with those of the command line; None if that leaves nothing to run."""
+    stronger = {key: value for key, value in command_line.items() if key != "subject"}
+    for key in _RESTRICTING:
+        wanted, named = stronger.get(key), getattr(own, key)
+        if wanted and named:
+            stronger[key] = tuple(name for name in wanted if name in named)
+            if not stronger[key]:
+                return None
+    return merged(stronger, {key: value for key, value in own.document().items() if value not in (None, [], False)})
 
 
 def _running_test() -> pytest.Function | None:
@@ -158,21 +155,8 @@ def _running_test() -> pytest.Function | None:
 
 
 @functools.cache
-def _isolation(timeout: float) -> Isolation:
+def _sandbox(timeout: float) -> Sandbox:
     """What owns the workers of this process: however many tests are decorated, there is one."""
-    isolation = Isolation(timeout=timeout)
-    atexit.register(isolation.close)
-    return isolation
-
-
-def _own_name(subject: object) -> str:
-    name = getattr(subject, "__qualname__", None) or getattr(subject, "name", None) or type(subject).__qualname__
-    return str(name).rpartition("<locals>.")[2]
-
-
-def _free_name(name: str, taken: dict[str, Subject | None]) -> str:
-    return (
-        name
-        if name not in taken
-        else next(f"{name}-{n}" for n in range(2, len(taken) + 3) if f"{name}-{n}" not in taken)
-    )
+    sandbox = Sandbox(timeout=timeout)
+    atexit.register(sandbox.close)
+    return sandbox

@@ -6,57 +6,35 @@ because it is installed.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import sys
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from toeplitz_core.testing import suite
-from toeplitz_core.testing.isolation.sandbox import TIMEOUT, Isolation, SubjectError
-from toeplitz_core.testing.reports.json import read_result
-from toeplitz_core.testing.reports.pytest_outcome import PROPERTY
-from toeplitz_core.testing.reports.terminal import (
-    options_line,
-    plain,
-    print_assumed,
-    print_known,
-    print_results,
-    run_header,
-)
-from toeplitz_core.testing.run.battery import Battery, Step
-from toeplitz_core.testing.run.options import KEYS, default_subjects, read_table
-from toeplitz_core.testing.run.plan import exit_code
-from toeplitz_core.testing.run.record import Record
-from toeplitz_core.testing.search.profiles import PROFILES
-from toeplitz_core.testing.search.search import merged
+from toeplitz_core.testing.decorator import COMMAND_LINE
+from toeplitz_core.testing.findings.staleness import Stale
+from toeplitz_core.testing.isolation.isolated import SubjectError
+from toeplitz_core.testing.laws.result import Result, Step
+from toeplitz_core.testing.reports.in_pytest import PROPERTY
+from toeplitz_core.testing.reports.table import print_assumed, print_known, print_results
+from toeplitz_core.testing.reports.terminal import header, options_line
+from toeplitz_core.testing.reports.text import plain
+from toeplitz_core.testing.run.configuration import project
+from toeplitz_core.testing.run.documents import read_result
+from toeplitz_core.testing.run.options import OPTIONS, Option, merged
+from toeplitz_core.testing.run.record import Record, exit_code
+from toeplitz_core.testing.run.session import NOT_CHECKED, Session
+from toeplitz_core.testing.search.tally import merged as merged_results
 
-if TYPE_CHECKING:
-    from toeplitz_core.testing.findings.known import Stale
-    from toeplitz_core.testing.search.search import Result
-
-# What a session judges.
-BATTERY = pytest.StashKey[Battery]()
-_REPEATED = ("subject", "law", "device", "dtype", "known")
-
-# As argparse takes them. None stands for "not given": the table may then say something.
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "subject": {"help": "A name that 'toeplitz-core subjects' lists, or package.module:callable (repeatable)."},
-    "law": {"help": "Only this law (repeatable)."},
-    "profile": {"help": f"Effort: {', '.join(PROFILES)}; gate if not given."},
-    "examples": {"type": int, "help": "Cases per law and dtype, instead of the profile's."},
-    "seed": {"type": int, "help": "Of the search: the same seed gives the same cases."},
-    "device": {"help": "cpu, cuda, cuda:1 ... (repeatable); absent ones then fail."},
-    "dtype": {"help": "Only this dtype (repeatable)."},
-    "timeout": {"type": float, "help": f"Seconds that one call may take; {TIMEOUT:g} if not given."},
-    "known": {"metavar": "FILE", "help": "Known failures (TOML): they are xfailed (repeatable)."},
-    "fail-stale": {"help": "Fail if an entry of the known failures is needed no longer."},
-    "inline": {"help": "Call the subject in this process: for debuggers and coverage. A crash ends everything."},
-}
+# What a pytest session judges.
+SESSION = pytest.StashKey[Session]()
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -77,67 +55,68 @@ def pytest_load_initial_conftests(parser: pytest.Parser) -> None:
 def _add_options(parser: pytest.Parser) -> None:
     # There is no public way to ask for the options of others, and an older pytest complains of doubles too late.
     there = [option for group in (parser._anonymous, *parser._groups) for option in group.options]
-    if any(option.dest == _dest("subject") for option in there):
+    if any(option.dest == _dest(OPTIONS["subject"]) for option in there):
         return
     taken = {name for option in there for name in option.names()}
-    group = parser.getgroup("toeplitz_core", "toeplitz_core: convolutions held against their matrix")
-    for name, attributes in _OPTIONS.items():
-        action = {"action": "append"} if name in _REPEATED else {}
-        if name in ("fail-stale", "inline"):
-            action = {"action": "store_true"}
-        option = f"--toeplitz-{name}" if f"--{name}" in taken else f"--{name}"
-        group.addoption(option, dest=_dest(name), default=None, **action, **attributes)
+    group = parser.getgroup("toeplitz_core", "toeplitz_core: convolutions checked against their matrix")
+    for option in OPTIONS.values():
+        name = f"--toeplitz-{option.name}" if f"--{option.name}" in taken else f"--{option.name}"
+        more: dict[str, Any] = {"action": "append" if option.repeatable else "store"}
+        if option.kind is bool:
+            more = {"action": "store_true"}
+        elif not option.repeatable:
+            more["type"] = option.kind
+        if option.metavar:
+            more["metavar"] = option.metavar
+        said = f"Not for pytest, which has {option.pytest}." if option.pytest else option.help
+        group.addoption(name, dest=_dest(option), default=None, help=said.replace("%", "%%"), **more)
 
 
-def _dest(name: str) -> str:
-    return f"toeplitz_{name.replace('-', '_')}"
+def _dest(option: Option) -> str:
+    return f"toeplitz_{option.key}"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Read the options; what is wrong with them ends pytest before anything runs."""
     try:
-        asked = _asked(config)
-        battery = _battery(asked)
+        given = _given(config)
+        session = _session(config, given)
     except ValueError as error:
         raise pytest.UsageError(str(error)) from None
-    config.stash[BATTERY] = battery
-    explicit = getattr(config.option, _dest("subject"), None) is not None
-    driver = Driver(config, battery, asked, explicit=explicit)
+    config.stash[SESSION] = session
+    # Decorators run when test files are imported, and have nobody to ask.
+    before = COMMAND_LINE.set(given)
+    config.add_cleanup(lambda: COMMAND_LINE.reset(before))
+    driver = Driver(config, session, explicit="subject" in given)
     config.pluginmanager.register(driver, "toeplitz_core driver")
 
 
-def _asked(config: pytest.Config) -> dict[str, Any]:
-    """The options by their names: the command line, then the table, and for the subject the environment between."""
-    given = {name: getattr(config.option, _dest(name), None) for name in _OPTIONS}
-    given = {name: KEYS[name](name, value) for name, value in given.items() if value is not None}
-    table = read_table(config.invocation_params.dir)
-    asked = {name: value for name, value in table.items() if name in _OPTIONS} | given
-    if "subject" not in given:
-        asked["subject"] = default_subjects(config.invocation_params.dir) or ("torch",)
-    if asked.get("fail-stale") and "known" not in asked:
-        raise ValueError("fail-stale needs known=FILE")
-    return asked
+def _given(config: pytest.Config) -> dict[str, Any]:
+    """The options of the command line, by their keys."""
+    given = {}
+    for option in OPTIONS.values():
+        value = getattr(config.option, _dest(option), None)
+        if value is None:
+            continue
+        if option.pytest:
+            raise ValueError(f"--{option.name} is not for pytest, which has {option.pytest}")
+        given[option.key] = option.checked(value)
+    return given
 
 
-def _battery(asked: dict[str, Any]) -> Battery:
-    return Battery(
-        dict.fromkeys(asked["subject"]),
-        laws=asked.get("law"),
-        dtypes=asked.get("dtype"),
-        devices=asked.get("device"),
-        profile=asked.get("profile", "gate"),
-        examples=asked.get("examples"),
-        seed=asked.get("seed"),
-        known=asked.get("known"),
-        inline=asked.get("inline", False),
-        isolation=partial(Isolation, timeout=asked.get("timeout", TIMEOUT)),
-    )
+def _session(config: pytest.Config, given: Mapping[str, Any]) -> Session:
+    table = {
+        key: value
+        for key, value in project(config.invocation_params.dir).items()
+        if not OPTIONS[key.replace("_", "-")].pytest
+    }
+    return Session(merged(given, table, {"subject": ("torch",)}))
 
 
 @pytest.fixture(scope="session")
-def toeplitz_battery(request: pytest.FixtureRequest) -> Battery:
+def toeplitz_session(request: pytest.FixtureRequest) -> Session:
     """What judges the steps of this process."""
-    return request.config.stash[BATTERY]
+    return request.config.stash[SESSION]
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
@@ -154,32 +133,23 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test of each step."""
     if "toeplitz_step" in metafunc.fixturenames:
-        metafunc.parametrize("toeplitz_step", metafunc.config.stash[BATTERY].steps, ids=str)
+        metafunc.parametrize("toeplitz_step", metafunc.config.stash[SESSION].steps, ids=str)
 
 
 class Driver:
     """The hooks that need the options: header, start, table and end."""
 
-    def __init__(self, config: pytest.Config, battery: Battery, asked: dict[str, Any], *, explicit: bool) -> None:
+    def __init__(self, config: pytest.Config, session: Session, *, explicit: bool) -> None:
         self.config = config
-        self.battery = battery
+        self.session = session
         self.explicit = explicit
-        self.options = {name.replace("-", "_"): value for name, value in asked.items()}
         self.reported: dict[str, Result] = {}
         self.stale: list[Stale] = []
 
     def pytest_report_header(self) -> list[str]:
         """Echo the options, so that a typo shows."""
-        plan = self.battery.plan
-        header = run_header(
-            list(self.battery.subjects),
-            [law.name for law in plan.laws],
-            plan.devices,
-            plan.profile,
-            examples=plan.examples,
-            seed=plan.seed,
-        )
-        return [*header.splitlines(), *filter(None, [options_line(self.options)])]
+        lines = header(self.session.plan).splitlines()
+        return [*lines, *filter(None, [options_line(self.session.options)])]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
@@ -187,12 +157,12 @@ class Driver:
         if not self.explicit or hasattr(self.config, "workerinput") or self.config.option.collectonly:
             return
         try:
-            self.battery.start()
+            self.session.start()
         except SubjectError as error:
-            self.battery.close()
+            self.session.close()
             raise pytest.UsageError(str(error)) from None
         if self.config.pluginmanager.hasplugin("dsession"):
-            self.battery.close()  # under xdist, tests run in other processes, which have workers of their own
+            self.session.close()  # under xdist, tests run in other processes, which have workers of their own
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the result that a test has recorded."""
@@ -206,15 +176,15 @@ class Driver:
         """What was reported of each step, those of the options first: decorated tests may have others, or the same."""
         found: dict[Step, list[Result]] = {}
         for result in self.reported.values():
-            found.setdefault(Step(result.subject, result.law, result.dtype, result.device), []).append(result)
+            found.setdefault(result.step, []).append(result)
         ran = {step: [r for r in results if r.cases] or results[-1:] for step, results in found.items()}
-        order = [step for step in self.battery.steps if step in ran]
-        return {step: merged(ran[step]) for step in dict.fromkeys([*order, *ran])}
+        order = [step for step in self.session.steps if step in ran]
+        return {step: merged_results(ran[step]) for step in dict.fromkeys([*order, *ran])}
 
     @property
     def asked_for(self) -> list[Result]:
         """The results of what the options name."""
-        results, steps = self.results, set(self.battery.steps)
+        results, steps = self.results, set(self.session.steps)
         return [result for step, result in results.items() if step in steps]
 
     @pytest.hookimpl(tryfirst=True)
@@ -223,9 +193,9 @@ class Driver:
         asked_for = self.asked_for
         if hasattr(self.config, "workerinput") or not asked_for:
             return
-        patient = bool(self.options.get("fail_stale"))
-        self.stale = self.battery.stale(asked_for, patient=patient)
-        refused = self.stale and patient
+        with contextlib.suppress(SubjectError):  # its tests have failed for that
+            self.stale = self.session.stale(asked_for)
+        refused = self.stale and self.session.options.fail_stale
         if session.exitstatus == pytest.ExitCode.OK and (self._proved_nothing or refused):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -238,7 +208,7 @@ class Driver:
     @pytest.hookimpl(tryfirst=True)
     def pytest_unconfigure(self) -> None:
         """End the workers."""
-        self.battery.close()
+        self.session.close()
 
     @property
     def _proved_nothing(self) -> bool:
@@ -254,11 +224,14 @@ class Driver:
         # A log has no width of its own.
         width = writer.fullwidth if writer.hasmarkup else 160
         console = Console(file=file, force_terminal=writer.hasmarkup, width=width, emoji=False)
-        print_results(console, results, self.battery.left_out if asked_for else ())
-        record = Record(asked_for, 0, known=self.battery.known, stale=self.stale)
+        left_out = list(self.session.plan.left_out)
+        if not self.session.options.fail_stale:
+            left_out += [f"{name}: {NOT_CHECKED}" for name in self.session.hanging]
+        print_results(console, results, left_out if asked_for else ())
+        record = Record(asked_for, 0, known=self.session.plan.known, stale=self.stale)
         print_known(console, record)
         print_assumed(console, results)
         if self._proved_nothing:
-            plain(console, "nothing proven: no law was held against a subject that the command line names")
+            plain(console, "nothing proven: no law could be checked on a subject that the command line names")
         file.seek(0)
         return file.read()

@@ -9,22 +9,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from toeplitz_core.testing.reports.pytest_outcome import conclude, reported
+from toeplitz_core.testing.reports.in_pytest import conclude, reported
 
 if TYPE_CHECKING:
     import pytest
 
-    from toeplitz_core.testing.run.battery import Battery, Step
+    from toeplitz_core.testing.laws.result import Step
+    from toeplitz_core.testing.run.session import Session
 
 # Without -p there are no options, but the tests are the same.
 pytest_plugins = ["toeplitz_core.testing.plugin"]
 
 
-def test_law(
-    toeplitz_step: Step,
-    toeplitz_battery: Battery,
-    request: pytest.FixtureRequest,
-) -> None:
+def test_law(toeplitz_step: Step, toeplitz_session: Session, request: pytest.FixtureRequest) -> None:
     """No generated case breaks the law, and most of them prove something."""
-    result = reported(request.node, lambda: toeplitz_battery.result(toeplitz_step))
-    conclude(result, known=toeplitz_battery.known, required_devices=toeplitz_battery.required_devices)
+    result = reported(request.node, toeplitz_session, toeplitz_step)
+    conclude(result, known=toeplitz_session.plan.known, required_devices=toeplitz_session.options.device)

@@ -22,7 +22,8 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.case import OPERANDS, Case
+from toeplitz_core.testing.case.dtypes import DTYPES
 from toeplitz_core.testing.support.spelling import legal_words
 
 # The first word of a line, which tells it from a case.
@@ -30,26 +31,6 @@ WORD = "call"
 # The law that calls are for.
 LAW = "errors"
 
-DTYPES = {
-    str(dtype).removeprefix("torch."): dtype
-    for dtype in (
-        torch.float64,
-        torch.float32,
-        torch.float16,
-        torch.bfloat16,
-        torch.complex128,
-        torch.complex64,
-        torch.int64,
-        torch.int32,
-        torch.int16,
-        torch.int8,
-        torch.uint8,
-        torch.bool,
-        torch.uint16,
-        torch.uint32,
-        torch.uint64,
-    )
-}
 DEVICES = ("cpu", "meta", "cuda")  # the last with a number behind it too: cuda:1
 
 # Objects beside literals that people hand over as a number or as a tuple of numbers.
@@ -65,7 +46,6 @@ NAMED: dict[str, Callable[..., object]] = {
     "torch.tensor": torch.tensor,
 }
 
-OPERANDS = ("input", "weight", "bias")
 _REQUIRED = ("input", "weight")
 _TENSOR = re.compile(r"(?P<dtype>[a-z]\w*)\[(?P<shape>(?:\d+(?:x\d+)*)?)\](?:@(?P<device>\w+(?::\d+)?))?", re.ASCII)
 
@@ -104,7 +84,7 @@ class TensorSpec:
 
         So small that every sum is exact in any order for the shapes in use, in float16 and bfloat16 too.
         """
-        dtype = DTYPES[self.dtype]
+        dtype = DTYPES[self.dtype].torch
         bits = np.random.PCG64(seed).random_raw(math.prod(self.shape)) % np.uint64(3)
         values = torch.from_numpy(bits.astype(np.int64)).reshape(self.shape)
         if dtype.is_signed:
@@ -115,8 +95,8 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a call came to: a result with its shape and dtype, or an error with its message."""
+class Acceptance:
+    """Whether a function accepted a call: the result with its shape and dtype, or the error with its message."""
 
     accepted: bool
     shape: tuple[int, ...] | None = None
@@ -157,7 +137,7 @@ class Call:
     call input=float32[2x3x5x5] weight=float32[4x3x3x3] stride=(2,1)
     >>> call == Call("float32[2x3x5x5]", "float32[4x3x3x3]", stride="(2, 1)")
     True
-    >>> print(call.outcome(torch.nn.functional.conv2d))
+    >>> print(call.accepted_by(torch.nn.functional.conv2d))
     accepted: torch.float32 of shape (2, 4, 2, 3)
     """
 
@@ -237,7 +217,7 @@ class Call:
     @property
     def nbytes(self) -> int:
         """Of the operands."""
-        return sum(math.prod(operand.shape) * DTYPES[operand.dtype].itemsize for operand in self.operands)
+        return sum(math.prod(operand.shape) * DTYPES[operand.dtype].torch.itemsize for operand in self.operands)
 
     def __getitem__(self, name: str) -> Any:  # an argument can be anything
         """An argument's value; that of a tensor operand is its :class:`TensorSpec`.
@@ -260,7 +240,7 @@ class Call:
                 values[f.name] = value.tensor(NAMES.index(f.name)) if isinstance(value, TensorSpec) else value
         return tuple(values.pop(name) for name in _REQUIRED), values
 
-    def outcome(self, function: Callable[..., torch.Tensor]) -> Outcome:
+    def accepted_by(self, function: Callable[..., torch.Tensor]) -> Acceptance:
         """What a function with conv2d's signature makes of the call. Every ordinary exception is an outcome."""
         args, kwargs = self.arguments()
         with warnings.catch_warnings():
@@ -268,8 +248,8 @@ class Call:
             try:
                 value = function(*args, **kwargs)
             except Exception as error:  # noqa: BLE001  # whatever is raised is the outcome
-                return Outcome(accepted=False, error=type(error), message=str(error))
-        return Outcome(accepted=True, shape=tuple(value.shape), dtype=value.dtype, value=value)
+                return Acceptance(accepted=False, error=type(error), message=str(error))
+        return Acceptance(accepted=True, shape=tuple(value.shape), dtype=value.dtype, value=value)
 
 
 NAMES = tuple(f.name for f in fields(Call))

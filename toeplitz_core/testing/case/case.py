@@ -4,36 +4,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
 
 from toeplitz_core.geometry import ConvGeometry
+from toeplitz_core.testing.case.dtypes import ALIASES, CASE_DTYPES, DTYPES
 from toeplitz_core.testing.case.layouts import LAYOUTS, check_layout, layouts_of
+from toeplitz_core.testing.case.recipes import RECIPES
 from toeplitz_core.testing.support.spelling import legal_words
 
-DTYPES = {
-    name: getattr(torch, name)
-    for name in ("float64", "float32", "float16", "bfloat16", "complex128", "complex64", "int64")
-}
-# The recipes themselves are in data.py, which needs cases.
-RECIPE_NAMES = (
-    "integers",
-    "accumulator",
-    "probe",
-    "probe-weight",
-    "normal",
-    "wide",
-    "constant",
-    "alternating",
-    "impulse",
-    "overflow",
-    "subnormal",
-    "nonfinite",
-)
-_OPERANDS = ("input", "weight", "bias", "grad")
+OPERANDS = ("input", "weight", "bias")
+# What may have a layout of its own: ``grad`` is the gradient of the result.
+_LAID_OUT = (*OPERANDS, "grad")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +33,7 @@ class Case:
         As for :class:`toeplitz_core.ConvGeometry`, and normalised like there.
     bias : bool
     dtype : str
-        One of ``DTYPES``.
+        One of ``CASE_DTYPES``.
     layouts : tuple of (operand, layout)
         Strides of ``input``, ``weight``, ``bias`` and ``grad`` where the case names them; elsewhere the subject's.
     data : str
@@ -87,10 +72,10 @@ class Case:
     geometry: ConvGeometry = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype={self.dtype} must be one of {', '.join(DTYPES)}")
-        if self.data not in RECIPE_NAMES:
-            raise ValueError(f"data={self.data} must be one of {', '.join(RECIPE_NAMES)}")
+        if self.dtype not in CASE_DTYPES:
+            raise ValueError(f"dtype={self.dtype} must be one of {', '.join(CASE_DTYPES)}")
+        if self.data not in RECIPES:
+            raise ValueError(f"data={self.data} must be one of {', '.join(RECIPES)}")
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**64:
             raise ValueError(f"seed={self.seed} must be in [0, 2**64)")
         check_device(self.device)
@@ -116,9 +101,9 @@ class Case:
             assign(self, name, getattr(geometry, name))
         if self.batch is not None and self.batch < 0:
             raise ValueError(f"input={_sizes(self.input)} has batch {self.batch}, which must be >= 0")
-        if unknown := [operand for operand, _ in self.layouts if operand not in _OPERANDS]:
-            raise ValueError(f"layout.{unknown[0]} must be the layout of one of {', '.join(_OPERANDS)}")
-        assign(self, "layouts", tuple(sorted(self.layouts, key=lambda item: _OPERANDS.index(item[0]))))
+        if unknown := [operand for operand, _ in self.layouts if operand not in _LAID_OUT]:
+            raise ValueError(f"layout.{unknown[0]} must be the layout of one of {', '.join(_LAID_OUT)}")
+        assign(self, "layouts", tuple(sorted(self.layouts, key=lambda item: _LAID_OUT.index(item[0]))))
         shapes = {"input": self.input, "weight": self.weight, "bias": self.weight[:1], "grad": self.output_shape}
         for operand, layout in self.layouts:
             check_layout(operand, layout, shapes[operand])
@@ -155,8 +140,7 @@ class Case:
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        dtype: torch.dtype = DTYPES[self.dtype]
-        return dtype
+        return DTYPES[self.dtype].torch
 
     def layout(self, operand: str) -> str | None:
         """The layout that the case names for an operand, or None."""
@@ -183,7 +167,7 @@ class Case:
         layouts: dict[str, str] = {}
         if "layout" in values:
             layouts = {"input": values["layout"], "weight": values["layout"]}
-        layouts |= {operand: values[f"layout.{operand}"] for operand in _OPERANDS if f"layout.{operand}" in values}
+        layouts |= {operand: values[f"layout.{operand}"] for operand in _LAID_OUT if f"layout.{operand}" in values}
         own = {f.name for f in fields(cls) if f.init}
         return cls(**{k: v for k, v in values.items() if k in own}, layouts=tuple(layouts.items()))
 
@@ -267,10 +251,10 @@ def _whole(least: int) -> Callable[[str], int]:
     return parse
 
 
-def _one_of(*legal: str) -> Any:
+def _one_of(*legal: str, aliases: Mapping[str, str] | None = None) -> Any:
     def parse(text: str) -> str:
         if text not in legal:
-            raise ValueError(legal_words(text, legal))
+            raise ValueError(legal_words(text, legal, aliases))
         return text
 
     return parse
@@ -278,7 +262,7 @@ def _one_of(*legal: str) -> Any:
 
 def _parse_word(text: str) -> str:
     if not text:
-        raise ValueError("must have a value behind =")
+        raise ValueError("must have a value after '='")
     return text
 
 
@@ -290,11 +274,11 @@ _PARSERS: dict[str, Any] = {
     "dilation": _sizes_from(1, "2x1"),
     "groups": _whole(1),
     "bias": lambda _: True,
-    "dtype": _one_of(*DTYPES),
+    "dtype": _one_of(*CASE_DTYPES, aliases=ALIASES),
     "layout": _one_of(*LAYOUTS),
-    **{f"layout.{operand}": _one_of(*layouts_of(operand)) for operand in _OPERANDS},
+    **{f"layout.{operand}": _one_of(*layouts_of(operand)) for operand in _LAID_OUT},
     "device": check_device,
-    "data": _one_of(*RECIPE_NAMES),
+    "data": _one_of(*RECIPES),
     "seed": _whole(0),
     "law": _parse_word,
 }

@@ -1,36 +1,21 @@
-"""Data recipes: named ways to fill the operands of a case."""
+"""The operands of a case, by its recipe."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands, filled
-from toeplitz_core.testing.data.real_numbers import overflowing_numbers, real_numbers, subnormal_numbers
+from toeplitz_core.testing.data.real_numbers import FILLS, overflowing_numbers, real_numbers, subnormal_numbers
 from toeplitz_core.testing.data.whole_numbers import accumulator_limit, impulses, storage_limit, whole_numbers
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """A named recipe. Its ``kind`` says how results are judged: exactly, by the bound (``real``), or by class.
-
-    The classes of ``special`` results are NaN, the infinities, and finite numbers, which are exact.
-    """
-
-    name: str
-    kind: Literal["storage", "accumulator", "real", "special"]
-    statement: str
-    draw: Callable[[Case], Operands]
 
 
 def draw(case: Case) -> Operands:
     """The operands of a case, by its recipe and seed."""
-    return RECIPES[case.data].draw(case)
+    return _DRAWS[case.data](case)
 
 
 def _nonfinite(case: Case) -> Operands:
@@ -56,52 +41,15 @@ def _nonfinite(case: Case) -> Operands:
     return Operands(x, weight, bias, exact.miss_probability)
 
 
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe(
-            "integers",
-            "storage",
-            "signed integers whose sums are exact in the output's format: any order, blocking and epilogue gives ==",
-            lambda case: whole_numbers(case, limit=storage_limit(case), wide="both"),
-        ),
-        Recipe(
-            "accumulator",
-            "accumulator",
-            "signed integers whose sums are exact in the accumulator: the result is the exact one, rounded once",
-            lambda case: whole_numbers(case, limit=accumulator_limit(case), wide="both"),
-        ),
-        Recipe(
-            "probe",
-            "accumulator",
-            "positive odd inputs too wide for TF32 or bfloat16: rounded, or summed narrowly, they lose the low bit",
-            lambda case: whole_numbers(case, limit=accumulator_limit(case), wide="input"),
-        ),
-        Recipe(
-            "probe-weight",
-            "accumulator",
-            "the probe with the wide numbers in the weight",
-            lambda case: whole_numbers(case, limit=accumulator_limit(case), wide="weight"),
-        ),
-        Recipe("normal", "real", "unit normal numbers", real_numbers),
-        Recipe(
-            "wide",
-            "real",
-            "normal numbers over a wide range of exponents",
-            real_numbers,
-        ),
-        Recipe(
-            "constant",
-            "real",
-            "one number a tensor, so that rounding errors add up",
-            real_numbers,
-        ),
-        Recipe("alternating", "real", "alternating signs, so that sums cancel", real_numbers),
-        Recipe("impulse", "storage", "a unit impulse in each channel: results are the weights themselves", impulses),
-        Recipe("overflow", "real", "sums of magnitudes around the largest number of the format", overflowing_numbers),
-        Recipe(
-            "subnormal", "real", "operands or products around and below the smallest normal number", subnormal_numbers
-        ),
-        Recipe("nonfinite", "special", "exact integers with NaN, infinities and zeros sprinkled in", _nonfinite),
-    )
+# By the names of ``case.recipes.RECIPES``, which says what each is.
+_DRAWS: dict[str, Callable[[Case], Operands]] = {
+    "integers": lambda case: whole_numbers(case, limit=storage_limit(case), wide="both"),
+    "accumulator": lambda case: whole_numbers(case, limit=accumulator_limit(case), wide="both"),
+    "probe": lambda case: whole_numbers(case, limit=accumulator_limit(case), wide="input"),
+    "probe-weight": lambda case: whole_numbers(case, limit=accumulator_limit(case), wide="weight"),
+    **dict.fromkeys(FILLS, real_numbers),
+    "impulse": impulses,
+    "overflow": overflowing_numbers,
+    "subnormal": subnormal_numbers,
+    "nonfinite": _nonfinite,
 }

@@ -1,9 +1,9 @@
 """Conditions over a case or a call, as text: which ones a known failure speaks for.
 
-A condition is a Python expression over the names in ``ATTRIBUTES``, or for calls over those in ``CALL_ATTRIBUTES``, and
-nothing else of Python: comparisons, ``and``,
-``or``, ``not``, ``in``, integer arithmetic, indices, tuples, and the functions in ``FUNCTIONS``, which take a generator
-too. It comes from a file that somebody may have sent, so it is interpreted here and never given to ``eval``.
+A condition is a Python expression over the names in ``case.attributes``, ``ATTRIBUTES`` for cases and
+``CALL_ATTRIBUTES`` for calls. It has comparisons, ``and``, ``or``, ``not``, ``in``, integer arithmetic, indices, tuples,
+and the functions in ``FUNCTIONS``, which also take a generator; nothing else of Python. It comes from a file that
+somebody may have sent, so it is interpreted here and never given to ``eval``.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ import ast
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import torch
-
-from toeplitz_core.testing.case.call import Call, TensorSpec
+from toeplitz_core.testing.case.attributes import ATTRIBUTES, CALL_ATTRIBUTES
+from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.support.spelling import nearest_word
 
@@ -26,144 +24,6 @@ MAX_LENGTH = 1000
 # Numbers of a case fit in 64 bits; longer ones serve only to make arithmetic slow.
 MAX_NUMBER = 2**64
 
-
-class Attribute(NamedTuple):
-    """What a name in a condition means, and its value for a case or a call."""
-
-    meaning: str
-    of: Callable[[Any], Any]
-
-
-def _all_padding(case: Case) -> bool:
-    geometry = case.geometry
-    if 0 in geometry.output_size:
-        return False
-    axes = zip(
-        geometry.input_size,
-        geometry.output_size,
-        geometry.kernel_size,
-        geometry.stride,
-        geometry.dilation,
-        geometry.pads,
-        strict=True,
-    )
-    for size, outputs, taps, stride, dilation, (before, _) in axes:
-        pixels = stride * np.arange(outputs)[:, None] + dilation * np.arange(taps) - before
-        if not ((pixels >= 0) & (pixels < size)).any(axis=1).all():
-            return True
-    return False
-
-
-def _idle_taps(case: Case) -> tuple[bool, ...]:
-    geometry = case.geometry
-    idle = []
-    for axis, outputs in enumerate(geometry.output_size):
-        taps = geometry.dilation[axis] * np.arange(geometry.kernel_size[axis])
-        pixels = geometry.stride[axis] * np.arange(outputs)[:, None] + taps - geometry.pads[axis][0]
-        idle.append(not ((pixels >= 0) & (pixels < geometry.input_size[axis])).any(axis=0).all())
-    return tuple(idle)
-
-
-def _layout(operand: str) -> Attribute:
-    meaning = f"layout of the {operand} that the case names; 'default' where it names none"
-    return Attribute(meaning, lambda case: case.layout(operand) or "default")
-
-
-ATTRIBUTES: dict[str, Attribute] = {
-    "dtype": Attribute("as in the case: 'float32', ...", lambda case: case.dtype),
-    "device": Attribute("kind of device, without its number: 'cpu', 'cuda', ...", lambda c: c.device.partition(":")[0]),
-    "data": Attribute("name of the data recipe: 'integers', ...", lambda case: case.data),
-    "seed": Attribute("of the data", lambda case: case.seed),
-    "bias": Attribute("whether there is one", lambda case: case.bias),
-    "batched": Attribute("whether the input has an axis for the batch", lambda case: case.batch is not None),
-    "batch": Attribute("number of images; 1 if unbatched", lambda case: 1 if case.batch is None else case.batch),
-    "groups": Attribute("number of groups", lambda case: case.groups),
-    "in_channels": Attribute("of all groups together", lambda case: case.geometry.in_channels),
-    "out_channels": Attribute("of all groups together", lambda case: case.geometry.out_channels),
-    "group_channels": Attribute("input channels of one group", lambda case: case.weight[1]),
-    "depthwise": Attribute(
-        "one input channel in each of several groups", lambda case: case.groups > 1 and case.weight[1] == 1
-    ),
-    "rank": Attribute("number of axes of an image: 2", lambda case: case.geometry.rank),
-    "input_size": Attribute("per axis", lambda case: case.geometry.input_size),
-    "kernel_size": Attribute("per axis", lambda case: case.geometry.kernel_size),
-    "stride": Attribute("per axis", lambda case: case.geometry.stride),
-    "dilation": Attribute("per axis", lambda case: case.geometry.dilation),
-    "padding": Attribute("zeros (before, after) per axis, 'same' worked out", lambda case: case.geometry.pads),
-    "padding_name": Attribute(
-        "'same' or 'valid' where the padding is given so, else ''",
-        lambda case: case.padding if isinstance(case.padding, str) else "",
-    ),
-    "output_size": Attribute("per axis", lambda case: case.geometry.output_size),
-    "nnz": Attribute("products of an image that are not of padding; 0 if only that is read", lambda c: c.geometry.nnz),
-    "all_padding": Attribute("whether some output's window lies wholly in the padding", _all_padding),
-    "idle_taps": Attribute("per axis, whether some tap of the kernel never meets a pixel", _idle_taps),
-    "layout_input": _layout("input"),
-    "layout_weight": _layout("weight"),
-    "layout_bias": _layout("bias"),
-    "layout_grad": _layout("grad"),
-}
-
-
-def _shape(operand: str) -> Attribute:
-    return Attribute(f"shape of the {operand}, if it is a tensor", lambda call: _tensor(call, operand).shape)
-
-
-def _dtype(operand: str) -> Attribute:
-    return Attribute(f"dtype of the {operand}, if it is a tensor", lambda call: _tensor(call, operand).dtype)
-
-
-def _tensor(call: Call, operand: str) -> TensorSpec:
-    value = call[operand]
-    if not isinstance(value, TensorSpec):
-        raise TypeError(f"{operand} is no tensor")
-    return value
-
-
-def _numbers(parameter: str) -> Attribute:
-    return Attribute(
-        f"entries of {parameter}, one for each of the two axes, if they are integers",
-        lambda call: _per_axis(call[parameter]),
-    )
-
-
-def _per_axis(value: object) -> tuple[int, ...]:
-    entries = tuple(value) if isinstance(value, tuple | list) else (value,)
-    numbers = tuple(operator.index(entry) for entry in entries)  # TypeError: it does not fit
-    return numbers * 2 if len(numbers) == 1 else numbers
-
-
-def _types(parameter: str) -> Attribute:
-    return Attribute(
-        f"type of {parameter}: 'int', 'tuple', 'bool tensor', 'array of 0 axes', ...; and those of its entries",
-        lambda call: _type_names(call[parameter]),
-    )
-
-
-def _type_names(value: object) -> tuple[str, ...]:
-    if isinstance(value, torch.Tensor):
-        return (f"{str(value.dtype).removeprefix('torch.')} tensor",)
-    if isinstance(value, np.ndarray):
-        return (f"array of {value.ndim} axes",)
-    entries = value if isinstance(value, tuple | list) else ()
-    return (type(value).__name__, *(_type_names(entry)[0] for entry in entries))
-
-
-# What a parameter is can be anything in a call: the names differ from those of a case.
-CALL_ATTRIBUTES: dict[str, Attribute] = {
-    "call": Attribute("the whole line", str),
-    "input_shape": _shape("input"),
-    "weight_shape": _shape("weight"),
-    "bias_shape": _shape("bias"),
-    "input_dtype": _dtype("input"),
-    "weight_dtype": _dtype("weight"),
-    "bias_dtype": _dtype("bias"),
-    "devices": Attribute(
-        "kinds of devices of the operands, each once", lambda call: tuple(dict.fromkeys(o.kind for o in call.operands))
-    ),
-    **{f"{parameter}_numbers": _numbers(parameter) for parameter in ("stride", "padding", "dilation", "groups")},
-    **{f"{parameter}_types": _types(parameter) for parameter in ("stride", "padding", "dilation", "groups")},
-}
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function for function in (any, all, min, max, len, sum, zip)
@@ -340,41 +200,3 @@ def _generated(generator: ast.GeneratorExp, case: Case | Call, variables: Mappin
             bound = {loop.target.id: item}
         if all(_value(condition, case, bound) for condition in loop.ifs):
             yield _value(generator.elt, case, bound)
-
-
-def necessary(case: Case | Call) -> Condition:
-    """What a shrunk case says of the failure it stands for: every attribute that is not at its simplest is needed.
-
-    Sizes then hold from that value on, choices only as they are. What shrinking could make simplest is left open. A
-    call speaks for itself alone.
-    """
-    if isinstance(case, Call):
-        return Condition(f"call == {str(case)!r}")
-    geometry = case.geometry
-    parts = [f"dtype == '{case.dtype}'", f"device == '{ATTRIBUTES['device'].of(case)}'"]
-    # Of each kind of law the recipe that its search begins with.
-    if case.data not in ("integers", "normal"):
-        parts.append(f"data == '{case.data}'")
-    if case.batch is None:
-        parts.append("not batched")
-    sizes = {"batch": 1 if case.batch is None else case.batch, "groups": case.groups, "group_channels": case.weight[1]}
-    if geometry.out_channels > case.groups:
-        sizes["out_channels"] = geometry.out_channels
-    for name, values in (
-        ("input_size", geometry.input_size),
-        ("kernel_size", geometry.kernel_size),
-        ("stride", geometry.stride),
-        ("dilation", geometry.dilation),
-    ):
-        sizes |= {f"{name}[{axis}]": value for axis, value in enumerate(values)}
-    parts += [f"{name} {'==' if value == 0 else '>='} {value}" for name, value in sizes.items() if value != 1]
-    for axis, pads in enumerate(geometry.pads):
-        parts += [f"padding[{axis}][{side}] >= {pad}" for side, pad in enumerate(pads) if pad]
-    if isinstance(case.padding, str):
-        parts.append(f"padding_name == '{case.padding}'")
-    if _all_padding(case):
-        parts.append("all_padding")
-    if case.bias:
-        parts.append("bias")
-    parts += [f"layout_{operand} == '{layout}'" for operand, layout in case.layouts]
-    return Condition(" and ".join(parts))

@@ -1,9 +1,13 @@
-"""Tensors between processes: small ones inside a message, large ones through a file that both sides have open."""
+"""Messages between two processes: pickled, their tensors as bytes, large ones in a file that both sides have open."""
 
 from __future__ import annotations
 
+import io
+import pickle  # between a process and its own child
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +20,19 @@ _BITS = {torch.bfloat16: torch.int16}
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A tensor as it travels: its bytes, or where in the shared file they are; one on meta has none."""
+    """A tensor as it travels.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+    shape : tuple of int
+    data : bytes, optional
+        None if they are in the shared file, or if there are none.
+    offset : int
+        Where they are in the shared file.
+    meta : bool
+        Whether the tensor is on meta, and has no bytes.
+    """
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -25,8 +41,61 @@ class Packed:
     meta: bool = False
 
 
+class Channel:
+    """One end of a connection that carries messages with tensors. The two ends speak in turn.
+
+    Parameters
+    ----------
+    connection : Connection
+    path : str
+        The file that both ends share. Whoever made it removes it.
+    """
+
+    def __init__(self, connection: Connection, path: str) -> None:
+        self._connection = connection
+        self._shared = SharedFile(path)
+
+    def send(self, message: object) -> None:
+        """Send a message: its tensors' values, contiguous. The tensors of the last one are gone."""
+        self._shared.rewind()
+        buffer = io.BytesIO()
+        _Pickler(buffer, self._shared).dump(message)
+        self._connection.send_bytes(buffer.getbuffer())
+
+    def recv(self) -> Any:
+        """The next message, its tensors in memory of their own. ``EOFError`` if the other end has hung up."""
+        return _Unpickler(io.BytesIO(self._connection.recv_bytes()), self._shared).load()
+
+    def poll(self, timeout: float) -> bool:
+        """Whether a message comes within some seconds."""
+        return self._connection.poll(timeout)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+        self._shared.close()
+
+
+class _Pickler(pickle.Pickler):
+    def __init__(self, file: io.BytesIO, shared: SharedFile) -> None:
+        super().__init__(file, pickle.HIGHEST_PROTOCOL)
+        self._shared = shared
+
+    def persistent_id(self, obj: object) -> Packed | None:
+        return self._shared.pack(obj) if isinstance(obj, torch.Tensor) else None
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, shared: SharedFile) -> None:
+        super().__init__(file)
+        self._shared = shared
+
+    def persistent_load(self, pid: Packed) -> torch.Tensor:
+        return self._shared.unpack(pid)
+
+
 class SharedFile:
-    """A file that two processes read and write in turn; whoever made it removes it."""
+    """A file that two processes read and write in turn."""
 
     def __init__(self, path: str) -> None:
         self.path = path

@@ -3,11 +3,10 @@
 from toeplitz_core.testing.laws.algebra import ALGEBRA
 from toeplitz_core.testing.laws.contract import CONTRACT, STALE_MEMORY
 from toeplitz_core.testing.laws.errors import ERRORS
-from toeplitz_core.testing.laws.forward import FORWARD_BOUND, FORWARD_EXACT, NO_CHANNELS
+from toeplitz_core.testing.laws.forward import FORWARD_BOUND, FORWARD_EXACT, NO_CHANNELS, SPECIAL_VALUES
 from toeplitz_core.testing.laws.gradients import GRADIENTS
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.matrix import MATRIX
-from toeplitz_core.testing.laws.special import SPECIAL_VALUES
 from toeplitz_core.testing.laws.strides import STRIDES
 
 LAWS: dict[str, Law] = {

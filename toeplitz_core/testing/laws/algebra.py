@@ -7,7 +7,6 @@ matrices with the image.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import torch
@@ -230,101 +229,98 @@ def _by_groups(groups: torch.Tensor, within: torch.Tensor) -> torch.Tensor:
     return (groups[:, None] * len(within) + within).flatten()
 
 
-# Each takes several calls, they overlap, and the exact forward laws see most of the same mistakes.
-_law = functools.partial(relation_law, effort=0.08)
-
 ALGEBRA = (
-    _law(
+    relation_law(
         "additive-in-input",
         "The results of two inputs add up to that of their sum.",
         "results that depend on the size of an input, or on an earlier call",
         _additive_in_input,
     ),
-    _law(
+    relation_law(
         "additive-in-weight",
         "The results of two weights add up to that of their sum.",
         "results that are kept for an input, whatever the weight is now",
         _additive_in_weight,
     ),
-    _law(
+    relation_law(
         "homogeneous",
         "A factor in the input or in the weight, and in the bias, is one in the result.",
         "memory that is not written; saturation; results that depend on the sign of an input",
         _homogeneous,
     ),
-    _law(
+    relation_law(
         "shift-equivariant",
         "So many strides' zeros before an image move its result by so many pixels.",
         "the first or last tile treated unlike the others",
         _shift_equivariant,
     ),
-    _law(
+    relation_law(
         "batch-independent",
         "An image has the same result alone, at any place in any batch, and without a batch.",
         "images behind a block size; a batch that is normalised or mixed",
         _batch_independent,
     ),
-    _law(
+    relation_law(
         "output-channels",
         "Output channels, and groups, come in the order of the weight, the bias and the input.",
         "output channels that are permuted between groups, or dropped at a block's end",
         _output_channels_permute,
         sharpen=sharpening.with_output_channels,
     ),
-    _law(
+    relation_law(
         "input-channels",
         "The order in which input channels are summed does not matter.",
         "input channels behind the last full vector",
         _input_channels_permute,
         sharpen=sharpening.with_input_channels,
     ),
-    _law(
+    relation_law(
         "groups",
         "Groups are the blocks on the diagonal of a weight without groups.",
         "a grouped kernel that differs from the dense one",
         _groups_are_blocks,
         sharpen=sharpening.with_groups,
     ),
-    _law(
+    relation_law(
         "dilation",
         "A dilated kernel is a kernel with zeros between its taps.",
         "a dilated kernel that differs from the dense one",
         _dilation_stuffs_zeros,
         sharpen=sharpening.dilated,
     ),
-    _law(
+    relation_law(
         "stride",
         "A stride keeps every so manieth result of stride 1.",
         "a strided kernel that differs from the dense one",
         _stride_subsamples,
         sharpen=sharpening.strided,
     ),
-    _law(
+    relation_law(
         "padding",
         "Padding is an image in a frame of zeros.",
         "padding on the wrong side, or of something else than zeros",
         _padding_embeds,
         sharpen=sharpening.padded,
     ),
-    _law(
+    relation_law(
         "channels-add-up",
         "The results of some input channels and of the others add up.",
         "sums that are split over channels and not added up",
         _channels_add_up,
     ),
-    _law(
+    relation_law(
         "pointwise",
         "A kernel of one tap is a matrix product for each pixel, wherever that lies.",
         "the special kernels for 1x1",
         _pointwise_is_a_matrix_product,
     ),
-    _law(
+    relation_law(
         "delta-kernel",
         "A kernel that is 1 at one tap copies the pixels which that tap reads.",
         "taps that are swapped, flipped or transposed",
         _delta_kernel_shifts,
     ),
-    _law(
+    relation_law(
         "composition",
         "A convolution of a convolution is the product of their matrices.",
         "errors that cancel in a single convolution",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from toeplitz_core.testing.case.case import DTYPES
+from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws.forward import forward_verdict, judged_results
 from toeplitz_core.testing.laws.gradients import gradients_verdict
@@ -14,16 +14,16 @@ from toeplitz_core.testing.laws.verdict import Status, Verdict
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.case.case import Case
-    from toeplitz_core.testing.subjects.interface import Runner
+    from toeplitz_core.testing.subjects.interface import Implementation
 
 
-def _contract(subject: Runner, case: Case) -> Verdict:
+def _contract(subject: Implementation, case: Case) -> Verdict:
     operands = draw(case)
     outcome = subject.run(case, operands, "contract")
     if outcome.status != "returned":
         return unanswered(case, outcome)
     verdict = judged_results(case, operands, outcome, outcome.results)
-    if verdict.status.is_failure or not subject.repeatable:
+    if verdict.status.is_failure or not subject.claims.repeatable:
         return verdict
     first, *others = (y for name, y in outcome.results.items() if name.partition(" ")[0] == "output")
     if not all(same_bits(first, other) for other in others):
@@ -34,12 +34,12 @@ def _contract(subject: Runner, case: Case) -> Verdict:
 _NOT_POISONED = "memory can be poisoned in a process of its own only, where glibc gives it out"
 
 
-def _stale_memory(subject: Runner, case: Case) -> Verdict:
+def _stale_memory(subject: Implementation, case: Case) -> Verdict:
     poisoned = subject.poisoned()
     if not poisoned:
         return Verdict(Status.UNSUPPORTED, case, _NOT_POISONED)
     verdicts = [forward_verdict(runner, case) for runner in poisoned]
-    if "gradients" in subject.procedures and case.dtype != "int64":
+    if "gradients" in subject.claims.procedures and case.dtype != "int64":
         # In one of them, for they are many calls: which, the case decides.
         of_gradients = gradients_verdict(poisoned[case.seed % len(poisoned)], case)
         verdicts += [of_gradients] if of_gradients.status is not Status.UNSUPPORTED else []
@@ -54,9 +54,8 @@ CONTRACT = Law(
     "a kernel that uses its operands as scratch, hands out a buffer that it writes again, or packs a weight only once",
     _contract,
     recipes=("normal", "integers"),
-    dtypes=tuple(DTYPES),
+    dtypes=CASE_DTYPES,
     procedure="contract",
-    effort=0.16,
 )
 STALE_MEMORY = Law(
     "stale-memory",
@@ -64,6 +63,5 @@ STALE_MEMORY = Law(
     "results that are right only where new memory is zero",
     _stale_memory,
     recipes=("integers", "normal"),
-    dtypes=tuple(DTYPES),
-    effort=0.08,
+    dtypes=CASE_DTYPES,
 )

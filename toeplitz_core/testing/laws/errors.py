@@ -8,24 +8,22 @@ refused leaves its operands as they were, since whoever catches the exception go
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
-from hypothesis.strategies import SearchStrategy
 
 from toeplitz_core.operator import conv2d
-from toeplitz_core.testing.case.call import LAW, OPERANDS, Call, TensorSpec
-from toeplitz_core.testing.case.case import DTYPES
+from toeplitz_core.testing.case.call import LAW, Call, TensorSpec
+from toeplitz_core.testing.case.case import OPERANDS
+from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.laws.judging import STATUSES, failure
-from toeplitz_core.testing.laws.law import Law
+from toeplitz_core.testing.laws.law import CallLaw
 from toeplitz_core.testing.laws.verdict import Status, Verdict, compare_bound
-from toeplitz_core.testing.strategies.calls import RELATED, calls
 
 if TYPE_CHECKING:
-    from toeplitz_core.testing.case.call import Outcome
-    from toeplitz_core.testing.subjects.interface import Runner
+    from toeplitz_core.testing.case.call import Acceptance
+    from toeplitz_core.testing.subjects.interface import Implementation
 
 # Bytes of operands without data that are given some.
 _SMALL = 2**24
@@ -33,39 +31,16 @@ _SMALL = 2**24
 _INTERNAL = "INTERNAL ASSERT FAILED"
 
 
-@dataclass(frozen=True, slots=True)
-class CallLaw(Law):
-    """A law that is held on :class:`Call`: arguments that may be invalid, and that say all of what goes in."""
-
-    def cases(self, dtype: str, device: str, layouts: Collection[str]) -> SearchStrategy[Call]:  # noqa: ARG002  # for cases
-        """Calls whose valid arguments have the dtype, or one that stands behind it, and are on the device."""
-        return calls(dtypes=(dtype,) * 4 + RELATED.get(dtype, ()), device=device)
-
-    def draws(self, case: Call, number: int) -> Iterator[Call]:  # noqa: ARG002  # for cases
-        """The call alone: there is no other data for it."""
-        yield case
-
-    def takes(self, case: Any) -> bool:
-        """Calls of any dtypes."""
-        return isinstance(case, Call)
-
-    def __call__(self, subject: Runner, case: Any) -> Verdict:
-        """The verdict on a call."""
-        if not self.takes(case):
-            return Verdict(Status.UNSUPPORTED, case.replace(law=self.name), f"{self.name} is for calls, not for cases")
-        return self.check(subject, case)
-
-
-def definition(call: Call) -> Outcome:
+def definition(call: Call) -> Acceptance:
     """What this package's own conv2d makes of a call, which is what the definition and F.conv2d's rules say.
 
     It is computed on the CPU: what is on the device of the others is moved there, and what is not, to meta. So are
     operands that are all on meta, if they are small: torch's first sum there takes seconds.
     """
     if {operand.device for operand in call.operands} == {"meta"} and call.nbytes <= _SMALL:
-        found = _moved(call, "meta").outcome(conv2d)
+        found = _moved(call, "meta").accepted_by(conv2d)
         return found if found.value is None else replace(found, value=found.value.to("meta"))
-    return (call if call.device == "cpu" else _moved(call, call.device)).outcome(conv2d)
+    return (call if call.device == "cpu" else _moved(call, call.device)).accepted_by(conv2d)
 
 
 def _moved(call: Call, device: str) -> Call:
@@ -78,7 +53,7 @@ def _moved(call: Call, device: str) -> Call:
     return replace(call, **changes)
 
 
-def _errors(subject: Runner, call: Call) -> Verdict:
+def _errors(subject: Implementation, call: Call) -> Verdict:
     answer, right = subject.answer(call), definition(call)
     if answer.status in STATUSES:
         return Verdict(STATUSES[answer.status], call, answer.message, printed=answer.printed)
@@ -96,14 +71,14 @@ def _errors(subject: Runner, call: Call) -> Verdict:
     return Verdict(Status.FAIL, call, message, printed=answer.printed)
 
 
-def _wrong_refusal(said: str, right: Outcome) -> str | None:
+def _wrong_refusal(said: str, right: Acceptance) -> str | None:
     """What is wrong with a refusal."""
     if right.accepted:
         return f"refused, but it is valid: {said}"
     return f"refused by an internal assertion: {said}" if _INTERNAL in said else None
 
 
-def _wrong_result(result: torch.Tensor, right: Outcome, call: Call) -> str | None:
+def _wrong_result(result: torch.Tensor, right: Acceptance, call: Call) -> str | None:
     """What is wrong with a result."""
     if not right.accepted:
         if right.error is MemoryError and not result.numel():
@@ -132,7 +107,6 @@ ERRORS = CallLaw(
     "an argument that is not checked: memory is read or written that is not there, or a size wraps around",
     _errors,
     recipes=(),
-    dtypes=tuple(DTYPES),
+    dtypes=CASE_DTYPES,
     procedure="argument_checks",
-    unswept="it is held on calls, whose arguments may be anything, and a sweep has convolutions alone",
 )

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from toeplitz_core.bound import Arithmetic
-from toeplitz_core.testing.case.case import DTYPES
+from toeplitz_core.testing.case.dtypes import CASE_DTYPES, REAL_DTYPES, ROUNDED_DTYPES
+from toeplitz_core.testing.case.recipes import RECIPES
 from toeplitz_core.testing.data.operands import Operands
-from toeplitz_core.testing.data.recipes import RECIPES, draw
+from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws.judging import (
     alike,
     gravest,
@@ -32,11 +33,12 @@ from toeplitz_core.testing.oracle.signed_zeros import negative_zeros
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.case.case import Case
-    from toeplitz_core.testing.subjects.interface import Outcome, Runner
+    from toeplitz_core.testing.subjects.interface import Implementation
+    from toeplitz_core.testing.subjects.outcome import Outcome
 
 
 def forward_verdict(
-    subject: Runner, case: Case, operands: Operands | None = None, outputs: torch.Tensor | None = None
+    subject: Implementation, case: Case, operands: Operands | None = None, outputs: torch.Tensor | None = None
 ) -> Verdict:
     """Judge the result for a case, wholly or at chosen outputs (flat indices), by the kind of its data recipe."""
     operands = draw(case) if operands is None else operands
@@ -120,12 +122,12 @@ def _finite(operands: Operands) -> Operands:
     return replace(operands, input=clean(operands.input), weight=clean(operands.weight), bias=bias)
 
 
-def forward(subject: Runner, case: Case) -> Verdict:
+def forward(subject: Implementation, case: Case) -> Verdict:
     """The check of the laws on a result: by what its case is filled with."""
     return forward_verdict(subject, case)
 
 
-def _without_channels(subject: Runner, case: Case) -> Verdict:
+def _without_channels(subject: Implementation, case: Case) -> Verdict:
     if case.geometry.in_channels:
         return Verdict(Status.MISTRUSTED, case, "it has input channels, and the law is of inputs without")
     return forward_verdict(subject, case)
@@ -137,7 +139,7 @@ FORWARD_EXACT = Law(
     "wrong taps, strides, padding and groups; operands that are rounded; sums that are kept too narrow",
     forward,
     recipes=tuple(name for name, recipe in RECIPES.items() if recipe.kind in ("storage", "accumulator")),
-    dtypes=tuple(DTYPES),
+    dtypes=CASE_DTYPES,
 )
 FORWARD_BOUND = Law(
     "forward-bound",
@@ -145,7 +147,16 @@ FORWARD_BOUND = Law(
     "precision lost beyond what the arithmetic allows; an overflow where none must be",
     forward,
     recipes=tuple(name for name, recipe in RECIPES.items() if recipe.kind == "real"),
-    dtypes=tuple(name for name in DTYPES if name != "int64"),
+    dtypes=ROUNDED_DTYPES,
+)
+SPECIAL_VALUES = Law(
+    "special-values",
+    "NaN and infinities reach the results that depend on them, and no others.",
+    "NaN read from padding or from beside the image; an infinity that a mask swallows",
+    forward,
+    recipes=tuple(name for name, recipe in RECIPES.items() if recipe.kind == "special"),
+    # What infinity times a complex number is, libraries define differently.
+    dtypes=REAL_DTYPES,
 )
 NO_CHANNELS = Law(
     "no-channels",
@@ -153,7 +164,6 @@ NO_CHANNELS = Law(
     "a division by the number of channels; a result that has lost its output channels or its bias",
     _without_channels,
     recipes=("integers",),
-    dtypes=tuple(DTYPES),
-    effort=0.08,
+    dtypes=CASE_DTYPES,
     sharpen=without_channels,
 )

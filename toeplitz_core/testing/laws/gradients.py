@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from toeplitz_core.testing.case.case import DTYPES
-from toeplitz_core.testing.data.real_numbers import FILLS
-from toeplitz_core.testing.data.recipes import RECIPES
+from toeplitz_core.testing.case.dtypes import ROUNDED_DTYPES
+from toeplitz_core.testing.case.recipes import RECIPES
+from toeplitz_core.testing.data.gradients import draw_with_directions, draw_with_gradient
 from toeplitz_core.testing.laws.forward import judged_results
 from toeplitz_core.testing.laws.judging import (
     alike,
@@ -30,21 +30,14 @@ from toeplitz_core.testing.laws.judging import (
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.oracle.algorithms import MatrixUnits
-from toeplitz_core.testing.oracle.gradients import (
-    RECIPE_NAMES,
-    draw_with_directions,
-    draw_with_gradient,
-    expected_by_image,
-    expected_derivatives,
-    expected_gradients,
-)
+from toeplitz_core.testing.oracle.gradients import expected_by_image, expected_derivatives, expected_gradients
 
 if TYPE_CHECKING:
     from toeplitz_core.bound import Arithmetic
     from toeplitz_core.testing.case.case import Case
     from toeplitz_core.testing.data.operands import Operands
     from toeplitz_core.testing.oracle.expected import Expected
-    from toeplitz_core.testing.subjects.interface import Procedure, Runner
+    from toeplitz_core.testing.subjects.interface import Implementation, Procedure
 
 
 # What a gradient can be in: results of other names are none, such as a derivative along a direction.
@@ -60,14 +53,14 @@ class _Gradients:
     procedure: Procedure
     expected: Callable[[Case, Operands], Mapping[str, Expected]]
 
-    def __call__(self, subject: Runner, case: Case) -> Verdict:
+    def __call__(self, subject: Implementation, case: Case) -> Verdict:
         operands = self.draw(case)
         outcome = subject.run(case, operands, self.procedure)
         if outcome.status != "returned":
             return unanswered(case, outcome)
         if not outcome.results:
             return Verdict(Status.MISTRUSTED, case, _EMPTY)
-        if subject.repeatable and (again := _changed(outcome.results)):
+        if subject.claims.repeatable and (again := _changed(outcome.results)):
             return Verdict(Status.FAIL, case, f"another backward pass gave another gradient in its {again}")
         wanted = self.expected(case, operands)
         outputs = {name: y for name, y in outcome.results.items() if name.partition(" ")[0] == "output"}
@@ -98,7 +91,7 @@ def _changed(results: Mapping[str, torch.Tensor]) -> str | None:
 gradients_verdict = _Gradients(draw_with_gradient, "gradients", expected_gradients)
 
 
-def _adjoint(subject: Runner, case: Case) -> Verdict:
+def _adjoint(subject: Implementation, case: Case) -> Verdict:
     """``<T x, g> = <x, T' g>``, in whole numbers modulo 2^64: they are exact, but their products may be large."""
     operands = draw_with_gradient(case)
     plain, unbiased = case.replace(bias=False), replace(operands, bias=None)
@@ -162,7 +155,6 @@ def judged_gradient(
 
 # Whole numbers whose sums every format of a sum holds: how the sums are made does not matter.
 _STORAGE = ("integers",)
-_DIFFERENTIABLE = tuple(name for name in DTYPES if name != "int64")
 
 ADJOINT = Law(
     "adjoint",
@@ -170,9 +162,8 @@ ADJOINT = Law(
     "a backward pass of another convolution than the forward one",
     _adjoint,
     recipes=_STORAGE,
-    dtypes=_DIFFERENTIABLE,
+    dtypes=ROUNDED_DTYPES,
     procedure="gradients",
-    effort=0.12,
 )
 GRADIENTS_EXACT = Law(
     "gradients-exact",
@@ -182,10 +173,9 @@ GRADIENTS_EXACT = Law(
     "a backward kernel with wrong taps; a gradient that is right only if another one is wanted too; a workspace of the "
     "backward pass that the next call writes",
     gradients_verdict,
-    recipes=tuple(name for name in RECIPE_NAMES if name not in FILLS),
-    dtypes=_DIFFERENTIABLE,
+    recipes=tuple(name for name, r in RECIPES.items() if r.has_gradients and r.kind != "real"),
+    dtypes=ROUNDED_DTYPES,
     procedure="gradients",
-    effort=0.2,
 )
 GRADIENTS_BOUND = Law(
     "gradients-bound",
@@ -193,10 +183,9 @@ GRADIENTS_BOUND = Law(
     "can take it.",
     "a backward pass in less precision than the forward one; gradients that were never written",
     gradients_verdict,
-    recipes=tuple(FILLS),
-    dtypes=_DIFFERENTIABLE,
+    recipes=tuple(name for name, r in RECIPES.items() if r.has_gradients and r.kind == "real"),
+    dtypes=ROUNDED_DTYPES,
     procedure="gradients",
-    effort=0.2,
 )
 DOUBLE_BACKWARD = Law(
     "double-backward",
@@ -205,9 +194,8 @@ DOUBLE_BACKWARD = Law(
     "gradients that autograd takes for constants",
     _Gradients(draw_with_directions, "double_backward", expected_derivatives),
     recipes=_STORAGE,
-    dtypes=_DIFFERENTIABLE,
+    dtypes=ROUNDED_DTYPES,
     procedure="double_backward",
-    effort=0.12,
 )
 FORWARD_MODE = Law(
     "forward-mode",
@@ -216,9 +204,8 @@ FORWARD_MODE = Law(
     "a direction that is forgotten on the way",
     _Gradients(draw_with_directions, "forward_mode", _tangent),
     recipes=_STORAGE,
-    dtypes=_DIFFERENTIABLE,
+    dtypes=ROUNDED_DTYPES,
     procedure="forward_mode",
-    effort=0.12,
 )
 FUNCTIONAL_GRADIENTS = Law(
     "functional-gradients",
@@ -226,9 +213,8 @@ FUNCTIONAL_GRADIENTS = Law(
     "gradients that differ under torch.func",
     _Gradients(draw_with_gradient, "functional_gradients", expected_gradients),
     recipes=_STORAGE,
-    dtypes=_DIFFERENTIABLE,
+    dtypes=ROUNDED_DTYPES,
     procedure="functional_gradients",
-    effort=0.12,
 )
 VMAP = Law(
     "vmap",
@@ -237,9 +223,8 @@ VMAP = Law(
     "a batching rule that mixes images, or takes another axis",
     _Gradients(draw_with_gradient, "vmap", expected_by_image),
     recipes=_STORAGE,
-    dtypes=_DIFFERENTIABLE,
+    dtypes=ROUNDED_DTYPES,
     procedure="vmap",
-    effort=0.12,
 )
 TRANSPOSED = Law(
     "transposed",
@@ -247,9 +232,8 @@ TRANSPOSED = Law(
     "another order of taps, or another output padding, in the transposed convolution",
     _Gradients(draw_with_gradient, "transposed", _input_gradient),
     recipes=_STORAGE,
-    dtypes=_DIFFERENTIABLE,
+    dtypes=ROUNDED_DTYPES,
     procedure="transposed",
-    effort=0.12,
 )
 GRADIENTS = (
     ADJOINT,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from toeplitz_core.bound import Arithmetic
+from toeplitz_core.testing.case.recipes import RECIPES
 from toeplitz_core.testing.data.operands import in_bytes
-from toeplitz_core.testing.data.recipes import RECIPES
 from toeplitz_core.testing.laws.verdict import Comparison, Status, Verdict, compare_bound, compare_exact
 from toeplitz_core.testing.oracle.algorithms import MatrixUnits
 from toeplitz_core.testing.oracle.expected import Expected
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from toeplitz_core.testing.case.call import Call
     from toeplitz_core.testing.case.case import Case
     from toeplitz_core.testing.data.operands import Operands
-    from toeplitz_core.testing.subjects.interface import Outcome
+    from toeplitz_core.testing.subjects.outcome import Outcome
 
 # A linear mistake in one output row is then more likely to go unnoticed than to show.
 MISTRUSTED_MISS_PROBABILITY = 0.5

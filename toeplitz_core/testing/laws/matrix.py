@@ -30,5 +30,4 @@ MATRIX = relation_law(
     "any wrong entry, whatever the data: taps that only some data would show",
     _matrix,
     max_products=2**10,
-    effort=0.12,
 )

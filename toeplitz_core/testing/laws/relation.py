@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from toeplitz_core.geometry import ConvGeometry
-from toeplitz_core.testing.case.case import DTYPES, Case
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.case.layouts import apply_layout, layouts_of
 from toeplitz_core.testing.data.operands import Bits, Operands, wide
 from toeplitz_core.testing.data.recipes import draw
@@ -25,7 +26,7 @@ from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.verdict import Status, Verdict, compare_exact
 
 if TYPE_CHECKING:
-    from toeplitz_core.testing.subjects.interface import Runner
+    from toeplitz_core.testing.subjects.interface import Implementation
 
 Sides = tuple[torch.Tensor, torch.Tensor]
 
@@ -41,7 +42,7 @@ class Unanswered(Exception):  # noqa: N818  # it carries a verdict, and is no er
 class Convolution:
     """A subject and a case's operands: what a relation is written with."""
 
-    def __init__(self, subject: Runner, case: Case) -> None:
+    def __init__(self, subject: Implementation, case: Case) -> None:
         self._subject = subject
         self.case = case
         self.operands = draw(case)
@@ -155,7 +156,7 @@ class Relation:
 
     sides: Callable[[Convolution], Sides]
 
-    def __call__(self, subject: Runner, case: Case) -> Verdict:
+    def __call__(self, subject: Implementation, case: Case) -> Verdict:
         convolution = Convolution(subject, case)
         try:
             left, right = self.sides(convolution)
@@ -182,7 +183,6 @@ def relation_law(
     catches: str,
     sides: Callable[[Convolution], Sides],
     *,
-    effort: float,
     sharpen: Callable[[Case], Case] | None = None,
     max_products: int | None = None,
 ) -> Law:
@@ -193,8 +193,7 @@ def relation_law(
         catches,
         Relation(sides),
         recipes=("integers",),
-        dtypes=tuple(DTYPES),
-        effort=effort,
+        dtypes=CASE_DTYPES,
         sharpen=sharpen,
         max_products=max_products,
     )

@@ -27,5 +27,4 @@ STRIDES = relation_law(
     "The same values in any strides, each operand apart, give the same result.",
     "a kernel that takes an operand for contiguous",
     _strides_do_not_matter,
-    effort=0.12,
 )

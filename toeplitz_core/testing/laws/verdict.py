@@ -31,14 +31,33 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The outcome of a law on a case.
+    """The verdict of a law on a case.
 
-    ``ratio`` is the largest error in units of the bound (None for an exact comparison), ``index`` where it is, with
-    ``expected`` and ``actual`` there. ``sharpness`` is the smallest bound / S of the case: 1 proves nothing.
-    ``miss_probability`` is the chance that exact data overlooks a wrong row of a linear implementation. ``printed`` is
-    what the implementation wrote to its standard streams, ``assumed`` the arithmetic by which it was judged,
-    ``kernel`` what computed it, if that is known. ``zeros`` are results that are exactly zero, ``zero_signs`` those of
-    them that have another sign than IEEE's sum in index order: no law is about that.
+    Parameters
+    ----------
+    status : Status
+    case : Case or Call
+    message : str
+        What is wrong, or why nothing was proven.
+    ratio : float, optional
+        The largest error in units of the bound; None for an exact comparison.
+    index : tuple of int, optional
+        The element where that is, or the first that is not equal.
+    expected, actual : number, optional
+        The element's value, as it should be and as it is.
+    sharpness : float, optional
+        The smallest bound in units of the sum of magnitudes: 1 proves nothing.
+    miss_probability : float, optional
+        The chance that exact data overlooks a wrong output row of a linear implementation.
+    printed : str
+        What the implementation wrote to its standard streams.
+    assumed : str
+        The arithmetic by which the result was judged, in words.
+    kernel : str
+        The kernel that computed the result, if known.
+    zeros, zero_signs : int
+        Results that are exactly zero, and those of them whose sign is not that of IEEE's sum in index order. No law is
+        about that.
     """
 
     status: Status
@@ -63,7 +82,17 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Where two tensors differ most: the error in units of what is allowed, and how many elements exceed it."""
+    """Where two tensors differ most.
+
+    Parameters
+    ----------
+    ratio : float
+        The error in units of what is allowed; infinity where equality is asked for.
+    index : tuple of int
+        The element.
+    wrong, total : int
+        How many elements exceed what is allowed, of how many.
+    """
 
     ratio: float
     index: tuple[int, ...]

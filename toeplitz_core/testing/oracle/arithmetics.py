@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
-from toeplitz_core.bound import BFLOAT16, FLOAT32, FLOAT64, Arithmetic
+from toeplitz_core.bound import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Arithmetic
 from toeplitz_core.testing.oracle.algorithms import Fft, MatrixUnits, Winograd, is_plain
 
 if TYPE_CHECKING:
@@ -103,3 +104,36 @@ def torch_autocast(case: Case) -> Arithmetic:
     half = case.replace(dtype="bfloat16")
     declared = torch_cuda(half) if torch.device(case.device).type == "cuda" else torch_cpu(half)
     return replace(declared, input_rounding=BFLOAT16_ROUNDING, bias_rounding=BFLOAT16_ROUNDING)
+
+
+def torch_gradient(case: Case, operand: str) -> Arithmetic:
+    """How torch computes the gradient in ``input``, ``weight`` or ``bias``, with its switches as they are now.
+
+    In float32 and float64 like the convolution. Half precision that oneDNN does not take goes through stored partial
+    sums in half precision (aten/src/ATen/native/ConvolutionMM2d.cpp, NaiveDilatedConvolution.cpp): a column of ``T'g``
+    for each tap, added up by col2im; a product of matrices for each image, added to the gradient in the weight; and for
+    the bias the sum over each row of the images, since a sum over axes that cannot be merged is stored after each.
+    """
+    declared = torch_now(case)
+    on_cpu = torch.device(case.device).type == "cpu"
+    # NNPACK computes no gradients.
+    declared = replace(declared, algorithms=()) if on_cpu else declared
+    if not on_cpu or declared.output not in (BFLOAT16, FLOAT16) or _onednn_takes(case):
+        return declared
+    images = case.batch or 1
+    stored = {
+        "input": 2 * math.prod(case.geometry.kernel_size),
+        "weight": 2 * images,
+        "bias": 2 * images * case.geometry.output_size[0],
+    }
+    return replace(declared, partial_format=declared.output, partial_sums=stored[operand])
+
+
+def _onednn_takes(case: Case) -> bool:
+    """Whether oneDNN has kernels for the dtype here, and is not switched off."""
+    enabled: bool = torch.backends.mkldnn.enabled  # type: ignore[assignment]  # a bool at run time
+    supported = {
+        "bfloat16": torch.ops.mkldnn._is_mkldnn_bf16_supported,
+        "float16": torch.ops.mkldnn._is_mkldnn_fp16_supported,
+    }
+    return enabled and bool(supported[case.dtype]())

@@ -15,7 +15,7 @@ import torch
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.matrix import unravel
 from toeplitz_core.operator import receptive_field
-from toeplitz_core.testing.oracle.compensated import tree_sum, two_product
+from toeplitz_core.testing.oracle.sums import tree_sum, two_product
 
 # Products that are held at a time: each takes about ten numbers more, and they stay in a processor's cache.
 _BLOCK = 2**16

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
-from collections import Counter
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import Any
 
-from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.run.record import environment, replay_command
-from toeplitz_core.testing.search.search import Result
-
-if TYPE_CHECKING:
-    from toeplitz_core.testing.run.record import Record
+from toeplitz_core.testing.run.documents import counted, result_document
+from toeplitz_core.testing.run.events import Ended, Event
+from toeplitz_core.testing.run.record import Record, environment
+from toeplitz_core.testing.support.files import check_writable, write_atomically
 
 # The first number changes where a reader of an older one would misunderstand; the second where fields were added.
 SCHEMA_VERSION = "1.3"
@@ -29,74 +25,22 @@ def document(record: Record) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "environment": environment(),
-        "options": dict(record.options or {}),
+        "options": dict(record.options),
         "summary": {
             "exit_code": record.exit_code,
             "ended": record.ended,
             "error": record.error or None,
             "rounds": record.rounds,
-            "results": _counted(record.statuses),
+            "results": counted(record.statuses),
             "cases": record.counts.total(),
-            "counts": _counted(record.counts),
+            "counts": counted(record.counts),
         },
         "results": [result_document(result) for result in (*record.results, *record.unreached)],
-        "known": None if record.known is None else _known(record),
+        "known": _known(record),
     }
-
-
-def result_document(result: Result) -> dict[str, Any]:
-    """One of the results, as the schema has them."""
-    found: dict[str, Any] = {
-        "subject": result.subject,
-        "law": result.law,
-        "dtype": result.dtype,
-        "device": result.device,
-        "status": result.status.value,
-        "cases": result.cases,
-        "counts": _counted(result.counts),
-        "max_ratio": _number(result.max_ratio),
-        "message": result.message or None,
-        "known": dict(result.known),
-        "assumed": dict(result.assumed),
-        "zeros": result.zeros,
-        "zero_signs": result.zero_signs,
-        "refused": result.refused or None,
-    }
-    if (failure := result.failure) is not None:
-        found |= {
-            "case": str(failure.case),
-            "message": failure.message,
-            "cause": None,
-            "replay": replay_command(result.subject, failure.case),
-            "ratio": _number(failure.ratio),
-            "index": None if failure.index is None else list(failure.index),
-            "printed": failure.printed,
-        }
-    return found
-
-
-def read_result(document: Mapping[str, Any]) -> Result:
-    """The result of a document, for tables: without the failing case."""
-    ratio = document["max_ratio"]
-    return Result(
-        document["subject"],
-        document["law"],
-        document["dtype"],
-        document["device"],
-        Status(document["status"]),
-        Counter({Status(name): count for name, count in document["counts"].items()}),
-        None if ratio is None else float(ratio),
-        message=document["message"] or "",
-        known=Counter(document["known"]),
-        assumed=Counter(document["assumed"]),
-        zeros=document.get("zeros", 0),
-        zero_signs=document.get("zero_signs", 0),
-        refused=document.get("refused") or "",
-    )
 
 
 def _known(record: Record) -> list[dict[str, Any]]:
-    assert record.known is not None
     return [
         {
             "name": entry.name,
@@ -112,10 +56,32 @@ def _known(record: Record) -> list[dict[str, Any]]:
     ]
 
 
-def _counted(counts: Counter[Status]) -> dict[str, int]:
-    return {status.value: counts[status] for status in Status}
+class JsonReport:
+    """Writes a run as JSON when it has ended.
 
+    Parameters
+    ----------
+    path : str
+        ``-`` is the standard output, as it is when this is made.
 
-def _number(value: float | None) -> float | str | None:
-    # JSON has no infinity, and a reader must not take it for a small number or for none.
-    return "inf" if value is not None and not math.isfinite(value) else value
+    Raises
+    ------
+    ValueError
+        For a file that cannot be written.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._stdout = sys.stdout
+        if path != "-":
+            check_writable(path)
+
+    def __call__(self, event: Event) -> None:
+        """Write the record."""
+        if not isinstance(event, Ended):
+            return
+        if self._path == "-":
+            self._stdout.write(to_json(event.record))
+            self._stdout.flush()
+        else:
+            write_atomically(self._path, to_json(event.record))

@@ -9,16 +9,14 @@ with a property for each entry. Properties also say how many cases were mistrust
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
+from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.run.record import UNPROVEN, environment, replay_command
+from toeplitz_core.testing.run.events import Ended, Event
+from toeplitz_core.testing.run.record import UNPROVEN, Record, environment, replay_command
+from toeplitz_core.testing.support.files import check_writable, write_atomically
 from toeplitz_core.testing.support.spelling import cases_of
-
-if TYPE_CHECKING:
-    from toeplitz_core.testing.run.record import Record
-    from toeplitz_core.testing.search.search import Result
 
 # Whatever XML 1.0 (section 2.2) has no character for, and the carriage return, which its readers turn into another.
 _FORBIDDEN = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -28,7 +26,7 @@ def to_junit(record: Record) -> str:
     """The document as text."""
     suite = ET.Element("testsuite", name="toeplitz-core")
     properties = ET.SubElement(suite, "properties")
-    for name, value in (*environment().items(), *(record.options or {}).items()):
+    for name, value in (*environment().items(), *record.options.items()):
         _property(properties, name, value)
     for result in record.results:
         suite.append(_case(result, required=result.device in record.required_devices))
@@ -38,7 +36,7 @@ def to_junit(record: Record) -> str:
         case = ET.SubElement(suite, "testcase", classname="known failures", name=_text(stale.entry.name))
         said = f"stale for {stale.subject}: {stale.why}"
         # A stale entry fails a run only where that was asked for.
-        fails = record.exit_code == 3 and (record.options or {}).get("fail_stale")
+        fails = record.exit_code == 3 and record.options.get("fail_stale")
         _outcome(case, "error" if fails else "skipped", "stale", said)
     red = any(suite.find(f"testcase/{kind}") is not None for kind in ("failure", "error"))
     if record.error or (record.exit_code and not red):
@@ -107,3 +105,25 @@ def _outcome(case: ET.Element, kind: str, of: str, message: str, details: str = 
 def _text(text: str) -> str:
     """Text with whatever XML forbids as a backslash escape."""
     return _FORBIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+class JunitReport:
+    """Writes a run as JUnit XML when it has ended.
+
+    Parameters
+    ----------
+    path : str
+
+    Raises
+    ------
+    ValueError
+        For a file that cannot be written.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = check_writable(path)
+
+    def __call__(self, event: Event) -> None:
+        """Write the record."""
+        if isinstance(event, Ended):
+            write_atomically(self._path, to_junit(event.record))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from toeplitz_core.testing.laws.law import Law
+from toeplitz_core.testing.laws.law import Law
 
 
 def laws_table(laws: Iterable[Law]) -> str:

@@ -1,300 +1,137 @@
-"""A run as a table on a terminal, and as plain text in a log."""
+"""A run on a terminal, and as plain text in a log: what comes as it comes, then the tables."""
 
 from __future__ import annotations
 
 import platform
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+import time
 
 import torch
-from rich import box
-from rich.markup import escape
-from rich.table import Table
+from rich.console import Console
+from rich.progress import Progress
 
 import toeplitz_core
-from toeplitz_core.testing.case.case import DTYPES
 from toeplitz_core.testing.isolation.sandbox import TIMEOUT
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.run.record import UNPROVEN, replay_command
+from toeplitz_core.testing.laws.result import Step
+from toeplitz_core.testing.laws.verdict import Verdict
+from toeplitz_core.testing.reports.table import print_assumed, print_known, print_results
+from toeplitz_core.testing.reports.text import plain, print_verdict, result_line
+from toeplitz_core.testing.run.events import Adopted, Ended, Event, Failed, Started, StepEnded
+from toeplitz_core.testing.run.options import Options
+from toeplitz_core.testing.run.plan import Plan
 from toeplitz_core.testing.strategies.sweep import number_of_convolutions
-from toeplitz_core.testing.support.spelling import cases_of
 
-if TYPE_CHECKING:
-    from rich.console import Console
+OUR_ERROR = "This is an error of toeplitz-core, not of what it tests. Please report it with the lines above."
 
-    from toeplitz_core.testing.laws.verdict import Verdict
-    from toeplitz_core.testing.run.plan import Plan
-    from toeplitz_core.testing.run.record import Record
-    from toeplitz_core.testing.search.profiles import Profile
-    from toeplitz_core.testing.search.search import Result
 
-# The last of what a subject printed: the rest is in the JSON.
-_PRINTED_LINES = 5
-_STYLES = {
-    Status.PASS: "green",
-    Status.FAIL: "bold red",
-    Status.CRASH: "bold red",
-    Status.TIMEOUT: "bold red",
-    Status.KNOWN: "yellow",
-}
+class TerminalReport:
+    """Prints a run: a progress bar on a terminal, a line for each step in a log.
+
+    Parameters
+    ----------
+    console, errors : Console
+        For what was found, and for errors of our own.
+    """
+
+    def __init__(self, console: Console, errors: Console) -> None:
+        self._console = console
+        self._errors = errors
+        self._progress = Progress(console=console, transient=True, disable=not console.is_terminal)
+        self._bar = self._progress.add_task("")
+        self._begin = 0.0
+        self._plan: Plan | None = None
+        self._journal = ""
+        self._ended: set[Step] = set()
+        self._printed: list[Verdict] = []
+
+    def __call__(self, event: Event) -> None:
+        """Print what an event says."""
+        match event:
+            case Started():
+                self._start(event)
+            case StepEnded():
+                self._step(event)
+            case Adopted():
+                plain(self._console, f"adopted: {event.entries} entries, written to {event.path}")
+            case Failed():
+                self._progress.stop()
+                plain(self._errors, event.traceback or f"error: {event.error}")
+                if event.traceback:
+                    plain(self._errors, OUR_ERROR)
+            case Ended():
+                self._end(event)
+
+    def _start(self, event: Started) -> None:
+        self._plan, self._journal, self._begin = event.plan, event.journal, time.monotonic()
+        plain(self._console, header(event.plan))
+        if line := options_line(event.options):
+            plain(self._console, line)
+        plain(self._console, f"journal: {event.journal}")
+        self._progress.update(self._bar, total=event.plan.time or len(event.plan.steps))
+        self._progress.start()
+
+    def _step(self, event: StepEnded) -> None:
+        assert self._plan is not None
+        result, step = event.result, event.task.step
+        at = f"{step.law} {step.dtype}"
+        limit = self._plan.time
+        news = step not in self._ended or result.status.is_failure  # a round after the first says little else
+        self._ended.add(step)
+        done = len(self._ended) if limit is None else min(limit, time.monotonic() - self._begin)
+        at = at if limit is None else f"round {event.task.number + 1}, {at}"
+        self._progress.update(self._bar, completed=done, description=at)
+        if not self._console.is_terminal and result.cases and news:
+            plain(self._console, result_line(result))
+        if result.failure is not None:
+            self._print_failure(result.subject, result.failure)
+
+    def _print_failure(self, subject: str, failure: Verdict) -> None:
+        self._printed.append(failure)
+        print_verdict(self._console, subject, failure)
+
+    def _end(self, event: Ended) -> None:
+        self._progress.stop()
+        console, record = self._console, event.record
+        for result in record.results:  # what an interrupt has cut short
+            if result.failure is not None and not any(result.failure is verdict for verdict in self._printed):
+                self._print_failure(result.subject, result.failure)
+        print_results(console, record.results, event.left_out)
+        print_assumed(console, record.results)
+        if record.rounds is not None and self._plan is not None:
+            plain(console, f"time: {record.rounds} rounds done in {self._plan.time:g} s, each with its own seed")
+        print_known(console, record)
+        if record.ended in ("interrupted", "error"):
+            plain(console, f"to go on with this run: python -m toeplitz_core check --resume {self._journal}")
 
 
 def header(plan: Plan) -> str:
-    """Echoes the options, so that a typo shows."""
-    return run_header(
-        [subject.name for subject in plan.subjects],
-        [law.name for law in plan.laws],
-        plan.devices,
-        plan.profile,
-        examples=plan.examples,
-        seed=plan.seed,
-        sweep=plan.sweep,
-    )
-
-
-def run_header(
-    subjects: Sequence[str],
-    laws: Sequence[str],
-    devices: Sequence[str],
-    profile: Profile,
-    *,
-    examples: int | None,
-    seed: int | None,
-    sweep: int | None = None,
-) -> str:
-    """The same before there is anything to run."""
+    """Echoes the plan, so that a typo shows, with the seed that repeats the run."""
     # A law takes its share of a profile's cases.
-    effort = f"profile {profile.name}: {examples or f'up to {profile.examples}'} cases per law and dtype"
-    if sweep is not None:
-        far = f"{sweep} step{'s' * (sweep != 1)}"
-        convolutions = f"all {number_of_convolutions(sweep):,} convolutions up to {far} from the smallest"
+    cases = plan.examples or f"up to {plan.profile.examples}"
+    effort = f"profile {plan.profile.name}: {cases} cases per law and dtype, seed {plan.seed}"
+    if plan.sweep is not None:
+        far = f"{plan.sweep} step{'s' * (plan.sweep != 1)}"
+        convolutions = f"all {number_of_convolutions(plan.sweep):,} convolutions up to {far} from the smallest"
         effort = f"sweep: {convolutions}, in the subject's own layouts"
-    held = ", ".join(laws) if set(laws) != set(LAWS) else f"all {len(LAWS)}"
-    seeded = f", seed {seed}" if seed is not None else ""
+    laws = ", ".join(plan.laws) if set(plan.laws) != set(LAWS) else f"all {len(LAWS)}"
     return (
         f"toeplitz-core {toeplitz_core.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
         f"{platform.system()} {platform.machine()}\n"
-        f"subjects {', '.join(subjects)}; laws {held}; devices {', '.join(devices)}; "
-        f"{effort}{seeded}"
+        f"subjects {', '.join(plan.subjects)}; laws {laws}; devices {', '.join(plan.devices)}; {effort}"
     )
 
 
-def options_line(options: Mapping[str, object]) -> str:
+def options_line(options: Options) -> str:
     """The options of a run that its header does not name, as far as they were chosen."""
-    names = ("time", "jobs", "timeout", "known", "fail_fast", "fail_stale", "inline")
-    chosen = {name: options.get(name) for name in names}
-    chosen = {name: value for name, value in chosen.items() if value and (name, value) not in _USUAL}
+    names = ("time", "jobs", "timeout", "known", "fail_fast", "fail_stale", "inline", "resume")
+    usual = {"jobs": 1, "timeout": TIMEOUT}
+    chosen = {name: value for name in names if (value := getattr(options, name)) and value != usual.get(name)}
     return "; ".join(
         f"--{name.replace('_', '-')}" + ("" if value is True else f" {_words(value)}") for name, value in chosen.items()
     )
 
 
-# What goes without saying.
-_USUAL = (("jobs", 1), ("timeout", TIMEOUT))
-
-
 def _words(value: object) -> str:
-    if isinstance(value, list | tuple):
+    if isinstance(value, tuple):
         return ", ".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def print_results(console: Console, results: Sequence[Result], left_out: Sequence[str] = ()) -> None:
-    """A table for each subject, then what was refused and what did not run, each with its reason."""
-    ran = [r for r in results if r.status is not Status.NOT_RUN]
-    if shown := [r for r in ran if r.cases or r.status is not Status.UNSUPPORTED]:
-        for title, table in _tables(shown):
-            plain(console, title)
-            console.print(table)
-        if any(r.status is Status.PASS and r.max_ratio is not None for r in shown):
-            plain(console, "A number is the largest error in units of the bound: above 1 is wrong.")
-    total = sum(r.cases for r in ran)
-    holding = sum(r.status is Status.PASS for r in ran)
-    known = sum(r.status is Status.KNOWN for r in ran)
-    listed = f", {known} but for known failures" if known else ""
-    claimed = sum(r.status is not Status.UNSUPPORTED or r.nothing_proven for r in ran)
-    plain(console, f"{cases_of(total)}; {holding} of {claimed} hold{listed} (each law with each dtype).")
-    for line in _signed_zeros(ran):
-        plain(console, f"signed zeros: {line}")
-    for r in ran:
-        if r.nothing_proven:
-            plain(console, f"{r.status}: {r.subject} {r.law} {r.dtype} {r.device}: {r.message}")
-    wholly = [(r, r.message) for r in ran if r.status is Status.UNSUPPORTED and not r.nothing_proven]
-    for line in _by_reason(wholly):
-        plain(console, f"unsupported: {line}")
-    partly = [(r, r.refused) for r in ran if 0 < r.counts[Status.UNSUPPORTED] < r.cases]
-    _print_most(console, [f"unsupported in part: {line}" for line in _by_reason(partly)], "unsupported in part")
-    absent = {(r.subject, r.device): r.message for r in results if r.status is Status.NOT_RUN}
-    for line in (*(f"{subject} on {device}: {reason}" for (subject, device), reason in absent.items()), *left_out):
-        plain(console, f"not run: {line}")
-
-
-def _signed_zeros(ran: Sequence[Result]) -> Iterator[str]:
-    """How many zeros of each subject have a sign that its order of summing, or its padding, may explain."""
-    for subject, device in dict.fromkeys((r.subject, r.device) for r in ran if r.zeros):
-        of_subject = [r for r in ran if (r.subject, r.device) == (subject, device)]
-        other, zeros = sum(r.zero_signs for r in of_subject), sum(r.zeros for r in of_subject)
-        yield (
-            f"{subject} on {device}: {other} of {zeros} zero results have another sign than IEEE's sum in index order; "
-            "not judged"
-        )
-
-
-def _by_reason(refusals: Sequence[tuple[Result, str]]) -> list[str]:
-    """What subjects do without, a line for each reason; how many cases of how many, if some of them were judged."""
-    reasons: dict[tuple[str, str, str], list[Result]] = {}
-    for r, reason in refusals:
-        reasons.setdefault((r.subject, r.device, reason), []).append(r)
-    lines = []
-    for (subject, device, reason), results in reasons.items():
-        laws, dtypes = (", ".join(dict.fromkeys(getattr(r, name) for r in results)) for name in ("law", "dtype"))
-        refused, cases = sum(r.counts[Status.UNSUPPORTED] for r in results), sum(r.cases for r in results)
-        share = f"{refused} of {cases_of(cases)}: " if refused < cases else ""
-        lines.append(f"{subject} on {device}: {laws}, {dtypes}: {share}{reason}")
-    return lines
-
-
-# Of a subject that gives each case another reason, or declares another arithmetic for it, the JSON report has more.
-MOST_LINES = 12
-
-
-def _print_most(console: Console, lines: Sequence[str], kind: str) -> None:
-    for line in lines[:MOST_LINES]:
-        plain(console, line)
-    if len(lines) > MOST_LINES:
-        plain(console, f"{kind}: {len(lines) - MOST_LINES} more lines: see --json")
-
-
-def print_assumed(console: Console, results: Sequence[Result]) -> None:
-    """By which arithmetic results were judged: a line for each, with the subjects and dtypes."""
-    judged: dict[str, dict[str, Counter[str]]] = {}
-    for result in results:
-        for arithmetic, count in result.assumed.items():
-            judged.setdefault(arithmetic, {}).setdefault(result.subject, Counter())[result.dtype] += count
-    lines = []
-    for arithmetic, subjects in sorted(judged.items(), key=lambda item: -sum(c.total() for c in item[1].values())):
-        who = "; ".join(f"{subject} {', '.join(dtypes)}" for subject, dtypes in subjects.items())
-        lines.append(f"judged by {arithmetic}: {who}")
-    _print_most(console, lines, "judged by")
-
-
-# Columns of dtypes are narrow, so that a table with all of them fits into 80 characters.
-_SHORT = {
-    "float64": "f64",
-    "float32": "f32",
-    "float16": "f16",
-    "bfloat16": "bf16",
-    "complex128": "c128",
-    "complex64": "c64",
-    "int64": "i64",
-}
-
-
-# A column of the table even where it has nothing to say.
-_ALWAYS_SHOWN = (Status.MISTRUSTED,)
-
-
-def _tables(ran: Sequence[Result]) -> Iterator[tuple[str, Table]]:
-    """For each subject and device, a row a law and a column a dtype."""
-    groups: dict[tuple[str, str], list[Result]] = {}
-    for r in ran:
-        groups.setdefault((r.subject, r.device), []).append(r)
-    for (subject, device), results in groups.items():
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
-        dtypes = [dtype for dtype in DTYPES if any(r.dtype == dtype for r in results)]
-        table.add_column(" law", no_wrap=True)
-        for heading in (*(_SHORT[dtype] for dtype in dtypes), "cases"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        shared = [status for status in UNPROVEN if status in _ALWAYS_SHOWN or any(r.counts[status] for r in results)]
-        for status in shared:  # where there are but 80 columns, these headings are folded
-            table.add_column(status, justify="right", min_width=4, overflow="fold")
-        for law in dict.fromkeys(r.law for r in results):
-            row = {r.dtype: r for r in results if r.law == law}
-            counts = sum((r.counts for r in row.values()), Counter[Status]())
-            cells = (_cell(row[dtype]) if dtype in row else "" for dtype in dtypes)
-            shares = (_share(counts[status], counts.total()) for status in shared)
-            table.add_row(f" {escape(law)}", *cells, str(counts.total()), *shares)
-        yield f"Held against T x + b: {subject} on {device}", table
-
-
-def _share(part: int, whole: int) -> str:
-    if not part:
-        return "-"
-    return f"{part / whole:.0%}" if 200 * part >= whole else "<1%"
-
-
-def _cell(r: Result) -> str:
-    """The largest error in units of the bound, or that all was exact; or why it is no pass."""
-    if r.status is not Status.PASS:
-        words = {Status.UNSUPPORTED: "-" if not r.nothing_proven else "none", Status.MISTRUSTED: "none"}
-        word = words.get(r.status, r.status.upper() if r.status.is_failure else r.status)
-        return f"[{_STYLES.get(r.status, 'dim')}]{word}[/]"
-    return "exact" if r.max_ratio is None else f"{r.max_ratio:.3f}"
-
-
-def print_known(console: Console, record: Record) -> None:
-    """Which entries of the list of known failures matched, how often and why they are there, and which are stale."""
-    for entry in () if record.known is None else record.known.entries:
-        if count := record.matched[entry.name]:
-            plain(console, f"known: {entry.name}: {cases_of(count)}: {entry.reason}", style=_STYLES[Status.KNOWN])
-    for stale in record.stale:
-        plain(console, f"stale: {stale.entry.name} for {stale.subject}: {stale.why}")
-
-
-def print_step(console: Console, result: Result) -> None:
-    """One result as a line of a log."""
-    plain(console, result_line(result))
-
-
-def result_line(result: Result) -> str:
-    """One result in words: the cases, how many of them proved nothing, and the largest error."""
-    said = [result.status.value, cases_of(result.cases)]
-    said += [f"{result.counts[status]} {status}" for status in UNPROVEN if 0 < result.counts[status] < result.cases]
-    if result.max_ratio is not None:
-        said.append(f"largest error {result.max_ratio:.3f} of the bound")
-    return printable(f"{result.subject} {result.law} {result.dtype} {result.device}: {', '.join(said)}")
-
-
-def print_failure(console: Console, result: Result) -> None:
-    """The smallest failing case of a law, and the line that replays it."""
-    if result.failure is not None:
-        print_verdict(console, result.subject, result.failure)
-
-
-def print_verdict(console: Console, subject: str, verdict: Verdict) -> None:
-    """One case: its status, what is wrong, and how to run it again."""
-    heading, *lines = verdict_lines(subject, verdict)
-    plain(console, heading, style=_STYLES.get(verdict.status))
-    for line in lines:
-        plain(console, line)
-
-
-def verdict_lines(subject: str, verdict: Verdict, replay: str | None = None) -> list[str]:
-    """What is printed of a case; the first line is the heading. It may hold whatever a subject's message holds.
-
-    ``replay`` is how to run the case again, if not by the command.
-    """
-    heading = f"{verdict.status.upper()} {subject}, {verdict.case.law}"
-    lines = [f"{heading}: {verdict.message}" if verdict.message else heading, f"  case:   {verdict.case}"]
-    if verdict.ratio is not None:
-        lines.append(f"  error:  {verdict.ratio:.4g} of the bound")
-    if verdict.assumed and verdict.status.is_failure:
-        lines.append(f"  judged: by {verdict.assumed}")
-    if verdict.status.is_failure:
-        words = [line for line in verdict.printed.splitlines() if line.strip()]
-        lines += [f"  printed: {line}" for line in words[-_PRINTED_LINES:]]
-        lines.append(f"  replay: {replay_command(subject, verdict.case) if replay is None else replay}")
-    return lines
-
-
-def plain(console: Console, text: str, *, style: str | None = None) -> None:
-    """A line that is copied from: not folded, and without what a subject's message could do to a terminal or a log."""
-    encoded = printable(text).encode(console.encoding, "backslashreplace").decode(console.encoding)
-    console.print(encoded, style=style, markup=False, highlight=False, emoji=False, soft_wrap=True)
-
-
-def printable(text: str) -> str:
-    """Text with control characters, other than line feeds, as escapes."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

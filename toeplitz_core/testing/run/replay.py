@@ -1,33 +1,23 @@
-"""What ``replay`` does: run cases again, several times each, and say how often they fail."""
+"""Cases run again, several times each: how often they fail."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from toeplitz_core.memory import available_bytes
 from toeplitz_core.testing.case.call import Call, parse_line
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.findings.entry import Entry
+from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.laws import LAWS, Law
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.reports.terminal import plain, print_verdict
-from toeplitz_core.testing.run.options import named
-from toeplitz_core.testing.run.plan import not_run
-from toeplitz_core.testing.support import interrupts
-from toeplitz_core.testing.support.spelling import cases_of
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from toeplitz_core.testing.findings.known import Entry, KnownFailures
-    from toeplitz_core.testing.laws.law import Law
-    from toeplitz_core.testing.subjects import Runner
+from toeplitz_core.testing.subjects.interface import Implementation
+from toeplitz_core.testing.support.spelling import named
 
 # A failure that comes in every second run is then missed by one replay in a thousand.
 RUNS = 10
@@ -40,7 +30,16 @@ _ORACLE_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """A verdict of one law on one case, the gravest of some runs, of which ``failures`` failed."""
+    """A verdict of one law on one case, the gravest of some runs.
+
+    Parameters
+    ----------
+    verdict : Verdict
+    runs, failures : int
+        How many runs there were, and how many of them failed.
+    known : Entry, optional
+        The known failure that the verdict shows.
+    """
 
     verdict: Verdict
     runs: int
@@ -97,7 +96,7 @@ def laws_of(case: Case | Call) -> list[Law]:
 
 
 def replay(
-    case: Case | Call, subject: Runner, *, runs: int = RUNS, known: KnownFailures | None = None, enough: float = ENOUGH
+    case: Case | Call, subject: Implementation, *, runs: int = RUNS, known: KnownFailures | None = None, enough: float = ENOUGH
 ) -> Iterator[Replayed]:
     """Run a case again under each of its laws.
 
@@ -132,48 +131,12 @@ def _gravest(subject: str, verdicts: list[Verdict], known: KnownFailures | None)
     )
 
 
-def replay_all(
-    console: Console,
-    cases: Iterable[Case | Call],
-    subject: Runner,
-    *,
-    runs: int = RUNS,
-    known: KnownFailures | None = None,
-) -> int:
-    """Run cases again and print what comes of them; the exit code."""
-    ended = Counter[Status]()
-    try:
-        with interrupts.kept():
-            for case in cases:
-                interrupts.raise_asked()
-                ended[_printed(console, case, subject, runs, known)] += 1
-    except KeyboardInterrupt:
-        _summarise(console, ended, "interrupted after ")
-        return 130
-    if ended.total() > 1:
-        _summarise(console, ended)
-    if ended[Status.FAIL]:
-        return 1
-    return 0 if ended[Status.PASS] + ended[Status.KNOWN] == ended.total() else 3
+def repeated(law: Law, subject: Implementation, case: Case | Call) -> Iterator[Verdict]:
+    """The verdicts on a case that is run again and again, and then where the memory given out is full of something.
 
-
-def _summarise(console: Console, ended: Counter[Status], before: str = "") -> None:
-    counted = ", ".join(f"{count} {status}" for status, count in sorted(ended.items()))
-    plain(console, f"{before}{cases_of(ended.total())}{': ' * bool(counted)}{counted}")
-
-
-def _printed(console: Console, case: Case | Call, subject: Runner, runs: int, known: KnownFailures | None) -> Status:
-    """What became of a case under all of its laws: the gravest."""
-    if (reason := not_run(subject, case.device)) is not None:
-        plain(console, f"not run: {subject.name} on {case.device}: {reason}")
-        return Status.NOT_RUN
-    statuses = set()
-    for replayed in replay(case, subject, runs=runs, known=known):
-        print_verdict(console, subject.name, replayed.verdict)
-        if replayed.runs > 1:
-            plain(console, f"  runs:   {replayed.runs}")
-        if replayed.known is not None:
-            plain(console, f"  known:  {replayed.known.name}: {replayed.known.reason}")
-        statuses.add(Status.FAIL if replayed.verdict.status.is_failure else replayed.verdict.status)
-    order = (Status.FAIL, Status.KNOWN, Status.PASS, Status.MISTRUSTED, Status.UNSUPPORTED)
-    return next(status for status in order if status in statuses)
+    What a fault leaves in its result may be whatever was in memory, and that may be right by chance for a long time.
+    """
+    for _ in range(RUNS):
+        yield law(subject, case)
+    for poisoned in subject.poisoned():
+        yield law(poisoned, case)

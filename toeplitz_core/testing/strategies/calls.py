@@ -1,159 +1,38 @@
-"""Hypothesis strategies for calls of conv2d that should be refused, or that lie beside those.
+"""Strategies for calls of conv2d: valid ones, and broken ones.
 
 A call is broken by construction: a valid one is drawn, and one or two entries of :data:`BREAKS` replace some of its
-arguments. Not every break makes a call invalid: an empty batch, or an integer by another name, is legal. Which calls
-are is not decided here.
+arguments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from operator import itemgetter
 
 from hypothesis import event
 from hypothesis import strategies as st
 
 from toeplitz_core.geometry import ConvGeometry
-from toeplitz_core.testing.case.call import Call, TensorSpec
-from toeplitz_core.testing.strategies.cases import geometries, weighted
+from toeplitz_core.testing.case.call import Call
+from toeplitz_core.testing.strategies.breaks import BREAKS, CONVOLVED, PER_AXIS, SPARE_PIXELS, Base, Changes
+from toeplitz_core.testing.strategies.geometries import geometries, weighted
 
 # Multiplications of one image: argument checks do not depend on size, so small ones serve as well.
 MAX_PRODUCTS = 2**8
-# Pixels that an axis has beyond those that the first output needs: with 2 x padding this bounds every result.
-_SPARE_PIXELS = 6
-
-COMPUTED = (
-    "float32",
-    "float64",
-    "int64",
-    "bfloat16",
-    "float16",
-    "complex64",
-    "complex128",
-    "int32",
-    "int16",
-    "int8",
-    "uint8",
-)
-UNSUPPORTED = ("bool", "uint16", "uint32", "uint64")
-# Dtypes that are as valid as one that laws on values are held for, and that those leave out.
-RELATED = {"int64": ("int32", "int16", "int8", "uint8")}
-
-PER_AXIS = ("stride", "padding", "dilation")
-PARAMETERS = (*PER_AXIS, "groups")
-
-# Neighbours of the limits of int32 and int64, and of half of the latter, where sums of two of them overflow.
-HUGE = tuple(2**bits + step for bits in (31, 32, 61, 62, 63, 64) for step in (-1, 0, 1))
-# Those that 63, 64 or 32 bits hold as 0 or 1.
-_BEYOND_INT32 = (2**32, 2**32 + 1)
-_BEYOND_INT64 = (2**63, 2**63 + 1, 2**64, 2**64 + 1, 2**63, 2**63 + 1)
-
-# Texts in groups, each with a weight: what is plainest is then not rare among many variants.
-Table = tuple[tuple[int, tuple[str, ...]], ...]
-
-# Spellings of a number {} that are no integer, and of a pair of it.
-FLOATS: Table = (
-    (5, ("1.0",)),
-    (2, ("{}.0",)),
-    (2, ("numpy.float64({})", "numpy.array({}.0)", "torch.tensor({}.0)", "1e999", "{}.5")),
-)
-FLOAT_PAIRS: Table = (
-    (2, ("({}.0,{})", "({},{}.0)", "({}.0,{}.0)", "({},numpy.array({}.0))", "({},torch.tensor({}.0))")),
-)
-# The truth value that is equal to 1, and others.
-BOOLS: Table = ((6, ("True",)), (2, ("numpy.bool(True)", "numpy.array(True)", "torch.tensor(True)", "False")))
-BOOL_PAIRS: Table = ((2, (
-    "(True,True)", "(True,1)", "(1,True)", "(1,False)", "[1,True]", "(1,numpy.bool(True))", "(torch.tensor(True),1)",
-    "(1,torch.tensor(True))", "torch.tensor([True])",
-)),)  # fmt: skip
-# What is no number, and what does not hold two of them as it should.
-NOT_NUMBERS: Table = ((3, ("None", "'1'")), (3, ("'same'", "b'1'", "1j", "range(1,3)", "torch.tensor([])")))
-NOT_NUMBER_PAIRS: Table = ((2, (
-    "(None,1)", "(1,None)", "(1,'1')", "('1','1')", "((1,1),)", "(1,(1,))", "((1,1),(1,1))", "[[1,1]]", "[[1],[1]]",
-    "numpy.array([1,1])", "torch.tensor([1,1])",
-)),)  # fmt: skip
-# Spellings of an integer {}, and of a pair of it, with the numbers of NumPy.
-NUMPY_INTEGERS: Table = ((4, ("numpy.int64({})",)), (2, ("numpy.int32({})",)))
-NUMPY_INTEGER_PAIRS: Table = (
-    (2, ("(numpy.int64({}),{})", "({},numpy.int64({}))", "(numpy.int64({}),numpy.int64({}))", "[numpy.int64({})]")),
-)
-# Others: legal or not, they are what an index protocol could take.
-INTEGER_SPELLINGS: Table = ((1, (
-    "torch.tensor({})", "torch.tensor([{}])", "torch.tensor([[{}]])", "numpy.array({})", "numpy.array([{}])",
-    "(torch.tensor({}),{})", "({},torch.tensor([{}]))", "(numpy.array({}),{})", "({},numpy.array([{}]))",
-    "[torch.tensor({})]", "torch.Size(({},{}))", "torch.Size(({},))",
-)),)  # fmt: skip
-PADDING_STRINGS: Table = (
-    (6, ("'SAME'", "'VALID'")),
-    (3, ("''", "'full'", "'valid '", "'circular'", "b'same'", "b'valid'", "['same']", "('same','same')")),
-)
-NOT_TENSORS = (
-    "None",
-    "1",
-    "1.0",
-    "True",
-    "'weight'",
-    "[1]",
-    "()",
-    "[[[[1.0]]]]",
-    "numpy.array([1.0])",
-    "numpy.float64(1.0)",
-)
-
-Changes = dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Base:
-    """A valid call before it is spelled out."""
-
-    geometry: ConvGeometry
-    batch: int | None
-    dtype: str
-    bias: bool
-    device: str = "cpu"
-
-    def operand(self, name: str, shape: tuple[int, ...] | None = None) -> TensorSpec:
-        """An operand of the call, or one of its dtype in another shape."""
-        return TensorSpec(self.dtype, self.shape(name) if shape is None else shape, self.device)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of an operand: ``input``, ``weight`` or ``bias``."""
-        g = self.geometry
-        if name == "input":
-            return self.images(g.in_channels, *g.input_size)
-        return g.weight_shape if name == "weight" else (g.out_channels,)
-
-    def number(self, name: str) -> int:
-        """A number that is valid for a parameter on every axis; for padding as a string, about what it stands for."""
-        g = self.geometry
-        if name == "groups":
-            return g.groups
-        if name == "padding":
-            return max(pad for pads in g.pads for pad in pads)
-        numbers: tuple[int, ...] = getattr(g, name)
-        return min(numbers)
-
-    def images(self, channels: int, *size: int) -> tuple[int, ...]:
-        """The shape of an input, batched or not as the call is."""
-        return (channels, *size) if self.batch is None else (self.batch, channels, *size)
-
-
-Break = Callable[[st.DrawFn, Base], Changes]
 
 
 def small(geometry: ConvGeometry) -> ConvGeometry:
     """The geometry with few pixels beyond those that the first output needs."""
     g = geometry
     axes = zip(g.input_size, g.kernel_extent, g.pads, strict=True)
-    size = tuple(min(n, max(1, e - before - after) + _SPARE_PIXELS) for n, e, (before, after) in axes)
+    size = tuple(min(n, max(1, e - before - after) + SPARE_PIXELS) for n, e, (before, after) in axes)
     return ConvGeometry(
         g.in_channels, g.out_channels, size, g.kernel_size, g.stride, g.padding, g.dilation, g.groups
     )  # fmt: skip
 
 
-# Made once: strategies are dear to make.
+# Made once: making a strategy is slow.
 _SMALL = geometries(max_products=MAX_PRODUCTS).map(small)
 
 
@@ -188,262 +67,6 @@ def valid_calls(draw: st.DrawFn, base: Base) -> Call:
     return Call(str(base.operand("input")), str(base.operand("weight")), bias, groups=str(g.groups), **parameters)
 
 
-def _rank(name: str, *legal: int) -> Break:
-    def wrong_rank(draw: st.DrawFn, base: Base) -> Changes:
-        shape = base.shape(name)
-        shapes = (shape[1:], (1, *shape), (*shape, 1), shape[:-1], shape[-2:], shape[-1:], ())
-        wrong = dict.fromkeys(s for s in shapes if len(s) not in legal)
-        return {name: str(base.operand(name, draw(st.sampled_from(tuple(wrong)))))}
-
-    return wrong_rank
-
-
-def _bias_length(draw: st.DrawFn, base: Base) -> Changes:
-    outputs = base.geometry.out_channels
-    length = draw(st.sampled_from((outputs + 1, outputs - 1, outputs * 2, 0)))
-    return {"bias": str(base.operand("bias", (length,)))}
-
-
-def _bias_of_one(draw: st.DrawFn, base: Base) -> Changes:
-    g = base.geometry
-    outputs = g.groups * draw(st.sampled_from((2, 3)))  # several, whatever the groups
-    return {
-        "weight": str(base.operand("weight", (outputs, g.group_channels, *g.kernel_size))),
-        "bias": str(base.operand("bias", (1,))),
-    }
-
-
-def _input_channels(draw: st.DrawFn, base: Base) -> Changes:
-    g = base.geometry
-    channels = draw(
-        st.sampled_from((g.in_channels + 1, g.in_channels - 1, g.in_channels * 2, g.in_channels + g.groups))
-    )
-    return {"input": str(base.operand("input", base.images(channels, *g.input_size)))}
-
-
-def _weight_channels(draw: st.DrawFn, base: Base) -> Changes:
-    g = base.geometry
-    channels = draw(st.sampled_from((g.group_channels + 1, g.group_channels - 1, g.group_channels * 2)))
-    return {"weight": str(base.operand("weight", (g.out_channels, channels, *g.kernel_size)))}
-
-
-def _out_channels_not_divisible(draw: st.DrawFn, base: Base) -> Changes:
-    g = base.geometry
-    groups = draw(st.integers(2, 4))
-    outputs = draw(st.integers(0, 2)) * groups + draw(st.integers(1, groups - 1))
-    return {
-        "input": str(base.operand("input", base.images(g.group_channels * groups, *g.input_size))),
-        "weight": str(base.operand("weight", (outputs, g.group_channels, *g.kernel_size))),
-        "bias": str(base.operand("bias", (outputs,))) if base.bias else "None",
-        "groups": str(groups),
-    }
-
-
-def _other_groups(draw: st.DrawFn, base: Base) -> Changes:
-    return {"groups": str(draw(st.sampled_from([groups for groups in range(1, 9) if groups != base.geometry.groups])))}
-
-
-def _too_small(name: str) -> Break:
-    smallest = 0 if name == "padding" else 1
-
-    def below(draw: st.DrawFn, base: Base) -> Changes:
-        # Most often the neighbour of what is legal, where checks are off by one.
-        value = smallest - draw(st.sampled_from((1,) * 8 + (2, 3, 2**31, 2**31 + 1, 2**62, 2**63, 2**63 + 1)))
-        if name == "groups":
-            return {name: str(value)}
-        other = getattr(base.geometry, name)
-        valid = smallest if isinstance(other, str) else other[0]
-        spelled = (value, value, (value, value), (value, valid), (valid, value), [value])
-        changes = {name: repr(draw(st.sampled_from(spelled)))}
-        if name == "padding":
-            # So large that nothing else is wrong: a kernel that crops would otherwise find the image too small for it.
-            size = (extent + _SPARE_PIXELS for extent in base.geometry.kernel_extent)
-            changes["input"] = str(base.operand("input", base.images(base.geometry.in_channels, *size)))
-        return changes
-
-    return below
-
-
-def _dtype_of(name: str) -> Break:
-    def mismatched(draw: st.DrawFn, base: Base) -> Changes:
-        other = draw(st.sampled_from([dtype for dtype in (*COMPUTED, *UNSUPPORTED) if dtype != base.dtype]))
-        return {name: str(replace(base.operand(name), dtype=other))}
-
-    return mismatched
-
-
-def _unsupported_dtype(draw: st.DrawFn, base: Base) -> Changes:
-    dtype = draw(st.sampled_from(UNSUPPORTED))
-    names = ("input", "weight", "bias") if base.bias else ("input", "weight")
-    return {name: str(replace(base.operand(name), dtype=dtype)) for name in names}
-
-
-def _device(draw: st.DrawFn, base: Base) -> Changes:
-    names = draw(st.sampled_from((("weight",), ("input",), ("bias",), ("input", "weight"), ("weight", "bias"))))
-    device = draw(st.sampled_from(("meta",) if base.device == "cpu" else ("meta", "cpu")))
-    return {name: str(replace(base.operand(name), device=device)) for name in names}
-
-
-def _not_a_tensor(name: str) -> Break:
-    def other_object(draw: st.DrawFn, _: Base) -> Changes:
-        return {name: draw(st.sampled_from(NOT_TENSORS))}
-
-    return other_object
-
-
-def _kernel_too_large(draw: st.DrawFn, base: Base) -> Changes:
-    g = base.geometry
-    padding = 0 if isinstance(g.padding, str) else None
-    pads = g.pads if padding is None else ((0, 0),) * g.rank
-    kernel = list(g.kernel_size)
-    axis = draw(st.integers(0, g.rank - 1))
-    padded = g.input_size[axis] + sum(pads[axis])
-    # The smallest kernel whose extent, (kernel - 1) * dilation + 1, is larger than the padded input.
-    kernel[axis] = (padded - 1) // g.dilation[axis] + 2 + draw(st.integers(0, 2))
-    changes = {"weight": str(base.operand("weight", (g.out_channels, g.group_channels, *kernel)))}
-    return changes if padding is None else {**changes, "padding": str(padding)}
-
-
-def _spelled(name: str, numbers: Table, pairs: Table = ()) -> Break:
-    """The spelling of a number, or of a pair where the parameter has an entry for each axis."""
-    table = numbers if name == "groups" else numbers + pairs
-
-    def spelled(draw: st.DrawFn, base: Base) -> Changes:
-        return {name: draw(weighted(*table)).replace("{}", str(base.number(name)))}
-
-    return spelled
-
-
-def _bool(name: str) -> Break:
-    spelled = _spelled(name, BOOLS, BOOL_PAIRS)
-
-    def truth_value(draw: st.DrawFn, base: Base) -> Changes:
-        changes = spelled(draw, base)
-        if name == "groups":
-            # That of one group, which True is equal to.
-            g = base.geometry
-            changes["weight"] = str(base.operand("weight", (g.out_channels, g.in_channels, *g.kernel_size)))
-        return changes
-
-    return truth_value
-
-
-def _length(name: str) -> Break:
-    def wrong_length(draw: st.DrawFn, base: Base) -> Changes:
-        lengths = (0, 3, 4, 1, 2) if name == "groups" else (0, 3, 4, 3)
-        entries = [base.number(name)] * draw(st.sampled_from(lengths))
-        return {name: repr(draw(st.sampled_from((tuple(entries), entries))))}
-
-    return wrong_length
-
-
-def _same_with_stride(draw: st.DrawFn, _: Base) -> Changes:
-    return {
-        "padding": "'same'",
-        "stride": draw(st.sampled_from(("2", "(1,2)", "(2,1)", "[3]", "0", "-1", "()", "(1,1,1)"))),
-    }
-
-
-def _padding_string(draw: st.DrawFn, _: Base) -> Changes:
-    return {"padding": draw(weighted(*PADDING_STRINGS)), "stride": "1"}  # which 'same' needs
-
-
-def _empty_axis(draw: st.DrawFn, base: Base) -> Changes:
-    size = list(base.geometry.input_size)
-    size[draw(st.integers(0, 1))] = 0
-    return {"input": str(base.operand("input", base.images(base.geometry.in_channels, *size)))}
-
-
-def _no_input_channels(_: st.DrawFn, base: Base) -> Changes:
-    g = base.geometry
-    return {
-        "input": str(base.operand("input", base.images(0, *g.input_size))),
-        "weight": str(base.operand("weight", (g.out_channels, 0, *g.kernel_size))),
-    }
-
-
-def _empty_kernel(draw: st.DrawFn, base: Base) -> Changes:
-    g = base.geometry
-    kernel = draw(st.sampled_from(((0, 0), (0, g.kernel_size[1]), (g.kernel_size[0], 0))))
-    return {"weight": str(base.operand("weight", (g.out_channels, g.group_channels, *kernel)))}
-
-
-def _no_out_channels(_: st.DrawFn, base: Base) -> Changes:
-    g = base.geometry
-    bias = str(base.operand("bias", (0,))) if base.bias else "None"
-    return {"weight": str(base.operand("weight", (0, g.group_channels, *g.kernel_size))), "bias": bias}
-
-
-def _empty_batch(_: st.DrawFn, base: Base) -> Changes:
-    return {"input": str(base.operand("input", (0, base.geometry.in_channels, *base.geometry.input_size)))}
-
-
-def _empty_batch_empty_axis(draw: st.DrawFn, base: Base) -> Changes:
-    size = list(base.geometry.input_size)
-    size[draw(st.integers(0, 1))] = 0
-    return {"input": str(base.operand("input", (0, base.geometry.in_channels, *size)))}
-
-
-def _huge(name: str, *groups: tuple[int, ...]) -> Break:
-    def huge(draw: st.DrawFn, _: Base) -> Changes:
-        value = draw(weighted(*((1, values) for values in groups)))
-        pairs = () if name == "groups" else ((value, value), (1, value), (value, 1))
-        return {name: repr(draw(st.sampled_from((value,) * 9 + pairs)))}
-
-    return huge
-
-
-def _huge_padding(draw: st.DrawFn, _: Base) -> Changes:
-    # The stride grows with it: there are a few outputs per axis, or an error. Never a result that fills the memory.
-    value = draw(st.sampled_from(HUGE))
-    stride = min(value, 2**63 - 1) // draw(st.sampled_from((1, 2)))
-    return {"padding": str(value), "stride": str(stride)}
-
-
-def _huge_result(draw: st.DrawFn, _: Base) -> Changes:
-    # 2^48 elements and more: beyond any address space, so that an allocator can only refuse. On one axis alone, so that
-    # no product of sizes overflows.
-    padding = draw(st.sampled_from((f"({2**47},0)", f"(0,{2**47})")))
-    return {"padding": padding, "stride": "1", "dilation": "1"}
-
-
-BREAKS: dict[str, Break] = {
-    "input: wrong rank": _rank("input", 3, 4),
-    "weight: wrong rank": _rank("weight", 4),
-    "bias: wrong rank": _rank("bias", 1),
-    "bias: wrong length": _bias_length,
-    "bias: one number for several channels": _bias_of_one,
-    "input: wrong channels": _input_channels,
-    "weight: wrong channels": _weight_channels,
-    "groups: does not divide out_channels": _out_channels_not_divisible,
-    "groups: another number": _other_groups,
-    **{f"{name}: zero or negative": _too_small(name) for name in PARAMETERS},
-    **{f"{name}: another dtype": _dtype_of(name) for name in ("input", "weight", "bias")},
-    "dtype: not supported": _unsupported_dtype,
-    "device: another": _device,
-    **{f"{name}: not a tensor": _not_a_tensor(name) for name in ("input", "weight", "bias")},
-    "weight: kernel larger than padded input": _kernel_too_large,
-    **{f"{name}: a float": _spelled(name, FLOATS, FLOAT_PAIRS) for name in PARAMETERS},
-    **{f"{name}: a bool": _bool(name) for name in PARAMETERS},
-    **{f"{name}: not a number": _spelled(name, NOT_NUMBERS, NOT_NUMBER_PAIRS) for name in PARAMETERS},
-    **{f"{name}: an integer of NumPy": _spelled(name, NUMPY_INTEGERS, NUMPY_INTEGER_PAIRS) for name in PARAMETERS},
-    **{f"{name}: an integer by another name": _spelled(name, INTEGER_SPELLINGS) for name in PARAMETERS},
-    **{f"{name}: wrong length": _length(name) for name in PARAMETERS},
-    "padding: 'same' with a stride": _same_with_stride,
-    "padding: unknown string": _padding_string,
-    "input: empty axis": _empty_axis,
-    "input: no channels": _no_input_channels,
-    "input: empty batch": _empty_batch,
-    "input: empty batch and axis": _empty_batch_empty_axis,
-    "weight: empty kernel": _empty_kernel,
-    "weight: no output channels": _no_out_channels,
-    **{f"{name}: huge": _huge(name, HUGE, _BEYOND_INT32) for name in ("stride", "dilation", "groups")},
-    **{f"{name}: beyond int64": _huge(name, _BEYOND_INT64) for name in ("stride", "dilation", "groups")},
-    "padding: huge": _huge_padding,
-    "padding: huge result": _huge_result,
-}
-
-
 @st.composite
 def _calls(
     draw: st.DrawFn,
@@ -470,7 +93,7 @@ def calls(
     *,
     breaks: st.SearchStrategy[str] | None = None,
     together: Sequence[str] = (),
-    dtypes: Sequence[str] = ("float32",) * 6 + COMPUTED,
+    dtypes: Sequence[str] = ("float32",) * 6 + CONVOLVED,
     device: str = "cpu",
 ) -> st.SearchStrategy[Call]:
     """Calls of conv2d: valid, or broken in one way or two.

@@ -2,23 +2,29 @@
 
 from toeplitz_core.testing.subjects.arrays import ArraySubject
 from toeplitz_core.testing.subjects.entry_points import plugged_in
-from toeplitz_core.testing.subjects.interface import Absent, Outcome, Runner, Subject, placed
-from toeplitz_core.testing.subjects.names import absent, as_subject, check_name, environment, resolve
-from toeplitz_core.testing.subjects.pytorch.variants import TorchSubject
+from toeplitz_core.testing.subjects.interface import Absent, Claims, Environment, Implementation, Subject
+from toeplitz_core.testing.subjects.names import absent, as_subject, check_name, environment, named_subjects, resolve
+from toeplitz_core.testing.subjects.outcome import Answer, Outcome
+from toeplitz_core.testing.subjects.placing import placed
+from toeplitz_core.testing.subjects.pytorch.subject import TorchSubject
 from toeplitz_core.testing.subjects.registry import SUBJECTS
 
 __all__ = [
     "SUBJECTS",
     "Absent",
+    "Answer",
     "ArraySubject",
+    "Claims",
+    "Environment",
+    "Implementation",
     "Outcome",
-    "Runner",
     "Subject",
     "TorchSubject",
     "absent",
     "as_subject",
     "check_name",
     "environment",
+    "named_subjects",
     "placed",
     "plugged_in",
     "resolve",

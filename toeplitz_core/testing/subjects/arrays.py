@@ -6,20 +6,18 @@ import importlib
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
+from toeplitz_core.bound import Arithmetic
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.oracle.arithmetics import strictest
-from toeplitz_core.testing.subjects.interface import Subject, placed
-from toeplitz_core.testing.subjects.pytorch.procedures import contract
-
-if TYPE_CHECKING:
-    from toeplitz_core.bound import Arithmetic
-    from toeplitz_core.testing.case.case import Case
-    from toeplitz_core.testing.data.operands import Operands
-    from toeplitz_core.testing.subjects.interface import Procedure
+from toeplitz_core.testing.subjects.interface import Claims, Procedure, Subject
+from toeplitz_core.testing.subjects.placing import placed
+from toeplitz_core.testing.subjects.pytorch.contract import contract
 
 
 def to_numpy(values: torch.Tensor) -> np.ndarray[Any, Any]:
@@ -69,11 +67,8 @@ class ArraySubject(Subject):
         From a case to whether the function claims to handle it; everything, if not given.
     arithmetic : callable, optional
         From a case to how the function computes; the strictest for the dtype, if not given.
-    dtypes : tuple of str, optional
-        Those that it has; all, if not given.
-    draws : int
-    repeatable : bool
-        As for :class:`Subject`.
+    dtypes, draws, repeatable
+        As of :class:`Claims`.
 
     Examples
     --------
@@ -89,9 +84,6 @@ class ArraySubject(Subject):
     >>> LAWS["forward-exact"](subject, Case.parse("input=2x3x5x5 weight=4x3x1x1 bias")).status
     <Status.PASS: 'pass'>
     """
-
-    devices = ("cpu",)
-    procedures = ("forward", "contract")
 
     def __init__(
         self,
@@ -110,9 +102,7 @@ class ArraySubject(Subject):
         self.function = function
         self.to_array = to_array
         self.to_tensor = to_tensor
-        self.dtypes = dtypes
-        self.draws = draws
-        self.repeatable = repeatable
+        self.claims = Claims(("cpu",), dtypes, ("forward", "contract"), draws, repeatable)
         self._supports = supports
         self._arithmetic = arithmetic
 

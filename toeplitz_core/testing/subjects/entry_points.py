@@ -51,7 +51,7 @@ def dangling(entry: EntryPoint) -> str:
     look_here()
     module, attribute = target(entry)
     if not module or not attribute:
-        return "it is no module:callable"
+        return "not of the form module:callable"
     return "" if find_spec(module) is not None else f"no module '{module}'"
 
 

@@ -1,24 +1,22 @@
-"""What the suite needs of an implementation under test, and what it makes of a call."""
+"""What the suite needs of an implementation under test."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import torch
 
-from toeplitz_core.testing.case.layouts import apply_layout, check_layout
+from toeplitz_core.bound import Arithmetic
+from toeplitz_core.testing.case.call import Call
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.oracle.arithmetics import strictest
+from toeplitz_core.testing.subjects.outcome import Answer, BrokenContract, NotClaimed, Outcome, described
 
-if TYPE_CHECKING:
-    from toeplitz_core.bound import Arithmetic
-    from toeplitz_core.testing.case.call import Call
-    from toeplitz_core.testing.case.case import Case
-    from toeplitz_core.testing.data.operands import Operands
-
-# What a subject can be asked for: the convolution, and what belongs to it. See torch_procedures.py.
+# What a subject can be asked for: the convolution, and what belongs to it. See the folder pytorch.
 Procedure = Literal[
     "forward",
     "contract",
@@ -34,90 +32,73 @@ Procedure = Literal[
 # What strides a result may be declared to have.
 MemoryFormat = Literal["contiguous", "channels_last"]
 
-# Operands of up to this many numbers are copied for the subject.
-_COPIED_NUMBERS = 2**24
 
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What an implementation claims to do. It is asked for nothing else.
 
-class BrokenContract(Exception):  # noqa: N818  # its message is what is reported
-    """An implementation did what none may do, whatever its result."""
+    Parameters
+    ----------
+    devices : tuple of str, optional
+        The types of devices that it computes on, such as ``("cpu",)``; if None, all that torch has.
+    dtypes : tuple of str, optional
+        Those that it computes in, such as ``("float32",)``; if None, all.
+    procedures : tuple of str
+        What it can be asked for: see :meth:`Subject.perform`.
+    draws : int
+        How often data is drawn for one geometry: more than once where each geometry has to be compiled, which takes
+        longer than all that follows.
+    repeatable : bool
+        Whether the same call always gives the same bits.
+    absent : str
+        Why it cannot be run here, such as a package that is not installed; empty if it can.
+    """
 
+    devices: tuple[str, ...] | None = None
+    dtypes: tuple[str, ...] | None = None
+    procedures: tuple[Procedure, ...] = ("forward",)
+    draws: int = 1
+    repeatable: bool = False
+    absent: str = ""
 
-class NotClaimed(NotImplementedError):  # noqa: N818  # nothing is wrong
-    """Results that an implementation gave though it claims none of their kind: they may be wrong, but prove nothing."""
+    def __post_init__(self) -> None:
+        if self.draws < 1:
+            raise ValueError(f"draws={self.draws} must be >= 1")
 
-    def __init__(self, reason: str, results: Mapping[str, torch.Tensor]) -> None:
-        super().__init__(reason)
-        self.results = results
+    def not_on(self, device: str) -> str:
+        """Why it does not run on a device, whether or not that is present; empty if it does."""
+        kind = torch.device(device).type
+        if self.absent or self.devices is None or kind in self.devices:
+            return self.absent
+        return f"computes on {' and '.join(self.devices)}, not on {kind}"
+
+    def not_asked(self, dtype: str, procedure: Procedure) -> str:
+        """Why it is not asked for a procedure in a dtype; empty if it is."""
+        if self.dtypes is not None and dtype not in self.dtypes:
+            return f"supports only {' and '.join(self.dtypes)}"
+        return "" if procedure in self.procedures else f"has no {procedure.replace('_', ' ')}"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one call.
+class Environment:
+    """Environment variables that a subject needs before its process starts, such as ``ONEDNN_MAX_CPU_ISA``.
 
-    ``results`` are there by name if it ``returned`` (a convolution's is ``output``); otherwise ``message`` says why
-    not, or why it claims no results of their kind, although they are there. ``arithmetic`` is what it declares for the
-    case, ``gradients`` what it does for the gradient in each operand, ``printed`` what it wrote to its standard
-    streams, where that was caught; ``kernel`` is what computed it, if known.
+    Parameters
+    ----------
+    variables : tuple of (name, value)
     """
 
-    status: Literal["returned", "unsupported", "raised", "spoiled", "crashed", "timed out"]
-    arithmetic: Arithmetic
-    results: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    message: str = ""
-    printed: str = ""
-    gradients: Mapping[str, Arithmetic] = field(default_factory=dict)
-    kernel: str = ""
-
-    @property
-    def output(self) -> torch.Tensor | None:
-        """The result of a convolution, if there is one."""
-        return self.results.get("output")
-
-    def spoiled(self, message: str, printed: str) -> Self:
-        """The outcome of a call that has changed the state of its process, which is what counts then."""
-        return replace(self, status="spoiled", results={}, message=message, printed=printed)
+    variables: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of a call that may be invalid: a result, or a message that says why there is none."""
-
-    status: Literal["returned", "refused", "unimplemented", "unsupported", "raised", "spoiled", "crashed", "timed out"]
-    result: torch.Tensor | None = None
-    message: str = ""
-    printed: str = ""
-
-    def spoiled(self, message: str, printed: str) -> Self:
-        """As of an :class:`Outcome`."""
-        return replace(self, status="spoiled", result=None, message=message, printed=printed)
-
-
-class Runner(Protocol):
-    """An implementation that can be called: in this process (every :class:`Subject`) or in another.
-
-    ``devices``, ``dtypes`` and the like are explained at :class:`Subject`.
-    """
+class Implementation(Protocol):
+    """An implementation that can be called: in this process (every :class:`Subject`) or in another."""
 
     @property
     def name(self) -> str: ...
 
     @property
-    def devices(self) -> tuple[str, ...] | None: ...
-
-    @property
-    def dtypes(self) -> tuple[str, ...] | None: ...
-
-    @property
-    def procedures(self) -> tuple[Procedure, ...]: ...
-
-    @property
-    def draws(self) -> int: ...
-
-    @property
-    def absent(self) -> str: ...
-
-    @property
-    def repeatable(self) -> bool: ...
+    def claims(self) -> Claims: ...
 
     def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:
         """Call it. Whatever it does becomes an outcome."""
@@ -131,35 +112,37 @@ class Runner(Protocol):
         """Forget what earlier calls left behind, as far as that is possible."""
         ...
 
-    def poisoned(self) -> Sequence[Runner]:
-        """The same in processes whose allocator fills what it gives out, each with another byte; none if impossible."""
+    def poisoned(self) -> Sequence[Implementation]:
+        """The same in processes whose allocator fills the memory it gives out, each with another byte; else none."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """A subject that cannot be run here: ``absent`` says why. No case reaches it."""
+    """An implementation that cannot be run here. No case reaches it.
+
+    Parameters
+    ----------
+    name : str
+    claims : Claims
+        ``claims.absent`` says why.
+    """
 
     name: str
-    absent: str
-    devices: tuple[str, ...] | None = None
-    dtypes: tuple[str, ...] | None = None
-    procedures: tuple[Procedure, ...] = ("forward",)
-    draws: int = 1
-    repeatable: bool = False
+    claims: Claims
 
-    def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:  # noqa: ARG002  # as every runner
+    def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:  # noqa: ARG002  # as every implementation
         """Say why not."""
-        return Outcome("unsupported", strictest(case), message=self.absent)
+        return Outcome("unsupported", strictest(case), message=self.claims.absent)
 
-    def answer(self, call: Call) -> Answer:  # noqa: ARG002  # likewise
+    def answer(self, call: Call) -> Answer:  # noqa: ARG002  # as every implementation
         """Say why not."""
-        return Answer("unsupported", message=self.absent)
+        return Answer("unsupported", message=self.claims.absent)
 
     def restart(self) -> None:
         """Nothing is there."""
 
-    def poisoned(self) -> Sequence[Runner]:
+    def poisoned(self) -> Sequence[Implementation]:
         """None."""
         return ()
 
@@ -170,19 +153,7 @@ class Subject(ABC):
     Attributes
     ----------
     name : str
-    devices : tuple of str, or None
-        The types of devices that it computes on, such as ``("cpu",)``; None for all that torch has.
-    dtypes : tuple of str, or None
-        Those that it has, such as ``("float32",)``; None for all.
-    procedures : tuple of str
-        What it can be asked for besides the result: see ``perform``.
-    draws : int
-        How often data is drawn for one geometry: more than once where each geometry has to be compiled, which takes
-        longer than all that follows.
-    absent : str
-        Why it cannot be run here, such as a package that is not installed; empty if it can.
-    repeatable : bool
-        Whether it claims that the same call always gives the same bits.
+    claims : Claims
 
     Examples
     --------
@@ -191,26 +162,21 @@ class Subject(ABC):
     >>> import numpy as np
     >>> class Pointwise(Subject):
     ...     name = "pointwise"
-    ...     devices = ("cpu",)
+    ...     claims = Claims(devices=("cpu",), dtypes=("float64",))
     ...
     ...     def supports(self, case):
-    ...         return set(case.geometry.kernel_size) == {1} and case.dtype == "float64" and case.groups == 1
+    ...         return set(case.geometry.kernel_size) == {1} and case.groups == 1
     ...
     ...     def forward(self, case, operands):
     ...         x, weight, bias = (None if t is None else t.numpy() for t in placed(case, operands))
     ...         ...
-    >>> from toeplitz_core.testing.case.case import Case
+    >>> from toeplitz_core.testing.subjects.placing import placed
     >>> Pointwise().supports(Case.parse("input=1x2x3x3 weight=4x2x3x3 dtype=float64"))
     False
     """
 
     name: str
-    devices: tuple[str, ...] | None = None
-    dtypes: tuple[str, ...] | None = None
-    procedures: tuple[Procedure, ...] = ("forward",)
-    draws: int = 1
-    absent: str = ""
-    repeatable: bool = False
+    claims: Claims = Claims()
 
     def supports(self, case: Case) -> bool:  # noqa: ARG002  # for subclasses
         """Whether the implementation claims to handle a case; it is not called if not.
@@ -238,7 +204,7 @@ class Subject(ABC):
     def perform(self, procedure: Procedure, case: Case, operands: Operands) -> Mapping[str, torch.Tensor]:
         """The results, by name, of what laws other than those of the result itself ask for."""
         if procedure != "forward":
-            raise NotImplementedError(f"{self.name} has no {procedure}")
+            raise NotImplementedError(f"has no {procedure.replace('_', ' ')}")
         return {"output": self.forward(case, operands)}
 
     def invoke(self, call: Call) -> torch.Tensor:
@@ -252,7 +218,7 @@ class Subject(ABC):
     def restart(self) -> None:  # noqa: B027  # there is nothing that a subject must do
         """Nothing: this process goes on."""
 
-    def poisoned(self) -> Sequence[Runner]:
+    def poisoned(self) -> Sequence[Implementation]:
         """None: the allocator reads its settings when a process starts."""
         return ()
 
@@ -288,7 +254,7 @@ class Subject(ABC):
     def answer(self, call: Call) -> Answer:
         """Call it in this process with arguments that may be invalid."""
         if type(self).invoke is Subject.invoke:
-            return Answer("unsupported", message=f"{self.name} has no argument checks to be held to")
+            return Answer("unsupported", message="does not claim to check its arguments")
         try:
             result = self.invoke(call)
         except KeyboardInterrupt:
@@ -307,21 +273,12 @@ class Subject(ABC):
 
     def _refusal(self, case: Case) -> str | None:
         """Why it does not claim to support a case; None if it does."""
-        if self.dtypes is not None and case.dtype not in self.dtypes:
-            return f"it has {', '.join(self.dtypes)} only"
+        if reason := self.claims.not_asked(case.dtype, "forward"):
+            return reason
         try:
-            return None if self.supports(case) else f"{self.name} does not claim to support it"
+            return None if self.supports(case) else "does not claim to support the case"
         except NotImplementedError as error:
             return str(error)
-
-
-def described(error: BaseException) -> str:
-    """The exception's type, and its message if it has one."""
-    try:
-        message = str(error)
-    except Exception:  # noqa: BLE001  # a subject's own exception can do anything
-        message = "its message cannot be read"
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def _unreadable(case: Case | None, output: object) -> str | None:
@@ -338,37 +295,3 @@ def _unreadable(case: Case | None, output: object) -> str | None:
 def _materialised(result: torch.Tensor) -> torch.Tensor:
     """A result as numbers in memory: no graph is kept, and what torch conjugates or negates later is done."""
     return result.detach().resolve_conj().resolve_neg()
-
-
-def placed(
-    case: Case, operands: Operands, layout: str = "contiguous"
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Input, weight and bias on the device and in the strides of a case; ``layout`` where it names none."""
-    bias = None if operands.bias is None else place(case, "bias", operands.bias)
-    return place(case, "input", operands.input, layout), place(case, "weight", operands.weight, layout), bias
-
-
-def place(case: Case, operand: str, values: torch.Tensor, layout: str = "contiguous") -> torch.Tensor:
-    """An operand on the device and in the strides of a case; ``layout`` where it names none and the shape allows it.
-
-    It is a copy: a kernel that writes to its operands must not write to those that it is judged by. Of a layer's
-    weight that is hundreds of megabytes there is only one.
-    """
-    copied = values.to(case.device, copy=values.numel() <= _COPIED_NUMBERS)
-    return apply_layout(copied, case.layout(operand) or _possible(layout, operand, copied))
-
-
-def _possible(layout: str, operand: str, values: torch.Tensor) -> str:
-    """The layout, if a tensor of this shape can have it."""
-    try:
-        check_layout(operand, layout, tuple(values.shape))
-    except ValueError:
-        return "contiguous"
-    return layout
-
-
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """Environment variables that a subject needs before its process starts, such as ``ONEDNN_MAX_CPU_ISA``."""
-
-    variables: tuple[tuple[str, str], ...] = ()

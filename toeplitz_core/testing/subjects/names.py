@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any
 
 import torch
 
 from toeplitz_core.testing.subjects.entry_points import described_entry, passed_over, plugged_in, target
-from toeplitz_core.testing.subjects.interface import Environment, Subject, described
-from toeplitz_core.testing.subjects.pytorch.variants import TorchSubject, torch_subject
+from toeplitz_core.testing.subjects.interface import Environment, Subject
+from toeplitz_core.testing.subjects.outcome import described
+from toeplitz_core.testing.subjects.pytorch.subject import TorchSubject
+from toeplitz_core.testing.subjects.pytorch.variants import torch_subject
 from toeplitz_core.testing.subjects.registry import SUBJECTS
+from toeplitz_core.testing.support.importable import importable_name
 from toeplitz_core.testing.support.modules import convolutions, is_file, look_here, nearest
 
 
@@ -133,3 +136,34 @@ def as_subject(found: Any, name: str) -> Subject:
     if found in (torch.nn.functional.conv2d, torch.conv2d):
         return torch_subject(name, function=found)
     return TorchSubject(name, found)
+
+
+def named_subjects(
+    subjects: Callable[..., Any] | Subject | str | Sequence[Callable[..., Any] | Subject | str],
+) -> dict[str, Subject | None]:
+    """Subjects by their names: None for one that another process can import by that name.
+
+    Parameters
+    ----------
+    subjects : callable, Subject, str, or a sequence of them
+    """
+    listed = [subjects] if callable(subjects) or isinstance(subjects, str | Subject) else list(subjects)
+    found: dict[str, Subject | None] = {}
+    for one in listed:
+        name = one if isinstance(one, str) else importable_name(one)
+        if name is not None:
+            found[name] = None
+        else:
+            name = _free_name(_own_name(one), found)
+            found[name] = as_subject(one, name)
+    return found
+
+
+def _own_name(subject: object) -> str:
+    name = getattr(subject, "__qualname__", None) or getattr(subject, "name", None) or type(subject).__qualname__
+    return str(name).rpartition("<locals>.")[2]
+
+
+def _free_name(name: str, taken: dict[str, Subject | None]) -> str:
+    numbered = (f"{name}-{n}" for n in range(2, len(taken) + 3))
+    return name if name not in taken else next(other for other in numbered if other not in taken)

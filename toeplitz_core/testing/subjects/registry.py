@@ -10,7 +10,8 @@ from toeplitz_core.operator import conv2d
 from toeplitz_core.testing.subjects.interface import Environment, Subject
 from toeplitz_core.testing.subjects.libraries import jax_lax, naive, numpy_windows, onnx_runtime, scipy_signal
 from toeplitz_core.testing.subjects.pytorch import variants
-from toeplitz_core.testing.subjects.pytorch.variants import TorchSubject, torch_subject
+from toeplitz_core.testing.subjects.pytorch.subject import TorchSubject
+from toeplitz_core.testing.subjects.pytorch.variants import torch_subject
 
 _PLAIN = Environment()
 

@@ -1,8 +1,9 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and where a run keeps what may be lost."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 
@@ -30,3 +31,12 @@ def write_atomically(path: str | Path, text: str) -> None:
         beside.replace(target)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def cache_directory() -> Path:
+    """Where a run keeps what may be lost: the user's cache directory, and never the one that the run is started in."""
+    try:
+        import platformdirs  # noqa: PLC0415  # where it is missing, all but this directory works
+    except ImportError:
+        return Path(tempfile.gettempdir()) / "toeplitz-core"
+    return platformdirs.user_cache_path("toeplitz-core", appauthor=False)

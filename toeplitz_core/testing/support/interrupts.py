@@ -1,127 +1,111 @@
-"""Ctrl-C: held back while processes talk, ignored while they end, never lost, and asked for by ourselves."""
+"""Ctrl-C and SIGTERM: noted when they come, and raised where the program is ready for it.
+
+Python raises ``KeyboardInterrupt`` wherever it is at that moment. In a callback of the garbage collector, in a
+destructor or in the middle of a library it is lost, or comes out as another error. So the handler takes a note, which
+:func:`check` raises, and raises at once only where the program waits (:func:`at_once`), or if it is asked again.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from sys import UnraisableHookArgs
-
-# Of the process, like the signal.
-_asked = False
-_holding = 0
-_keeping = 0
+# Of the process, like signals.
+_requested = False
+_raising = False
+_depth = 0
 
 
 @contextlib.contextmanager
-def kept() -> Iterator[None]:
-    """Let no interrupt get lost: it is raised by the next :func:`raise_asked`, or at the end at the latest.
+def noted() -> Iterator[None]:
+    """Let no interrupt be lost: it is raised by the next :func:`check`, and at the end at the latest.
 
-    Python raises ``KeyboardInterrupt`` wherever it is at that moment. In a callback of the garbage collector
-    (Hypothesis has one) or in a destructor it is printed as unraisable, and the program goes on; in the middle of a
-    library it may come out as another error, of a clean-up that meets what cannot be. So the handler takes a note.
-    Where interrupts are ignored, as in a job that a script has put into the background, they still are.
+    Where a signal is ignored, as Ctrl-C is in a job that a script has put into the background, it still is.
     """
-    global _asked, _keeping  # noqa: PLW0603
-    before = sys.unraisablehook
-
-    def keep(unraisable: UnraisableHookArgs) -> None:
-        if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            interrupt_later()
-        else:
-            before(unraisable)
-
-    handler = signal.getsignal(signal.SIGINT)
-    ours = handler is signal.default_int_handler and threading.current_thread() is threading.main_thread()
-    _keeping += 1
-    sys.unraisablehook = keep
-    if ours:
-        signal.signal(signal.SIGINT, interrupt)
+    global _depth, _requested  # noqa: PLW0603
+    before: dict[int, object] = {}
+    if threading.current_thread() is threading.main_thread() and not _depth:
+        for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+            if signal.getsignal(number) is usual or signal.getsignal(number) == usual:
+                before[number] = signal.signal(number, _note)
+    _depth += 1
     try:
         yield
-        raise_asked()
+        check()
     except Exception as error:
-        if _asked:
+        if _requested:  # whatever comes out instead of the interrupt is one
             raise KeyboardInterrupt from error
         raise
     finally:
-        if ours:
-            signal.signal(signal.SIGINT, handler)
-        sys.unraisablehook = before
-        _keeping -= 1
-        if not _keeping:
-            _asked = False
+        _depth -= 1
+        for number, handler in before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() returned
+        _requested = _requested and bool(_depth)
 
 
-def interrupt(_number: int, _frame: FrameType | None) -> None:
-    """Handle a signal as Ctrl-C."""
-    interrupt_later()
-    if not _holding:
+def _note(_number: int, _frame: FrameType | None) -> None:
+    again = _requested
+    request()
+    if _raising or again:
         raise KeyboardInterrupt
 
 
-def interrupt_later() -> None:
-    """Let the next :func:`raise_asked` raise ``KeyboardInterrupt``."""
-    global _asked  # noqa: PLW0603
-    _asked = True
+def request() -> None:
+    """Let the next :func:`check` raise ``KeyboardInterrupt``."""
+    global _requested  # noqa: PLW0603
+    _requested = True
 
 
-def raise_asked() -> None:
-    """Raise ``KeyboardInterrupt`` if it was asked for, again and again until :func:`kept` ends."""
-    if _asked:
+def check() -> None:
+    """Raise ``KeyboardInterrupt`` if it was asked for."""
+    if _requested:
         raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
-def held() -> Iterator[None]:
-    """Hold an interrupt back, while a process is started, or asked something whose answer belongs to it.
-
-    A process that is started inherits that, and is not interrupted before it can say what to do then.
-    """
-    global _holding  # noqa: PLW0603
-    asked = _asked
-    _holding += 1  # a mask is of one thread: another, of some library, would take the signal
+def at_once(raising: bool = True) -> Iterator[None]:
+    """Let an interrupt be raised as soon as it comes: for a program that only waits."""
+    global _raising  # noqa: PLW0603
+    before, _raising = _raising, raising and bool(_depth)
     try:
-        with _masked():
-            yield
+        if _raising:
+            check()
+        yield
     finally:
-        _holding -= 1
-    if not asked and not _holding:
-        raise_asked()
+        _raising = before
 
 
 @contextlib.contextmanager
-def _masked() -> Iterator[None]:
+def ignored() -> Iterator[None]:
+    """Ignore interrupts for the seconds that it takes to end in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def blocked() -> Iterator[None]:
+    """Start a process that is not interrupted: it inherits that until it says what to do then."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGUSR1})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def let_go() -> None:
-    """Receive signals again, in a process that was started while they were held back."""
+def unblock() -> None:
+    """Receive signals again, in a process that was started while they were blocked."""
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGUSR1})
-
-
-@contextlib.contextmanager
-def ignored() -> Iterator[None]:
-    """Without another interrupt, for the seconds that it takes to end in order."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})

@@ -1,24 +1,21 @@
-"""What was probably meant by a word that is misspelt, and how many cases are said."""
+"""What was probably meant by a misspelt word, and how a number of cases is written."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
-# What others call a dtype, and no comparison of letters finds.
-_ABBREVIATIONS = {
-    **dict.fromkeys(("fp64", "f64", "double"), "float64"),
-    **dict.fromkeys(("fp32", "f32", "float", "single"), "float32"),
-    **dict.fromkeys(("fp16", "f16", "half"), "float16"),
-    "bf16": "bfloat16",
-    **dict.fromkeys(("c128", "cdouble"), "complex128"),
-    **dict.fromkeys(("c64", "cfloat"), "complex64"),
-    **dict.fromkeys(("i64", "int", "long"), "int64"),
-}
+T = TypeVar("T")
 
 
-def legal_words(word: str, legal: Iterable[str]) -> str:
+def legal_words(word: str, legal: Iterable[str], aliases: Mapping[str, str] | None = None) -> str:
     """The legal words, for a message about one that is not; first the nearest, if one is near.
+
+    Parameters
+    ----------
+    aliases : mapping, optional
+        What others call a legal word, where no comparison of letters finds it.
 
     Examples
     --------
@@ -26,17 +23,30 @@ def legal_words(word: str, legal: Iterable[str]) -> str:
     "did you mean 'padding'? Legal: stride, padding"
     """
     legal = tuple(legal)
-    return f"{nearest_word(word, legal)}Legal: {', '.join(legal)}"
+    return f"{nearest_word(word, legal, aliases)}Legal: {', '.join(legal)}"
+
+
+def nearest_word(word: str, legal: Iterable[str], aliases: Mapping[str, str] | None = None) -> str:
+    """A question that proposes the nearest word, with a blank after it; empty if none is near."""
+    legal = tuple(legal)
+    meant = (aliases or {}).get(word)
+    close = [meant] if meant in legal else difflib.get_close_matches(word, legal, n=1)
+    return f"did you mean '{close[0]}'? " if close else ""
+
+
+def named(words: str, name: str, table: Mapping[str, T], aliases: Mapping[str, str] | None = None) -> T:
+    """The entry of a table by its name.
+
+    Raises
+    ------
+    ValueError
+        With the words that asked for it, the nearest name and every legal one.
+    """
+    if name not in table:
+        raise ValueError(f"{words} is unknown; {legal_words(name, table, aliases)}")
+    return table[name]
 
 
 def cases_of(count: int) -> str:
     """``1 case``, ``2 cases``."""
     return f"{count} case{'s' * (count != 1)}"
-
-
-def nearest_word(word: str, legal: Iterable[str]) -> str:
-    """A question after the nearest word, with a blank behind it; nothing if none is near."""
-    legal = tuple(legal)
-    meant = _ABBREVIATIONS.get(word)
-    close = [meant] if meant in legal else difflib.get_close_matches(word, legal, n=1)
-    return f"did you mean '{close[0]}'? " if close else ""

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toeplitz_core.bound import FLOAT16
-from toeplitz_core.testing.data.recipes import RECIPES
+from toeplitz_core.testing.case.recipes import RECIPES
 from toeplitz_core.testing.oracle.arithmetics import strictest
 from toeplitz_core.testing.subjects.arrays import to_numpy, to_tensor
-from toeplitz_core.testing.subjects.interface import Environment, Subject, placed
+from toeplitz_core.testing.subjects.interface import Claims, Environment, Subject
+from toeplitz_core.testing.subjects.placing import placed
 
 if TYPE_CHECKING:
     import torch
@@ -47,10 +48,9 @@ class JaxSubject(Subject):
         of those that the case describes; JAX copies what is not contiguous.
     """
 
-    devices = ("cpu",)
     # A compilation takes 80 to 200 ms, all else 5 to 10: one geometry serves each recipe of a law once, the six of real
     # data at most. More draws would be cheaper still, but it is in geometries that convolutions differ.
-    draws = 6
+    claims = Claims(devices=("cpu",), draws=6)
 
     def __init__(self, name: str, *, channels_last: bool = False) -> None:
         self.name = name

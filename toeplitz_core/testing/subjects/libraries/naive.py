@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from toeplitz_core.testing.subjects.libraries.images import Array, padded_images
-from toeplitz_core.testing.subjects.pytorch.variants import TorchSubject
+from toeplitz_core.testing.subjects.pytorch.subject import TorchSubject
 
 
 def conv2d(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from numpy.lib.stride_tricks import sliding_window_view
 
-from toeplitz_core.testing.case.case import DTYPES
+from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.oracle.arithmetics import strictest
 from toeplitz_core.testing.subjects.arrays import ArraySubject
 from toeplitz_core.testing.subjects.libraries.images import Array, padded_images, with_bias
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from toeplitz_core.testing.case.case import Case
 
 # NumPy has no bfloat16 of its own.
-_DTYPES = tuple(name for name in DTYPES if name != "bfloat16")
+_DTYPES = tuple(name for name in CASE_DTYPES if name != "bfloat16")
 
 
 def conv2d(

@@ -9,7 +9,8 @@ import numpy as np
 
 from toeplitz_core.testing.oracle.arithmetics import strictest
 from toeplitz_core.testing.subjects.arrays import to_numpy, to_tensor
-from toeplitz_core.testing.subjects.interface import Subject, placed
+from toeplitz_core.testing.subjects.interface import Claims, Subject
+from toeplitz_core.testing.subjects.placing import placed
 
 if TYPE_CHECKING:
     import torch
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 PACKAGES = ("onnxruntime", "onnx")
 # The newest definition of Conv (it added bfloat16), and the format of files that came with it.
 OPSET, IR_VERSION = 22, 10
-# Of those that the definition allows, the ones that the CPU's execution provider has a kernel for.
-_DTYPES = ("float32", "float16")
 _ERRORS_ONLY = 3
 
 
@@ -40,8 +39,8 @@ class OnnxRuntimeSubject(Subject):
         kernels, when the model is loaded. If not, they are inputs like the image.
     """
 
-    devices = ("cpu",)
-    dtypes = _DTYPES
+    # Of the dtypes that the definition allows, those that the CPU's execution provider has a kernel for.
+    claims = Claims(devices=("cpu",), dtypes=("float32", "float16"))
 
     def __init__(self, name: str, *, constant: bool) -> None:
         self.name = name

@@ -1,31 +1,23 @@
-"""What laws ask of a function on torch tensors besides its result: gradients of all kinds, and how it treats memory.
+"""Derivatives of a function on torch tensors: gradients of all kinds, with the results that they are derivatives of.
 
-Each procedure takes the function as ``Convolution`` with the operands' strides and device already as the case wants
-them, and returns named tensors; those whose names begin with the same word are to be the same. A ``BrokenContract`` is
-a finding that no tensor could show.
+Each procedure takes the function and the operands, and returns named tensors, as :mod:`.contract` says.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch.autograd import forward_ad
 
 from toeplitz_core.geometry import ConvGeometry
+from toeplitz_core.testing.case.case import OPERANDS
 from toeplitz_core.testing.data.operands import in_bytes
-from toeplitz_core.testing.subjects.interface import BrokenContract, MemoryFormat, Procedure, described
-
-Tensors = Mapping[str, torch.Tensor]
-# From input, weight and bias to the result.
-Convolution = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
-ARGUMENTS = ("input", "weight", "bias")
-MEMORY_FORMATS: dict[MemoryFormat, torch.memory_format] = {
-    "contiguous": torch.contiguous_format,
-    "channels_last": torch.channels_last,
-}
+from toeplitz_core.testing.subjects.interface import Procedure
+from toeplitz_core.testing.subjects.outcome import BrokenContract, described
+from toeplitz_core.testing.subjects.pytorch.contract import Convolution, Tensors, arguments
 
 
 class DetachedError(NotImplementedError):
@@ -44,8 +36,8 @@ def gradients(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
         reaches an operand that does; if a backward pass leaves something behind in the operands; if a later call or
         backward pass changes what an earlier one returned.
     """
-    names = [name for name in ARGUMENTS if name in given]
-    constant = call(*_arguments(_leaves(given, ())))
+    names = [name for name in OPERANDS if name in given]
+    constant = call(*arguments(_leaves(given, ())))
     if constant.requires_grad:
         raise BrokenContract("returned a result that is attached to autograd, though no operand wants a gradient")
     found = {"output where no gradient is wanted": constant, **_gradients_in_all(call, given, names)}
@@ -53,7 +45,7 @@ def gradients(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
         leaves = _leaves(given, chosen)
         # No leaves of a graph, as behind the first layer.
         passed_on = {name: leaf[...] if name in chosen else leaf for name, leaf in leaves.items()}
-        result = call(*_arguments(passed_on))
+        result = call(*arguments(passed_on))
         found[f"output with gradients in {_listed(chosen)}"] = result.detach()
         if not result.requires_grad:
             if not result.numel():  # nothing depends on anything
@@ -70,10 +62,10 @@ def gradients(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
 def _gradients_in_all(call: Convolution, given: Tensors, names: Sequence[str]) -> dict[str, torch.Tensor]:
     """Gradients in all operands: twice, while there is another graph; and of operands that a step has changed."""
     leaves, others = _leaves(given, names), _leaves({name: -given[name] for name in names}, names)
-    result = attached(call(*_arguments(leaves)))
+    result = attached(call(*arguments(leaves)))
     found = {f"output with gradients in {_listed(names)}": result.detach()}
     before = {name: in_bytes(values) for name, values in found.items()}
-    other = attached(call(*_arguments(others)))
+    other = attached(call(*arguments(others)))
     _check_kept(found, before)
     for time in ("", " a second time"):
         values = _backward(result, leaves, given["grad"], retain_graph=not time)
@@ -91,7 +83,7 @@ def _gradients_in_all(call: Convolution, given: Tensors, names: Sequence[str]) -
         values = {}
     # What it was the gradient of had the opposite input and weight.
     found |= {f"{name} of what has changed since": -v if name != "bias" else v for name, v in values.items()}
-    again = attached(call(*_arguments(others)))
+    again = attached(call(*arguments(others)))
     found["output of what has changed"] = again.detach()
     values = _backward(again, others, -given["grad"])
     found |= {f"{name} of what has changed": -value for name, value in values.items()}
@@ -113,7 +105,7 @@ def _subsets(names: list[str]) -> list[tuple[str, ...]]:
 
 
 def _leaves(given: Tensors, chosen: Collection[str]) -> dict[str, torch.Tensor]:
-    return {name: given[name].detach().requires_grad_(name in chosen) for name in ARGUMENTS if name in given}
+    return {name: given[name].detach().requires_grad_(name in chosen) for name in OPERANDS if name in given}
 
 
 def _backward(result: torch.Tensor, leaves: Tensors, grad: torch.Tensor, **kept: bool) -> dict[str, torch.Tensor]:
@@ -145,7 +137,7 @@ def double_backward(call: Convolution, given: Tensors) -> dict[str, torch.Tensor
 
     Besides, the gradient in ``grad`` alone, of that in one operand: the derivative of the result along its direction.
     """
-    names = [name for name in ARGUMENTS if name in given]
+    names = [name for name in OPERANDS if name in given]
     found = _of_gradients(call, given, names, ("input", "weight", "grad"))
     for name in names:
         try:
@@ -162,9 +154,9 @@ def _of_gradients(
     call: Convolution, given: Tensors, chosen: Collection[str], targets: Collection[str]
 ) -> dict[str, torch.Tensor]:
     """Of gradients in some operands, multiplied by their directions, the gradients in some; and the result."""
-    leaves = {name: given[name].detach().requires_grad_(name in chosen) for name in ARGUMENTS if name in given}
+    leaves = {name: given[name].detach().requires_grad_(name in chosen) for name in OPERANDS if name in given}
     grad = given["grad"].detach().requires_grad_()
-    result = attached(call(*_arguments(leaves)))
+    result = attached(call(*arguments(leaves)))
     first = _backward(result, {name: leaves[name] for name in chosen}, grad, create_graph=True)
     known = {name: gradient for name, gradient in first.items() if gradient.requires_grad}
     wanted = {name: grad if name == "grad" else leaves[name] for name in targets}
@@ -184,7 +176,7 @@ def _of_gradients(
 
 def forward_mode(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
     """The result and its derivative along the directions, carried forward; and that along each of them alone."""
-    names = [name for name in ARGUMENTS if name in given]
+    names = [name for name in OPERANDS if name in given]
     found: dict[str, torch.Tensor] = {}
     for key, chosen in {"tangent": names, **{f"along-{name}": [name] for name in names}}.items():
         with forward_ad.dual_level():
@@ -194,7 +186,7 @@ def forward_mode(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
                 else given[name].detach()
                 for name in names
             }
-            result = forward_ad.unpack_dual(call(*_arguments(duals)))
+            result = forward_ad.unpack_dual(call(*arguments(duals)))
             if result.tangent is None:
                 message = f"its result carries no derivative forward from its {_listed(chosen)}"
                 raise BrokenContract(message) if found else DetachedError(message)
@@ -205,13 +197,13 @@ def forward_mode(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
 
 def functional_gradients(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
     """The gradients by ``torch.func.vjp``, which takes ``grad`` as it is, and by ``torch.func.grad`` of a sum."""
-    names = tuple(name for name in ARGUMENTS if name in given)
+    names = tuple(name for name in OPERANDS if name in given)
     values = [given[name].detach() for name in names]
     # torch.func takes what is detached for a constant, whose gradient is zero.
-    attached(call(*_arguments(_leaves(given, names))))
+    attached(call(*arguments(_leaves(given, names))))
 
     def result(*values: torch.Tensor) -> torch.Tensor:
-        return call(*_arguments(dict(zip(names, values, strict=True))))
+        return call(*arguments(dict(zip(names, values, strict=True))))
 
     def number(*values: torch.Tensor) -> torch.Tensor:
         products = result(*values) * given["grad"].conj()
@@ -231,7 +223,7 @@ def vmap(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
     minus these. Images lie on the first axis and on the last one, weights on the second.
     """
     weight, bias = given["weight"], given.get("bias")
-    attached(call(*_arguments(_leaves(given, ARGUMENTS))))
+    attached(call(*arguments(_leaves(given, OPERANDS))))
 
     def image(x: torch.Tensor) -> torch.Tensor:
         return call(x, weight, bias)
@@ -255,49 +247,6 @@ def vmap(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
     if bias is not None:
         biases = torch.stack((bias, -bias))
         found["outputs-of-biases"] = torch.func.vmap(lambda bias: call(given["input"], weight, bias))(biases)
-    return found
-
-
-def contract(call: Convolution, given: Tensors, memory_format: MemoryFormat | None = None) -> dict[str, torch.Tensor]:
-    """The result, and those of more calls with the same operands; between them, whether memory is respected.
-
-    Raises
-    ------
-    BrokenContract
-        If an operand, or what its storage holds beside it, is not what it was; if the result shares memory with an
-        operand, or is not in the memory format that was declared; if a later call changes it.
-    """
-    names = [name for name in ARGUMENTS if name in given]
-    before = contents({name: given[name] for name in names})
-    result = call(*_arguments(given))
-    if not isinstance(result, torch.Tensor) or result.is_meta or result.layout is not torch.strided:
-        return {"output": result}  # nothing else can be asked of it
-    check_unchanged(given, before)
-    _check_owned(result, given)
-    if memory_format is not None and not _is_in(result, memory_format):
-        strides = f"shape {tuple(result.shape)} and strides {result.stride()}"
-        raise BrokenContract(f"returned {strides}, which is not the memory format that it declares, {memory_format}")
-    kept, others = result.clone(), {name: -given[name] for name in names}
-    call(*_arguments({**given, "input": _twice(given["input"], given["weight"].ndim)}))
-    call(*_arguments(others))
-    again = call(*_arguments(given))
-    found = {"output": kept, "output after other calls": again.clone()}
-    time = "after the same call"
-    if not (_overlaps_itself(again) or (again.is_inference() and not torch.is_inference_mode_enabled())):
-        again.neg_()  # whoever asked for a result may write to it
-        time = "after an earlier result was overwritten"
-    found[f"output {time}"] = call(*_arguments(given)).clone()
-    for weight in _trivial(given["weight"]):
-        _check_owned(call(given["input"], weight, given.get("bias")), {**given, "weight": weight})
-    for operand in ("input", "weight"):
-        # The same tensors with other numbers in them, as after a step of an optimizer. Rounding is as good as before.
-        negated = [given[name] for name in (operand, "bias") if name in given]
-        if not any(map(_overlaps_itself, negated)):
-            with _negated(negated):
-                found[f"output-of-another-{operand}"] = -call(*_arguments(given))
-    call(*_arguments(others))  # however many buffers are in turn, up to eight: another result was in that of the first
-    if not torch.equal(in_bytes(result), in_bytes(kept)):
-        raise BrokenContract("changed the result of an earlier call by a later one")
     return found
 
 
@@ -368,7 +317,7 @@ def why_not_differentiable(
 def _is_recorded(call: Convolution, given: Tensors) -> bool:
     """Whether a result knows what it came from."""
     with contextlib.suppress(Exception), torch.enable_grad():
-        return call(*_arguments(_leaves(given, ARGUMENTS))).requires_grad
+        return call(*arguments(_leaves(given, OPERANDS))).requires_grad
     return False
 
 
@@ -377,84 +326,3 @@ def attached(result: torch.Tensor) -> torch.Tensor:
     if not result.requires_grad:
         raise DetachedError("its result is not attached to autograd, so that there are no gradients")
     return result
-
-
-def _arguments(values: Tensors) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    return values["input"], values["weight"], values.get("bias")
-
-
-def contents(given: Tensors) -> dict[str, torch.Tensor]:
-    """All that the memory of operands holds now, and beside them, for :func:`check_unchanged`."""
-    return {name: _storage(tensor).clone() for name, tensor in given.items()}
-
-
-def check_unchanged(given: Tensors, before: Tensors) -> None:
-    """A call leaves its operands as they were.
-
-    Raises
-    ------
-    BrokenContract
-        If one is not, or if gradients were asked of it.
-    """
-    for name, content in before.items():
-        if not torch.equal(_storage(given[name]), content):
-            raise BrokenContract(f"changed its {name}, or memory beside it")
-        if given[name].requires_grad:
-            raise BrokenContract(f"changed requires_grad of its {name}")
-
-
-def _check_owned(result: torch.Tensor, given: Tensors) -> None:
-    """A result shares no memory with the operands."""
-    for name in ARGUMENTS:
-        if name in given and result.numel() and _overlap(result, given[name]):
-            raise BrokenContract(f"returned a result that shares memory with its {name}")
-
-
-def _trivial(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The weights of two convolutions that are tempting to skip: nothing but the bias, and the image itself."""
-    zeros = torch.zeros_like(weight, memory_format=torch.contiguous_format)
-    one = zeros.clone().flatten(2)
-    if one.numel():
-        channels = torch.arange(len(one), device=one.device)
-        one[channels, channels % one.shape[1], one.shape[2] // 2] = 1
-    return zeros, one.reshape(weight.shape)
-
-
-def _twice(x: torch.Tensor, rank: int) -> torch.Tensor:
-    """A batch of an image, or images, and of them again."""
-    return torch.cat((x, x)) if x.ndim == rank else torch.stack((x, x))
-
-
-@contextlib.contextmanager
-def _negated(tensors: Sequence[torch.Tensor]) -> Iterator[None]:
-    """With the opposite numbers in the same tensors."""
-    for tensor in tensors:
-        tensor.neg_()
-    try:
-        yield
-    finally:
-        for tensor in tensors:
-            tensor.neg_()
-
-
-def _overlaps_itself(tensor: torch.Tensor) -> bool:
-    """Whether several elements are one number in memory, which cannot be written."""
-    return any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True))
-
-
-def _storage(tensor: torch.Tensor) -> torch.Tensor:
-    """All bytes that a tensor's memory has, those between its elements too."""
-    return torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(tensor.untyped_storage())
-
-
-def _is_in(tensor: torch.Tensor, memory_format: MemoryFormat) -> bool:
-    """Whether strides are those of a memory format; an image without a batch is taken for a batch of one."""
-    batched = tensor if tensor.ndim == 4 else tensor[None]  # batch, channels and two axes
-    return not tensor.numel() or batched.is_contiguous(memory_format=MEMORY_FORMATS[memory_format])
-
-
-def _overlap(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether the memory of two tensors meets, be it in two storages."""
-    first, second = a.untyped_storage(), b.untyped_storage()
-    begin = max(first.data_ptr(), second.data_ptr())
-    return begin < min(first.data_ptr() + first.nbytes(), second.data_ptr() + second.nbytes())

@@ -1,15 +1,15 @@
-"""Which part of the parameter space a case lies in: labels for statistics of what was visited."""
+"""Where the cases of a search went: labels of the parameter space, counted by ``--hypothesis-show-statistics``."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection
 
-from toeplitz_core.testing.findings.conditions import ATTRIBUTES
+from hypothesis import event
 
-if TYPE_CHECKING:
-    from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.attributes import is_all_padding
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.laws.verdict import Status, Verdict
 
 REGIONS: dict[str, Callable[[Case], bool]] = {
     "no batch": lambda c: c.batch is None,
@@ -24,7 +24,7 @@ REGIONS: dict[str, Callable[[Case], bool]] = {
     "depthwise": lambda c: c.groups > 1 and c.weight[1] == 1,
     "groups of several channels": lambda c: c.groups > 1 and c.weight[1] > 1,
     "padding": lambda c: any(any(pads) for pads in c.geometry.pads),
-    "a window wholly in padding": ATTRIBUTES["all_padding"].of,
+    "a window wholly in padding": is_all_padding,
     "one result": lambda c: c.geometry.positions == 1,
     "other strides than contiguous": lambda c: bool(c.layouts),
 }
@@ -53,3 +53,23 @@ def products(case: Case) -> str:
     """
     count = math.prod(case.weight[1:])
     return f"up to {10 ** len(str(count - 1))} products" if count > 1 else "1 product"
+
+
+def note(verdict: Verdict, kernels: Collection[str]) -> None:
+    """Let Hypothesis count a case: its status, what computed it, its data, its regime and its regions."""
+    event(f"status: {verdict.status}")
+    for kernel in sorted({verdict.kernel, *kernels} - {""}):
+        event(f"kernel: {kernel}")
+    if isinstance(verdict.case, Case):  # the strategy for calls has events of its own
+        event(f"data: {verdict.case.data}")
+        if verdict.status in (Status.PASS, Status.MISTRUSTED):
+            event(f"regime: {_regime(verdict, verdict.case)}")
+        for region in regions(verdict.case):
+            event(f"region: {region}")
+
+
+def _regime(verdict: Verdict, case: Case) -> str:
+    """By what results were judged, and how many products are summed for each."""
+    if verdict.ratio is None and 0 in case.output_shape:
+        return "empty"
+    return f"{'exact' if verdict.ratio is None else 'bound'}, {products(case)}"

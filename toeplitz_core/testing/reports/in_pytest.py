@@ -3,44 +3,49 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection
+from typing import Any
 
 import pytest
 from hypothesis.statistics import collector, describe_statistics
 
-from toeplitz_core.testing.isolation.sandbox import SubjectError
+from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.isolation.isolated import SubjectError
+from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.reports.json import result_document
-from toeplitz_core.testing.reports.terminal import printable, result_line, verdict_lines
+from toeplitz_core.testing.reports.terminal import OUR_ERROR
+from toeplitz_core.testing.reports.text import printable, result_line, verdict_lines
+from toeplitz_core.testing.run.documents import result_document
 from toeplitz_core.testing.run.record import replay_command
-from toeplitz_core.testing.search.search import Interrupted
+from toeplitz_core.testing.run.session import Session
 from toeplitz_core.testing.support.importable import needed_path
 from toeplitz_core.testing.support.spelling import cases_of
-
-if TYPE_CHECKING:
-    from toeplitz_core.testing.findings.known import KnownFailures
-    from toeplitz_core.testing.search.search import Result
-
-OWN_ERROR = "This is an error of toeplitz-core, not of what it tests. Please report it with the lines above."
 
 # The property of a test that holds its result, as JSON: it reaches whoever writes a report, also from another process.
 PROPERTY = "toeplitz_core"
 
 
-def reported(item: pytest.Item, search: Callable[[], Result]) -> Result:
-    """The result of a search, which the report of a test then has: in words, as JSON, with Hypothesis's statistics."""
+def reported(item: pytest.Item | None, session: Session, step: Step) -> Result:
+    """The result of a step, which the report of a test then has: in words, as JSON, with Hypothesis's statistics.
+
+    An interrupt ends the tests; what the step had found by then is reported.
+    """
+    if item is None:
+        return _judged(session, step, [])
 
     def keep_statistics(found: Any) -> None:
         found["nodeid"] = item.nodeid
         item.hypothesis_statistics = describe_statistics(found)  # type: ignore[attr-defined]  # its plugin looks for it
 
+    announced: list[Result] = []
     try:
         # As Hypothesis's own plugin does for a test that is one of Hypothesis: for --hypothesis-show-statistics.
         with collector.with_value(keep_statistics):  # type: ignore[arg-type]  # its default is None
-            result = searched(search)
-    except Interrupted as interrupt:  # what was found is reported, and nothing else is run
-        result = interrupt.result
+            result = _judged(session, step, announced)
+    except KeyboardInterrupt:
+        if not announced:
+            raise
+        result = announced[-1]
         item.session.shouldstop = "interrupted"
     # What the fixture record_property does, but for its warning that a strict reader of JUnit XML wants no properties.
     item.user_properties.append((PROPERTY, json.dumps(result_document(result), allow_nan=False)))
@@ -48,14 +53,14 @@ def reported(item: pytest.Item, search: Callable[[], Result]) -> Result:
     return result
 
 
-def searched(search: Callable[[], Result]) -> Result:
-    """The result of a search. A subject that is not there fails the test in a line; an error of our own says so."""
+def _judged(session: Session, step: Step, announced: list[Result]) -> Result:
+    """The result of a step. A subject that is missing fails the test in a line; an error of our own says so."""
     try:
-        return search()
+        return session.result(step, announced.append)
     except SubjectError as error:
         absent = str(error)
     except Exception as error:
-        error.add_note(OWN_ERROR)
+        error.add_note(OUR_ERROR)
         raise
     pytest.fail(printable(absent), pytrace=False)  # not where it is handled: pytest would print both
 
@@ -63,7 +68,7 @@ def searched(search: Callable[[], Result]) -> Result:
 def conclude(
     result: Result,
     *,
-    known: KnownFailures | None = None,
+    known: KnownFailures,
     required_devices: Collection[str] = (),
     replay: str | None = None,
 ) -> None:
@@ -71,7 +76,7 @@ def conclude(
 
     Parameters
     ----------
-    known : KnownFailures, optional
+    known : KnownFailures
         The list that the search was given: xfailed tests quote the reasons.
     required_devices : collection of str
         Devices that were asked for: where they are absent, a test fails that otherwise would be skipped.
@@ -88,7 +93,7 @@ def conclude(
             pytest.fail(f"not run, and {result.device} was asked for: {message}", pytrace=False)
         pytest.skip(f"not run: {message}")
     if result.status is Status.KNOWN:
-        reasons = {} if known is None else {entry.name: entry.reason for entry in known.entries}
+        reasons = {entry.name: entry.reason for entry in known.entries}
         said = "; ".join(f"{name}: {cases_of(count)}: {reasons.get(name, '')}" for name, count in result.known.items())
         pytest.xfail(f"known: {said}")
         pytest.fail(f"known: {said}", pytrace=False)  # --runxfail lets us come here

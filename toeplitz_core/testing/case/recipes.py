@@ -1,0 +1,60 @@
+"""The recipes: named ways to fill the operands of a case, and how the results are then judged.
+
+``toeplitz_core.testing.data`` has the numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+# How results are judged: exactly, where sums are exact in the output's format (``storage``) or in the accumulator; by
+# the bound; or by class (``special``): NaN, the infinities, and finite numbers, which are exact.
+Kind = Literal["storage", "accumulator", "real", "special"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A way to fill the operands.
+
+    Parameters
+    ----------
+    kind : str
+        How results are judged.
+    statement : str
+        What the numbers are.
+    has_gradients : bool
+        Whether a gradient of the result can be drawn with them: exact numbers of both signs, or real ones of ordinary
+        size.
+    """
+
+    kind: Kind
+    statement: str
+    has_gradients: bool = False
+
+
+RECIPES: dict[str, Recipe] = {
+    "integers": Recipe(
+        "storage",
+        "signed integers whose sums are exact in the output's format: any order, blocking and epilogue gives ==",
+        has_gradients=True,
+    ),
+    "accumulator": Recipe(
+        "accumulator",
+        "signed integers whose sums are exact in the accumulator: the result is the exact one, rounded once",
+        has_gradients=True,
+    ),
+    "probe": Recipe(
+        "accumulator",
+        "positive odd inputs too wide for TF32 or bfloat16: rounded, or summed narrowly, they lose the low bit",
+    ),
+    "probe-weight": Recipe("accumulator", "the probe with the wide numbers in the weight"),
+    "normal": Recipe("real", "unit normal numbers", has_gradients=True),
+    "wide": Recipe("real", "normal numbers over a wide range of exponents", has_gradients=True),
+    "constant": Recipe("real", "one number per tensor, so that rounding errors add up", has_gradients=True),
+    "alternating": Recipe("real", "alternating signs, so that sums cancel", has_gradients=True),
+    "impulse": Recipe("storage", "a unit impulse in each channel: results are the weights themselves"),
+    "overflow": Recipe("real", "sums of magnitudes around the largest number of the format"),
+    "subnormal": Recipe("real", "operands or products around and below the smallest normal number"),
+    "nonfinite": Recipe("special", "exact integers with NaN, infinities and zeros sprinkled in"),
+}

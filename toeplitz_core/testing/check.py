@@ -1,0 +1,135 @@
+"""``check`` for Python: what the command does, for notebooks and other tools."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from toeplitz_core.testing.reports.json import JsonReport
+from toeplitz_core.testing.reports.junit import JunitReport
+from toeplitz_core.testing.reports.terminal import TerminalReport
+from toeplitz_core.testing.run.configuration import TABLE, VARIABLE, project
+from toeplitz_core.testing.run.events import Consumer
+from toeplitz_core.testing.run.journal import Resumed
+from toeplitz_core.testing.run.options import Options, by_key, merged
+from toeplitz_core.testing.run.record import Record
+from toeplitz_core.testing.run.session import Session
+from toeplitz_core.testing.subjects import Subject, named_subjects
+from toeplitz_core.testing.support import interrupts
+
+# What may be chosen anew for a run that goes on.
+_OF_THE_REST = ("resume", "jobs", "json", "junit")
+
+
+def check(
+    subject: Callable[..., Any] | Subject | str | Sequence[Callable[..., Any] | Subject | str] | None = None,
+    *,
+    quiet: bool = False,
+    **options: Any,
+) -> Record:
+    """Search for cases on which the laws fail, as ``toeplitz-core check`` does.
+
+    Parameters
+    ----------
+    subject : callable, Subject, str, or a sequence of them, optional
+        A name, as for the command, or an implementation. One that another process can import runs in a worker, another
+        in this process. By default those that the environment or ``pyproject.toml`` names.
+    quiet : bool
+        Whether to print nothing.
+    **options
+        Those of the command, by their names with underscores: ``law=["matrix"]``, ``fail_fast=True``. What is not
+        given has the value of ``[tool.toeplitz_core]``, if that has one.
+
+    Returns
+    -------
+    Record
+        ``exit_code`` and ``results`` say what came of it.
+
+    Raises
+    ------
+    ValueError
+        With the option, its value and the rule; or if a subject cannot be imported.
+
+    Examples
+    --------
+    >>> record = check("torch", law="forward-exact", dtype="float32", device="cpu", examples=5, quiet=True)
+    >>> record.exit_code, [result.status.value for result in record.results]
+    (0, ['pass'])
+    """
+    given = by_key(options)
+    found = None if subject is None else named_subjects(subject)
+    if found is not None:
+        given["subject"] = tuple(found)
+    consoles = (None, None) if quiet else (console(), console(stderr=True))
+    return carry_out(given, found, *consoles)
+
+
+def carry_out(
+    given: Mapping[str, Any],
+    subjects: Mapping[str, Subject | None] | None,
+    out: Console | None,
+    errors: Console | None,
+) -> Record:
+    """Run what was asked for; print it to two consoles, if there are any, and write its reports.
+
+    Raises
+    ------
+    ValueError
+        As :func:`check`.
+    """
+    resumed = None
+    if "resume" in given:
+        if others := ", ".join(sorted(set(given) - {*_OF_THE_REST})):
+            raise ValueError(f"resume={given['resume']} has its own options: not with {others}")
+        resumed = Resumed.read(given["resume"])
+        earlier = {key: value for key, value in resumed.options.items() if value not in (None, [], False)}
+        options = merged(given, earlier)
+    else:
+        options = merged(given, project())
+    if not options.subject:
+        raise ValueError(
+            "no subject: name one, as in 'check torch' or 'check package.module:callable', or set "
+            f"{VARIABLE}, or the key 'subject' of [{TABLE}] in pyproject.toml; 'toeplitz-core subjects' lists those "
+            "that have a name"
+        )
+    consumers: list[Consumer] = [*_files(options)]
+    # Nothing but the JSON goes where the JSON goes.
+    aside = contextlib.redirect_stdout(sys.stderr) if options.json == "-" else contextlib.nullcontext()
+    session = Session(options, subjects)
+    with contextlib.closing(session), aside:
+        session.start()
+        if out is not None and errors is not None:
+            consumers.insert(0, TerminalReport(out, errors))
+        return session.run(*consumers, resumed=resumed)
+
+
+def _files(options: Options) -> list[Consumer]:
+    files: list[Consumer] = []
+    if options.json is not None:
+        files.append(JsonReport(options.json))
+    if options.junit is not None:
+        files.append(JunitReport(options.junit))
+    return files
+
+
+class _Console(Console):
+    """A console whose reader may leave: the run ends like an interrupted one, and what it found is written to files."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        # What is still buffered would fail again when the interpreter ends.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self.file.fileno())
+        os.close(null)
+        interrupts.request()
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console for reports. A log has no width of its own; rich would assume 80 columns and fold the table."""
+    found = _Console(stderr=stderr, emoji=False)
+    return found if found.is_terminal else _Console(stderr=stderr, width=160, emoji=False)

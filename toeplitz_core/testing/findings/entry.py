@@ -1,0 +1,213 @@
+"""A known failure: a table in TOML that says what is allowed to fail, as narrow as the finding allows.
+
+.. code-block:: toml
+
+    [[failure]]
+    name = "channels-last-segfault"         # optional; "failure 1" otherwise
+    subject = "torch-channels-last"         # exact, or a list of names
+    versions = { torch = "==2.13.*" }       # optional; PEP 440, per package, all of them
+    law = "forward-exact"                   # or a list of laws; the example is judged by the first that ran
+    status = "crash"                        # optional; "fail", "crash" or "timeout", any of them otherwise
+    message = "returned shape"              # optional; what the message of the failure contains
+    condition = "groups > 1 and max(stride) > 1"  # over case.attributes.ATTRIBUTES, or CALL_ATTRIBUTES
+    example = "input=1x2x3x3 weight=2x1x1x1 stride=2 groups=2"
+    reason = "One sentence."
+    link = "https://github.com/pytorch/pytorch/issues/1"  # optional
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import json
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from toeplitz_core.testing.case.call import Call, parse_line
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.findings.conditions import Condition
+from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.support.spelling import legal_words
+
+_FAILURES = tuple(status.value for status in Status if status.is_failure)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A known failure. The keys of its table are explained at the head of this module.
+
+    Parameters
+    ----------
+    name : str
+    subjects, laws : tuple of str
+    condition : Condition
+    example : Case or Call
+    reason : str
+    versions : tuple of (package, specifier)
+    status : Status, optional
+    message, link : str
+
+    Raises
+    ------
+    ValueError
+        With the key, its value and the rule.
+    """
+
+    name: str
+    subjects: tuple[str, ...]
+    laws: tuple[str, ...]
+    condition: Condition
+    example: Case | Call
+    reason: str
+    versions: tuple[tuple[str, str], ...] = ()
+    status: Status | None = None
+    message: str = ""
+    link: str = ""
+
+    def __post_init__(self) -> None:
+        for key in ("name", "reason"):
+            if not getattr(self, key).strip():
+                raise ValueError(f"{key}='' must not be empty")
+        for key, names in (("subject", self.subjects), ("law", self.laws)):
+            if not names or not all(name.strip() for name in names):
+                raise ValueError(f"{key}={list(names)} must be one name or more, none of them empty")
+        if self.status is not None and not self.status.is_failure:
+            raise ValueError(f"status='{self.status}' must be one of {', '.join(_FAILURES)}")
+        for package, specifier in self.versions:
+            try:
+                SpecifierSet(specifier)
+            except InvalidSpecifier:
+                raise ValueError(
+                    f"versions.{package}='{specifier}' must be a PEP 440 specifier such as '==2.13.*'"
+                ) from None
+        if self.example.law not in (None, *self.laws):
+            raise ValueError(f"example='{self.example}' must name law={' or '.join(self.laws)}, or none")
+        if not self.condition.holds(self.example):
+            raise ValueError(f"condition='{self.condition.text}' must hold for the example '{self.example}'")
+
+    @classmethod
+    def parse(cls, table: Mapping[str, Any], number: int, laws: Collection[str] | None = None) -> Entry:
+        """The entry of a TOML table; ``laws`` are those that it may name."""
+        for key in table:
+            if key not in _KEYS:
+                raise ValueError(f"unknown key '{key}'; {legal_words(key, _KEYS)}")
+        if missing := [key for key in ("subject", "law", "condition", "example", "reason") if key not in table]:
+            raise ValueError(f"key '{missing[0]}' is missing")
+        for key, value in table.items():
+            if not isinstance(value, _KEYS[key]):
+                raise ValueError(f"{key}={value!r} must be a {' or a '.join(_WORDS[kind] for kind in _KEYS[key])}")  # noqa: TRY004  # an error in a file, like the others
+        subjects, held = ([v] if isinstance(v := table[key], str) else v for key in ("subject", "law"))
+        versions = table.get("versions", {})
+        for key, values in (("subject", subjects), ("law", held), ("versions", versions.values())):
+            if wrong := [value for value in values if not isinstance(value, str)]:
+                raise ValueError(f"{key}: {wrong[0]!r} must be a string")
+        if laws is not None and (unknown := [name for name in held if name not in laws]):
+            raise ValueError(f"law='{unknown[0]}': {legal_words(unknown[0], laws)}")
+        if table.get("status", _FAILURES[0]) not in _FAILURES:
+            raise ValueError(f"status='{table['status']}': {legal_words(table['status'], _FAILURES)}")
+        return cls(
+            name=table.get("name", f"failure {number}"),
+            subjects=tuple(subjects),
+            laws=tuple(held),
+            condition=_named("condition", Condition, table["condition"]),
+            example=_named("example", parse_line, table["example"]),
+            reason=table["reason"],
+            versions=tuple(versions.items()),
+            status=Status(table["status"]) if "status" in table else None,
+            message=table.get("message", ""),
+            link=table.get("link", ""),
+        )
+
+    @property
+    def applies(self) -> bool:
+        """Whether the entry is meant for the versions that are installed."""
+        return all(
+            (version := installed_version(package)) is not None and SpecifierSet(specifier).contains(version, prereleases=True)
+            for package, specifier in self.versions
+        )
+
+    def speaks_for(self, subject: str, verdict: Verdict) -> bool:
+        """Whether it is this failure that a verdict shows."""
+        return self.applies and self.describes(subject, verdict)
+
+    def describes(self, subject: str, verdict: Verdict) -> bool:
+        """Whether it is this failure that a verdict shows, whatever the versions."""
+        return (
+            verdict.status.is_failure
+            and subject in self.subjects
+            and verdict.case.law in self.laws
+            and self.status in (None, verdict.status)
+            and self.message in verdict.message
+            and self.condition.holds(verdict.case)
+        )
+
+    @property
+    def other_versions(self) -> str:
+        """Which versions it is meant for where others are installed, in words."""
+        return "; ".join(
+            f"{package} {specifier}, and {installed_version(package) or 'none'} is installed"
+            for package, specifier in self.versions
+        )
+
+    def __str__(self) -> str:
+        """The entry as TOML."""
+        subject, law = (names[0] if len(names) == 1 else list(names) for names in (self.subjects, self.laws))
+        versions = ", ".join(f"{_key(package)} = {_quoted(text)}" for package, text in self.versions)
+        lines = [f"name = {_quoted(self.name)}", f"subject = {_quoted(subject)}"]
+        lines += [f"versions = {{ {versions} }}"] * bool(versions)
+        lines.append(f"law = {_quoted(law)}")
+        lines += [f"status = {_quoted(self.status.value)}"] if self.status is not None else []
+        lines += [f"message = {_quoted(self.message)}"] * bool(self.message)
+        lines += [
+            f"condition = {_quoted(self.condition.text)}",
+            f"example = {_quoted(str(self.example.replace(law=None)))}",
+            f"reason = {_quoted(self.reason)}",
+        ]
+        lines += [f"link = {_quoted(self.link)}"] * bool(self.link)
+        return "\n".join(("[[failure]]", *lines, ""))
+
+
+_KEYS: dict[str, tuple[type, ...]] = {
+    "name": (str,),
+    "subject": (str, list),
+    "versions": (dict,),
+    "law": (str, list),
+    "status": (str,),
+    "message": (str,),
+    "condition": (str,),
+    "example": (str,),
+    "reason": (str,),
+    "link": (str,),
+}
+_WORDS: dict[type, str] = {str: "string", list: "list", dict: "table"}
+
+
+
+def _named(key: str, build: Callable[[str], Any], text: str) -> Any:
+    try:
+        return build(text)
+    except ValueError as error:
+        raise ValueError(f"{key}='{text}': {error}") from None
+
+
+@functools.cache
+def installed_version(package: str) -> str | None:
+    """The version of a package that is installed; None if none is."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _quoted(name)
+
+
+def _quoted(value: str | list[str]) -> str:
+    # JSON's strings are TOML's, but for DEL, which TOML wants escaped, and for halves of a character, which it has not.
+    text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text)

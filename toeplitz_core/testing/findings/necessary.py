@@ -1,0 +1,46 @@
+"""The condition that a shrunk case suggests for the failure it shows."""
+
+from __future__ import annotations
+
+from toeplitz_core.testing.case.attributes import ATTRIBUTES, is_all_padding
+from toeplitz_core.testing.case.call import Call
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.findings.conditions import Condition
+
+
+def necessary(case: Case | Call) -> Condition:
+    """What a shrunk case says of the failure it stands for: every attribute that is not at its simplest is needed.
+
+    Sizes then hold from that value on, choices only as they are. What shrinking could make simplest is left open. A
+    call speaks for itself alone.
+    """
+    if isinstance(case, Call):
+        return Condition(f"call == {str(case)!r}")
+    geometry = case.geometry
+    parts = [f"dtype == '{case.dtype}'", f"device == '{ATTRIBUTES['device'].of(case)}'"]
+    # Of each kind of law the recipe that its search begins with.
+    if case.data not in ("integers", "normal"):
+        parts.append(f"data == '{case.data}'")
+    if case.batch is None:
+        parts.append("not batched")
+    sizes = {"batch": 1 if case.batch is None else case.batch, "groups": case.groups, "group_channels": case.weight[1]}
+    if geometry.out_channels > case.groups:
+        sizes["out_channels"] = geometry.out_channels
+    for name, values in (
+        ("input_size", geometry.input_size),
+        ("kernel_size", geometry.kernel_size),
+        ("stride", geometry.stride),
+        ("dilation", geometry.dilation),
+    ):
+        sizes |= {f"{name}[{axis}]": value for axis, value in enumerate(values)}
+    parts += [f"{name} {'==' if value == 0 else '>='} {value}" for name, value in sizes.items() if value != 1]
+    for axis, pads in enumerate(geometry.pads):
+        parts += [f"padding[{axis}][{side}] >= {pad}" for side, pad in enumerate(pads) if pad]
+    if isinstance(case.padding, str):
+        parts.append(f"padding_name == '{case.padding}'")
+    if is_all_padding(case):
+        parts.append("all_padding")
+    if case.bias:
+        parts.append("bias")
+    parts += [f"layout_{operand} == '{layout}'" for operand, layout in case.layouts]
+    return Condition(" and ".join(parts))

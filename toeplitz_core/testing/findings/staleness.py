@@ -1,0 +1,83 @@
+"""Entries of a list of known failures that are not needed any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from toeplitz_core.testing.case.call import Call
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.dtypes import CASE_DTYPES
+from toeplitz_core.testing.findings.entry import Entry
+from toeplitz_core.testing.laws.result import Result, Step
+from toeplitz_core.testing.laws.verdict import Status, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """An entry that a subject no longer needs.
+
+    Parameters
+    ----------
+    entry : Entry
+    subject : str
+    why : str
+    """
+
+    entry: Entry
+    subject: str
+    why: str
+
+
+def stale_entries(
+    entries: Iterable[Entry],
+    results: Iterable[Result],
+    replays: Callable[[str, Case | Call], Iterator[Verdict]],
+    takes: Callable[[Case | Call], bool] = lambda _: True,
+) -> list[Stale]:
+    """The entries that are not needed any more, of those that the run could have met.
+
+    The example of an entry is for the first of its laws that takes it; under others it may hold. An entry is looked
+    at where a result is of its subject, that law, and its example's dtype and device. It is stale if its example
+    holds, in each of its replays; or if nothing is matched by it, neither its example nor a case of the run.
+
+    Parameters
+    ----------
+    replays : callable
+        The verdicts of a subject, by name, on a case that names its law, run again and again: one at least. No more
+        are taken than it needs.
+    takes : callable
+        Whether a case is one for the law that it names.
+    """
+    ran = [r for r in results if r.status is not Status.NOT_RUN and r.cases]
+    steps = {r.step for r in ran}
+    found = []
+    for entry in entries:
+        named = (entry.example.replace(law=law) for law in entry.laws if entry.example.law in (None, law))
+        example = next((case for case in named if takes(case)), None)
+        if example is None or not entry.applies:
+            continue
+        for subject in entry.subjects:
+            if steps & _steps(subject, example):
+                met = any(entry.name in r.known for r in ran if r.subject == subject)
+                if (why := _why_stale(entry, subject, replays(subject, example), met=met)) is not None:
+                    found.append(Stale(entry, subject, why))
+    return found
+
+
+def _why_stale(entry: Entry, subject: str, replays: Iterator[Verdict], *, met: bool) -> str | None:
+    """Why an entry is stale, if it is."""
+    verdict = next(replays)
+    while verdict.status is Status.PASS and (again := next(replays, None)) is not None:
+        verdict = again
+    if verdict.status is Status.PASS:
+        return "its example holds"
+    if met or entry.speaks_for(subject, verdict):
+        return None
+    return f"it matches nothing; its example ends as {verdict.status}: {verdict.message}".removesuffix(": ")
+
+
+def _steps(subject: str, example: Case | Call) -> set[Step]:
+    """The steps that could meet an example. A call may have any dtypes, whatever a step begins with."""
+    dtypes = (example.dtype,) if isinstance(example, Case) else CASE_DTYPES
+    return {Step(subject, str(example.law), dtype, example.device) for dtype in dtypes}

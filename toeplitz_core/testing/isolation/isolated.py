@@ -1,0 +1,280 @@
+"""A subject in a worker that is replaced when it dies, hangs or is unfit: whatever it does becomes an outcome."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from toeplitz_core.testing.case.call import Call
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.data.operands import Operands
+from toeplitz_core.testing.isolation.fork_server import ForkServerDied
+from toeplitz_core.testing.isolation.sandbox import Sandbox
+from toeplitz_core.testing.isolation.transport import Channel
+from toeplitz_core.testing.isolation.worker import PRINTED, Handshake, Replies, Request, Settings, serve
+from toeplitz_core.testing.oracle.arithmetics import strictest
+from toeplitz_core.testing.subjects.interface import Claims, Environment, Procedure
+from toeplitz_core.testing.subjects.outcome import Answer, Outcome
+from toeplitz_core.testing.support import interrupts
+
+# The first call of a worker may take this long in seconds besides: it may have to import a package, or to compile.
+FIRST_CALL = 60.0
+# Seconds in which a worker ends that has closed its connection: at once if it died, and Python may have things to undo.
+PARTING = 2.0
+# What glibc fills freed memory with; new memory gets the complement, which as float32 is 3.4e38 and -3e-13, and as an
+# integer large: no result survives any of it by accident.
+POISONS = (0x80, 0x55)
+_TUNABLES = "GLIBC_TUNABLES"
+
+
+class SubjectError(ValueError):
+    """A subject cannot be imported, or names nothing: a mistake in how it was named, rather than a finding about it."""
+
+
+class IsolatedSubject:
+    """A subject in a worker process.
+
+    Parameters
+    ----------
+    sandbox : Sandbox
+        What owns the process.
+    name : str
+    environment : Environment, optional
+    fork : bool
+        Whether its workers are forked, where the platform can. If not, each is started cleanly, as CUDA needs it.
+    poison : int, optional
+        A byte that fills freed memory.
+    """
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        name: str,
+        environment: Environment | None = None,
+        *,
+        fork: bool = True,
+        poison: int | None = None,
+    ) -> None:
+        self.name = name
+        self._sandbox = sandbox
+        self._environment = environment or Environment()
+        self._fork = fork and hasattr(os, "fork")
+        self._poison = poison
+        self._shared = str(sandbox.file("operands"))
+        self._worker: _Worker | None = None
+        self._handshake: Handshake | None = None
+        self._slowest_first: float | None = None
+        self._poisoned: list[IsolatedSubject] = []
+        sandbox.own(self)
+
+    @property
+    def claims(self) -> Claims:
+        """What the subject says of itself; it is imported if it was not yet (``SubjectError`` if that fails)."""
+        return self._introduced().claims
+
+    def poisoned(self) -> Sequence[IsolatedSubject]:
+        """The subject in two more workers, where the C library can fill what it gives out (glibc), and does."""
+        if not self._poisoned and platform.libc_ver()[0] == "glibc":
+            # A cache of each thread would give out small blocks again as they are.
+            tunables = ":".join(filter(None, (os.environ.get(_TUNABLES), "glibc.malloc.tcache_count=0")))
+            environment = Environment((*self._environment.variables, (_TUNABLES, tunables)))
+            self._poisoned = [
+                IsolatedSubject(self._sandbox, self.name, environment, fork=self._fork, poison=byte)
+                for byte in POISONS
+            ]
+        return self._poisoned if all(subject._is_poisoned() for subject in self._poisoned) else ()
+
+    def _is_poisoned(self) -> bool:
+        try:
+            return self._introduced().poisoned
+        except SubjectError:  # whoever calls it is told why
+            return True
+
+    def _introduced(self) -> Handshake:
+        if self._handshake is None:
+            self.start()
+        assert self._handshake is not None
+        return self._handshake
+
+    def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:
+        """Call the subject once."""
+        return self.run_batch([case], [operands], procedure)[0]
+
+    def run_batch(
+        self, cases: Sequence[Case], operands: Sequence[Operands], procedure: Procedure = "forward"
+    ) -> list[Outcome]:
+        """Call the subject several times with one message. If that kills the worker, each call is made on its own."""
+        requests = [Request(case, values, procedure) for case, values in zip(cases, operands, strict=True)]
+        answer = self._ask(requests, [f"{case} # {self.name}" for case in cases])
+        if isinstance(answer, Death):
+            if len(cases) > 1 and answer.status != "raised":
+                return [self.run(case, values, procedure) for case, values in zip(cases, operands, strict=True)]
+            return [
+                Outcome(answer.status, strictest(case), message=answer.message, printed=answer.printed)
+                for case in cases
+            ]
+        return [outcome for outcome in answer if isinstance(outcome, Outcome)]
+
+    def answer(self, call: Call) -> Answer:
+        """Call the subject with arguments that may be invalid."""
+        found = self._ask([call], [f"{call} # {self.name}"])
+        if isinstance(found, Death):
+            return Answer(found.status, message=found.message, printed=found.printed)
+        (answer,) = found
+        assert isinstance(answer, Answer)
+        return answer
+
+    def _ask(self, requests: Sequence[Request | Call], lines: Sequence[str]) -> Sequence[Outcome | Answer] | Death:
+        """Write the lines to disk, and send a message. A worker that does not answer, or is unfit now, is ended."""
+        self._sandbox.write_case(lines)
+        fresh = self._worker is None
+        try:
+            worker = self.start()
+        except SubjectError as error:
+            return Death("raised", str(error))
+        extra = (FIRST_CALL if self._slowest_first is None else self._slowest_first) if fresh else 0.0
+        begin = time.monotonic()
+        answer = worker.ask(requests, self._sandbox.timeout * len(requests) + extra)
+        if fresh:
+            # Once it is known how long a first call takes, one that hangs is not waited for much longer.
+            took = 0.0 if isinstance(answer, Death) else time.monotonic() - begin
+            self._slowest_first = min(FIRST_CALL, max(2 * took, self._slowest_first or 0.0))
+        if isinstance(answer, Death):
+            self.restart()
+            return answer
+        if answer.worn or any(outcome.status == "spoiled" for outcome in answer.each):
+            self.restart()
+        return answer.each
+
+    def restart(self) -> None:
+        """End the worker; the next call starts a fresh one."""
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker = None
+
+    def close(self) -> None:
+        """End the worker for good."""
+        self.restart()
+
+    def start(self) -> _Worker:
+        """The worker, started and with the subject imported if it is not yet; ``SubjectError`` if that fails."""
+        if self._worker is None:
+            sandbox = self._sandbox
+            log = str(sandbox.file("log"))
+            settings = Settings(self.name, self._shared, log, sandbox.memory, tuple(sys.path), self._poison)
+            try:
+                self._worker = _Worker(sandbox, settings, self._environment, fork=self._fork)
+            except ForkServerDied as error:
+                raise SubjectError(str(error)) from error
+            self._handshake = self._worker.handshake()
+            if self._handshake.error:
+                reason, self._handshake = self._handshake.error, None
+                self.restart()
+                raise SubjectError(reason)
+        return self._worker
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """Why a worker did not answer: it could not be started, was ended by the call, or did not return in time.
+
+    Parameters
+    ----------
+    status : str
+    message : str
+    printed : str
+        The end of what the worker wrote to its standard streams.
+    """
+
+    status: Literal["raised", "crashed", "timed out"]
+    message: str
+    printed: str = ""
+
+
+class _Worker:
+    """The judge's end of one worker process."""
+
+    def __init__(self, sandbox: Sandbox, settings: Settings, environment: Environment, *, fork: bool) -> None:
+        self._log = Path(settings.log)
+        self._server = sandbox.fork_server(environment) if fork else None
+        self._process = None
+        ours, theirs = multiprocessing.Pipe()
+        self._channel = Channel(ours, settings.shared)
+        with theirs:
+            if self._server is not None:
+                self.pid = self._server.fork(settings, theirs)
+            else:
+                self._process = multiprocessing.get_context("spawn").Process(
+                    target=serve, args=(settings, theirs, environment.variables), daemon=True
+                )
+                with interrupts.blocked():
+                    self._process.start()
+
+    def handshake(self) -> Handshake:
+        """Wait until the subject is imported."""
+        try:
+            with interrupts.at_once():
+                there = self._channel.poll(FIRST_CALL)
+            if not there:
+                return Handshake(error=f"importing it did not end within {FIRST_CALL:g} s")
+            said: Handshake = self._channel.recv()
+        except (EOFError, OSError):
+            return Handshake(error=f"importing it {_death(self._end(PARTING))}\n{self.printed()}".rstrip())
+        return said
+
+    def ask(self, requests: Sequence[Request | Call], limit: float) -> Replies | Death:
+        """The replies, or what became of the worker instead."""
+        try:
+            self._channel.send(requests)
+            with interrupts.at_once():
+                there = self._channel.poll(limit)
+            if not there:
+                return Death("timed out", f"did not return within {limit:g} s", self.printed())
+            replies: Replies = self._channel.recv()
+        except (EOFError, OSError):
+            return Death("crashed", _death(self._end(PARTING)), self.printed())
+        return replies
+
+    def printed(self) -> str:
+        """The end of what the worker wrote to its standard streams."""
+        return self._log.read_text(errors="replace")[-PRINTED:] if self._log.exists() else ""
+
+    def kill(self) -> None:
+        """End the worker, if it still lives."""
+        self._channel.close()
+        self._end(0)
+        self._log.unlink(missing_ok=True)
+
+    def _end(self, timeout: float) -> int | None:
+        """The exit code of the worker, negative for a signal; None if it does not end in some seconds and is killed."""
+        if self._process is not None:
+            end = time.monotonic() + timeout  # join() believes that a process has ended if it closes its files
+            while (code := self._process.exitcode) is None and time.monotonic() < end:
+                time.sleep(0.002)
+            if code is None:
+                self._process.kill()
+                self._process.join()
+            return code
+        if self._server is None:
+            return None
+        server, self._server = self._server, None
+        return server.reap(self.pid, timeout)
+
+
+def _death(code: int | None) -> str:
+    if code is None:
+        return "closed its connection to us, and did not end"
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"was killed by {signal.Signals(-code).name}"
+        return f"was killed by signal {-code}"
+    return f"ended its process with exit code {code}"

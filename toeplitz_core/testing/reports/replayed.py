@@ -1,0 +1,70 @@
+"""Cases run again, as they are printed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from rich.console import Console
+
+from toeplitz_core.testing.case.call import Call
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.reports.text import plain, print_verdict
+from toeplitz_core.testing.run.pool import why_not_run
+from toeplitz_core.testing.run.replay import RUNS, replay
+from toeplitz_core.testing.subjects.interface import Implementation
+from toeplitz_core.testing.support import interrupts
+from toeplitz_core.testing.support.spelling import cases_of
+
+# What became of a case under all of its laws is the gravest.
+_ORDER = (Status.FAIL, Status.KNOWN, Status.PASS, Status.MISTRUSTED, Status.UNSUPPORTED)
+
+
+def replay_all(
+    console: Console,
+    cases: Iterable[Case | Call],
+    subject: Implementation,
+    *,
+    runs: int = RUNS,
+    known: KnownFailures | None = None,
+) -> int:
+    """Run cases again and print what comes of them; the exit code."""
+    ended = Counter[Status]()
+    try:
+        with interrupts.noted():
+            for case in cases:
+                interrupts.check()
+                ended[_printed(console, case, subject, runs, known)] += 1
+    except KeyboardInterrupt:
+        _summarise(console, ended, "interrupted after ")
+        return 130
+    if ended.total() > 1:
+        _summarise(console, ended)
+    if ended[Status.FAIL]:
+        return 1
+    return 0 if ended[Status.PASS] + ended[Status.KNOWN] == ended.total() else 3
+
+
+def _summarise(console: Console, ended: Counter[Status], before: str = "") -> None:
+    counted = ", ".join(f"{count} {status}" for status, count in sorted(ended.items()))
+    plain(console, f"{before}{cases_of(ended.total())}{': ' * bool(counted)}{counted}")
+
+
+def _printed(
+    console: Console, case: Case | Call, subject: Implementation, runs: int, known: KnownFailures | None
+) -> Status:
+    """Run a case again and print what comes of it under all of its laws."""
+    if reason := why_not_run(subject, case.device):
+        plain(console, f"not run: {subject.name} on {case.device}: {reason}")
+        return Status.NOT_RUN
+    statuses = set()
+    for replayed in replay(case, subject, runs=runs, known=known):
+        print_verdict(console, subject.name, replayed.verdict)
+        if replayed.runs > 1:
+            plain(console, f"  runs:   {replayed.runs}")
+        if replayed.known is not None:
+            plain(console, f"  known:  {replayed.known.name}: {replayed.known.reason}")
+        statuses.add(Status.FAIL if replayed.verdict.status.is_failure else replayed.verdict.status)
+    return next(status for status in _ORDER if status in statuses)

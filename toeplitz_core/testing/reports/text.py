@@ -1,0 +1,67 @@
+"""What is printed of a verdict and of a result, as lines that are copied from."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from toeplitz_core.testing.laws.result import Result
+from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.run.record import UNPROVEN, replay_command
+from toeplitz_core.testing.support.spelling import cases_of
+
+# The last of what a subject printed: the rest is in the JSON.
+_PRINTED_LINES = 5
+STYLES = {
+    Status.PASS: "green",
+    Status.FAIL: "bold red",
+    Status.CRASH: "bold red",
+    Status.TIMEOUT: "bold red",
+    Status.KNOWN: "yellow",
+}
+
+
+
+def result_line(result: Result) -> str:
+    """One result in words: the cases, how many of them proved nothing, and the largest error."""
+    said = [result.status.value, cases_of(result.cases)]
+    said += [f"{result.counts[status]} {status}" for status in UNPROVEN if 0 < result.counts[status] < result.cases]
+    if result.max_ratio is not None:
+        said.append(f"largest error {result.max_ratio:.3f} of the bound")
+    return printable(f"{result.subject} {result.law} {result.dtype} {result.device}: {', '.join(said)}")
+
+
+def print_verdict(console: Console, subject: str, verdict: Verdict) -> None:
+    """One case: its status, what is wrong, and how to run it again."""
+    heading, *lines = verdict_lines(subject, verdict)
+    plain(console, heading, style=STYLES.get(verdict.status))
+    for line in lines:
+        plain(console, line)
+
+
+def verdict_lines(subject: str, verdict: Verdict, replay: str | None = None) -> list[str]:
+    """What is printed of a case; the first line is the heading. It may hold whatever a subject's message holds.
+
+    ``replay`` is how to run the case again, if not by the command.
+    """
+    heading = f"{verdict.status.upper()} {subject}, {verdict.case.law}"
+    lines = [f"{heading}: {verdict.message}" if verdict.message else heading, f"  case:   {verdict.case}"]
+    if verdict.ratio is not None:
+        lines.append(f"  error:  {verdict.ratio:.4g} of the bound")
+    if verdict.assumed and verdict.status.is_failure:
+        lines.append(f"  judged: by {verdict.assumed}")
+    if verdict.status.is_failure:
+        words = [line for line in verdict.printed.splitlines() if line.strip()]
+        lines += [f"  printed: {line}" for line in words[-_PRINTED_LINES:]]
+        lines.append(f"  replay: {replay_command(subject, verdict.case) if replay is None else replay}")
+    return lines
+
+
+def plain(console: Console, text: str, *, style: str | None = None) -> None:
+    """A line that is copied from: not folded, and without what a subject's message could do to a terminal or a log."""
+    encoded = printable(text).encode(console.encoding, "backslashreplace").decode(console.encoding)
+    console.print(encoded, style=style, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """Text with control characters, other than line feeds, as escapes."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,96 @@
+"""One task judged: a step of a plan, searched in one round."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import torch
+from hypothesis.database import ExampleDatabase
+
+from toeplitz_core.testing.findings.memory import Remembered, default_database
+from toeplitz_core.testing.laws.result import Result
+from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.run.plan import Plan, Task
+from toeplitz_core.testing.run.pool import SubjectPool, why_not_run
+from toeplitz_core.testing.search.search import find
+from toeplitz_core.testing.search.tally import Tally
+from toeplitz_core.testing.subjects.interface import Subject
+
+Announce = Callable[[Result], None]
+
+
+def judge(
+    plan: Plan,
+    pool: SubjectPool,
+    task: Task,
+    announce: Announce | None = None,
+    database: ExampleDatabase | None = None,
+) -> Result:
+    """The result of a task. A device that is missing gives one that was not run.
+
+    Parameters
+    ----------
+    announce : callable, optional
+        Told the result so far at each failure that is smaller than the one before.
+    database : ExampleDatabase, optional
+        What remembers failures, if the plan wants that; that of the user if not given.
+
+    Raises
+    ------
+    SubjectError
+        If the subject cannot be imported.
+    LawError
+        If the law could not judge: an error of the suite.
+    """
+    step, law = task.step, plan.laws[task.step.law]
+    subject = pool[step.subject]
+    if reason := why_not_run(subject, step.device):
+        return Result(step, Status.NOT_RUN, message=reason)
+    if reason := subject.claims.not_asked(step.dtype, law.procedure):
+        return Result(step, Status.UNSUPPORTED, message=reason)
+    memory = None
+    if plan.remembers and plan.sweep is None:
+        memory = Remembered(step, default_database() if database is None else database)
+    first = [] if memory is None else [case for case in memory.recall() if plan.takes(step, case)]
+
+    def excuse(verdict: Verdict) -> str | None:
+        entry = plan.known.match(step.subject, verdict)
+        return None if entry is None else entry.name
+
+    def found(result: Result) -> None:
+        if memory is not None and result.failure is not None:
+            memory.keep(result.failure.case)
+        if announce is not None:
+            announce(_with_versions(plan, result))
+
+    # What runs in this process has the threads that it would have anywhere.
+    with contextlib.nullcontext() if isinstance(subject, Subject) else _one_thread():
+        tally = Tally(step, found)
+        effort = plan.effort(task, first)
+        result = find(law, subject, effort, dtype=step.dtype, device=step.device, excuse=excuse, tally=tally)
+    if memory is not None and (result.failure is not None or first == memory.recall()):
+        memory.keep(None if result.failure is None else result.failure.case)  # what cannot be tried here stays
+    return _with_versions(plan, result)
+
+
+def _with_versions(plan: Plan, result: Result) -> Result:
+    """The result; its message names the known failure that would speak for it, if other versions were installed."""
+    failure = result.failure
+    entry = None if failure is None else plan.known.of_other_versions(result.subject, failure)
+    if failure is None or entry is None:
+        return result
+    message = f"{failure.message} (known failure {entry.name} would match, but it is for {entry.other_versions})"
+    return replace(result, message=message, failure=failure.replace(message=message))
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """The judge alone with one thread: its tensors are small, and its threads would wait where a worker computes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,104 @@
+"""What became of a call of an implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
+
+import torch
+
+from toeplitz_core.bound import Arithmetic
+
+
+class BrokenContract(Exception):  # noqa: N818  # its message is what is reported
+    """An implementation did what none may do, whatever its result."""
+
+
+class NotClaimed(NotImplementedError):  # noqa: N818  # nothing is wrong
+    """Results of a kind that the implementation does not claim to have: they may be wrong, but prove nothing.
+
+    Parameters
+    ----------
+    reason : str
+    results : mapping of str to tensor
+    """
+
+    def __init__(self, reason: str, results: Mapping[str, torch.Tensor]) -> None:
+        super().__init__(reason)
+        self.results = results
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one call with a case.
+
+    Parameters
+    ----------
+    status : str
+        ``returned``, or why there is no result.
+    arithmetic : Arithmetic
+        What the implementation declares for the case.
+    results : mapping of str to tensor
+        By name, if the call returned; that of the convolution itself is ``output``.
+    message : str
+        Why there is no result, or why the implementation does not claim results of their kind.
+    printed : str
+        What was written to the standard streams, where that was caught.
+    gradients : mapping of str to Arithmetic
+        What the implementation declares for the gradient in each operand.
+    kernel : str
+        The kernel that computed the result, if known.
+    """
+
+    status: Literal["returned", "unsupported", "raised", "spoiled", "crashed", "timed out"]
+    arithmetic: Arithmetic
+    results: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    message: str = ""
+    printed: str = ""
+    gradients: Mapping[str, Arithmetic] = field(default_factory=dict)
+    kernel: str = ""
+
+    @property
+    def output(self) -> torch.Tensor | None:
+        """The result of the convolution, if there is one."""
+        return self.results.get("output")
+
+    def spoiled(self, message: str, printed: str) -> Self:
+        """The outcome of a call that has changed the state of its process, which is what counts then."""
+        return replace(self, status="spoiled", results={}, message=message, printed=printed)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a call whose arguments may be invalid.
+
+    Parameters
+    ----------
+    status : str
+        ``returned``, ``refused`` by an exception, ``unimplemented`` by ``NotImplementedError``, or as of an
+        :class:`Outcome`.
+    result : tensor, optional
+    message : str
+        Why there is no result.
+    printed : str
+        What was written to the standard streams, where that was caught.
+    """
+
+    status: Literal["returned", "refused", "unimplemented", "unsupported", "raised", "spoiled", "crashed", "timed out"]
+    result: torch.Tensor | None = None
+    message: str = ""
+    printed: str = ""
+
+    def spoiled(self, message: str, printed: str) -> Self:
+        """The answer to a call that has changed the state of its process, which is what counts then."""
+        return replace(self, status="spoiled", result=None, message=message, printed=printed)
+
+
+def described(error: BaseException) -> str:
+    """The exception's type, and its message if it has one."""
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001  # a subject's own exception can do anything
+        message = "its message cannot be read"
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
