@@ -1,0 +1,166 @@
+"""The pages: their code runs and prints what they show, their commands exist, their tables leave nothing out."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+import tomllib
+from configparser import ConfigParser
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import typer
+
+from tests.paths import CHECKOUT
+from toeplitz_core.testing.cli import app
+from toeplitz_core.testing.data.recipes import RECIPES
+from toeplitz_core.testing.findings.conditions import ATTRIBUTES, CALL_ATTRIBUTES
+from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.run.options import KEYS, read_table
+
+
+def _generate() -> ModuleType:
+    """docs/generate.py, which is no part of the package."""
+    spec = importlib.util.spec_from_file_location("generate", CHECKOUT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["generate"] = module  # where dataclasses look
+    spec.loader.exec_module(module)
+    return module
+
+
+generate = _generate()
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in generate.PAGES}
+# Options of pytest, and of plugins of others, that pages name.
+_OF_PYTEST = {"pyargs", "hypothesis-show-statistics"}
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No defaults of whoever runs the tests."""
+    for name in ("PYTEST_ADDOPTS", "TOEPLITZ_SUBJECT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def blocks(page: str, *languages: str) -> list[str]:
+    """The blocks of a page in some languages."""
+    return [block.text for block in generate.blocks(PAGES[page]) if block.language in languages]
+
+
+def table(page: str, heading: str) -> str:
+    """The text from a heading, or another line, to the next heading."""
+    after = PAGES[page].partition(f"{heading}\n")[2]
+    assert after, f"{page} has no '{heading}'"
+    return re.split(r"^(?:##|<!--)", after, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def first_column(text: str) -> list[str]:
+    """What stands in backquotes in the first column of the table in a text."""
+    rows = re.findall(r"^\|([^|]*)\|", text, flags=re.MULTILINE)
+    return [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_show_what_is_printed(page: str) -> None:
+    """Every Python block runs, and what follows it, or a command, is what is printed: docs/generate.py writes it."""
+    for shown in generate.printed(PAGES[page], page):
+        there = PAGES[page][shown.start : shown.end]
+        assert shown.comparable(there) == shown.comparable(shown.text), f"{page}: {shown.command}"
+
+
+def test_page_of_the_laws_is_current() -> None:
+    """docs/laws.md is what docs/generate.py writes, with every law."""
+    assert PAGES["laws.md"] == generate.laws_page()
+    assert all(f"| {name} |" in PAGES["laws.md"] for name in LAWS)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_of_the_pages_are_legal(page: str) -> None:
+    """Every command of the program in a page has a subcommand, options and values that exist."""
+    program: Any = typer.main.get_command(app)
+    for text in blocks(page, "sh", "console", "yaml"):
+        for line in generate.commands(text):
+            name, *arguments = generate.shlex.split(line)
+            assert name in program.commands, f"{page}: {line}"
+            program.commands[name].make_context(name, arguments)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_options_of_pytest_in_the_pages_exist(page: str) -> None:
+    """Every long option that a page gives to pytest is one of the plugin or on a short list."""
+    for text in blocks(page, "sh"):
+        for line in text.splitlines():
+            if " pytest " in line:
+                options = set(re.findall(r" --([\w-]+)", line)) - {"require-cuda"}
+                assert options <= {*KEYS, *_OF_PYTEST}, f"{page}: {line}"
+
+
+def test_environments_of_the_pages_exist() -> None:
+    """Every environment that a page runs is one of tox.ini, and the page for contributors lists all of them."""
+    tox = ConfigParser(interpolation=None)
+    tox.read(CHECKOUT / "tox.ini", encoding="utf-8")
+    environments = {section.partition(":")[2] for section in tox.sections()} - {""}
+    for page in PAGES.values():
+        assert set(re.findall(r"tox run (?:-\w )*-e ([a-z]+)", page)) <= environments
+    assert set(first_column(table("contributing.md", "<!-- environments -->"))) == environments
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_in_the_pages_can_be_read(page: str, tmp_path: Path) -> None:
+    """Files of Python compile, tables for the program are accepted by it, other tables are TOML."""
+    for text in blocks(page, "py"):
+        compile(text, page, "exec")
+    for number, text in enumerate(blocks(page, "toml")):
+        document = tomllib.loads(text)
+        room = tmp_path / str(number)
+        room.mkdir()
+        (room / "pyproject.toml").write_text(text, encoding="utf-8")
+        if "toeplitz_core" in document.get("tool", {}):
+            assert read_table(room)
+        if "failure" in document:
+            assert KnownFailures.load(room / "pyproject.toml", laws=LAWS).entries
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files(page: str) -> None:
+    """Every link and image that is not on the web leads to a file (mkdocs checks the anchors)."""
+    folder = next(path.parent for path in generate.PAGES if path.name == page)
+    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", PAGES[page])
+    assert [t for t in targets if "://" not in t and not (folder / t).is_file()] == []
+
+
+def test_tables_leave_nothing_out() -> None:
+    """Statuses, recipes, attributes of conditions, keys of known failures and folders are all explained."""
+    assert set(first_column(table("report.md", "## The statuses"))) == set(Status)
+    assert set(first_column(table("numerics.md", "## Data"))) == set(RECIPES)
+    assert set(first_column(table("ci.md", "<!-- attributes of a case -->"))) == set(ATTRIBUTES)
+    assert set(first_column(table("ci.md", "<!-- attributes of a call -->"))) == set(CALL_ATTRIBUTES)
+    (failure,) = tomllib.loads(next(text for text in blocks("ci.md", "toml") if "[[failure]]" in text))["failure"]
+    assert set(first_column(table("ci.md", "## Known failures"))) == set(failure)
+    tree = next(block.text for block in generate.blocks(PAGES["architecture.md"]))
+    package = CHECKOUT / "toeplitz_core" / "testing"
+    folders = {path.parent.name for path in package.glob("*/__init__.py")}
+    assert set(re.findall(r"^    (\w+)/ ", tree, flags=re.MULTILINE)) == folders
+
+
+def test_decorated_test_of_the_page_finds_the_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test file of the page for authors fails on its kernel, with a case and the command that runs it again."""
+    for block in generate.blocks(PAGES["kernels.md"]):
+        if block.language == "py":
+            (tmp_path / str(block.file_name)).write_text(block.text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        decorated = importlib.import_module("test_kernels").test_conv2d
+        (law,) = (p.values[0] for p in decorated.pytestmark[0].args[1] if p.id == "forward-exact-float32-cpu")
+        with pytest.raises(pytest.fail.Exception, match=r"replay .* --subject kernels:conv2d"):
+            decorated(law)
+    finally:
+        for name in ("kernels", "test_kernels"):
+            sys.modules.pop(name, None)
