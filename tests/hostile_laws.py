@@ -12,7 +12,7 @@ from toeplitz_core.testing.laws.verdict import Status, Verdict
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.case.case import Case
-    from toeplitz_core.testing.subjects import Runner
+    from toeplitz_core.testing.subjects import Implementation
 
 
 def made_up(name: str) -> Law:
@@ -21,22 +21,22 @@ def made_up(name: str) -> Law:
     return Law(name, "Made up.", "Nothing.", globals()[name], exact.recipes, exact.dtypes)
 
 
-def holds(_: Runner, case: Case) -> Verdict:
+def holds(_: Implementation, case: Case) -> Verdict:
     """Proves everything."""
     return Verdict(Status.PASS, case)
 
 
-def fails(_: Runner, case: Case) -> Verdict:
+def fails(_: Implementation, case: Case) -> Verdict:
     """Proves the opposite."""
     return Verdict(Status.FAIL, case, "as planned")
 
 
-def breaks(_: Runner, case: Case) -> Verdict:
+def breaks(_: Implementation, case: Case) -> Verdict:
     """Has a bug."""
     raise ZeroDivisionError(f"a bug in a law, at {case.dtype}")
 
 
-def dies(_: Runner, case: Case) -> Verdict:
+def dies(_: Implementation, case: Case) -> Verdict:
     """Runs out of memory, say."""
     os.kill(os.getpid(), signal.SIGKILL)
     return Verdict(Status.PASS, case)

@@ -20,10 +20,10 @@ from toeplitz_core.testing import cli
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.result import Result as Found
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.run import plan as run
 from toeplitz_core.testing.search.search import Interrupted, search
-from toeplitz_core.testing.search.search import Result as Found
 from toeplitz_core.testing.subjects import SUBJECTS
 
 ONE = "input=1x1x1x1 weight=1x1x1x1"

@@ -18,10 +18,10 @@ from toeplitz_core.testing import cli
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.result import Result as Found
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.run import plan as run
 from toeplitz_core.testing.search.search import Interrupted, search
-from toeplitz_core.testing.search.search import Result as Found
 
 SCHEMA = json.loads((importlib.resources.files("toeplitz_core.testing.reports") / "schema.json").read_text("utf-8"))
 CHECK = "check {} --dtype float32 --device cpu --inline --law forward-exact "

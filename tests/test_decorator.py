@@ -16,8 +16,8 @@ import torch
 
 import toeplitz_core
 from toeplitz_core.testing import parametrize_with_laws
-from toeplitz_core.testing.reports.json import read_result
-from toeplitz_core.testing.reports.pytest_outcome import PROPERTY
+from toeplitz_core.testing.reports.in_pytest import PROPERTY
+from toeplitz_core.testing.run.documents import read_result
 from toeplitz_core.testing.subjects import ArraySubject, TorchSubject
 from toeplitz_core.testing.support.importable import importable_name, needed_path
 

@@ -11,6 +11,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 import torch
+from toeplitz_core.testing.reports.pytest_outcome import OWN_ERROR, searched
+from toeplitz_core.testing.run.battery import Battery
 
 import toeplitz_core
 from tests.paths import CHECKOUT
@@ -19,15 +21,14 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.findings.known import KnownFailures
-from toeplitz_core.testing.isolation.sandbox import SubjectError
+from toeplitz_core.testing.isolation.isolated import SubjectError
 from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.reports.json import read_result, result_document
-from toeplitz_core.testing.reports.pytest_outcome import OWN_ERROR, conclude, searched
-from toeplitz_core.testing.run.battery import Battery
-from toeplitz_core.testing.run.options import VARIABLE
+from toeplitz_core.testing.reports.in_pytest import conclude
+from toeplitz_core.testing.run.configuration import VARIABLE
+from toeplitz_core.testing.run.documents import read_result, result_document
 from toeplitz_core.testing.run.plan import SAFE_LAYOUTS
-from toeplitz_core.testing.search.search import Result
 from toeplitz_core.testing.subjects import TorchSubject
 
 pytest_plugins = ["pytester"]

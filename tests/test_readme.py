@@ -16,7 +16,7 @@ from toeplitz_core.testing.case.recipes import RECIPES
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.reports.laws import laws_table
-from toeplitz_core.testing.search.regions import REGIONS
+from toeplitz_core.testing.search.statistics import REGIONS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 import toeplitz_core
 from tests.paths import KNOWN_TORCH
-from toeplitz_core.testing.case.call import NAMES, Call, Outcome
-from toeplitz_core.testing.findings.known import Entry, KnownFailures
-from toeplitz_core.testing.isolation.sandbox import IsolatedRunner, Isolation
+from toeplitz_core.testing.case.call import NAMES, Acceptance, Call
+from toeplitz_core.testing.findings.entry import Entry
+from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.isolation.isolated import IsolatedSubject
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.strategies.breaks import BREAKS
@@ -29,15 +30,15 @@ FEW = settings(deadline=None, max_examples=10, suppress_health_check=[HealthChec
 
 
 @pytest.fixture(scope="module")
-def torchs() -> Iterator[IsolatedRunner]:
+def torchs() -> Iterator[IsolatedSubject]:
     """One torch in a process of its own: some of its defects corrupt memory."""
-    with Isolation() as isolation:
-        yield isolation.runner("torch")
+    with Sandbox() as isolation:
+        yield IsolatedSubject(isolation, "torch")
 
 
-def ours(call: Call) -> Outcome:
+def ours(call: Call) -> Acceptance:
     """What conv2d of ours makes of a call; its errors are of the promised kinds and name a parameter."""
-    outcome = call.outcome(toeplitz_core.conv2d)
+    outcome = call.accepted_by(toeplitz_core.conv2d)
     if outcome.error is not None:
         assert outcome.error in (TypeError, ValueError, MemoryError), f"{call}\n{outcome}"
         # An error about an argument begins with its name; one about the result says what made it that large.
@@ -46,7 +47,7 @@ def ours(call: Call) -> Outcome:
     return outcome
 
 
-def check_parity(torchs: IsolatedRunner, call: Call) -> None:
+def check_parity(torchs: IsolatedSubject, call: Call) -> None:
     """What torch does with a call is what ours does, as the law demands, or a defect is listed that says otherwise."""
     mine = ours(call)
     verdict = ERRORS(torchs, call)
@@ -58,26 +59,28 @@ def check_parity(torchs: IsolatedRunner, call: Call) -> None:
 
 @given(call=calls())
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_a_call_is_accepted_where_torch_accepts_it(torchs: IsolatedRunner, call: Call):
+def test_a_call_is_accepted_where_torch_accepts_it(torchs: IsolatedSubject, call: Call):
     """A call has the same outcome in both, or falls under a listed defect of torch in just the way listed."""
     check_parity(torchs, call)
 
 
 @pytest.mark.parametrize("name", BREAKS)
-def test_each_way_to_break_a_call_has_torchs_outcome(torchs: IsolatedRunner, name: str):
+def test_each_way_to_break_a_call_has_torchs_outcome(torchs: IsolatedSubject, name: str):
     """Every named way to break a call is tried, however rarely it is drawn among the others."""
     FEW(given(calls(breaks=st.just(name)))(lambda call: check_parity(torchs, call)))()
 
 
 @pytest.mark.parametrize("empty", ["input: empty batch", "input: no channels"])
 @pytest.mark.parametrize("name", [name for name in BREAKS if not name.startswith("input: ")])
-def test_each_way_to_break_a_call_with_an_empty_input_has_torchs_outcome(torchs: IsolatedRunner, name: str, empty: str):
+def test_each_way_to_break_a_call_with_an_empty_input_has_torchs_outcome(
+    torchs: IsolatedSubject, name: str, empty: str
+):
     """Torch returns early for an empty input, before it looks at everything: each other break is tried with one."""
     FEW(given(calls(breaks=st.just(name), together=[empty]))(lambda call: check_parity(torchs, call)))()
 
 
 @pytest.mark.parametrize("entry", LISTED, ids=lambda entry: entry.name)
-def test_a_listed_defect_is_still_there(torchs: IsolatedRunner, entry: Entry):
+def test_a_listed_defect_is_still_there(torchs: IsolatedSubject, entry: Entry):
     """What the list says of torch is still so, and the first entry that speaks for its example is itself."""
     if not entry.applies:
         pytest.skip(f"listed for {dict(entry.versions)}, not torch {torch.__version__}")
@@ -136,7 +139,7 @@ def test_interrupts_are_not_outcomes():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Call("float32[1x5x5]", "float32[1x1x3x3]").outcome(interrupted)
+        Call("float32[1x5x5]", "float32[1x1x3x3]").accepted_by(interrupted)
 
 
 _LITERALS = (
@@ -255,13 +258,13 @@ _W = "weight=float32[4x3x3x3]"
 )  # fmt: skip
 def test_a_refusal_names_parameter_value_and_rule(line: str, error: type[Exception], message: str):
     """Each way to break a call has an exact message with the parameter, its value and the rule."""
-    outcome = Call.parse(line).outcome(toeplitz_core.conv2d)
+    outcome = Call.parse(line).accepted_by(toeplitz_core.conv2d)
     assert (outcome.error, outcome.message) == (error, message)
 
 
 def test_a_result_beyond_memory_is_refused_before_it_is_allocated():
     """A result that fits no memory is refused by its size."""
-    outcome = Call.parse(f"{_X} {_W} padding=({2**47},0)").outcome(toeplitz_core.conv2d)
+    outcome = Call.parse(f"{_X} {_W} padding=({2**47},0)").accepted_by(toeplitz_core.conv2d)
     assert outcome.error is MemoryError
     assert f"({2**48 + 3}, 3) pixels per channel" in outcome.message
     assert f"padding=({2**47}, 0)" in outcome.message

@@ -15,15 +15,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toeplitz_core import conv2d
+from toeplitz_core.testing.case.attributes import ATTRIBUTES, CALL_ATTRIBUTES
 from toeplitz_core.testing.case.call import Call, parse_line
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.findings.conditions import ATTRIBUTES, CALL_ATTRIBUTES, FUNCTIONS, Condition, necessary
-from toeplitz_core.testing.findings.known import Entry, KnownFailures
+from toeplitz_core.testing.findings.conditions import FUNCTIONS, Condition
+from toeplitz_core.testing.findings.entry import Entry
+from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.necessary import necessary
 from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.run.plan import REPLAYS, exit_code, replays
-from toeplitz_core.testing.search.profiles import PROFILES
-from toeplitz_core.testing.search.search import LawError, Result, search
+from toeplitz_core.testing.run.plan import REPLAYS, replays
+from toeplitz_core.testing.run.record import exit_code
+from toeplitz_core.testing.search.effort import PROFILES
+from toeplitz_core.testing.search.search import LawError, search
 from toeplitz_core.testing.strategies.calls import calls
 from toeplitz_core.testing.strategies.cases import cases
 from toeplitz_core.testing.subjects import TorchSubject

@@ -33,9 +33,9 @@ OPERANDS = draw(CASE)
 
 
 @pytest.fixture(scope="module")
-def isolation() -> Iterator[Isolation]:
+def isolation() -> Iterator[Sandbox]:
     """Processes of these tests."""
-    with Isolation(timeout=20) as processes:
+    with Sandbox(timeout=20) as processes:
         yield processes
 
 
@@ -58,9 +58,9 @@ def isolation() -> Iterator[Isolation]:
         ("cudnn", "spoiled", "cudnn.benchmark"),
     ],
 )
-def test_what_a_subject_does_becomes_an_outcome(isolation: Isolation, name: str, status: str, message: str) -> None:
+def test_what_a_subject_does_becomes_an_outcome(isolation: Sandbox, name: str, status: str, message: str) -> None:
     """A crash, an exit or a changed global is told with its cause, and told again by a fresh worker."""
-    runner = isolation.runner(f"tests.hostile:{name}")
+    runner = IsolatedSubject(isolation, f"tests.hostile:{name}")
     for _ in range(2):
         outcome = runner.run(CASE, OPERANDS)
         assert outcome.status == status
@@ -71,8 +71,8 @@ def test_what_a_subject_does_becomes_an_outcome(isolation: Isolation, name: str,
 def test_a_hang_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that does not return is killed after the timeout, even if it ignores SIGTERM."""
     monkeypatch.setattr(module, "FIRST_CALL", 0.5)
-    with Isolation(timeout=0.5) as processes:
-        runner = processes.runner("tests.hostile:hang")
+    with Sandbox(timeout=0.5) as processes:
+        runner = IsolatedSubject(processes, "tests.hostile:hang")
         # The first call may have something to load; that was no reason, and the next is not waited for as long.
         for seconds in (1, 0.5):
             outcome = runner.run(CASE, OPERANDS)
@@ -83,48 +83,48 @@ def test_a_hang_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_who_hangs_up_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, fork: bool) -> None:
     """A worker that does not listen any more, and does not end either, is ended."""
     monkeypatch.setattr(module, "PARTING", 0.5)
-    with Isolation(timeout=20) as processes:
-        outcome = processes.runner("tests.hostile:hang_up", fork=fork).run(CASE, OPERANDS)
+    with Sandbox(timeout=20) as processes:
+        outcome = IsolatedSubject(processes, "tests.hostile:hang_up", fork=fork).run(CASE, OPERANDS)
     assert (outcome.status, outcome.message) == ("crashed", "closed its connection to us, and did not end")
 
 
 @pytest.mark.parametrize("name", ["kill_parent", "kill_parent_and_leave"])
 def test_whoever_forks_workers_may_die(name: str) -> None:
     """The process that forks workers is replaced if it died, and nothing is left behind."""
-    with Isolation(timeout=20) as processes:
-        runner = processes.runner(f"tests.hostile:{name}")
+    with Sandbox(timeout=20) as processes:
+        runner = IsolatedSubject(processes, f"tests.hostile:{name}")
         for _ in range(2):
             outcome = runner.run(CASE, OPERANDS)
             assert outcome.status == ("returned" if name == "kill_parent" else "crashed"), outcome.message
             if name == "kill_parent":
                 runner.restart()
-        assert processes.runner("tests.hostile:correct").run(CASE, OPERANDS).status == "returned"
+        assert IsolatedSubject(processes, "tests.hostile:correct").run(CASE, OPERANDS).status == "returned"
     assert not processes.room.exists()
     assert not processes.journal.exists()
 
 
 @pytest.mark.parametrize("fork", [True, False])
-def test_no_signal_is_held_back_in_a_worker(isolation: Isolation, fork: bool) -> None:
+def test_no_signal_is_held_back_in_a_worker(isolation: Sandbox, fork: bool) -> None:
     """What we hold back while a process starts, a library of the subject may use."""
-    outcome = isolation.runner("tests.hostile:signals", fork=fork).run(CASE, OPERANDS)
+    outcome = IsolatedSubject(isolation, "tests.hostile:signals", fork=fork).run(CASE, OPERANDS)
     assert outcome.output is not None
     assert outcome.output.any()
 
 
-def test_output_is_caught_and_kept(isolation: Isolation, capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_is_caught_and_kept(isolation: Sandbox, capfd: pytest.CaptureFixture[str]) -> None:
     """What a subject prints, through Python or beneath it, is part of its outcome and not of the judge's output."""
-    outcome = isolation.runner("tests.hostile:talkative").run(CASE, OPERANDS)
+    outcome = IsolatedSubject(isolation, "tests.hostile:talkative").run(CASE, OPERANDS)
     assert outcome.status == "returned"
     assert {"from Python", "from C"} <= set(outcome.printed.splitlines())
-    crash = isolation.runner("tests.hostile:segfault").run(CASE, OPERANDS)
+    crash = IsolatedSubject(isolation, "tests.hostile:segfault").run(CASE, OPERANDS)
     assert "the last words" in crash.printed
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""
 
 
-def test_the_worker_is_reused_until_it_dies(isolation: Isolation) -> None:
+def test_the_worker_is_reused_until_it_dies(isolation: Sandbox) -> None:
     """Calls share a worker; after a crash the next call gets a fresh one and the right result."""
-    runner = isolation.runner("tests.hostile:segfault")
+    runner = IsolatedSubject(isolation, "tests.hostile:segfault")
     harmless = Case.parse("input=1x1x4x4 weight=1x1x1x1")
     first = runner._worker
     assert runner.run(harmless, draw(harmless)).status == "returned"
@@ -137,9 +137,9 @@ def test_the_worker_is_reused_until_it_dies(isolation: Isolation) -> None:
     assert runner._worker is not kept
 
 
-def test_an_interrupt_of_its_own_leaves_the_worker_alive(isolation: Isolation) -> None:
+def test_an_interrupt_of_its_own_leaves_the_worker_alive(isolation: Sandbox) -> None:
     """A KeyboardInterrupt that a subject raises costs no new worker: a search for the smallest case raises hundreds."""
-    runner = isolation.runner("tests.hostile:interrupt")
+    runner = IsolatedSubject(isolation, "tests.hostile:interrupt")
     assert runner.run(CASE, OPERANDS).status == "raised"
     kept = runner._worker
     assert kept is not None
@@ -150,8 +150,8 @@ def test_an_interrupt_of_its_own_leaves_the_worker_alive(isolation: Isolation) -
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="not run: no limit of memory on this platform")
 def test_a_worker_with_little_memory_left_is_replaced() -> None:
     """What earlier calls keep does not make a later one fail; a worker with enough memory left is kept."""
-    with Isolation(timeout=20, memory=5 * 2**30) as processes:
-        runner = processes.runner("tests.hostile:hoarding")
+    with Sandbox(timeout=20, memory=5 * 2**30) as processes:
+        runner = IsolatedSubject(processes, "tests.hostile:hoarding")
         workers = []
         for _ in range(8):
             outcome = runner.run(CASE, OPERANDS)
@@ -161,23 +161,23 @@ def test_a_worker_with_little_memory_left_is_replaced() -> None:
         assert [worker is None for worker in workers] == [False, False, False, True] * 2
 
 
-def test_a_batch_that_kills_its_worker_is_told_case_by_case(isolation: Isolation) -> None:
+def test_a_batch_that_kills_its_worker_is_told_case_by_case(isolation: Sandbox) -> None:
     """Of three calls in one message, only the one that crashes is reported as crashed."""
     harmless = Case.parse("input=1x1x4x4 weight=1x1x1x1")
-    runner = isolation.runner("tests.hostile:segfault")
+    runner = IsolatedSubject(isolation, "tests.hostile:segfault")
     cases = [harmless, CASE, harmless]
     outcomes = runner.run_batch(cases, [draw(case) for case in cases])
     assert [outcome.status for outcome in outcomes] == ["returned", "crashed", "returned"]
 
 
-def test_the_judge_keeps_its_operands(isolation: Isolation) -> None:
+def test_the_judge_keeps_its_operands(isolation: Sandbox) -> None:
     """A subject that overwrites its input overwrites a copy."""
     before = OPERANDS.input.clone()
-    isolation.runner("tests.hostile:write_input").run(CASE, OPERANDS)
+    IsolatedSubject(isolation, "tests.hostile:write_input").run(CASE, OPERANDS)
     assert torch.equal(OPERANDS.input, before)
 
 
-def test_environments_differ_between_runners(isolation: Isolation, tmp_path: Path) -> None:
+def test_environments_differ_between_runners(isolation: Sandbox, tmp_path: Path) -> None:
     """Each runner's processes start with its own environment variables."""
     (tmp_path / "reader.py").write_text(
         "import os, torch\n"
@@ -187,7 +187,7 @@ def test_environments_differ_between_runners(isolation: Isolation, tmp_path: Pat
     sys.path.insert(0, str(tmp_path))
     try:
         values = [
-            isolation.runner("reader:shape", Environment((("TOEPLITZ_TEST_VALUE", value),))).run(CASE, OPERANDS)
+            IsolatedSubject(isolation, "reader:shape", Environment((("TOEPLITZ_TEST_VALUE", value),))).run(CASE, OPERANDS)
             for value in ("1", "2")
         ]
     finally:
@@ -207,22 +207,22 @@ def test_waiting_threads_of_a_worker_sleep(
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     if outside is not None:
         monkeypatch.setenv("OMP_WAIT_POLICY", outside)
-    with Isolation() as processes:
-        assert processes.runner("waits:says").run(CASE, OPERANDS).message == f"raised RuntimeError: {inside}"
+    with Sandbox() as processes:
+        assert IsolatedSubject(processes, "waits:says").run(CASE, OPERANDS).message == f"raised RuntimeError: {inside}"
 
 
-def test_workers_can_be_started_without_fork(isolation: Isolation) -> None:
+def test_workers_can_be_started_without_fork(isolation: Sandbox) -> None:
     """A worker that is started cleanly, as CUDA and some platforms need it, gives the same outcomes."""
-    runner = isolation.runner("tests.hostile:segfault", fork=False)
+    runner = IsolatedSubject(isolation, "tests.hostile:segfault", fork=False)
     harmless = Case.parse("input=1x1x4x4 weight=1x1x1x1")
     assert runner.run(harmless, draw(harmless)).status == "returned"
     assert runner.run(CASE, OPERANDS).message == "was killed by SIGSEGV"
 
 
 @glibc
-def test_who_cannot_poison_memory_says_so(isolation: Isolation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_cannot_poison_memory_says_so(isolation: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where another library gives out memory, no result is held to what it does not depend on."""
-    runner = isolation.runner("tests.hostile:correct")
+    runner = IsolatedSubject(isolation, "tests.hostile:correct")
     case = CASE.replace(law="stale-memory")
     assert LAWS["stale-memory"](runner, case).status is Status.PASS
     for poisoned in runner.poisoned():
@@ -242,9 +242,9 @@ def test_memory_that_is_not_filled_is_not_called_poisoned(monkeypatch: pytest.Mo
 
 @glibc
 @pytest.mark.parametrize("fault", ["stale_blocks", "stale_arrays"])
-def test_small_memory_is_poisoned_too(isolation: Isolation, fault: str) -> None:
+def test_small_memory_is_poisoned_too(isolation: Sandbox, fault: str) -> None:
     """The caches of the C library and of NumPy, which give out small blocks again as they are, are no way around it."""
-    runner = isolation.runner(f"tests.hostile:{fault}")
+    runner = IsolatedSubject(isolation, f"tests.hostile:{fault}")
     case = Case.parse("input=1x1x10x10 weight=1x1x1x1")
     for poisoned, byte in zip(runner.poisoned(), POISONS, strict=True):
         for _ in range(3):
@@ -254,9 +254,9 @@ def test_small_memory_is_poisoned_too(isolation: Isolation, fault: str) -> None:
 
 @glibc
 @pytest.mark.parametrize("fork", [True, False])
-def test_poisoned_memory_holds_the_complement_of_the_byte(isolation: Isolation, fork: bool) -> None:
+def test_poisoned_memory_holds_the_complement_of_the_byte(isolation: Sandbox, fork: bool) -> None:
     """New memory of a poisoned worker is filled, each with its own, whichever way the worker is started."""
-    runner = isolation.runner("tests.hostile:stale", fork=fork)
+    runner = IsolatedSubject(isolation, "tests.hostile:stale", fork=fork)
     large = Case.parse("input=1x1x512x512 weight=1x1x1x1")
     for poisoned, byte in zip(runner.poisoned(), POISONS, strict=True):
         for _ in range(2):
@@ -265,9 +265,9 @@ def test_poisoned_memory_holds_the_complement_of_the_byte(isolation: Isolation, 
 
 
 @pytest.mark.parametrize("dtype", CASE_DTYPES)
-def test_results_travel_bit_for_bit(isolation: Isolation, dtype: str) -> None:
+def test_results_travel_bit_for_bit(isolation: Sandbox, dtype: str) -> None:
     """Small and large tensors of every dtype come back from a worker as computed in this process."""
-    runner = isolation.runner("tests.hostile:correct")
+    runner = IsolatedSubject(isolation, "tests.hostile:correct")
     for line in (
         "input=2x3x8x8 weight=4x3x3x3 bias",
         "input=1x8x64x64 weight=16x8x1x1",
@@ -285,8 +285,8 @@ def test_results_travel_bit_for_bit(isolation: Isolation, dtype: str) -> None:
 def test_the_case_is_on_disk_before_the_call(tmp_path: Path) -> None:
     """After a crash the journal names the case that was running."""
     journal = tmp_path / "running.txt"
-    with Isolation(journal=journal) as processes:
-        processes.runner("tests.hostile:abort").run(CASE, OPERANDS)
+    with Sandbox(journal=journal) as processes:
+        IsolatedSubject(processes, "tests.hostile:abort").run(CASE, OPERANDS)
         assert journal.read_text() == f"{CASE} # tests.hostile:abort\n"
 
 
@@ -295,12 +295,13 @@ def test_nothing_is_left_behind(subject: str) -> None:
     """When the judge is killed, no process and no shared file outlives it, even if a call hangs."""
     script = (
         "import os, signal, threading\n"
-        "from toeplitz_core.testing.isolation.sandbox import Isolation\n"
+        "from toeplitz_core.testing.isolation.isolated import IsolatedSubject
+from toeplitz_core.testing.isolation.sandbox import Sandbox\n"
         "from toeplitz_core.testing.case.case import Case\n"
         "from toeplitz_core.testing.data.recipes import draw\n"
         "case = Case.parse('input=1x1x4x4 weight=1x1x1x1')\n"
-        "processes = Isolation()\n"
-        f"runner = processes.runner('{subject}')\n"
+        "processes = Sandbox()\n"
+        f"runner = IsolatedSubject(processes, '{subject}')\n"
         "runner.start()\n"
         "print(processes.room, processes.nursery(runner._environment)._process.pid, runner._worker._pid, flush=True)\n"
         "threading.Timer(1, os.kill, (os.getpid(), signal.SIGKILL)).start()\n"
@@ -329,9 +330,9 @@ def _alive(pid: int) -> bool:
     return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-def test_a_crash_is_a_verdict(isolation: Isolation) -> None:
+def test_a_crash_is_a_verdict(isolation: Sandbox) -> None:
     """A law on a subject that crashes gives a verdict with the case, the cause and what was printed."""
-    verdict = LAWS["forward-exact"](isolation.runner("tests.hostile:segfault"), CASE)
+    verdict = LAWS["forward-exact"](IsolatedSubject(isolation, "tests.hostile:segfault"), CASE)
     assert (verdict.status, verdict.message) == (Status.CRASH, "was killed by SIGSEGV")
     assert "the last words" in verdict.printed
     assert verdict.case.law == "forward-exact"
@@ -358,8 +359,8 @@ def test_what_a_dead_worker_has_started_ends_with_it(tmp_path: Path, monkeypatch
         "    os.abort()\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    with Isolation() as processes:
-        assert processes.runner("forks:leaves").run(CASE, OPERANDS).status == "crashed"
+    with Sandbox() as processes:
+        assert IsolatedSubject(processes, "forks:leaves").run(CASE, OPERANDS).status == "crashed"
         status = Path(f"/proc/{(tmp_path / 'child').read_text()}/stat")
         # Dead, even where nobody has waited for it yet; the signal may take a moment.
         assert any(time.sleep(0.05) or not status.exists() or status.read_text().split()[2] == "Z" for _ in range(100))

@@ -17,14 +17,16 @@ from toeplitz_core.testing import cli
 from toeplitz_core.testing.case.call import Call, parse_line
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.conditions import Condition
-from toeplitz_core.testing.findings.known import Entry, KnownFailures
-from toeplitz_core.testing.isolation.sandbox import Isolation
+from toeplitz_core.testing.findings.entry import Entry
+from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.isolation.isolated import IsolatedSubject
+from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.errors import definition
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.run.plan import Plan
-from toeplitz_core.testing.search.profiles import PROFILES
-from toeplitz_core.testing.search.search import search
+from toeplitz_core.testing.search.effort import PROFILES
+from tests.running import search
 from toeplitz_core.testing.search.seeding import no_constants_of_modules
 from toeplitz_core.testing.strategies import calls as invalid
 from toeplitz_core.testing.strategies.calls import calls
@@ -190,15 +192,15 @@ def test_a_broken_call_shrinks_to_what_breaks_it(said: str, simplest: str):
 
 def test_in_a_worker():
     """A result without values, a refusal and the end of the process reach the judge, which then goes on."""
-    with Isolation() as isolation:
-        ours = isolation.runner("toeplitz")
+    with Sandbox() as isolation:
+        ours = IsolatedSubject(isolation, "toeplitz")
         meta = ours.answer(Call.parse("input=float32[1x1x3x3]@meta weight=float32[1x1x2x2]@meta"))
         assert meta.result is not None
         assert meta.result.is_meta
         assert meta.result.shape == (1, 1, 2, 2)
         refused = ours.answer(Call.parse(INVALID))
         assert (refused.status, refused.message) == ("refused", "ValueError: groups=0 must be >= 1")
-        dies = isolation.runner("tests.faults.arguments:aborts_without_dilation")
+        dies = IsolatedSubject(isolation, "tests.faults.arguments:aborts_without_dilation")
         assert ERRORS(dies, Call.parse(f"{VALID} dilation=0")).status is Status.CRASH
         assert ERRORS(dies, Call.parse(f"{VALID} dilation=2 padding=1")).status is Status.PASS
 
@@ -260,8 +262,8 @@ def test_the_judge_searches_with_one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with Isolation() as isolation:
-            for subject in (isolation.runner("toeplitz"), resolve("toeplitz")):
+        with Sandbox() as isolation:
+            for subject in (IsolatedSubject(isolation, "toeplitz"), resolve("toeplitz")):
                 plan = Plan([subject], [law], ["float32"], ["cpu"], PROFILES["smoke"], examples=1)
                 plan.result(plan.steps[0])
                 assert torch.get_num_threads() == 2

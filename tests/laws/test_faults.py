@@ -14,13 +14,14 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.isolation import sandbox as isolation_module
-from toeplitz_core.testing.isolation.sandbox import Isolation
+from toeplitz_core.testing.isolation.isolated import IsolatedSubject
+from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.search.profiles import PROFILES
-from toeplitz_core.testing.search.search import search
+from toeplitz_core.testing.search.effort import PROFILES
+from tests.running import search
 from toeplitz_core.testing.subjects import TorchSubject, resolve
-from toeplitz_core.testing.subjects.interface import Runner
+from toeplitz_core.testing.subjects.interface import Implementation
 
 GATE = PROFILES["gate"]
 KILLED = [fault for fault in FAULTS if fault.killed_by is not None]
@@ -33,26 +34,26 @@ STATUSES = {"segfault": Status.CRASH, "abort": Status.CRASH, "hang": Status.TIME
 
 
 @pytest.fixture(scope="module")
-def isolation() -> Iterator[Isolation]:
+def isolation() -> Iterator[Sandbox]:
     """Processes for the faults that end theirs, or that remember."""
-    with Isolation() as processes:
+    with Sandbox() as processes:
         yield processes
 
 
 @pytest.fixture(scope="module")
-def impatient() -> Iterator[Isolation]:
+def impatient() -> Iterator[Sandbox]:
     """Processes for faults that do not return."""
-    with Isolation(timeout=HANG) as processes:
+    with Sandbox(timeout=HANG) as processes:
         yield processes
 
 
-def runner(fault: Fault, isolation: Isolation) -> Runner:
+def runner(fault: Fault, isolation: Sandbox) -> Implementation:
     """The fault as a subject, in a process of its own where it needs one."""
-    return isolation.runner(fault.path) if fault.isolated else resolve(fault.path)
+    return IsolatedSubject(isolation, fault.path) if fault.isolated else resolve(fault.path)
 
 
 @pytest.mark.parametrize("fault", [f for f in KILLED if f.name != "hang"], ids=lambda fault: fault.name)
-def test_killed(fault: Fault, isolation: Isolation, record_property: Callable[[str, object], None]):
+def test_killed(fault: Fault, isolation: Sandbox, record_property: Callable[[str, object], None]):
     """The gate's examples of one law find the fault, and the line that they shrink to shows it again."""
     law, subject = LAWS[str(fault.killed_by)], runner(fault, isolation)
     cases = 0
@@ -73,7 +74,7 @@ def test_hang_is_killed(impatient: Isolation, monkeypatch: pytest.MonkeyPatch):
     """A call that does not return is found; here it is not shrunk, since each smaller hang takes the whole timeout."""
     monkeypatch.setattr(isolation_module, "FIRST_CALL", FIRST)
     (fault,) = (fault for fault in KILLED if fault.name == "hang")
-    law, subject = LAWS[str(fault.killed_by)], impatient.runner(fault.path)
+    law, subject = LAWS[str(fault.killed_by)], IsolatedSubject(impatient, fault.path)
     result = search(law, subject, dtype=fault.dtype, settings=settings(GATE.settings(), phases=(Phase.generate,)))
     assert result.status is Status.TIMEOUT, f"missed in {result.cases} cases"
     assert result.failure is not None
@@ -81,7 +82,7 @@ def test_hang_is_killed(impatient: Isolation, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("fault", MISSED, ids=lambda fault: fault.name)
-def test_still_missed(fault: Fault, isolation: Isolation):
+def test_still_missed(fault: Fault, isolation: Sandbox):
     """What is listed as missed is missed: a suite that has learnt to find it is to say so in the table."""
     assert fault.reason
     for law in LAWS.values():

@@ -11,13 +11,14 @@ import pytest
 from tests.faults import plans
 from toeplitz_core.testing.case.call import parse_line
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.isolation.sandbox import Isolation
+from toeplitz_core.testing.isolation.isolated import IsolatedSubject
+from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.search.profiles import PROFILES
-from toeplitz_core.testing.search.search import search
+from toeplitz_core.testing.search.effort import PROFILES
+from tests.running import search
 from toeplitz_core.testing.subjects import resolve
-from toeplitz_core.testing.subjects.interface import Runner
+from toeplitz_core.testing.subjects.interface import Implementation
 
 GATE = PROFILES["gate"]
 
@@ -137,17 +138,17 @@ def _nothing_is_kept() -> None:
 
 
 @pytest.fixture(scope="module")
-def isolation() -> Iterator[Isolation]:
+def isolation() -> Iterator[Sandbox]:
     """Processes for what shows in a worker only."""
-    with Isolation() as processes:
+    with Sandbox() as processes:
         yield processes
 
 
 @pytest.mark.parametrize("kill", KILLS, ids=lambda kill: f"{kill.law}-{kill.fault.partition(':')[2]}")
-def test_the_law_finds_its_fault(kill: Kill, isolation: Isolation):
+def test_the_law_finds_its_fault(kill: Kill, isolation: Sandbox):
     """The law finds the fault with the cases of the gate, and the case that it shrinks to shows it again."""
     law, path = LAWS[kill.law], f"tests.faults.{kill.fault}"
-    subject: Runner = isolation.runner(path) if kill.isolated else resolve(path)
+    subject: Implementation = IsolatedSubject(isolation, path) if kill.isolated else resolve(path)
     cases = 0
     for dtype in dict.fromkeys((kill.dtype, *law.dtypes)):
         result = search(law, subject, dtype=dtype, settings=GATE.settings(examples=law.examples(GATE.examples)))
@@ -161,12 +162,12 @@ def test_the_law_finds_its_fault(kill: Kill, isolation: Isolation):
 
 
 @pytest.mark.parametrize("name", LAWS)
-def test_a_law_is_the_first_to_find_its_fault(name: str, isolation: Isolation):
+def test_a_law_is_the_first_to_find_its_fault(name: str, isolation: Sandbox):
     """Every law has a planted fault that passes all the laws before it, with the cases of the gate."""
     kill = next((kill for kill in KILLS if kill.law == name), None)
     assert kill is not None, f"no fault is planted for {name}: write one in tests/faults, and a line of KILLS"
     path = f"tests.faults.{kill.fault}"
-    subject: Runner = isolation.runner(path) if kill.isolated else resolve(path)
+    subject: Implementation = IsolatedSubject(isolation, path) if kill.isolated else resolve(path)
     for law in itertools.takewhile(lambda law: law.name != name, LAWS.values()):
         if kill.dtype in law.dtypes and law.procedure in subject.procedures:
             settings = GATE.settings(examples=law.examples(GATE.examples))

@@ -12,7 +12,8 @@ from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.relation import Convolution, Relation
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.subjects import TorchSubject, resolve
-from toeplitz_core.testing.subjects.interface import Outcome, Procedure
+from toeplitz_core.testing.subjects.interface import Procedure
+from toeplitz_core.testing.subjects.outcome import Outcome
 
 RELATIONS = [name for name, law in LAWS.items() if isinstance(law.check, Relation)]
 

@@ -21,11 +21,13 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.forward import forward_verdict
+from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.oracle.signed_zeros import negative_zeros
-from toeplitz_core.testing.reports.json import read_result, result_document
-from toeplitz_core.testing.reports.terminal import print_results
-from toeplitz_core.testing.search.search import Result, merged, search
+from toeplitz_core.testing.reports.table import print_results
+from toeplitz_core.testing.run.documents import read_result, result_document
+from tests.running import search
+from toeplitz_core.testing.search.tally import merged
 from toeplitz_core.testing.subjects import TorchSubject
 
 # Where zeros and negative weights meet, and a window lies in padding.

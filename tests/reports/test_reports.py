@@ -16,16 +16,18 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from toeplitz_core.testing.case.case import Case
-
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.findings.conditions import Condition
-from toeplitz_core.testing.findings.known import Entry, KnownFailures, Stale
+from toeplitz_core.testing.findings.entry import Entry
+from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.staleness import Stale
+from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.reports.json import SCHEMA_VERSION, document, to_json
 from toeplitz_core.testing.reports.junit import to_junit
-from toeplitz_core.testing.reports.terminal import MOST_LINES, print_results, result_line
+from toeplitz_core.testing.reports.table import MOST_LINES, print_results
+from toeplitz_core.testing.reports.text import result_line
 from toeplitz_core.testing.run.record import Record
-from toeplitz_core.testing.search.search import Result
 
 SCHEMA = json.loads((importlib.resources.files("toeplitz_core.testing.reports") / "schema.json").read_text("utf-8"))
 LINE = "input=1x2x1x1 weight=2x1x1x1 groups=2"

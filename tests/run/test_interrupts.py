@@ -15,16 +15,16 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
+from toeplitz_core.testing.run.outputs import Asked, Outputs
 
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.check import carry_out
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.run.check import carry_out
-from toeplitz_core.testing.run.outputs import Asked, Outputs
+from toeplitz_core.testing.reports.replayed import replay_all
 from toeplitz_core.testing.run.plan import Plan
 from toeplitz_core.testing.run.record import Record
-from toeplitz_core.testing.run.replay import replay_all
-from toeplitz_core.testing.search.profiles import PROFILES
+from toeplitz_core.testing.search.effort import PROFILES
 from toeplitz_core.testing.subjects import TorchSubject
 from toeplitz_core.testing.support import interrupts
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from toeplitz_core.testing.run.options import KEYS, VARIABLE, default_subjects, read_table
+from toeplitz_core.testing.run.configuration import VARIABLE, read_table
+from toeplitz_core.testing.run.options import KEYS, default_subjects
 
 
 @pytest.fixture

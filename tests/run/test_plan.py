@@ -9,11 +9,13 @@ import torch
 
 from toeplitz_core import conv2d
 from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.run.plan import Plan, exit_code, missing
+from toeplitz_core.testing.run.plan import Plan
+from toeplitz_core.testing.run.pool import missing
+from toeplitz_core.testing.run.record import exit_code
 from toeplitz_core.testing.run.rounds import Run
-from toeplitz_core.testing.search.profiles import PROFILES
-from toeplitz_core.testing.search.search import Result
+from toeplitz_core.testing.search.effort import PROFILES
 from toeplitz_core.testing.subjects import TorchSubject
 
 GATE = PROFILES["gate"]

@@ -20,10 +20,10 @@ from tests.paths import CHECKOUT
 from toeplitz_core import conv2d
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.run import pool
+from toeplitz_core.testing.run.executors import JudgeDied, Judges
 from toeplitz_core.testing.run.plan import Plan
-from toeplitz_core.testing.run.pool import JudgeDied, Judges
 from toeplitz_core.testing.run.rounds import Run
-from toeplitz_core.testing.search.profiles import PROFILES
+from toeplitz_core.testing.search.effort import PROFILES
 from toeplitz_core.testing.search.search import LawError
 from toeplitz_core.testing.subjects import TorchSubject
 

@@ -11,12 +11,14 @@ from tests.hostile_laws import made_up
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.run import plan as run
 from toeplitz_core.testing.run.plan import Plan
 from toeplitz_core.testing.run.rounds import Run
-from toeplitz_core.testing.search.profiles import PROFILES
-from toeplitz_core.testing.search.search import Result, merged, search
+from toeplitz_core.testing.search.effort import PROFILES
+from tests.running import search
+from toeplitz_core.testing.search.tally import merged
 from toeplitz_core.testing.subjects import TorchSubject
 
 CASE = Case.parse("input=1x1x1x1 weight=1x1x1x1")

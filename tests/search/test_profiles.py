@@ -12,14 +12,16 @@ from torch import Tensor
 
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.findings.memory import Remembered, cache_directory
+from toeplitz_core.testing.findings.memory import Remembered
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.law import Law
+from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.run.plan import Plan
-from toeplitz_core.testing.search.profiles import PROFILES
-from toeplitz_core.testing.search.search import Result, search
+from toeplitz_core.testing.search.effort import PROFILES
+from tests.running import search
 from toeplitz_core.testing.subjects import TorchSubject
+from toeplitz_core.testing.support.files import cache_directory
 
 EXACT = LAWS["forward-exact"]
 MEMORY = Remembered("mine:conv2d", "forward-exact", "float32", "cpu")

@@ -16,20 +16,15 @@ import torch
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.conditions import Condition
-from toeplitz_core.testing.findings.known import Entry, KnownFailures
+from toeplitz_core.testing.findings.entry import Entry
+from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.law import Law
+from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.search.profiles import PROFILES
-from toeplitz_core.testing.search.search import (
-    PROVEN_SHARE,
-    SHRINKING_TIMEOUTS,
-    Interrupted,
-    LawError,
-    Result,
-    merged,
-    search,
-)
+from toeplitz_core.testing.search.effort import PROFILES
+from toeplitz_core.testing.search.search import Interrupted, LawError, search
+from toeplitz_core.testing.search.tally import PROVEN_SHARE, SHRINKING_TIMEOUTS, merged
 from toeplitz_core.testing.subjects import TorchSubject
 
 EXACT = LAWS["forward-exact"]

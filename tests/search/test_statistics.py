@@ -16,17 +16,17 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.law import Law
-from toeplitz_core.testing.search.profiles import PROFILES
-from toeplitz_core.testing.search.regions import products
-from toeplitz_core.testing.search.search import search
+from toeplitz_core.testing.search.effort import PROFILES
+from tests.running import search
+from toeplitz_core.testing.search.statistics import products
 from toeplitz_core.testing.subjects import TorchSubject
-from toeplitz_core.testing.subjects.interface import Runner
+from toeplitz_core.testing.subjects.interface import Implementation
 from toeplitz_core.testing.subjects.pytorch.variants import torch_subject
 
 GATE = PROFILES["gate"]
 
 
-def events(law: Law, subject: Runner, **options: object) -> list[set[str]]:
+def events(law: Law, subject: Implementation, **options: object) -> list[set[str]]:
     """What each example of a search notes for ``--hypothesis-show-statistics``."""
     kept: list[dict] = []
     options = {"dtype": "float32", "settings": GATE.settings(examples=law.examples(100))} | options

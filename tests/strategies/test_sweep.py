@@ -14,15 +14,17 @@ from tests.hostile_laws import made_up
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.conditions import Condition
-from toeplitz_core.testing.findings.known import Entry, KnownFailures
+from toeplitz_core.testing.findings.entry import Entry
+from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.memory import Remembered
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.law import Law
+from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.run.plan import Plan
 from toeplitz_core.testing.run.rounds import Run
-from toeplitz_core.testing.search.profiles import PROFILES
-from toeplitz_core.testing.search.search import Interrupted, LawError, Result, walk
+from toeplitz_core.testing.search.effort import PROFILES
+from toeplitz_core.testing.search.search import Interrupted, LawError, walk
 from toeplitz_core.testing.strategies.sweep import MOST_STEPS, convolutions, number_of_convolutions
 from toeplitz_core.testing.subjects import TorchSubject
 

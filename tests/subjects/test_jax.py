@@ -12,13 +12,15 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.data.recipes import draw
-from toeplitz_core.testing.findings.known import Entry, KnownFailures
-from toeplitz_core.testing.isolation.sandbox import Isolation
+from toeplitz_core.testing.findings.entry import Entry
+from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.isolation.isolated import IsolatedSubject
+from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.oracle.arithmetics import strictest
 from toeplitz_core.testing.run.plan import Plan
-from toeplitz_core.testing.search.profiles import PROFILES
+from toeplitz_core.testing.search.effort import PROFILES
 from toeplitz_core.testing.subjects import SUBJECTS, environment, registry
 from toeplitz_core.testing.subjects.libraries.jax_lax import JaxSubject
 
@@ -45,9 +47,9 @@ def subject(request: pytest.FixtureRequest) -> JaxSubject:
 @pytest.mark.parametrize("name", NAMES)
 def test_laws_hold(name: str):
     """No case breaks a law in a way that is not listed; only the error of complex numbers is not judged."""
-    with Isolation() as isolation:
+    with Sandbox() as isolation:
         plan = Plan(
-            subjects=[isolation.runner(name, environment(name))],
+            subjects=[IsolatedSubject(isolation, name, environment(name))],
             laws=[LAWS[name] for name in FORWARD],
             dtypes=list(CASE_DTYPES),
             devices=["cpu"],
@@ -72,9 +74,9 @@ def test_known_failure_is_still_there(entry: Entry):
     """The example of each entry fails as listed, for each subject that it names."""
     if not entry.applies:
         pytest.skip(f"{entry.name} is listed for {dict(entry.versions)}")
-    with Isolation() as isolation:
+    with Sandbox() as isolation:
         for name in entry.subjects:
-            verdict = LAWS[entry.laws[0]](isolation.runner(name, environment(name)), entry.example)
+            verdict = LAWS[entry.laws[0]](IsolatedSubject(isolation, name, environment(name)), entry.example)
             assert verdict.status == entry.status, f"stale: {name}: {verdict.status} {verdict.message}"
 
 

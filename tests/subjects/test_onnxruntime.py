@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from toeplitz_core.testing.case.case import Case
-
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.data.recipes import draw
-from toeplitz_core.testing.isolation.sandbox import Isolation
+from toeplitz_core.testing.isolation.isolated import IsolatedSubject
+from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.run.plan import Plan
-from toeplitz_core.testing.search.profiles import PROFILES
+from toeplitz_core.testing.search.effort import PROFILES
 from toeplitz_core.testing.subjects import SUBJECTS, environment, registry
 from toeplitz_core.testing.subjects.libraries.onnx_runtime import OnnxRuntimeSubject
 
@@ -40,9 +40,9 @@ def subject(request: pytest.FixtureRequest) -> OnnxRuntimeSubject:
 @pytest.mark.parametrize("name", NAMES)
 def test_laws_hold(name: str):
     """No case of a dtype that it supports breaks a law, and most prove something."""
-    with Isolation() as isolation:
+    with Sandbox() as isolation:
         plan = Plan(
-            subjects=[isolation.runner(name, environment(name))],
+            subjects=[IsolatedSubject(isolation, name, environment(name))],
             laws=[LAWS[name] for name in FORWARD],
             dtypes=SUPPORTED,
             devices=["cpu"],

@@ -12,13 +12,15 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.data.recipes import draw
-from toeplitz_core.testing.findings.known import Entry, KnownFailures
-from toeplitz_core.testing.isolation.sandbox import TIMEOUT, Isolation
+from toeplitz_core.testing.findings.entry import Entry
+from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.isolation.sandbox import TIMEOUT
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.run.plan import Plan, missing, replays
+from toeplitz_core.testing.run.plan import Plan, replays
+from toeplitz_core.testing.run.pool import missing
 from toeplitz_core.testing.run.rounds import Run
-from toeplitz_core.testing.search.profiles import PROFILES
+from toeplitz_core.testing.search.effort import PROFILES
 from toeplitz_core.testing.subjects import SUBJECTS, environment
 
 KNOWN = KnownFailures.load(KNOWN_TORCH, laws=LAWS)
@@ -42,8 +44,8 @@ FEWER = dict.fromkeys(("naive", "numpy", "scipy"), 10)
 def test_variant(name: str) -> None:
     """No case breaks a law in a way that is not listed, and most prove something; without a GPU, none is run there."""
     device = "cuda" if name in GPU else "cpu"
-    with Isolation() as isolation:
-        runner = isolation.runner(name, environment(name), fork=device == "cpu")
+    with Sandbox() as isolation:
+        runner = IsolatedSubject(isolation, name, environment(name), fork=device == "cpu")
         results = []
         for laws, examples in ((FORWARD, FEWER.get(name, EXAMPLES)), (OTHERS, OTHER_EXAMPLES)):
             plan = Plan(
@@ -73,8 +75,8 @@ def test_known_failure_is_still_there(entry: Entry) -> None:
         pytest.skip(f"oneDNN takes the kernels that fail on AVX512, not on {capability}")
     if entry.example.dtype == "bfloat16" and not torch.cpu._is_avx512_bf16_supported():  # it has no other name
         pytest.skip("oneDNN takes the kernels that fail where the processor multiplies bfloat16")
-    with Isolation(timeout=HANG if entry.status is Status.TIMEOUT else TIMEOUT) as isolation:
-        runner = isolation.runner(entry.subjects[0], environment(entry.subjects[0]))
+    with Sandbox(timeout=HANG if entry.status is Status.TIMEOUT else TIMEOUT) as isolation:
+        runner = IsolatedSubject(isolation, entry.subjects[0], environment(entry.subjects[0]))
         runner.run(ANY, draw(ANY))  # a first call may take longer, and is waited for
         verdicts = []
         for verdict in replays(LAWS[entry.laws[0]], runner, entry.example):

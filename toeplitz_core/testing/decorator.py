@@ -58,9 +58,7 @@ class LawTest:
         """Search for a case that breaks the law, and end the test as the result demands: passed, failed, skipped ..."""
         result = reported(_running_test(), self.session, self.step)
         replay = None if self.session.subjects[self.step.subject] is None else _NO_REPLAY
-        conclude(
-            result, known=self.session.plan.known, required_devices=self.session.options.device, replay=replay
-        )
+        conclude(result, known=self.session.plan.known, required_devices=self.session.options.device, replay=replay)
 
 
 def parametrize_with_laws(

@@ -126,7 +126,8 @@ class Entry:
     def applies(self) -> bool:
         """Whether the entry is meant for the versions that are installed."""
         return all(
-            (version := installed_version(package)) is not None and SpecifierSet(specifier).contains(version, prereleases=True)
+            (version := installed_version(package)) is not None
+            and SpecifierSet(specifier).contains(version, prereleases=True)
             for package, specifier in self.versions
         )
 
@@ -184,7 +185,6 @@ _KEYS: dict[str, tuple[type, ...]] = {
     "link": (str,),
 }
 _WORDS: dict[type, str] = {str: "string", list: "list", dict: "table"}
-
 
 
 def _named(key: str, build: Callable[[str], Any], text: str) -> Any:

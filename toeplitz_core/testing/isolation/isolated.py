@@ -88,8 +88,7 @@ class IsolatedSubject:
             tunables = ":".join(filter(None, (os.environ.get(_TUNABLES), "glibc.malloc.tcache_count=0")))
             environment = Environment((*self._environment.variables, (_TUNABLES, tunables)))
             self._poisoned = [
-                IsolatedSubject(self._sandbox, self.name, environment, fork=self._fork, poison=byte)
-                for byte in POISONS
+                IsolatedSubject(self._sandbox, self.name, environment, fork=self._fork, poison=byte) for byte in POISONS
             ]
         return self._poisoned if all(subject._is_poisoned() for subject in self._poisoned) else ()
 

@@ -97,7 +97,6 @@ def print_assumed(console: Console, results: Sequence[Result]) -> None:
     _print_most(console, lines, "judged by")
 
 
-
 # A column of the table even where it has nothing to say.
 _ALWAYS_SHOWN = (Status.MISTRUSTED,)
 

@@ -20,7 +20,6 @@ STYLES = {
 }
 
 
-
 def result_line(result: Result) -> str:
     """One result in words: the cases, how many of them proved nothing, and the largest error."""
     said = [result.status.value, cases_of(result.cases)]

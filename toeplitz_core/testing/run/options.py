@@ -131,7 +131,10 @@ class Options:
     """
 
     subject: tuple[str, ...] = _option(
-        (), str, "A name that 'subjects' lists, or package.module:callable with the signature of F.conv2d.", repeatable=True
+        (),
+        str,
+        "A name that 'subjects' lists, or package.module:callable with the signature of F.conv2d.",
+        repeatable=True,
     )
     law: tuple[str, ...] = _option((), str, "Check only this law (repeatable).", repeatable=True, check=_law)
     dtype: tuple[str, ...] = _option((), str, "Check only this dtype (repeatable).", repeatable=True, check=_dtype)
@@ -175,7 +178,11 @@ class Options:
         in_table=False,
     )
     jobs: int = _option(
-        1, int, "Processes that search, each with its own workers; 0 is one per core.", least=0, pytest="-n of pytest-xdist"
+        1,
+        int,
+        "Processes that search, each with its own workers; 0 is one per core.",
+        least=0,
+        pytest="-n of pytest-xdist",
     )
     timeout: float = _option(
         TIMEOUT,
@@ -289,7 +296,9 @@ def by_key(given: Mapping[str, Any]) -> dict[str, Any]:
     for word, value in given.items():
         key = _PLURALS.get(word, word).replace("-", "_")
         if key.replace("_", "-") not in OPTIONS:
-            raise ValueError(f"unknown option '{word}'; {legal_words(word, [option.key for option in OPTIONS.values()])}")
+            raise ValueError(
+                f"unknown option '{word}'; {legal_words(word, [option.key for option in OPTIONS.values()])}"
+            )
         if key in found:
             raise ValueError(f"'{word}' and '{key}' are the same option: give one of them")
         if value is not None:

@@ -18,14 +18,14 @@ class SubjectPool:
     ----------
     sandbox : callable
         Makes what owns the workers, when one is needed first.
-    here : mapping of str to Subject, optional
+    here : mapping of str to Implementation, optional
         Those that run in this process.
     inline : bool
         Whether all others run in this process too.
     """
 
     def __init__(
-        self, sandbox: Callable[[], Sandbox], *, here: Mapping[str, Subject] | None = None, inline: bool = False
+        self, sandbox: Callable[[], Sandbox], *, here: Mapping[str, Implementation] | None = None, inline: bool = False
     ) -> None:
         self._make_sandbox = sandbox
         self._here = dict(here or {})

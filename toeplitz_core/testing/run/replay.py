@@ -96,7 +96,12 @@ def laws_of(case: Case | Call) -> list[Law]:
 
 
 def replay(
-    case: Case | Call, subject: Implementation, *, runs: int = RUNS, known: KnownFailures | None = None, enough: float = ENOUGH
+    case: Case | Call,
+    subject: Implementation,
+    *,
+    runs: int = RUNS,
+    known: KnownFailures | None = None,
+    enough: float = ENOUGH,
 ) -> Iterator[Replayed]:
     """Run a case again under each of its laws.
 

@@ -168,9 +168,7 @@ class Session:
     def _executor(self, journal: Journal) -> Executor:
         if self.options.processes == 1 or self.plan.inline:
             return ThisProcess(self.plan, self.pool)
-        return Judges(
-            self.plan, self.options.processes, timeout=self.options.timeout, directory=journal.directory
-        )
+        return Judges(self.plan, self.options.processes, timeout=self.options.timeout, directory=journal.directory)
 
     def _record(self, progress: Progress, code: int | None, stopped: str, error: str, stale: Sequence[Stale]) -> Record:
         results = progress.results
@@ -302,4 +300,3 @@ def _tell_all(consumers: Iterable[Consumer], event: Event) -> None:
             failed = failed or error
     if failed is not None:
         raise failed
-
