@@ -87,8 +87,7 @@ def carry_out(
         if others := ", ".join(sorted(set(given) - {*_OF_THE_REST})):
             raise ValueError(f"resume={given['resume']} has its own options: not with {others}")
         resumed = Resumed.read(given["resume"])
-        earlier = {key: value for key, value in resumed.options.items() if value not in (None, [], False)}
-        options = merged(given, earlier)
+        options = merged(given, chosen(resumed.options))
     else:
         options = merged(given, project())
     if not options.subject:
@@ -101,11 +100,16 @@ def carry_out(
     # Nothing but the JSON goes where the JSON goes.
     aside = contextlib.redirect_stdout(sys.stderr) if options.json == "-" else contextlib.nullcontext()
     session = Session(options, subjects)
-    with contextlib.closing(session), aside:
+    with interrupts.noted(), contextlib.closing(session), aside:
         session.start()
         if out is not None and errors is not None:
             consumers.insert(0, TerminalReport(out, errors))
         return session.run(*consumers, resumed=resumed)
+
+
+def chosen(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What was chosen, of options that say None, no value or an absent flag where nothing was. A seed may be 0."""
+    return {key: value for key, value in options.items() if value is not None and value is not False and value != []}
 
 
 def _files(options: Options) -> list[Consumer]:

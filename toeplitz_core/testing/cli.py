@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 import toeplitz_core
-from toeplitz_core.testing.check import carry_out, console
+from toeplitz_core.testing.check import carry_out, chosen, console
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.isolation.sandbox import TIMEOUT, Sandbox
 from toeplitz_core.testing.laws import LAWS
@@ -77,7 +77,7 @@ def _check(**options: Any) -> None:
     Exit codes: 0 all laws hold, 1 a law fails, 2 usage, 3 nothing proven or a required device is missing (or, with
     --fail-stale, a known entry is stale), 4 an error of toeplitz-core itself, 130 interrupted.
     """
-    given = {key: value for key, value in options.items() if value not in (None, [], False)}
+    given = chosen(options)
     out = console(stderr=given.get("json") == "-")
     raise typer.Exit(_usage(carry_out, given, None, out, console(stderr=True)).exit_code)
 

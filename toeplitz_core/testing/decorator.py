@@ -39,6 +39,8 @@ _NO_REPLAY = "none: this implementation ran in the test's own process, since no 
 COMMAND_LINE: ContextVar[Mapping[str, Any]] = ContextVar("COMMAND_LINE", default={})  # noqa: B039  # never changed
 # Options that restrict: of what a test asks for, what the command line names too is run.
 _RESTRICTING = ("law", "dtype", "device")
+# What of the options is no argument of the decorator, though pytest takes it, and what is in its place.
+_ELSEWHERE = {"subject": "the first argument", "fail_stale": "toeplitz-core check --fail-stale"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +103,17 @@ def parametrize_with_laws(
     """
     given = by_key(options)
     for option in OPTIONS.values():
-        if option.key in given and (option.pytest or option.name == "subject"):
-            instead = option.pytest or "the first argument"
+        if option.key in given and (instead := _ELSEWHERE.get(option.key, option.pytest)):
             raise ValueError(f"{option.key}={given[option.key]!r} is not for tests: use {instead}")
     found = named_subjects(subjects)
-    own = merged({"subject": tuple(found)}, given, _of_tests(project()))
-    chosen = _restricted(own, COMMAND_LINE.get())
-    if chosen is None:
-        skip = pytest.mark.skip(reason="not run: the command line names other laws, dtypes or devices")
-        return pytest.mark.parametrize("law", [pytest.param(None, id="none", marks=skip)])
-    session = Session(chosen, found, sandbox=partial(_sandbox, chosen.timeout))
+    own: Sequence[Mapping[str, Any]] = ({"subject": tuple(found)}, given, _of_tests(project()))
+    session = _session(merged(*own), found)  # what is wrong is wrong whatever the command line says
+    if command_line := COMMAND_LINE.get():
+        try:
+            session = _session(_restricted(command_line, *own), found)
+        except ValueError as error:
+            skip = pytest.mark.skip(reason=f"not run, for the options of the command line: {error}")
+            return pytest.mark.parametrize("law", [pytest.param(None, id="none", marks=skip)])
     params = [
         pytest.param(
             LawTest(step, session), id=str(step) if len(found) > 1 else f"{step.law}-{step.dtype}-{step.device}"
@@ -125,16 +128,23 @@ def _of_tests(table: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in table.items() if not OPTIONS[key.replace("_", "-")].pytest}
 
 
-def _restricted(own: Options, command_line: Mapping[str, Any]) -> Options | None:
-    """The options of a test with those of the command line; None if that leaves nothing to run."""
+def _session(options: Options, subjects: Mapping[str, Subject | None]) -> Session:
+    return Session(options, subjects, sandbox=partial(_sandbox, options.timeout))
+
+
+def _restricted(command_line: Mapping[str, Any], *own: Mapping[str, Any]) -> Options:
+    """The options of a test with those of the command line; a ``ValueError`` if they have nothing in common."""
     stronger = {key: value for key, value in command_line.items() if key != "subject"}
+    mine = merged(*own)
     for key in _RESTRICTING:
-        wanted, named = stronger.get(key), getattr(own, key)
+        wanted, named = stronger.get(key), getattr(mine, key)
         if wanted and named:
             stronger[key] = tuple(name for name in wanted if name in named)
             if not stronger[key]:
-                return None
-    return merged(stronger, {key: value for key, value in own.document().items() if value not in (None, [], False)})
+                raise ValueError(f"{key}={', '.join(wanted)} is none of {', '.join(named)}")
+    # A test that sweeps goes on doing so: what is said of searches is not for it.
+    sweep = stronger.get("sweep", mine.sweep)
+    return merged({"sweep": sweep}, stronger, *own)
 
 
 def _running_test() -> pytest.Function | None:

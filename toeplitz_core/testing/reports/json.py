@@ -36,7 +36,7 @@ def document(record: Record) -> dict[str, Any]:
             "counts": counted(record.counts),
         },
         "results": [result_document(result) for result in (*record.results, *record.unreached)],
-        "known": _known(record),
+        "known": _known(record) if record.known.entries else None,
     }
 
 

@@ -75,8 +75,8 @@ def _lines(case: Case) -> Iterator[str]:
         f"{g.nbytes(torch.sparse_csr, dtype):,} as CSR",
     )
     recipe = RECIPES[case.data]
-    yield _field("data", f"{recipe.name}, seed {case.seed}: {recipe.statement}")
-    named = [case.law] if case.law else [law.name for law in LAWS.values() if recipe.name in law.recipes]
+    yield _field("data", f"{case.data}, seed {case.seed}: {recipe.statement}")
+    named = [case.law] if case.law else [law.name for law in LAWS.values() if case.data in law.recipes]
     for name in named:
         yield _field("law", f"{name}: {LAWS[name].statement}")
     operands = draw(case)
