@@ -12,16 +12,18 @@ from xml.etree import ElementTree as ET
 
 import jsonschema
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
+from tests.workers import share_fork_servers
 from toeplitz_core.testing import cli
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result as Found
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.run import plan as run
-from toeplitz_core.testing.search.search import Interrupted, search
+from toeplitz_core.testing.run import judging
+from toeplitz_core.testing.search.search import find
 
 SCHEMA = json.loads((importlib.resources.files("toeplitz_core.testing.reports") / "schema.json").read_text("utf-8"))
 CHECK = "check {} --dtype float32 --device cpu --inline --law forward-exact "
@@ -71,8 +73,9 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in (("kernels.py", KERNELS), ("groups.toml", GROUPS), ("both.toml", GROUPS + BIAS)):
         (tmp_path / name).write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.delitem(sys.modules, "kernels", raising=False)
+    share_fork_servers(monkeypatch)
     return tmp_path
 
 
@@ -144,16 +147,15 @@ def test_a_sweep_is_in_both_reports(directory: Path):
     assert result.exit_code == 1, result.output
     assert "  case:   input=1x1x1x1 weight=1x1x1x1 bias " in result.output
     read = validated((directory / "run.json").read_text(encoding="utf-8"))
-    assert [read["options"][name] for name in ("sweep", "profile", "examples", "seed")] == [2, None, None, None]
+    assert [read["options"][name] for name in ("sweep", "profile", "examples", "seed")] == [2, None, None, 0]
     assert [(r["law"], r["status"]) for r in read["results"]] == [("forward-exact", "fail"), ("errors", "not-run")]
     reason = read["results"][1]["message"]
-    assert reason.startswith("it is held on calls")
+    assert reason.startswith("it is checked on calls")
     assert f"not run: errors: {reason}\n" in result.output
     assert read["summary"]["ended"] == "completed"
     result = check("two_faults", f"--law errors --sweep 2 --known both.toml {written}")
     assert result.exit_code == 0, result.output
-    assert "1 of 1 hold" not in result.output
-    assert "0 of 1 hold, 1 but for known failures" in result.output
+    assert "0 of 1 hold; 1 more fail only in known ways" in result.output
     cases = list(ET.parse(directory / "run.xml").getroot().iter("testcase"))
     assert [case.get("name") for case in cases if case.find("skipped") is not None] == ["errors[float32-cpu]"]
     assert [case for case in cases if case.find("error") is not None or case.find("failure") is not None] == []
@@ -172,15 +174,16 @@ def test_absent_device_is_in_both_reports(directory: Path):
 
 def test_interrupted_run_is_written(directory: Path, monkeypatch: pytest.MonkeyPatch):
     """After Ctrl-C both reports hold what was found, and name what was not reached."""
-    verdict = Verdict(Status.FAIL, Case.parse("input=1x1x1x1 weight=1x1x1x1 law=forward-bound"), "wrong")
-    found = Found("kernels:right", "forward-bound", "float32", "cpu", Status.FAIL, failure=verdict)
+    cases = []
 
-    def interrupted(law: object, *args: object, **options: object) -> Found:
-        if law is LAWS["forward-bound"]:
-            raise Interrupted(found)
-        return search(law, *args, **options)
+    def interrupted(_: object, case: Case) -> Verdict:
+        cases.append(case)
+        if len(cases) == 2:
+            raise KeyboardInterrupt
+        return Verdict(Status.FAIL, case, "wrong")
 
-    monkeypatch.setattr(run, "search", interrupted)
+    law = LAWS["forward-bound"]
+    monkeypatch.setitem(LAWS, law.name, replace(law, check=interrupted))
     steps = "--dtype float32 --dtype float64 --law forward-exact --law forward-bound"
     result = call(f"check kernels:right --inline --examples 2 --device cpu {steps} --json run.json --junit run.xml")
     assert result.exit_code == 130
@@ -188,7 +191,7 @@ def test_interrupted_run_is_written(directory: Path, monkeypatch: pytest.MonkeyP
     assert read["summary"]["ended"] == "interrupted"
     assert read["summary"]["exit_code"] == 130
     assert [(r["status"], r["message"]) for r in read["results"]] == [
-        ("pass", None), ("pass", None), ("fail", "wrong"), ("not-run", "interrupted"),
+        ("pass", None), ("pass", None), ("fail", "wrong (not shrunk to the end)"), ("not-run", "interrupted"),
     ]  # fmt: skip
     kinds = [[child.tag for child in case] for case in ET.parse(directory / "run.xml").getroot().iter("testcase")]
     passed = ["properties"]
@@ -257,7 +260,7 @@ def test_known_failures_do_not_fail_a_run(directory: Path):
         assert f"known: {name}: {found['known'][name]} cases: {reason}" in result.output
     assert [entry["cases"] for entry in read["known"]] == [found["known"]["groups"], found["known"]["bias"]]
     assert "stale: " not in result.output
-    assert "100 cases; 0 of 1 hold, 1 but for known failures (each law with each dtype)." in result.output
+    assert "100 cases; 0 of 1 hold; 1 more fail only in known ways (each law with each dtype)." in result.output
     suite = ET.parse(directory / "run.xml").getroot()[0]
     assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["1", "0", "0", "0"]
 
@@ -299,7 +302,7 @@ def test_entry_in_a_layout_that_is_not_run_is_left_alone(directory: Path):
         ("--known none.toml", "No such file"),
         ("--known wrong.toml", "wrong.toml: failure 1: law='forward': did you mean "),
         ("--write-known wrong.toml", "wrong.toml: failure 1: unknown key 'raison'"),
-        ("--fail-stale", "--fail-stale needs --known FILE"),
+        ("--fail-stale", "fail-stale needs known=FILE"),
     ],
 )
 def test_wrong_list(directory: Path, options: str, said: str):
@@ -331,17 +334,25 @@ def test_adopting_turns_the_gate_green(directory: Path):
     assert len(KnownFailures.load(directory / "rest.toml").entries) == 1
 
 
-def test_interrupted_before_adopting(directory: Path, monkeypatch: pytest.MonkeyPatch):
-    """What was found before Ctrl-C is adopted, without a search for more, and said with what it was judged by."""
-    searches = []
+def interrupted_at_the_second_search(monkeypatch: pytest.MonkeyPatch, *, at_its_end: bool = False) -> list[object]:
+    """Let Ctrl-C come when a second step is searched; the searches."""
+    searches: list[object] = []
 
     def interrupted(*args: object, **options: object) -> Found:
         searches.append(args)
-        if len(searches) == 2:
-            raise KeyboardInterrupt
-        return search(*args, **options)
+        if len(searches) < 2:
+            return find(*args, **options)
+        if at_its_end:
+            find(*args, **options)
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "search", interrupted)
+    monkeypatch.setattr(judging, "find", interrupted)
+    return searches
+
+
+def test_interrupted_before_adopting(directory: Path, monkeypatch: pytest.MonkeyPatch):
+    """What was found before Ctrl-C is adopted, without a search for more, and said with what it was judged by."""
+    searches = interrupted_at_the_second_search(monkeypatch)
     result = check("two_faults", "--dtype float64 --write-known adopted.toml")
     assert result.exit_code == 130
     assert len(searches) == 2
@@ -352,20 +363,25 @@ def test_interrupted_before_adopting(directory: Path, monkeypatch: pytest.Monkey
 
 def test_interrupted_while_adopting(directory: Path, monkeypatch: pytest.MonkeyPatch):
     """Ctrl-C while more faults are searched keeps what was adopted, and what was found is listed once."""
-    searches = []
-
-    def interrupted(*args: object, **options: object) -> Found:
-        searches.append(args)
-        found = search(*args, **options)
-        if len(searches) == 2:
-            raise Interrupted(found)
-        return found
-
-    monkeypatch.setattr(run, "search", interrupted)
+    searches = interrupted_at_the_second_search(monkeypatch, at_its_end=True)
     result = check("two_faults", "--write-known adopted.toml --json run.json")
     assert result.exit_code == 130
+    assert len(searches) == 2
     assert len(KnownFailures.load(directory / "adopted.toml").entries) == 1
     assert len(validated((directory / "run.json").read_text(encoding="utf-8"))["results"]) == 1
+
+
+def test_a_known_failure_of_another_version_is_named(directory: Path):
+    """An entry that would match, but is for other versions, excuses nothing, and the failure names it."""
+    other = GROUPS.replace('condition = "groups > 1"', 'condition = "groups > 1"\nversions = { torch = "<1" }')
+    (directory / "other.toml").write_text(other + BIAS, encoding="utf-8")
+    result = check("two_faults", "--known other.toml --json run.json")
+    assert result.exit_code == 1
+    said = f"(known failure groups would match, but it is for torch <1, and {torch.__version__} is installed)"
+    line = next(line for line in result.output.splitlines() if line.startswith("FAIL kernels:two_faults"))
+    assert line.endswith(said)
+    (found,) = validated((directory / "run.json").read_text(encoding="utf-8"))["results"]
+    assert found["message"].endswith(said)
 
 
 def test_known_crash_in_a_worker(directory: Path):

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 import toeplitz_core
-from toeplitz_core.testing.check import carry_out, chosen, console
+from toeplitz_core.testing.checking import carry_out, chosen, console
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.isolation.sandbox import TIMEOUT, Sandbox
 from toeplitz_core.testing.laws import LAWS
