@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from toeplitz_core.testing.case.call import Call
@@ -127,3 +128,8 @@ class Run:
     def results(self) -> list[Result]:
         """Of each step, all of its rounds as one."""
         return self.progress.results
+
+
+def share(law: Law, examples: int = PROFILES["gate"].examples) -> int:
+    """The cases for one dtype of a law, where a profile has so many."""
+    return replace(PROFILES["gate"], examples=examples).examples_of(law.name)

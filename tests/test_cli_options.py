@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 import toeplitz_core
 from toeplitz_core.testing import cli
-from toeplitz_core.testing.check import check
+from toeplitz_core.testing.checking import check
 from toeplitz_core.testing.run.rounds import Run
 
 TABLE = """

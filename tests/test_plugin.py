@@ -11,24 +11,24 @@ from xml.etree import ElementTree as ET
 
 import pytest
 import torch
-from toeplitz_core.testing.reports.pytest_outcome import OWN_ERROR, searched
-from toeplitz_core.testing.run.battery import Battery
 
 import toeplitz_core
-from tests.paths import CHECKOUT
+from tests.paths import CHECKOUT, KNOWN_TORCH
+from tests.workers import share_fork_servers
 from toeplitz_core.testing import plugin
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.findings.known import KnownFailures
-from toeplitz_core.testing.isolation.isolated import SubjectError
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.laws.result import Result
+from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.reports.in_pytest import conclude
+from toeplitz_core.testing.reports.in_pytest import PROPERTY, conclude, reported
+from toeplitz_core.testing.reports.terminal import OUR_ERROR
 from toeplitz_core.testing.run.configuration import VARIABLE
-from toeplitz_core.testing.run.documents import read_result, result_document
+from toeplitz_core.testing.run.options import OPTIONS, Options
 from toeplitz_core.testing.run.plan import SAFE_LAYOUTS
+from toeplitz_core.testing.run.session import Session
 from toeplitz_core.testing.subjects import TorchSubject
 
 pytest_plugins = ["pytester"]
@@ -91,6 +91,8 @@ def room(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.P
         monkeypatch.delenv(variable, raising=False)
     pytester.makepyfile(kernels=KERNELS)
     pytester.makefile(".toml", known=KNOWN)
+    pytester.syspathinsert()
+    share_fork_servers(monkeypatch)
     return pytester
 
 
@@ -99,13 +101,13 @@ ALL = [f"--subject=kernels:{name}" for name in ("right", "no_groups", "crashes",
 
 def test_what_each_result_is(room: pytest.Pytester):
     """A pass passes; failures, crashes and nothing proven fail with a line to replay; the table is that of check."""
-    result = room.runpytest_subprocess(*SUITE, *ONE, *ALL, "--examples=30", "--junitxml=junit.xml")
+    result = room.runpytest_inprocess(*SUITE, *ONE, *ALL, "--examples=30", "--junitxml=junit.xml")
     result.assert_outcomes(passed=1, failed=4)
     case = "input=1x2x1x1 weight=2x1x1x1 groups=2 law=forward-exact"
     result.stdout.fnmatch_lines(
         [
             f"toeplitz-core {toeplitz_core.__version__}, torch {torch.__version__}, Python *",
-            "subjects kernels:right, *; laws forward-exact; devices cpu; profile gate: 30 cases per law and dtype",
+            "subjects kernels:right, *; laws forward-exact; devices cpu; profile gate: 30 cases per law and dtype, seed 0",
             "FAIL kernels:no_groups, forward-exact: out[[]*elements wrong)",
             f"  case:   {case}",
             f'  replay: python -m toeplitz_core replay "{case}" --subject kernels:no_groups',
@@ -125,7 +127,7 @@ def test_what_each_result_is(room: pytest.Pytester):
     properties = [
         json.loads(found.attrib["value"])
         for found in ET.parse(room.path / "junit.xml").iter("property")
-        if found.attrib["name"] == "toeplitz_core"
+        if found.attrib["name"] == PROPERTY
     ]
     assert [p["status"] for p in properties] == ["pass", "fail", "crash", "fail", "unsupported"]
     assert properties[1]["case"] == case
@@ -135,7 +137,7 @@ def test_what_is_printed_of_a_test_runs_it_again(room: pytest.Pytester):
     """Its name begins with the module where that is installed elsewhere; ``--pyargs`` finds it, under xdist too."""
     both = ("--subject=kernels:no_groups", "--subject=kernels:right", "--examples=30", *ONE)
     name = "toeplitz_core.testing.suite::test_law[kernels:no_groups-forward-exact-float32-cpu]"
-    printed = room.runpytest_subprocess(*SUITE, *both).stdout
+    printed = room.runpytest_inprocess(*SUITE, *both).stdout
     printed.fnmatch_lines([f"FAILED {name.replace('[', '[[]')} - Failed: FAIL *"])
     again = ("-p", "toeplitz_core.testing.plugin", "-p", "no:cacheprovider", "--pyargs", name)
     room.runpytest_subprocess(*again, *both, "-n1").assert_outcomes(failed=1)
@@ -162,11 +164,11 @@ def test_known_failures_under_xdist(room: pytest.Pytester):
 
 def test_known_failures_where_they_are_not_to_be(room: pytest.Pytester):
     """With --runxfail a known failure fails, and with --fail-stale a stale entry does."""
-    result = room.runpytest_subprocess(
+    result = room.runpytest_inprocess(
         *SUITE, *ONE, "--subject=kernels:no_groups", "--known=known.toml", "--examples=30", "--runxfail"
     )
     result.assert_outcomes(failed=1)
-    result = room.runpytest_subprocess(
+    result = room.runpytest_inprocess(
         *SUITE, *ONE, "--subject=kernels:right", "--known=known.toml", "--examples=2", "--fail-stale"
     )
     result.assert_outcomes(passed=1)
@@ -185,12 +187,44 @@ def test_known_failures_where_they_are_not_to_be(room: pytest.Pytester):
         ("--known=nowhere.toml", "nowhere.toml: "),
         ("--fail-stale", "fail-stale needs known=FILE"),
         ("--law=forward-bound --dtype=int64", "nothing to judge: "),
+        ("--sweep=9", "sweep=9 must be a whole number from 1 to 8"),
+        ("--sweep=2 --seed=3", "sweep=2 takes every convolution: not with seed"),
+        ("--time=5", "--time is not for pytest: use toeplitz-core check --time"),
+        ("--jobs=2", "--jobs is not for pytest: use -n of pytest-xdist"),
+        ("--fail-fast", "--fail-fast is not for pytest: use -x"),
+        ("--write-known=k.toml", "--write-known is not for pytest: use toeplitz-core check --write-known"),
+        ("--json=run.json", "--json is not for pytest: use toeplitz-core check --json"),
+        ("--junit=run.xml", "--junit is not for pytest: use --junit-xml"),
+        ("--resume=journal.jsonl", "--resume is not for pytest: use --lf"),
     ],
 )
 def test_a_wrong_value_is_a_usage_error(room: pytest.Pytester, options: str, said: str):
     """Before anything runs, with the nearest name."""
     with pytest.raises(pytest.UsageError, match=f"^{re.escape(said)}"):
         room.parseconfigure(*SUITE, *options.split())
+
+
+def test_every_option_of_check_is_there(room: pytest.Pytester):
+    """With its own help, or with what pytest has in its place."""
+    said = " ".join(room.runpytest_inprocess(*SUITE, "--help").stdout.str().split())
+    for option in OPTIONS.values():
+        text = f"Not for pytest: use {option.pytest}." if option.pytest else " ".join(option.help.split())
+        assert f"--{option.name}" in said
+        assert text in said
+
+
+def test_a_sweep(room: pytest.Pytester):
+    """It takes every convolution, and leaves out laws that have none, with the reason."""
+    two = ("--law=forward-exact", "--law=errors", "--dtype=float32", "--device=cpu")
+    result = room.runpytest_inprocess(*SUITE, *two, "--subject=kernels:right", "--inline", "--sweep=1")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "subjects kernels:right; * sweep: all 17 convolutions up to 1 step from the smallest, *",
+            "*forward-exact *exact * 17 *",
+            "not run: errors: it is checked on calls*",
+        ]
+    )
 
 
 def test_a_subject_that_is_not_there_is_a_usage_error(room: pytest.Pytester):
@@ -204,7 +238,7 @@ def test_a_subject_that_is_not_there_is_a_usage_error(room: pytest.Pytester):
 
 def steps(config: pytest.Config) -> list[str]:
     """What would be judged."""
-    return [str(step) for step in config.stash[plugin.BATTERY].steps]
+    return [str(step) for step in config.stash[plugin.SESSION].steps]
 
 
 def test_who_wins(room: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
@@ -230,15 +264,14 @@ def test_what_of_the_table_is_for_pytest(room: pytest.Pytester):
     table = '[tool.toeplitz_core]\nknown = ["known.toml", "more.toml"]\ntime = 9\njobs = 2\nfail-fast = true\n'
     (room.path / "pyproject.toml").write_text(table, encoding="utf-8")
     config = room.parseconfigure(*SUITE)
-    listed = config.stash[plugin.BATTERY].known
-    assert listed is not None
+    listed = config.stash[plugin.SESSION].plan.known
     assert [entry.name for entry in listed.entries] == ["no-groups", "mended", "other", "more"]
     (header,) = [
         line for line in config.hook.pytest_report_header(config=config, start_path=room.path) if "known" in str(line)
     ]
     assert header[-1] == f"--known {room.path / 'known.toml'}, {room.path / 'more.toml'}"
     given = room.parseconfigure(*SUITE, "--known=known.toml", "--known=more.toml")
-    assert given.stash[plugin.BATTERY].known == listed
+    assert given.stash[plugin.SESSION].plan.known == listed
 
 
 def test_torch_is_the_subject_where_none_is_named(room: pytest.Pytester):
@@ -278,7 +311,7 @@ def test_a_conftest_may_load_it(room: pytest.Pytester):
     """As pytest_plugins of a conftest.py at the root, and the tests in a file of one's own."""
     room.makepyfile(test_mine="from toeplitz_core.testing.suite import test_law")
     room.makeconftest('pytest_plugins = ["toeplitz_core.testing.plugin"]')
-    result = room.runpytest_subprocess(*ONE, "--subject=kernels:right", "--examples=2", "-p", "no:cacheprovider")
+    result = room.runpytest_inprocess(*ONE, "--subject=kernels:right", "--examples=2", "-p", "no:cacheprovider")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["test_mine.py .*", "2 cases; 1 of 1 hold (each law with each dtype)."])
 
@@ -287,7 +320,7 @@ def test_without_the_plugin_there_are_no_options_but_the_tests(room: pytest.Pyte
     """The suite loads the plugin itself, and has its subject from the environment."""
     monkeypatch.setenv(VARIABLE, "kernels:no_groups")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(_installed(room)), str(room.path)]))
-    result = room.runpytest_subprocess("--pyargs", "toeplitz_core.testing.suite", "-k", "exact-int64-cpu")
+    result = room.runpytest_inprocess("--pyargs", "toeplitz_core.testing.suite", "-k", "exact-int64-cpu")
     result.assert_outcomes(failed=1, deselected=result.parseoutcomes()["deselected"])
     result.stdout.fnmatch_lines(["*replay * --subject kernels:no_groups"])
 
@@ -303,17 +336,17 @@ def _installed(room: pytest.Pytester) -> Path:
 def test_a_device_that_is_absent(room: pytest.Pytester):
     """It skips as not run; it fails where it was asked for; and a run of nothing that was asked for is not green."""
     few = ("--law=forward-exact", "--dtype=float32", "--subject=kernels:right", "--examples=2")
-    result = room.runpytest_subprocess(*SUITE, *few, "-rs", "-k", "cuda")
+    result = room.runpytest_inprocess(*SUITE, *few, "-rs", "-k", "cuda")
     result.assert_outcomes(skipped=1, deselected=1)
     assert result.ret == 1
     result.stdout.fnmatch_lines(
         [
             "not run: kernels:right on cuda: torch sees no CUDA device",
-            "nothing proven: no law was held *",
+            "nothing proven: no law could be checked on a subject that the command line names",
             "SKIPPED * not run: torch sees no CUDA device",
         ]
     )
-    result = room.runpytest_subprocess(*SUITE, *few, "--device=cuda")
+    result = room.runpytest_inprocess(*SUITE, *few, "--device=cuda")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["not run, and cuda was asked for: torch sees no CUDA device"])
 
@@ -321,7 +354,7 @@ def test_a_device_that_is_absent(room: pytest.Pytester):
 def test_inline(room: pytest.Pytester):
     """In this process, without the layouts on which torch may end it."""
     room.makepyfile(here="import os, kernels\nassert 'pytest' in __import__('sys').modules\nconv2d = kernels.right")
-    result = room.runpytest_subprocess(*SUITE, *ONE, "--subject=here:conv2d", "--inline", "--examples=2")
+    result = room.runpytest_inprocess(*SUITE, *ONE, "--subject=here:conv2d", "--inline", "--examples=2")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["not run: layout channels_last: *", "not run: layout channel_slice: *"])
 
@@ -339,7 +372,7 @@ def test_interrupted(room: pytest.Pytester):
             raise RuntimeError("wrong")
         """
     )
-    result = room.runpytest_subprocess(*SUITE, "--device=cpu", "--subject=here:conv2d", "--inline")
+    result = room.runpytest_inprocess(*SUITE, "--device=cpu", "--subject=here:conv2d", "--inline")
     result.assert_outcomes(failed=1)
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(
@@ -360,16 +393,18 @@ def test_a_subject_in_this_repository(pytester: pytest.Pytester, monkeypatch: py
     assert config.args == ["tests/laws/test_verdict.py"]
     config = pytester.parseconfigure()
     assert config.args == ["tests", "toeplitz_core"]
-    assert config.stash[plugin.BATTERY].known == KnownFailures.load("tests/data/known_torch.toml")
+    assert config.stash[plugin.SESSION].plan.known == KnownFailures.load(KNOWN_TORCH)
 
 
 CASE = Case.parse("input=1x1x1x1 weight=1x1x1x1 law=forward-exact")
+STEP = Step("m:f", "forward-exact", "float32", "cpu")
+NOTHING = KnownFailures()
 
 
 def ended(status: Status, message: str = "", **more: object) -> Result:
     """A result."""
     failure = Verdict(status, CASE, message) if status.is_failure else None
-    return Result("m:f", "forward-exact", "float32", "cpu", status, message=message, failure=failure, **more)
+    return Result(STEP, status, message=message, failure=failure, **more)
 
 
 @pytest.mark.parametrize("status", Status)
@@ -381,60 +416,39 @@ def test_only_a_pass_passes(status: Status):
         Status.UNSUPPORTED: (pytest.skip.Exception, pytest.fail.Exception),
     }
     if status is Status.PASS:
-        conclude(ended(status))
+        conclude(ended(status), known=NOTHING)
         return
     with pytest.raises(expected.get(status, pytest.fail.Exception)):
-        conclude(ended(status))
+        conclude(ended(status), known=NOTHING)
 
 
 def test_known_failures_are_quoted():
     """Each entry that matched, with its count and its reason."""
-    listed = KnownFailures.load(CHECKOUT / "tests" / "data" / "known_torch.toml")
+    listed = KnownFailures.load(KNOWN_TORCH)
     entry = listed.entries[0]
     with pytest.raises(pytest.xfail.Exception, match=f"^known: {entry.name}: 3 cases: {re.escape(entry.reason)}$"):
         conclude(ended(Status.KNOWN, known=Counter({entry.name: 3})), known=listed)
 
 
-def test_an_error_of_our_own_asks_to_be_reported():
+def test_an_error_of_our_own_asks_to_be_reported(monkeypatch: pytest.MonkeyPatch):
     """A law that raises is no failure of the subject; a subject that is not there is no error of ours."""
-
-    def absent() -> Result:
-        raise SubjectError("subject 'm:f': gone")
-
-    with pytest.raises(ZeroDivisionError) as raised:
-        searched(lambda: 1 / 0)
-    assert raised.value.__notes__ == [OWN_ERROR]
-    with pytest.raises(pytest.fail.Exception, match=r"^subject 'm:f': gone$") as failed:
-        searched(absent)
+    session = Session(Options(subject=("m:f",), law=("forward-exact",), dtype=("float32",), device=("cpu",)))
+    with pytest.raises(pytest.fail.Exception, match=r"^subject 'm:f': cannot import m: ") as failed:
+        reported(None, session, *session.steps)
+    session.close()
     assert failed.value.__context__ is None
     assert failed.value.pytrace is False
-
-
-def test_a_result_survives_its_document():
-    """What the table needs of it comes back from the JSON."""
-    for ratio in (None, 0.25, float("inf")):
-        counts = Counter({Status.PASS: 3, Status.MISTRUSTED: 1})
-        result = ended(
-            Status.PASS,
-            "said",
-            counts=counts,
-            max_ratio=ratio,
-            known=Counter({"a": 1}),
-            assumed=Counter({"b": 4}),
-            refused="c",
-        )
-        back = read_result(json.loads(json.dumps(result_document(result))))
-        assert (back.status, back.cases, back.counts[Status.PASS]) == (result.status, 4, 3)
-        assert (back.max_ratio, back.message, back.known, back.assumed) == (ratio, "said", {"a": 1}, {"b": 4})
-        assert back.refused == "c"
+    monkeypatch.setattr(Session, "result", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError) as raised:
+        reported(None, session, *session.steps)
+    assert raised.value.__notes__ == [OUR_ERROR]
 
 
 def test_layouts_by_where_a_subject_runs():
     """Every layout in a worker, and those that cannot end the process in this one."""
-    local = {"here": TorchSubject("here", torch.conv2d)}
-    battery = Battery({"torch": None} | local)
-    assert list(battery.planned("torch").layouts) == list(ALL_LAYOUTS)
-    assert battery.planned("here").layouts == SAFE_LAYOUTS
-    battery.close()
-    assert Battery({"torch": None}, inline=True).planned("torch").layouts == SAFE_LAYOUTS
-    assert len(battery.left_out) == len(Battery({"torch": None}).left_out) + len(ALL_LAYOUTS) - len(SAFE_LAYOUTS)
+    both = Session(Options(subject=("torch", "here")), {"torch": None, "here": TorchSubject("here", torch.conv2d)})
+    assert both.plan.layouts("torch") == ALL_LAYOUTS
+    assert both.plan.layouts("here") == SAFE_LAYOUTS
+    inline, apart = (Session(Options(subject=("torch",), inline=inline)) for inline in (True, False))
+    assert inline.plan.layouts("torch") == SAFE_LAYOUTS
+    assert len(inline.left_out) == len(apart.left_out) + len(ALL_LAYOUTS) - len(SAFE_LAYOUTS)

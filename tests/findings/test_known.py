@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.running import search
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.attributes import ATTRIBUTES, CALL_ATTRIBUTES
 from toeplitz_core.testing.case.call import Call, parse_line
@@ -22,13 +23,13 @@ from toeplitz_core.testing.findings.conditions import FUNCTIONS, Condition
 from toeplitz_core.testing.findings.entry import Entry
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.necessary import necessary
+from toeplitz_core.testing.findings.staleness import stale_entries
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.laws.result import Result
+from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.run.plan import REPLAYS, replays
 from toeplitz_core.testing.run.record import exit_code
-from toeplitz_core.testing.search.effort import PROFILES
-from toeplitz_core.testing.search.search import LawError, search
+from toeplitz_core.testing.run.replay import RUNS, repeated
+from toeplitz_core.testing.search.search import LawError
 from toeplitz_core.testing.strategies.calls import calls
 from toeplitz_core.testing.strategies.cases import cases
 from toeplitz_core.testing.subjects import TorchSubject
@@ -64,7 +65,7 @@ def result(verdict: Verdict, subject: str = "mine") -> Result:
     case = verdict.case
     failure = verdict if verdict.status.is_failure else None
     counts = Counter({Status.PASS: 9, verdict.status: 1})
-    return Result(subject, str(case.law), case.dtype, case.device, verdict.status, counts, failure=failure)
+    return Result(Step(subject, str(case.law), case.dtype, case.device), verdict.status, counts, failure=failure)
 
 
 # Conditions
@@ -391,7 +392,7 @@ def test_stale_entry(tmp_path: Path, replayed: Status, met: bool, why: str | Non
     known = load(f'{ENTRY}status = "fail"\n', tmp_path)
     ran = result(failing(status=Status.PASS))
     ran.known.update({"no-groups": 1} if met else {})
-    stale = known.stale([ran], lambda _, case: iter([Verdict(replayed, case, "out[0]=0, but should be 1")] * 2))
+    stale = stale_entries(known.entries, [ran], lambda _, case: iter([Verdict(replayed, case, "out[0]=0, but should be 1")] * 2))
     assert [(s.entry.name, s.subject, s.why) for s in stale] == ([] if why is None else [("no-groups", "mine", why)])
 
 
@@ -404,7 +405,7 @@ def test_failure_in_some_runs_is_not_stale(tmp_path: Path):
         assert case.law == "forward-exact"
         return (Verdict(status, case) for status in statuses)
 
-    assert known.stale([result(failing(status=Status.PASS))], replays) == []
+    assert stale_entries(known.entries, [result(failing(status=Status.PASS))], replays) == []
     assert list(statuses) == [Status.PASS]
 
 
@@ -420,7 +421,7 @@ def test_example_is_judged_by_the_first_law_that_takes_it(tmp_path: Path):
             return iter([Verdict(Status.PASS, case)])
 
         results = [result(failing(status=Status.PASS, law=law)) for law in ran]
-        return [s.entry.name for s in known.stale(results, replays, lambda case: LAWS[case.law].takes(case))]
+        return [s.entry.name for s in stale_entries(known.entries, results, replays, lambda case: LAWS[case.law].takes(case))]
 
     assert stale("forward-bound", "strides") == []
     assert replayed == []
@@ -434,8 +435,8 @@ def test_replays_reach_filled_memory():
     law = replace(LAWS["forward-exact"], check=lambda ran, case: Verdict(Status.PASS, case, ran.name))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TorchSubject, "poisoned", lambda self: filled if self is subject else ())
-        ran = [verdict.message for verdict in replays(law, subject, Case.parse(GROUPED))]
-    assert ran == ["as it is"] * REPLAYS + ["a", "b"]
+        ran = [verdict.message for verdict in repeated(law, subject, Case.parse(GROUPED))]
+    assert ran == ["as it is"] * RUNS + ["a", "b"]
 
 
 @pytest.mark.parametrize("kind", ["subject", "law", "dtype", "device", "version", "not run", "no cases"])
@@ -454,7 +455,7 @@ def test_entry_that_was_not_met_is_not_stale(tmp_path: Path, kind: str):
     def replay(*_: object) -> Verdict:
         raise AssertionError("nothing to replay")
 
-    assert known.stale([ran], replay) == []
+    assert stale_entries(known.entries, [ran], replay) == []
 
 
 # Files
@@ -497,12 +498,11 @@ def hunt(
     known: KnownFailures | None,
     examples: int = 100,
     function: Callable[..., torch.Tensor] = takes_the_first_group,
-    seed: int | None = None,
+    seed: int = 0,
 ) -> Result:
     """Search the gate's cases in float32."""
     subject = TorchSubject("mine", function)
-    settings = PROFILES["gate"].settings(examples=examples)
-    return search(LAWS["forward-exact"], subject, dtype="float32", settings=settings, known=known, seed=seed)
+    return search(LAWS["forward-exact"], subject, dtype="float32", examples=examples, known=known, seed=seed)
 
 
 BIAS = (

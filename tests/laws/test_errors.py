@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import find
+from hypothesis import find, settings
 from typer.testing import CliRunner
 
+from tests.running import Bench, search
 from toeplitz_core import conv2d
 from toeplitz_core.testing import cli
 from toeplitz_core.testing.case.call import Call, parse_line
@@ -24,11 +25,11 @@ from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.errors import definition
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.run.plan import Plan
+from toeplitz_core.testing.run.upkeep import hanging, stale
 from toeplitz_core.testing.search.effort import PROFILES
-from tests.running import search
 from toeplitz_core.testing.search.seeding import no_constants_of_modules
-from toeplitz_core.testing.strategies import calls as invalid
+from toeplitz_core.testing.strategies import breaks
+from toeplitz_core.testing.strategies import calls as strategy
 from toeplitz_core.testing.strategies.calls import calls
 from toeplitz_core.testing.subjects import Subject, TorchSubject, resolve
 
@@ -107,9 +108,9 @@ def test_calls_for_a_gpu_are_defined_on_the_cpu():
 
 def test_what_makes_no_claim_is_not_held_to_it():
     """A plain callable, and a subject of one's own, say whether they check their arguments."""
-    plain = search(ERRORS, TorchSubject("plain", conv2d), dtype="float32", settings=PROFILES["smoke"].settings())
+    plain = search(ERRORS, TorchSubject("plain", conv2d), dtype="float32", profile="smoke")
     assert plain.status is Status.PASS, "asked directly, it is held to the law"
-    assert "argument_checks" not in TorchSubject("plain", conv2d).procedures
+    assert "argument_checks" not in TorchSubject("plain", conv2d).claims.procedures
 
     class Own(Subject):
         name = "own"
@@ -161,14 +162,14 @@ def test_operands_on_meta_and_objects_that_are_no_tensors_cannot_be_changed():
 def test_every_way_to_break_a_call_comes_in_a_gate(monkeypatch: pytest.MonkeyPatch):
     """The cases of a gate are spread over all ways to break a call, none of which has more than a tenth of them."""
     drawn: Counter[str] = Counter()
-    monkeypatch.setattr(invalid, "event", lambda said: drawn.update([said.removeprefix("call: ")]))
+    monkeypatch.setattr(strategy, "event", lambda said: drawn.update([said.removeprefix("call: ")]))
     law = replace(ERRORS, check=lambda _, call: Verdict(Status.PASS, call))
     cases = sum(
-        search(law, resolve("toeplitz"), dtype=dtype, settings=PROFILES["gate"].settings()).cases
+        search(law, resolve("toeplitz"), dtype=dtype).cases
         for dtype in law.dtypes
     )
-    assert drawn.keys() == {*invalid.BREAKS, "valid"}
-    assert max(drawn[name] for name in invalid.BREAKS) <= cases / 10
+    assert drawn.keys() == {*breaks.BREAKS, "valid"}
+    assert max(drawn[name] for name in breaks.BREAKS) <= cases / 10
 
 
 @pytest.mark.parametrize(
@@ -183,7 +184,7 @@ def test_every_way_to_break_a_call_comes_in_a_gate(monkeypatch: pytest.MonkeyPat
 def test_a_broken_call_shrinks_to_what_breaks_it(said: str, simplest: str):
     """The smallest call with one argument broken has operands of one number, and at most one argument more."""
     with no_constants_of_modules():
-        found = find(calls(), lambda call: said in str(call), settings=PROFILES["gate"].settings(examples=3000))
+        found = find(calls(), lambda call: said in str(call), settings=settings(PROFILES["gate"].settings(), max_examples=3000))
     words = str(found).split()
     assert words[:3] == ["call", "input=float32[1x1x1x1]", "weight=float32[1x1x1x1]"]
     assert simplest in words
@@ -248,7 +249,7 @@ def test_an_adopted_call_speaks_for_itself_alone():
     from toeplitz_core.testing.findings.known import KnownFailures
 
     subject = TorchSubject("mine", lambda *_, **__: torch.zeros(1, 1, 2, 2), checks_arguments=True)
-    result = search(ERRORS, subject, dtype="float32", settings=PROFILES["gate"].settings())
+    result = search(ERRORS, subject, dtype="float32")
     (entry,) = KnownFailures().adopt([result], "today").entries
     assert isinstance(entry, Entry)
     assert entry.condition.holds(entry.example)
@@ -264,25 +265,24 @@ def test_the_judge_searches_with_one_thread():
     try:
         with Sandbox() as isolation:
             for subject in (IsolatedSubject(isolation, "toeplitz"), resolve("toeplitz")):
-                plan = Plan([subject], [law], ["float32"], ["cpu"], PROFILES["smoke"], examples=1)
-                plan.result(plan.steps[0])
+                Bench([subject], [law], profile="smoke", examples=1).result()
                 assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
     assert seen == [1, 2]
 
 
-def test_an_example_that_does_not_return_is_run_where_patience_is_asked_for():
-    """Whether a listed hang is stale takes its timeout to see: only a patient search looks, and the name is said."""
+def test_an_example_that_does_not_return_is_run_only_if_staleness_fails_the_run():
+    """Whether a listed hang is stale takes its timeout to see: only a run that fails for it looks, and the name is said."""
     ran: list[Call] = []
     law = replace(ERRORS, check=lambda _, call: (ran.append(call), Verdict(Status.PASS, call))[1])
     entry = Entry("hangs", ("toeplitz",), ("errors",), Condition("groups_numbers == (7, 7)"),
                   Call.parse(f"{VALID} groups=7"), "It hangs.", status=Status.TIMEOUT)  # fmt: skip
     known = KnownFailures((entry,))
-    plan = Plan([resolve("toeplitz")], [law], ["float32"], ["cpu"], PROFILES["smoke"], examples=1, known=known)
-    results = [plan.result(plan.steps[0])]
+    bench = Bench([resolve("toeplitz")], [law], profile="smoke", examples=1, known=known)
+    results = [bench.result()]
     ran.clear()
-    assert plan.dear == ["hangs"]
-    assert (plan.stale(results), ran) == ([], [])
-    assert [stale.why for stale in plan.stale(results, patient=True)] == ["its example holds"]
+    assert hanging(bench.plan) == ["hangs"]
+    assert (stale(bench.plan, bench.pool, results), ran) == ([], [])
+    assert [entry.why for entry in stale(bench.plan, bench.pool, results, slow=True)] == ["its example holds"]
     assert set(ran) == {entry.example}

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from hypothesis import Phase, settings
 
 from tests.faults import CORRECT, FAULTS, Fault
 from tests.faults.convolution import implementation
+from tests.running import search, share
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.data.recipes import draw
@@ -19,7 +19,6 @@ from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.search.effort import PROFILES
-from tests.running import search
 from toeplitz_core.testing.subjects import TorchSubject, resolve
 from toeplitz_core.testing.subjects.interface import Implementation
 
@@ -58,7 +57,7 @@ def test_killed(fault: Fault, isolation: Sandbox, record_property: Callable[[str
     law, subject = LAWS[str(fault.killed_by)], runner(fault, isolation)
     cases = 0
     for dtype in (fault.dtype, *fault.dtypes):
-        result = search(law, subject, dtype=dtype, settings=GATE.settings())
+        result = search(law, subject, dtype=dtype)
         cases += result.cases
         if result.failure is not None:
             break
@@ -70,12 +69,12 @@ def test_killed(fault: Fault, isolation: Sandbox, record_property: Callable[[str
     assert law(subject, Case.parse(str(result.failure.case))).status is result.status
 
 
-def test_hang_is_killed(impatient: Isolation, monkeypatch: pytest.MonkeyPatch):
+def test_hang_is_killed(impatient: Sandbox, monkeypatch: pytest.MonkeyPatch):
     """A call that does not return is found; here it is not shrunk, since each smaller hang takes the whole timeout."""
     monkeypatch.setattr(isolation_module, "FIRST_CALL", FIRST)
     (fault,) = (fault for fault in KILLED if fault.name == "hang")
     law, subject = LAWS[str(fault.killed_by)], IsolatedSubject(impatient, fault.path)
-    result = search(law, subject, dtype=fault.dtype, settings=settings(GATE.settings(), phases=(Phase.generate,)))
+    result = search(law, subject, dtype=fault.dtype, sweep=2)
     assert result.status is Status.TIMEOUT, f"missed in {result.cases} cases"
     assert result.failure is not None
     assert law(subject, Case.parse(str(result.failure.case))).status is Status.TIMEOUT
@@ -87,7 +86,7 @@ def test_still_missed(fault: Fault, isolation: Sandbox):
     assert fault.reason
     for law in LAWS.values():
         if fault.dtype in law.dtypes:
-            result = search(law, runner(fault, isolation), dtype=fault.dtype, settings=GATE.settings())
+            result = search(law, runner(fault, isolation), dtype=fault.dtype)
             assert not result.status.is_failure, f"{law.name} finds it now: {result.failure}"
 
 
@@ -102,8 +101,8 @@ def test_correct_passes(path: str, law: str):
     subject = resolve(path)
     proven = False
     for dtype in LAWS[law].dtypes:
-        examples = LAWS[law].examples(CORRECT_EXAMPLES)
-        result = search(LAWS[law], subject, dtype=dtype, settings=GATE.settings(examples=examples))
+        examples = share(LAWS[law], CORRECT_EXAMPLES)
+        result = search(LAWS[law], subject, dtype=dtype, examples=examples)
         assert not result.status.is_failure, result.message
         assert result.cases == examples
         proven |= result.status is Status.PASS
@@ -125,7 +124,7 @@ def test_right_but_for_the_fault(dtype: str):
     subject = TorchSubject("none", implementation(lambda c: c.value()))
     for law in map(LAWS.__getitem__, CLAIMED):
         if dtype in law.dtypes:
-            result = search(law, subject, dtype=dtype, settings=GATE.settings(examples=law.examples(20)))
+            result = search(law, subject, dtype=dtype, examples=share(law, 20))
             assert result.status is Status.PASS or not (result.status.is_failure or result.nothing_proven)
 
 

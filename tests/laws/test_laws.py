@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.faults import plans
+from tests.running import search, share
 from toeplitz_core.testing.case.call import parse_line
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.isolation.isolated import IsolatedSubject
@@ -16,7 +17,6 @@ from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.search.effort import PROFILES
-from tests.running import search
 from toeplitz_core.testing.subjects import resolve
 from toeplitz_core.testing.subjects.interface import Implementation
 
@@ -151,7 +151,7 @@ def test_the_law_finds_its_fault(kill: Kill, isolation: Sandbox):
     subject: Implementation = IsolatedSubject(isolation, path) if kill.isolated else resolve(path)
     cases = 0
     for dtype in dict.fromkeys((kill.dtype, *law.dtypes)):
-        result = search(law, subject, dtype=dtype, settings=GATE.settings(examples=law.examples(GATE.examples)))
+        result = search(law, subject, dtype=dtype, examples=share(law))
         cases += result.cases
         if result.status.is_failure:
             break
@@ -169,9 +169,8 @@ def test_a_law_is_the_first_to_find_its_fault(name: str, isolation: Sandbox):
     path = f"tests.faults.{kill.fault}"
     subject: Implementation = IsolatedSubject(isolation, path) if kill.isolated else resolve(path)
     for law in itertools.takewhile(lambda law: law.name != name, LAWS.values()):
-        if kill.dtype in law.dtypes and law.procedure in subject.procedures:
-            settings = GATE.settings(examples=law.examples(GATE.examples))
-            result = search(law, subject, dtype=kill.dtype, settings=settings)
+        if kill.dtype in law.dtypes and law.procedure in subject.claims.procedures:
+            result = search(law, subject, dtype=kill.dtype, examples=share(law))
             assert not result.status.is_failure, f"{law.name} finds it: {result.failure}"
 
 

@@ -16,17 +16,17 @@ from rich.console import Console
 
 from tests.definition import entries_by_definition
 from tests.operands import distinct, seeds, small_geometries
+from tests.running import search
 from toeplitz_core import ConvGeometry
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.forward import forward_verdict
-from toeplitz_core.testing.laws.result import Result
+from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.oracle.signed_zeros import negative_zeros
 from toeplitz_core.testing.reports.table import print_results
 from toeplitz_core.testing.run.documents import read_result, result_document
-from tests.running import search
 from toeplitz_core.testing.search.tally import merged
 from toeplitz_core.testing.subjects import TorchSubject
 
@@ -117,9 +117,9 @@ def test_no_signs_are_counted_where_there_are_none(line: str) -> None:
 
 def test_a_search_adds_up_the_signs_of_its_cases() -> None:
     """A result has the zeros of its cases, and so have several rounds together."""
-    law, few = LAWS["forward-exact"], settings(max_examples=30, database=None, derandomize=True, deadline=None)
+    law = LAWS["forward-exact"]
     plain, turned = (
-        search(law, TorchSubject("mine", f), dtype="float32", settings=few)
+        search(law, TorchSubject("mine", f), dtype="float32", examples=30)
         for f in (torch.nn.functional.conv2d, _turned)
     )
     assert plain.status is turned.status is Status.PASS
@@ -132,7 +132,7 @@ def test_a_search_adds_up_the_signs_of_its_cases() -> None:
 def test_a_report_says_how_many_signs_differ() -> None:
     """The summary has a line for each subject that returned zeros, and JSON the counts of each result."""
     results = [
-        Result("mine", "forward-exact", "float32", "cpu", Status.PASS, Counter({Status.PASS: 9}), **zeros)
+        Result(Step("mine", "forward-exact", "float32", "cpu"), Status.PASS, Counter({Status.PASS: 9}), **zeros)
         for zeros in ({"zeros": 40, "zero_signs": 3}, {"zeros": 2, "zero_signs": 1}, {})
     ]
     others = [replace(results[0], subject="yours", zero_signs=0), replace(results[2], subject="theirs")]

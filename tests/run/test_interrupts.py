@@ -1,4 +1,6 @@
-"""Ctrl-C is not lost, wherever Python happens to be when it comes."""
+"""Ctrl-C and SIGTERM are not lost, wherever Python happens to be when they come, and cost no results."""
+
+from __future__ import annotations
 
 import contextlib
 import gc
@@ -9,158 +11,141 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
-from toeplitz_core.testing.run.outputs import Asked, Outputs
 
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.check import carry_out
-from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.checking import carry_out
+from toeplitz_core.testing.reports.json import JsonReport
 from toeplitz_core.testing.reports.replayed import replay_all
-from toeplitz_core.testing.run.plan import Plan
+from toeplitz_core.testing.run.events import Ended, Event
 from toeplitz_core.testing.run.record import Record
-from toeplitz_core.testing.search.effort import PROFILES
 from toeplitz_core.testing.subjects import TorchSubject
 from toeplitz_core.testing.support import interrupts
 
-
-def interrupt(*_: object) -> None:
-    """What Ctrl-C does in the middle of any function."""
-    raise KeyboardInterrupt
-
-
-@contextmanager
-def in_the_collector() -> Iterator[None]:
-    """Every callback of the garbage collector is interrupted."""
-    gc.callbacks.append(interrupt)
-    try:
-        yield
-    finally:
-        gc.callbacks.remove(interrupt)
-
-
-def interrupted_at_call(number: int) -> tuple[Callable[..., torch.Tensor], list[object]]:
-    """A convolution, one call of which is interrupted where Python drops that; and its calls."""
-    calls: list[object] = []
-
-    def convolution(*args: object) -> torch.Tensor:
-        calls.append(args)
-        if len(calls) == number:
-            with in_the_collector():
-                gc.collect()
-        return conv2d(*args)
-
-    return convolution, calls
-
-
-def plan_of(convolution: Callable[..., torch.Tensor]) -> Plan:
-    """Five cases of each of two steps."""
-    return Plan(
-        subjects=[TorchSubject("ours", convolution)],
-        laws=[LAWS["forward-exact"]],
-        dtypes=["float32", "float64"],
-        devices=["cpu"],
-        profile=PROFILES["gate"],
-        examples=5,
-    )
-
-
-def test_a_check_ends_at_the_next_case():
-    """An interrupt within the garbage collector ends a check with 130, and what was found before it is printed."""
-    convolution, calls = interrupted_at_call(7)
-    console = Console(file=io.StringIO(), width=200)
-    assert carry_out(Asked(plan_of(convolution)), console, console, Outputs()) == 130
-    assert len(calls) == 7
-    assert "1 of 2 (each law with each dtype): interrupted" in console.file.getvalue()
-
-
-def test_a_replay_ends_at_the_next_case():
-    """The same for cases that are run again."""
-    convolution, calls = interrupted_at_call(2)
-    console = Console(file=io.StringIO(), width=200)
-    case = Case.parse("input=1x1x3x3 weight=1x1x2x2 law=forward-exact")
-    assert replay_all(console, [case] * 4, TorchSubject("ours", convolution), runs=1) == 130
-    assert len(calls) == 2
-    assert "interrupted after 2 cases: 2 pass" in console.file.getvalue()
-
-
-def test_what_else_python_drops_is_reported_as_before():
-    """Only interrupts are remembered, and a hook that was there gets everything else, then and afterwards."""
-    reported = []
-    before, sys.unraisablehook = sys.unraisablehook, reported.append
-
-    class Broken:
-        def __del__(self) -> None:
-            raise ZeroDivisionError
-
-    def interrupted() -> None:
-        Broken()
-        interrupts.raise_asked()
-        assert [unraisable.exc_type for unraisable in reported] == [ZeroDivisionError]
-        with in_the_collector():
-            gc.collect()
-        assert len(reported) == 1
-
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            keeping(interrupted)
-        Broken()
-        assert len(reported) == 2
-    finally:
-        sys.unraisablehook = before
-
-
-def keeping(function: Callable[[], object]) -> None:
-    """Run a function that may be interrupted."""
-    with interrupts.kept():
-        function()
-
-
-def interrupt_this_thread() -> None:
-    """Ctrl-C, taken by no other thread."""
-    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+pytestmark = [
+    pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="not run: no signals for one thread here"),
+    pytest.mark.usefixtures("default_handlers"),
+]
+BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
 
 @pytest.fixture
-def default_handler() -> Iterator[None]:
-    """Interrupts are neither ignored, as in a job in the background, nor another's."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def default_handlers() -> Iterator[None]:
+    """Interrupts are neither ignored, as in a job in the background, nor another's; nor are they afterwards."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     try:
         yield
+        assert {number: signal.getsignal(number) for number in usual} == usual
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-signals = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="not run: no signals for one thread here")
+def interrupt(number: int = signal.SIGINT) -> None:
+    """A signal that no other thread takes."""
+    signal.pthread_kill(threading.get_ident(), number)
 
 
-@signals
-@pytest.mark.usefixtures("default_handler")
-@pytest.mark.parametrize(("number", "code"), [(7, 130), (0, 0)])
-def test_the_reports_are_written_whatever_is_pressed(
-    number: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """A second Ctrl-C, or one as a run has just ended, does not cost what was found."""
-    write = Outputs.write
-
-    def interrupted(outputs: Outputs, record: Record) -> None:
-        interrupt_this_thread()
-        write(outputs, record)
-
-    monkeypatch.setattr(Outputs, "write", interrupted)
-    convolution, _ = interrupted_at_call(number)
-    console, written = Console(file=io.StringIO(), width=200), tmp_path / "run.json"
-    assert carry_out(Asked(plan_of(convolution)), console, console, Outputs(json=str(written))) == code
-    assert json.loads(written.read_text(encoding="utf-8"))["summary"]["exit_code"] == code
+def in_noted(function: Callable[[], object]) -> None:
+    """Run a function that may be interrupted."""
+    with interrupts.noted():
+        function()
 
 
-@signals
-@pytest.mark.usefixtures("default_handler")
+@BOTH
+def test_an_interrupt_is_raised_by_the_next_check(number: int):
+    """A signal raises nothing where it comes: the next check does, as often as it is made."""
+    reached = []
+
+    def interrupted() -> None:
+        interrupts.check()
+        interrupt(number)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                interrupts.check()
+            reached.append("after")
+
+    with pytest.raises(KeyboardInterrupt):
+        in_noted(interrupted)
+    assert reached == ["after"] * 2
+    interrupts.check()  # it is over
+
+
+@BOTH
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_interrupt_is_raised_at_the_end_at_the_latest(number: int, nested: bool):
+    """Where nobody checks, or somebody swallows what a check raises, the end raises it."""
+
+    def interrupted() -> None:
+        with contextlib.suppress(KeyboardInterrupt), interrupts.noted() if nested else contextlib.nullcontext():
+            interrupt(number)
+            interrupts.check()
+
+    with pytest.raises(KeyboardInterrupt):
+        in_noted(interrupted)
+
+
+@BOTH
+def test_who_waits_is_interrupted_at_once(number: int):
+    """A program that waits is woken; one that was to wait after an interrupt does not begin to."""
+    reached = []
+
+    def interrupted() -> None:
+        with contextlib.suppress(KeyboardInterrupt), interrupts.at_once():
+            interrupt(number)
+            reached.append("within")
+        with pytest.raises(KeyboardInterrupt), interrupts.at_once():
+            reached.append("again")
+        with interrupts.at_once(False):
+            reached.append("not asked")
+
+    with pytest.raises(KeyboardInterrupt):
+        in_noted(interrupted)
+    assert reached == ["not asked"]
+
+
+def test_a_second_interrupt_is_raised_at_once(monkeypatch: pytest.MonkeyPatch):
+    """Whoever presses Ctrl-C again gets the program's end wherever it is; two signals within a moment are one."""
+    reached = []
+
+    def interrupted() -> None:
+        interrupt(signal.SIGTERM)  # as timeout sends them
+        interrupt(signal.SIGTERM)
+        reached.append("noted")
+        monkeypatch.setattr(interrupts, "_ONE_REQUEST", 0.0)
+        time.sleep(0.01)
+        interrupt(signal.SIGTERM)
+        reached.append("never")
+
+    with pytest.raises(KeyboardInterrupt):
+        in_noted(interrupted)
+    assert reached == ["noted"]
+
+
+@BOTH
+def test_who_ends_in_order_is_not_interrupted(number: int):
+    """While the reports are written signals are ignored, and the interrupt that led to it is answered."""
+    reached = []
+
+    def interrupted() -> None:
+        interrupt(number)
+        with interrupts.ignored():
+            interrupt(number)
+            interrupts.check()
+        reached.append("after")
+
+    in_noted(interrupted)
+    with interrupts.ignored():
+        interrupt(number)
+    assert reached == ["after"]
+
+
 def test_an_interrupt_that_comes_out_as_another_error():
     """A library whose clean-up meets what cannot be, because it was interrupted, is not to blame."""
 
@@ -168,83 +153,154 @@ def test_an_interrupt_that_comes_out_as_another_error():
         raise AssertionError
 
     def interrupted() -> None:
-        try:
-            interrupt_this_thread()
-        finally:
-            broken()
+        interrupt()
+        broken()
 
     with pytest.raises(KeyboardInterrupt):
-        keeping(interrupted)
+        in_noted(interrupted)
     with pytest.raises(AssertionError):
-        keeping(broken)
+        in_noted(broken)
 
 
-@signals
-@pytest.mark.usefixtures("default_handler")
-@pytest.mark.parametrize("nested", [False, True])
-def test_an_interrupt_that_somebody_swallows(nested: bool):
-    """It is raised when it is asked about, as often as that happens, and at the end at the latest."""
-    reached = []
+def test_an_interrupt_that_another_thread_gets():
+    """Where a library has threads of its own, they take the signal, and it is noted all the same."""
 
     def interrupted() -> None:
-        with contextlib.suppress(KeyboardInterrupt), interrupts.kept() if nested else contextlib.nullcontext():
-            interrupt_this_thread()
-        for number in range(2):
-            with pytest.raises(KeyboardInterrupt):
-                interrupts.raise_asked()
-            reached.append(number)
-
-    with pytest.raises(KeyboardInterrupt):
-        keeping(interrupted)
-    assert reached == [0, 1]
-    interrupts.raise_asked()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-@signals
-@pytest.mark.usefixtures("default_handler")
-@pytest.mark.parametrize("kept", [True, False])
-def test_an_interrupt_is_held_back(kept: bool):
-    """It is raised when all is done that must not be interrupted."""
-    reached = []
-
-    def interrupted() -> None:
-        with interrupts.held():
-            with interrupts.held():
-                interrupt_this_thread()
-                reached.append("within")
-            reached.append("between")
-        reached.append("after")
-
-    with pytest.raises(KeyboardInterrupt):
-        keeping(interrupted) if kept else interrupted()
-    assert reached == ["within", "between"]
-
-
-@signals
-@pytest.mark.usefixtures("default_handler")
-def test_an_interrupt_that_another_thread_gets_is_held_back():
-    """A mask is of one thread: where a library has others, they take the signal, and Python runs the handler here."""
-    reached = []
-
-    def interrupted() -> None:
-        with interrupts.held():
-            assert thread.ident is not None
-            signal.pthread_kill(thread.ident, signal.SIGINT)
-            for _ in range(1000):
-                if interrupts._asked:
-                    break
-                time.sleep(0.01)
-            reached.append("within")
-        reached.append("after")
+        assert thread.ident is not None
+        signal.pthread_kill(thread.ident, signal.SIGINT)
+        for _ in range(1000):
+            interrupts.check()
+            time.sleep(0.01)
 
     leave = threading.Event()
     thread = threading.Thread(target=leave.wait)
     thread.start()
+    begin = time.monotonic()
     try:
         with pytest.raises(KeyboardInterrupt):
-            keeping(interrupted)
+            in_noted(interrupted)
     finally:
         leave.set()
         thread.join()
+    assert time.monotonic() - begin < 5
+
+
+def test_handlers_of_others_are_left_alone():
+    """Ctrl-C that is ignored, as in a job in the background, stays so; one that another handles is for them."""
+    handled: list[int] = []
+    for handler in (signal.SIG_IGN, lambda number, _: handled.append(number)):
+        signal.signal(signal.SIGINT, handler)
+        in_noted(interrupt)
+        assert signal.signal(signal.SIGINT, signal.default_int_handler) is handler
+    assert handled == [signal.SIGINT]
+
+
+def test_what_was_asked_for_outside_of_a_run_is_forgotten():
+    """A reader that leaves as a run has just ended does not interrupt the next one."""
+    interrupts.request()
+    in_noted(interrupts.check)
+    with interrupts.at_once():
+        pass
+
+
+def test_a_process_that_starts_is_not_interrupted():
+    """While a process is started, signals wait; then they are noted."""
+    reached = []
+
+    def interrupted() -> None:
+        with interrupts.blocked():
+            interrupt()
+            interrupts.check()
+            reached.append("within")
+        interrupts.check()
+        reached.append("after")
+
+    with pytest.raises(KeyboardInterrupt):
+        in_noted(interrupted)
     assert reached == ["within"]
+
+
+def interrupted_at_call(number: int) -> tuple[TorchSubject, list[object]]:
+    """A convolution, one call of which is interrupted where Python drops that; and its calls."""
+    calls: list[object] = []
+
+    def in_the_collector(*_: object) -> None:
+        interrupt()
+
+    def convolution(*args: object) -> torch.Tensor:
+        calls.append(args)
+        if len(calls) == number:
+            gc.callbacks.append(in_the_collector)
+            gc.collect()
+            gc.callbacks.remove(in_the_collector)
+        return conv2d(*args)
+
+    return TorchSubject("ours", convolution), calls
+
+
+@pytest.fixture
+def dropped(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What Python cannot raise."""
+    found: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: found.append(unraisable.exc_type))
+    return found
+
+
+def checked(subject: TorchSubject, **options: object) -> tuple[Record, str]:
+    """What comes of five cases of each of two steps, in this process, and what is printed."""
+    console = Console(file=io.StringIO(), width=200)
+    given = {
+        "subject": (subject.name,), "law": "forward-exact", "dtype": ("float32", "float64"), "device": "cpu",
+        "examples": 5, "profile": "gate", **options,
+    }  # fmt: skip
+    record = carry_out(given, {subject.name: subject}, console, console)
+    return record, console.file.getvalue()
+
+
+def test_a_check_ends_at_the_next_case(dropped: list[object]):
+    """An interrupt within the garbage collector ends a check with 130, and what was found before it is printed."""
+    convolution, calls = interrupted_at_call(7)
+    record, printed = checked(convolution)
+    assert (record.exit_code, record.ended, len(calls)) == (130, "interrupted", 7)
+    assert KeyboardInterrupt in dropped
+    assert "1 of 2 (each law with each dtype): interrupted" in printed
+    assert "to go on with this run: python -m toeplitz_core check --resume " in printed
+
+
+def test_a_replay_ends_at_the_next_case(dropped: list[object]):  # noqa: ARG001  # else pytest would report it
+    """The same for cases that are run again."""
+    convolution, calls = interrupted_at_call(2)
+    console = Console(file=io.StringIO(), width=200)
+    case = Case.parse("input=1x1x3x3 weight=1x1x2x2 law=forward-exact")
+    assert replay_all(console, [case] * 4, convolution, runs=1) == 130
+    assert len(calls) == 2
+    assert "interrupted after 2 cases: 2 pass" in console.file.getvalue()
+
+
+@BOTH
+@pytest.mark.parametrize(("call", "code"), [(7, 130), (0, 0)])
+def test_the_reports_are_written_whatever_is_pressed(
+    number: int, call: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dropped: list[object]
+):
+    """A second signal, or one as a run has just ended, does not cost what was found, and changes no exit code."""
+    write = JsonReport.__call__
+
+    def interrupted(report: JsonReport, event: Event) -> None:
+        if isinstance(event, Ended):
+            interrupt(number)
+        write(report, event)
+
+    monkeypatch.setattr(JsonReport, "__call__", interrupted)
+    convolution, _ = interrupted_at_call(call)
+    record, _ = checked(convolution, json=str(tmp_path / "run.json"))
+    assert record.exit_code == code
+    assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["summary"]["exit_code"] == code
+    assert bool(dropped) == (code == 130)
+
+
+@BOTH
+def test_an_interrupt_before_the_first_step(number: int, monkeypatch: pytest.MonkeyPatch):
+    """While the subjects are imported an interrupt ends the command: nothing is there to be reported."""
+    monkeypatch.setattr("toeplitz_core.testing.run.pool.SubjectPool.__getitem__", lambda *_: interrupt(number))
+    with pytest.raises(KeyboardInterrupt):
+        checked(TorchSubject("ours", conv2d))

@@ -1,14 +1,16 @@
-"""The table of pyproject.toml and the environment variable: who wins, and what is said of a mistake."""
+"""Options from Python, the table of pyproject.toml and the environment: who wins, and what is said of a mistake."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from toeplitz_core.testing.run import configuration
 from toeplitz_core.testing.run.configuration import VARIABLE, read_table
-from toeplitz_core.testing.run.options import KEYS, default_subjects
+from toeplitz_core.testing.run.options import DEVICES, OPTIONS, Options, by_key, merged
 
 
 @pytest.fixture
@@ -24,18 +26,23 @@ def write(directory: Path, table: str) -> None:
     (directory / "pyproject.toml").write_text(f"[tool.toeplitz_core]\n{table}\n", encoding="utf-8")
 
 
+def subjects(directory: Path | None = None) -> tuple[str, ...]:
+    """The subjects that the environment and the table name."""
+    return configuration.project(directory).get("subject", ())
+
+
 def test_every_key_is_read(project: Path):
-    """Names become tuples, a path is the file's neighbour, and no key is without a test."""
+    """Names become tuples, a path is the file's neighbour, and every option of the table has a test here."""
     write(
         project,
-        'subject = "m:f"\nlaw = ["a", "b", "a"]\nprofile = "smoke"\nexamples = 3\nseed = 0\ndevice = ["cpu"]\n'
-        'dtype = "float32"\ntime = 60\njobs = 0\ntimeout = 2\nknown = ["lists/known.toml", "/more.toml"]\n'
-        "fail-fast = true\nfail-stale = true\ninline = false",
+        'subject = "m:f"\nlaw = ["matrix", "adjoint", "matrix"]\nprofile = "smoke"\nexamples = 3\nseed = 0\n'
+        'device = ["cpu"]\ndtype = "float32"\ntime = 60\njobs = 0\ntimeout = 2\n'
+        'known = ["lists/known.toml", "/more.toml"]\nfail-fast = true\nfail-stale = true\ninline = false',
     )
     table = read_table(project)
     assert table == {
         "subject": ("m:f",),
-        "law": ("a", "b"),
+        "law": ("matrix", "adjoint"),
         "profile": "smoke",
         "examples": 3,
         "seed": 0,
@@ -45,11 +52,19 @@ def test_every_key_is_read(project: Path):
         "jobs": 0,
         "timeout": 2.0,
         "known": (str(project.resolve() / "lists" / "known.toml"), "/more.toml"),
-        "fail-fast": True,
-        "fail-stale": True,
+        "fail_fast": True,
+        "fail_stale": True,
         "inline": False,
     }
-    assert table.keys() == KEYS.keys()
+    assert table.keys() == {option.key for option in OPTIONS.values() if option.in_table}
+
+
+@pytest.mark.parametrize("name", [option.name for option in OPTIONS.values() if not option.in_table])
+def test_what_is_for_one_run_is_not_in_the_table(project: Path, name: str):
+    """A file to write, a journal and a sweep are for one run: in the table, each is an unknown key."""
+    write(project, f"{name} = 1")
+    with pytest.raises(ValueError, match=f"unknown key '{name}'; "):
+        read_table(project)
 
 
 def test_the_nearest_file_is_the_one(project: Path):
@@ -67,7 +82,6 @@ def test_the_nearest_file_is_the_one(project: Path):
     [
         ("exmaples = 3", "unknown key 'exmaples'; did you mean 'examples'? Legal: subject, law, "),
         ("qqq = 3", "unknown key 'qqq'; Legal: subject, law, "),
-        ("sweep = 3", "unknown key 'sweep'; "),
         ("examples = 0", "examples=0 must be a whole number >= 1"),
         ("examples = true", "examples=True must be a whole number >= 1"),
         ('examples = "3"', "examples='3' must be a whole number >= 1"),
@@ -91,6 +105,10 @@ def test_the_nearest_file_is_the_one(project: Path):
         ("known = []", "known=[] must be a string or a list of strings, none of them empty"),
         ('known = ["a", 1]', "known=['a', 1] must be a string or a list of strings, none of them empty"),
         ('profile = ""', "profile='' must be a string that is not empty"),
+        ('profile = "gates"', "profile='gates' is unknown; did you mean 'gate'? Legal: smoke, gate, nightly"),
+        ('law = "matrixx"', "law='matrixx' is unknown; did you mean 'matrix'? Legal: forward-exact, "),
+        ('dtype = "half"', "dtype='half' is unknown; did you mean 'float16'? Legal: "),
+        ('device = "gpu"', "device="),
         ("inline = 1", "inline=1 must be true or false"),
     ],
 )
@@ -117,28 +135,88 @@ def test_no_table(project: Path):
     for text in ("", "tool = 3", "[tool.other]\nexmaples = 3"):
         (project / "pyproject.toml").write_text(text, encoding="utf-8")
         assert read_table(project) == {}
-        assert default_subjects() == ()
+        assert subjects() == ()
 
 
 def test_the_variable_wins_over_the_table(project: Path, monkeypatch: pytest.MonkeyPatch):
     """Subjects come from the variable, separated by commas or blanks; from the table where it is empty."""
     write(project, 'subject = ["a:b", "c:d"]')
-    assert default_subjects() == ("a:b", "c:d")
+    assert subjects() == ("a:b", "c:d")
     for value in (" ", ",", ""):
         monkeypatch.setenv(VARIABLE, value)
-        assert default_subjects() == ("a:b", "c:d")
+        assert subjects() == ("a:b", "c:d")
     for value in ("torch,m:f", "torch m:f", " torch,  m:f,torch\n"):
         monkeypatch.setenv(VARIABLE, value)
-        assert default_subjects() == ("torch", "m:f")
+        assert subjects() == ("torch", "m:f")
 
 
-def test_another_directory(project: Path, monkeypatch: pytest.MonkeyPatch):
+def test_another_directory(project: Path):
     """The table is that of the directory that is given."""
     inner = project / "inner"
     inner.mkdir()
     write(inner, 'subject = "m:f"')
-    assert default_subjects() == ()
-    assert default_subjects(inner) == ("m:f",)
-    write(inner, "subject = 3")
-    monkeypatch.setenv(VARIABLE, "torch")
-    assert default_subjects(inner) == ("torch",)
+    assert subjects() == ()
+    assert subjects(inner) == ("m:f",)
+
+
+WRONG = [
+    ({"examples": 0}, "examples=0 must be a whole number >= 1"),
+    ({"seed": -1}, "seed=-1 must be a whole number >= 0"),
+    ({"jobs": True}, "jobs=True must be a whole number >= 0"),
+    ({"timeout": 0.05}, "timeout=0.05 must be a number from 0.1 to 1e+06"),
+    ({"fail_fast": 1}, "fail-fast=1 must be true or false"),
+    ({"law": ("matrix", "matrixx")}, "law='matrixx' is unknown; did you mean 'matrix'? "),
+    ({"profile": "nigthly"}, "profile='nigthly' is unknown; did you mean 'nightly'? "),
+    ({"fail_stale": True}, "fail-stale needs known=FILE"),
+    ({"inline": True, "jobs": 2}, "jobs=2 needs separate processes: not with inline"),
+    ({"sweep": 2, "seed": 0}, "sweep=2 takes every convolution: not with seed"),
+    ({"sweep": 2, "profile": "gate"}, "sweep=2 takes every convolution: not with profile"),
+    ({"sweep": 2, "examples": 5}, "sweep=2 takes every convolution: not with examples"),
+    ({"sweep": 2, "time": 5}, "sweep=2 takes every convolution: not with time"),
+    ({"sweep": 2, "write_known": "k.toml"}, "sweep=2 does not shrink what fails: not with write-known"),
+]
+
+
+@pytest.mark.parametrize(("given", "said"), WRONG)
+def test_wrong_options_are_refused(given: Mapping[str, object], said: str):
+    """An option out of its range, an unknown name, and two options that exclude each other are errors with the rule."""
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}"):
+        Options(**given)
+
+
+def test_what_is_not_given_has_a_default():
+    """Without options, every law and dtype is checked on all devices, by one process."""
+    options = Options()
+    assert (options.devices, options.processes, options.document()["law"]) == (DEVICES, 1, [])
+    assert set(options.laws) > {"forward-exact", "matrix"}
+    assert set(options.dtypes) > {"float32", "bfloat16"}
+    assert Options(law="matrix", dtype=["float32", "float32"]).laws == ("matrix",)
+
+
+def test_options_of_python_have_plural_names():
+    """``laws`` is ``law``, a dash is an underscore, and None is not given."""
+    given = {"subjects": ["torch"], "laws": "matrix", "dtypes": None, "devices": ["cpu"], "fail-fast": True, "seed": 0}
+    assert by_key(given) == {
+        "subject": ["torch"], "law": "matrix", "device": ["cpu"], "fail_fast": True, "seed": 0,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="unknown option 'lawz'; did you mean 'law'"):
+        by_key({"lawz": "matrix"})
+    with pytest.raises(ValueError, match="'laws' and 'law' are the same option: give one of them"):
+        by_key({"law": "matrix", "laws": "adjoint"})
+
+
+def test_the_strongest_source_wins():
+    """Of several sources the first that has an option decides, whatever the value; at last there is the default."""
+    command_line, decorator, table = {"seed": 0}, {"seed": 1, "examples": 5}, {"seed": 2, "examples": 6, "jobs": 3}
+    options = merged(command_line, decorator, table)
+    assert (options.seed, options.examples, options.jobs, options.profile) == (0, 5, 3, None)
+    assert merged(decorator, {"fail_fast": False}, {"fail_fast": True}).fail_fast is False
+
+
+def test_a_sweep_leaves_out_what_weaker_sources_say_of_a_search():
+    """A sweep takes nothing of a search from the table, but is refused next to what is as strong as it is."""
+    options = merged({"sweep": 2}, {"seed": 2, "profile": "smoke", "examples": 6, "time": 3.0, "jobs": 3})
+    assert (options.sweep, options.seed, options.profile, options.examples, options.time) == (2, None, None, None, None)
+    assert options.jobs == 3
+    with pytest.raises(ValueError, match="sweep=2 takes every convolution: not with seed"):
+        merged({"sweep": 2, "seed": 0}, {})

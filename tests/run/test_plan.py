@@ -1,4 +1,4 @@
-"""What a plan runs and leaves out, and what exit code comes of it."""
+"""What a plan runs and leaves out, with which seed, and what exit code comes of it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from tests.running import Bench
 from toeplitz_core import conv2d
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.laws.result import Result
+from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.run.plan import Plan
+from toeplitz_core.testing.run.options import Options
+from toeplitz_core.testing.run.plan import UNSAFE_LAYOUTS, Plan, Task
 from toeplitz_core.testing.run.pool import missing
 from toeplitz_core.testing.run.record import exit_code
-from toeplitz_core.testing.run.rounds import Run
-from toeplitz_core.testing.search.effort import PROFILES
+from toeplitz_core.testing.search.effort import Search, Sweep
 from toeplitz_core.testing.subjects import TorchSubject
-
-GATE = PROFILES["gate"]
 
 
 def returns_float64(*args: torch.Tensor) -> torch.Tensor:
@@ -26,53 +25,85 @@ def returns_float64(*args: torch.Tensor) -> torch.Tensor:
     return conv2d(*args).double()
 
 
-def plan(functions: dict[str, Callable[..., torch.Tensor]], **options: object) -> Plan:
+def bench(functions: dict[str, Callable[..., torch.Tensor]], **options: object) -> Bench:
     """A short plan of two laws in float32."""
-    options = {
-        "laws": [LAWS["forward-exact"], LAWS["forward-bound"]],
-        "dtypes": ["float32"],
-        "devices": ["cpu"],
-        "profile": GATE,
-        "examples": 20,
-    } | options
-    return Plan(subjects=[TorchSubject(name, function) for name, function in functions.items()], **options)
+    subjects = [TorchSubject(name, function) for name, function in functions.items()]
+    return Bench(subjects, [LAWS["forward-exact"], LAWS["forward-bound"]], **{"examples": 20, **options})
 
 
 def test_plan_goes_on_after_a_failure():
     """One law's failure ends that law alone; with ``fail_fast`` it ends the run."""
     functions = {"broken": returns_float64, "right": conv2d}
-    assert [(r.subject, r.law, r.status.value) for r in Run(plan(functions))] == [
+    assert [(r.subject, r.law, r.status.value) for r in bench(functions).run().came] == [
         ("broken", "forward-exact", "fail"),
         ("broken", "forward-bound", "fail"),
         ("right", "forward-exact", "pass"),
         ("right", "forward-bound", "pass"),
     ]
-    assert [r.status for r in Run(plan(functions, fail_fast=True))] == [Status.FAIL]
+    assert [r.status for r in bench(functions, fail_fast=True).run().came] == [Status.FAIL]
 
 
 def test_plan_skips_what_makes_no_sense():
-    """Laws are not planned for dtypes that they are not for."""
-    steps = plan({"right": conv2d}, dtypes=["int64", "float32"]).steps
-    assert [(law.name, dtype) for _, law, dtype, _ in steps] == [
+    """Laws are not planned for dtypes that they are not for, and the plan says so."""
+    plan = bench({"right": conv2d}, dtypes=["int64", "float32"]).plan
+    assert [(step.law, step.dtype) for step in plan.steps] == [
         ("forward-exact", "int64"),
         ("forward-exact", "float32"),
         ("forward-bound", "float32"),
     ]
+    assert plan.left_out[0] == "not for int64: forward-bound"
+    with pytest.raises(ValueError, match=r"^nothing to judge: not for int64: forward-bound"):
+        Plan.of(Options(law="forward-bound", dtype="int64"), ["torch"])
+    with pytest.raises(ValueError, match=r"^nothing to judge: no subject"):
+        Plan.of(Options(), [])
 
 
 def test_absent_device_is_not_run():
     """A device that is not there gives results that were not run, with the reason."""
     reason = missing("cuda:77")
-    assert reason is not None
-    results = list(Run(plan({"right": conv2d}, devices=["cuda:77"])))
+    assert reason
+    results = bench({"right": conv2d}, devices=["cuda:77"]).run().results
     assert [(r.status, r.message, r.cases) for r in results] == [(Status.NOT_RUN, reason, 0)] * 2
-    assert missing("cpu") is None
-    assert missing("xpu:77") is not None
+    assert missing("cpu") == ""
+    assert missing("xpu:77")
+    assert missing("meta") == "tensors on meta have no values"
+
+
+@pytest.mark.parametrize("profile", ["smoke", "gate", None])
+def test_smoke_and_gate_are_deterministic(profile: str | None):
+    """Without a seed they search with seed 0 and remember nothing; a seed that is given is the one."""
+    plan = Plan.of(Options(profile=profile), ["torch"])
+    assert (plan.seed, plan.remembers, plan.profile.name) == (0, False, profile or "gate")
+    assert Plan.of(Options(profile=profile, seed=7), ["torch"]).seed == 7
+
+
+def test_nightly_draws_a_seed():
+    """Each run without a seed has a new one; only those without a seed and a time begin with what failed before."""
+    plans = [Plan.of(Options(profile="nightly"), ["torch"]) for _ in range(3)]
+    assert len({plan.seed for plan in plans}) == 3
+    assert all(plan.remembers for plan in plans)
+    assert not Plan.of(Options(profile="nightly", seed=plans[0].seed), ["torch"]).remembers
+    assert not Plan.of(Options(profile="nightly", time=1), ["torch"]).remembers
+
+
+def test_effort_of_a_task():
+    """A search has the share of its law, and the seed of its round; a sweep has its steps alone."""
+    plan = Plan.of(Options(seed=5), ["torch"], inline=["torch"])
+    search = plan.effort(Task(Step("torch", "adjoint", "float32", "cpu"), 2))
+    assert isinstance(search, Search)
+    assert (search.examples, search.seed, search.climbs) == (12, 7, False)
+    assert not {*UNSAFE_LAYOUTS} & {*search.layouts}
+    plan = Plan.of(Options(examples=3), ["torch"])
+    search = plan.effort(Task(plan.steps[0]))
+    assert isinstance(search, Search)
+    assert search.examples == 3
+    assert {*UNSAFE_LAYOUTS} <= {*search.layouts}
+    assert Plan.of(Options(sweep=2), ["torch"]).effort(Task(plan.steps[0])) == Sweep(2)
 
 
 def result(status: Status, device: str = "cpu") -> Result:
     """A result of nothing but its status."""
-    return Result("s", "law", "float32", device, status)
+    return Result(Step("s", "law", "float32", device), status)
 
 
 @pytest.mark.parametrize(

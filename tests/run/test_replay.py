@@ -147,7 +147,7 @@ def test_one_of_case_and_file(directory: Path):  # noqa: ARG001  # the working d
 
 def test_known_failure_in_replay(directory: Path):
     """A failure that is listed is said to be known, with its entry, and does not fail the replay; another one does."""
-    line = f"replay '{GROUPS}' --subject kernels:no_groups"
+    line = f"replay '{GROUPS}' --subject kernels:no_groups --inline"
     assert call(line).exit_code == 1
     result = call(f"{line} --known known.toml")
     assert result.exit_code == 0, result.output
@@ -161,10 +161,10 @@ def test_known_failure_in_replay(directory: Path):
 
 def test_subject_of_the_environment(directory: Path, monkeypatch: pytest.MonkeyPatch):  # noqa: ARG001  # the working directory
     """Without a subject, that of TOEPLITZ_SUBJECT is replayed, and torch where there is none."""
-    assert "PASS torch, forward-exact" in call(f"replay '{ONE}' --runs 1").output
+    assert "PASS torch, forward-exact" in call(f"replay '{ONE}' --runs 1 --inline").output
     monkeypatch.setenv("TOEPLITZ_SUBJECT", "kernels:no_groups")
-    assert "FAIL kernels:no_groups" in call(f"replay '{GROUPS}' --runs 1").output
+    assert "FAIL kernels:no_groups" in call(f"replay '{GROUPS}' --runs 1 --inline").output
     monkeypatch.setenv("TOEPLITZ_SUBJECT", "torch, kernels:no_groups")
-    result = call(f"replay '{GROUPS}' --runs 1")
+    result = call(f"replay '{GROUPS}' --runs 1 --inline")
     assert result.exit_code == 2
     assert "cases are replayed for one subject" in result.stderr

@@ -8,32 +8,27 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.hostile_laws import made_up
+from tests.running import Bench
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.laws.result import Result
+from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.run import plan as run
-from toeplitz_core.testing.run.plan import Plan
-from toeplitz_core.testing.run.rounds import Run
-from toeplitz_core.testing.search.effort import PROFILES
-from tests.running import search
+from toeplitz_core.testing.run import judging
+from toeplitz_core.testing.run.events import StepEnded
+from toeplitz_core.testing.run.plan import Task
+from toeplitz_core.testing.run.rounds import Progress, tasks
+from toeplitz_core.testing.search.effort import Search
+from toeplitz_core.testing.search.search import find
 from toeplitz_core.testing.search.tally import merged
 from toeplitz_core.testing.subjects import TorchSubject
 
 CASE = Case.parse("input=1x1x1x1 weight=1x1x1x1")
 
 
-def plan(*laws: str, **options: object) -> Plan:
+def bench(*laws: str, **options: object) -> Bench:
     """A plan of made-up laws on our own operator, a few cases each."""
-    options = {
-        "laws": [made_up(law) for law in laws],
-        "dtypes": ["float32"],
-        "devices": ["cpu"],
-        "profile": PROFILES["gate"],
-        "examples": 5,
-    } | options
-    return Plan(subjects=[TorchSubject("right", conv2d)], **options)
+    return Bench([TorchSubject("right", conv2d)], [made_up(law) for law in laws], **{"examples": 5, **options})
 
 
 def ticks() -> Callable[[], float]:
@@ -43,67 +38,79 @@ def ticks() -> Callable[[], float]:
 
 
 @pytest.fixture
-def seeds(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
+def seeds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The seeds of all searches."""
-    seen: list[int | None] = []
+    seen: list[int] = []
 
-    def watched(*args: object, **options: object) -> Result:
-        seen.append(options["seed"])
-        return search(*args, **options)
+    def watched(law: object, subject: object, effort: Search, **options: object) -> Result:
+        seen.append(effort.seed)
+        return find(law, subject, effort, **options)
 
-    monkeypatch.setattr(run, "search", watched)
+    monkeypatch.setattr(judging, "find", watched)
     return seen
 
 
-@pytest.mark.parametrize(("seed", "wanted"), [(None, [0, 1, 2]), (7, [7, 8, 9])])
-def test_each_round_has_another_seed(seeds: list[int | None], seed: int | None, wanted: list[int]):
+@pytest.mark.parametrize(("seed", "wanted"), [(0, [0, 1, 2]), (7, [7, 8, 9])])
+def test_each_round_has_another_seed(seeds: list[int], seed: int, wanted: list[int]):
     """Rounds go on until the time is spent, each with the seed after the one before, and count as one result."""
-    running = Run(plan("holds", time=3, seed=seed), clock=ticks())
-    single = list(running)
+    run = bench("holds", time=3, seed=seed).run(clock=ticks())
     assert seeds == wanted
-    assert [r.cases for r in single] == [5, 5, 5]
-    (together,) = running.results
-    assert (together.cases, together.status, running.rounds) == (15, Status.PASS, 3)
+    assert [r.cases for r in run.came] == [5, 5, 5]
+    (together,) = run.results
+    assert (together.cases, together.status, run.progress.rounds) == (15, Status.PASS, 3)
 
 
-def test_without_time_there_is_one_round(seeds: list[int | None]):
+def test_without_time_there_is_one_round(seeds: list[int]):
     """A plan without a time is searched once, under the seed that it has."""
-    assert len(list(Run(plan("holds", seed=4)))) == 1
-    assert len(list(Run(plan("holds")))) == 1
-    assert seeds == [4, None]
+    assert len(bench("holds", seed=4).run().came) == 1
+    assert len(bench("holds").run().came) == 1
+    assert seeds == [4, 0]
 
 
-def test_what_failed_is_not_searched_again(seeds: list[int | None]):
+def test_what_failed_is_not_searched_again(seeds: list[int]):
     """A step that has failed takes no more of the time; where all have, the run ends before its time."""
-    running = Run(plan("fails", "holds", time=5), clock=ticks())
-    assert [(r.law, r.status.value) for r in running] == [("fails", "fail"), *[("holds", "pass")] * 4]
-    assert [r.status for r in running.results] == [Status.FAIL, Status.PASS]
-    assert running.rounds == 4
-    assert len(list(Run(plan("fails", time=10**6), clock=ticks()))) == 1
+    run = bench("fails", "holds", time=5).run(clock=ticks())
+    assert [(r.law, r.status.value) for r in run.came] == [("fails", "fail"), *[("holds", "pass")] * 4]
+    assert [r.status for r in run.results] == [Status.FAIL, Status.PASS]
+    assert run.progress.rounds == 4
+    assert len(bench("fails", time=10**6).run(clock=ticks()).came) == 1
     assert seeds == [0, 0, 1, 2, 3, 0]
 
 
 def test_at_least_one_step_is_searched():
     """Whatever the time, something is searched; what no round has reached is named as not run."""
-    late = plan("holds", "fails", time=0.5)
-    running = Run(late, clock=ticks())
-    assert [r.law for r in running] == ["holds"]
-    assert running.rounds == 0
-    assert [(r.law, r.status) for r in late.unreached(running.results, "spent")] == [("fails", Status.NOT_RUN)]
+    late = bench("holds", "fails", time=0.5)
+    run = late.run(clock=ticks())
+    assert [r.law for r in run.came] == ["holds"]
+    assert run.progress.rounds == 0
+    assert [(r.law, r.status) for r in late.plan.unreached(run.results, "spent")] == [("fails", Status.NOT_RUN)]
 
 
 def test_absent_devices_are_said_once():
     """A device that is not there is no step that takes time, and is not asked for in every round."""
-    running = Run(plan("holds", time=2, devices=["cuda:77", "cpu"]), clock=ticks())
-    assert [(r.device, r.status.value) for r in running] == [("cuda:77", "not-run"), ("cpu", "pass"), ("cpu", "pass")]
-    assert running.rounds == 2
+    run = bench("holds", time=2, devices=["cuda:77", "cpu"]).run(clock=ticks())
+    assert [(r.device, r.status.value) for r in run.came] == [("cuda:77", "not-run"), ("cpu", "pass"), ("cpu", "pass")]
+    assert run.progress.rounds == 2
+
+
+def test_what_has_ended_is_no_task_any_more():
+    """Of a progress that has results already, only the rest is to be done, in the order of the plan."""
+    plan = bench("holds", "fails", dtypes=["float32", "float64"], time=1).plan
+    progress = Progress(plan)
+    for step, number in [(plan.steps[0], 0), (plan.steps[0], 1), (plan.steps[2], 0)]:
+        passed = Result(step, Status.PASS if step.law == "holds" else Status.FAIL, Counter({Status.PASS: 1}))
+        progress(StepEnded(Task(step, number), passed))
+    due = tasks(progress, clock=lambda: 0.0)
+    assert [next(due) for _ in range(4)] == [
+        Task(plan.steps[1], 0), Task(plan.steps[3], 0), Task(plan.steps[1], 1), Task(plan.steps[3], 1),
+    ]  # fmt: skip
 
 
 def result(status: Status, cases: int = 10, **options: object) -> Result:
     """The result of a round."""
     failure = Verdict(status, CASE, "wrong") if status.is_failure else None
     values = {"counts": Counter({status: cases}), "failure": failure, "message": "wrong" * bool(failure)} | options
-    return Result("s", "law", "float32", "cpu", status, **values)
+    return Result(Step("s", "law", "float32", "cpu"), status, **values)
 
 
 def test_rounds_are_one_result():
@@ -135,7 +142,8 @@ def test_rounds_end_with_the_first_that_failed():
 
 def test_real_laws_in_rounds():
     """Rounds of a law on a right implementation pass with more cases than one of them has."""
-    running = Run(plan(laws=[LAWS["forward-bound"]], time=2), clock=ticks())
-    assert [r.counts[Status.PASS] for r in running] == [5, 5]
-    assert running.results[0].cases == 10
-    assert running.results[0].assumed == Counter({"sums in float32": 10})
+    law = LAWS["forward-bound"]
+    run = Bench([TorchSubject("right", conv2d)], [law], examples=5, time=2).run(clock=ticks())
+    assert [r.counts[Status.PASS] for r in run.came] == [5, 5]
+    assert run.results[0].cases == 10
+    assert run.results[0].assumed == Counter({"sums in float32": 10})

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis.database import InMemoryExampleDatabase
 from torch import Tensor
 
+from tests.running import Bench, search
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.findings.memory import Remembered
+from toeplitz_core.testing.findings.memory import Remembered, default_database
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.law import Law
-from toeplitz_core.testing.laws.result import Result
+from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.run.options import merged
 from toeplitz_core.testing.run.plan import Plan
-from toeplitz_core.testing.search.effort import PROFILES
-from tests.running import search
 from toeplitz_core.testing.subjects import TorchSubject
 from toeplitz_core.testing.support.files import cache_directory
 
 EXACT = LAWS["forward-exact"]
-MEMORY = Remembered("mine:conv2d", "forward-exact", "float32", "cpu")
+STEP = Step("mine:conv2d", "forward-exact", "float32", "cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -42,30 +44,52 @@ def no_groups(*args: Tensor) -> Tensor:
 
 def night(function: Callable[..., Tensor], **options: object) -> Result:
     """What a short nightly run says of a function under one law."""
-    options = {"devices": ["cpu"], "profile": PROFILES["nightly"], "examples": 100} | options
-    plan = Plan([TorchSubject("mine:conv2d", function)], [EXACT], ["float32"], **options)
-    return plan.result(plan.steps[0])
+    options = {"profile": "nightly", "examples": 100, "remembers": True} | options
+    return Bench([TorchSubject("mine:conv2d", function)], [EXACT], **options).result()
+
+
+def planned(**options: object) -> Plan:
+    """The plan of a nightly run, unless the options say otherwise."""
+    return Plan.of(merged({"profile": "nightly"} | options), ["torch"])
+
+
+def memory(step: Step = STEP) -> Remembered:
+    """What this user's runs remember of a step."""
+    return Remembered(step, default_database())
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="not run: the directory has another name here")
-def test_the_memory_is_in_the_cache_of_the_user(cache: Path, monkeypatch: pytest.MonkeyPatch):
-    """What is remembered is in the user's cache directory, where a relative one is none, and not where a run starts."""
+def test_the_memory_is_in_the_cache_of_the_user(cache: Path):
+    """What is remembered is in the user's cache directory, and not where a run starts."""
     assert cache_directory() == cache / "toeplitz-core"
-    assert MEMORY.path.is_relative_to(cache)
-    for unfit in ("", "cache"):
-        monkeypatch.setenv("XDG_CACHE_HOME", unfit)
-        assert cache_directory() == Path.home() / ".cache" / "toeplitz-core"
+    memory().keep(Case.parse("input=1x1x1x1 weight=1x1x1x1"))
+    assert "input=1x1x1x1 weight=1x1x1x1" in {path.read_text() for path in cache.rglob("*") if path.is_file()}
+
+
+def test_without_platformdirs_the_cache_is_a_temporary_directory(monkeypatch: pytest.MonkeyPatch):
+    """A package that only the cache needs ends nothing where it is missing."""
+    monkeypatch.setitem(sys.modules, "platformdirs", None)
+    assert cache_directory() == Path(tempfile.gettempdir()) / "toeplitz-core"
+
+
+def test_failures_can_be_kept_in_any_database():
+    """Whatever Hypothesis can keep examples in remembers lines: here a database in memory."""
+    database = InMemoryExampleDatabase()
+    case = Case.parse("input=1x2x3x3 weight=2x1x1x1 groups=2")
+    Remembered(STEP, database).keep(case)
+    assert Remembered(STEP, database).recall() == [case]
+    assert memory().recall() == []
 
 
 def test_what_failed_is_tried_first_and_forgotten_when_it_holds():
     """A failure of last night is tried first tonight, until it holds."""
     found = night(no_groups)
     assert found.failure is not None
-    assert MEMORY.recall() == found.failure.case
+    assert memory().recall() == [found.failure.case]
     again = night(no_groups)
     assert (again.cases, again.failure) == (1, found.failure)
     assert night(conv2d).status is Status.PASS
-    assert MEMORY.recall() is None
+    assert memory().recall() == []
 
 
 @pytest.mark.parametrize(
@@ -73,15 +97,28 @@ def test_what_failed_is_tried_first_and_forgotten_when_it_holds():
 )
 def test_each_step_remembers_its_own(other: dict[str, str]):
     """What fails on one device, say, is not tried first on another."""
-    MEMORY.keep(Verdict(Status.FAIL, Case.parse("input=1x2x3x3 weight=2x1x1x1 groups=2")))
-    assert replace(MEMORY, **other).recall() is None
+    memory().keep(Case.parse("input=1x2x3x3 weight=2x1x1x1 groups=2"))
+    assert memory(replace(STEP, **other)).recall() == []
 
 
-@pytest.mark.parametrize("options", [{"seed": 1}, {"time": 1.0}, {"profile": PROFILES["gate"]}], ids=str)
+@pytest.mark.parametrize("options", [{"seed": 1}, {"time": 1.0}, {"profile": "gate"}, {"profile": "smoke"}], ids=str)
 def test_a_run_that_says_its_cases_depends_on_no_earlier_run(options: dict[str, object]):
-    """With a seed, and in a gate, the same cases come every time, and nothing is written."""
-    assert night(no_groups, **options).status is Status.FAIL
-    assert MEMORY.recall() is None
+    """With a seed, in rounds, in a gate and in a smoke test nothing is remembered."""
+    assert planned().remembers
+    assert not planned(**options).remembers
+
+
+def test_smoke_and_gate_are_deterministic_and_a_night_is_new():
+    """The seed of smoke and gate is 0; each nightly run draws one, which it can be repeated with."""
+    assert [planned(profile=name).seed for name in ("smoke", "gate")] == [0, 0]
+    assert planned().seed != planned().seed
+    assert planned(seed=7).seed == 7
+
+
+def test_nothing_is_remembered_where_nothing_is_to_be():
+    """A plan that does not remember writes nothing."""
+    assert night(no_groups, remembers=False).status is Status.FAIL
+    assert memory().recall() == []
 
 
 @pytest.mark.parametrize(
@@ -93,16 +130,15 @@ def test_a_run_that_says_its_cases_depends_on_no_earlier_run(options: dict[str, 
 )
 def test_what_this_run_cannot_try_is_left_for_one_that_can(line: str):
     """A layout that is not run in this process, or data that the law no longer takes, is not forgotten."""
-    MEMORY.keep(Verdict(Status.FAIL, Case.parse(line)))
+    memory().keep(Case.parse(line))
     assert night(conv2d).status is Status.PASS
-    assert MEMORY.recall() == Case.parse(line)
+    assert memory().recall() == [Case.parse(line)]
 
 
 @pytest.mark.parametrize("text", [b"", b"input=nonsense", b"\xff"])
 def test_a_memory_that_cannot_be_read_is_none(text: bytes):
-    """A file that somebody spoiled does not end a run."""
-    MEMORY.path.parent.mkdir(parents=True)
-    MEMORY.path.write_bytes(text)
+    """A line that somebody spoiled does not end a run."""
+    default_database().save(memory()._key, text)
     assert night(conv2d).status is Status.PASS
 
 
@@ -123,6 +159,6 @@ def test_a_night_tries_many_convolutions():
 
     law = Law("made-up", "Made up.", "Nothing.", check, EXACT.recipes, EXACT.dtypes)
     subject = TorchSubject("torch", conv2d)
-    found = search(law, subject, dtype="float32", settings=PROFILES["nightly"].settings(examples=1000))
+    found = search(law, subject, dtype="float32", profile="nightly", examples=1000)
     assert found.cases == 1000
     assert len(geometries) > 500

@@ -11,13 +11,13 @@ import torch
 from hypothesis.statistics import collector
 
 from tests.paths import KNOWN_TORCH
+from tests.running import search, share
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.search.effort import PROFILES
-from tests.running import search
 from toeplitz_core.testing.search.statistics import products
 from toeplitz_core.testing.subjects import TorchSubject
 from toeplitz_core.testing.subjects.interface import Implementation
@@ -29,7 +29,7 @@ GATE = PROFILES["gate"]
 def events(law: Law, subject: Implementation, **options: object) -> list[set[str]]:
     """What each example of a search notes for ``--hypothesis-show-statistics``."""
     kept: list[dict] = []
-    options = {"dtype": "float32", "settings": GATE.settings(examples=law.examples(100))} | options
+    options = {"dtype": "float32", "examples": share(law)} | options
     with collector.with_value(kept.append):
         search(law, subject, **options)
     return [set(case["events"]) for case in kept[-1]["generate-phase"]["test-cases"]]
@@ -45,7 +45,7 @@ def test_every_law_notes_where_its_cases_went(law: Law) -> None:
     subject = torch_subject("torch", context=no_onednn)
     subject.poisoned = lambda: (subject,)
     listed = KnownFailures.load(KNOWN_TORCH)
-    noted = events(law, subject, settings=GATE.settings(examples=10), known=listed)
+    noted = events(law, subject, examples=10, known=listed)
     assert noted
     kinds = [Counter(event.partition(": ")[0] for event in case) for case in noted]
     for case, counted in zip(noted, kinds, strict=True):

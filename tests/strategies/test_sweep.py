@@ -7,24 +7,25 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.hostile_laws import made_up
+from tests.running import Bench, search
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.conditions import Condition
 from toeplitz_core.testing.findings.entry import Entry
 from toeplitz_core.testing.findings.known import KnownFailures
-from toeplitz_core.testing.findings.memory import Remembered
+from toeplitz_core.testing.findings.memory import Remembered, default_database
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.law import Law
-from toeplitz_core.testing.laws.result import Result
+from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.run.plan import Plan
-from toeplitz_core.testing.run.rounds import Run
-from toeplitz_core.testing.search.effort import PROFILES
-from toeplitz_core.testing.search.search import Interrupted, LawError, walk
+from toeplitz_core.testing.search import drawing
+from toeplitz_core.testing.search.search import LawError
+from toeplitz_core.testing.search.tally import Tally
 from toeplitz_core.testing.strategies.sweep import MOST_STEPS, convolutions, number_of_convolutions
 from toeplitz_core.testing.subjects import TorchSubject
 
@@ -77,8 +78,7 @@ def test_every_convolution_is_there_once_and_the_nearest_are_first():
 def swept(check: Callable[[Case], Status], steps: int = 2, **options: object) -> Result:
     """What comes of a law whose verdicts are what the function says."""
     law = replace(EXACT, name="made-up", check=lambda _, case: Verdict(check(case), case))
-    cases = law.swept(convolutions(steps), "float32", "cpu")
-    return walk(law, TorchSubject("it", conv2d), cases, dtype="float32", **options)
+    return search(law, TorchSubject("it", conv2d), dtype="float32", sweep=steps, **options)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def adds_to_strided_columns(x, w, b, stride, padding, dilation, groups):  # noqa
 def test_an_implementation_is_judged_by_the_law(name: str, line: str):
     """A planted fault is found with the smallest case that a law sees it on, and the line of that fails again."""
     law, subject = LAWS[name], TorchSubject("planted", adds_to_strided_columns)
-    result = walk(law, subject, law.swept(convolutions(3), "float32", "cpu"), dtype="float32")
+    result = search(law, subject, dtype="float32", sweep=3)
     assert result.failure is not None
     case = result.failure.case
     assert str(case.replace(law=None, data="integers", seed=0)) == f"input=1x1x1x1 weight=1x1x1x1 {line}"
@@ -132,7 +132,7 @@ def test_an_implementation_is_judged_by_the_law(name: str, line: str):
 def test_data_is_each_recipe_in_turn():
     """Neighbouring convolutions have other data: the next recipe of the dtype, and a seed of their own."""
     for dtype in ("float32", "int64"):
-        cases = list(LAWS["contract"].swept(convolutions(1), dtype, "cpu"))
+        cases = list(drawing.swept(LAWS["contract"], convolutions(1), dtype, "cpu"))
         recipes = ("normal", "integers") if dtype == "float32" else ("integers",)
         assert [case.data for case in cases] == list(itertools.islice(itertools.cycle(recipes), 17))
         assert [case.seed for case in cases] == list(range(17))
@@ -141,38 +141,37 @@ def test_data_is_each_recipe_in_turn():
 
 def test_cases_that_a_law_says_nothing_about_are_made_so_that_it_does():
     """What is sharpened to the same comes once, and what needs no sharpening is left as it is."""
-    cases = [c.replace(seed=0) for c in LAWS["groups"].swept(convolutions(2), "float32", "cpu")]
+    cases = [c.replace(seed=0) for c in drawing.swept(LAWS["groups"], convolutions(2), "float32", "cpu")]
     assert len(cases) == len(set(cases))
     assert min(case.groups for case in cases) == 2
     assert set(cases) >= {case for case in convolutions(2) if case.groups > 1}
 
 
-def plan(*laws: Law, steps: int = 1, **options: object) -> Plan:
+def bench(*laws: Law, steps: int | None = 1, **options: Any) -> Bench:
     """A sweep of our own operator."""
-    options = {"dtypes": ["float32"], "devices": ["cpu"], "profile": PROFILES["gate"], "sweep": steps} | options
-    return Plan([TorchSubject("right", conv2d)], laws, **options)
+    return Bench([TorchSubject("right", conv2d)], laws, sweep=steps, **options)
 
 
 def test_laws_without_a_sweep_are_not_run():
     """The law of arguments takes no part in a sweep, which says why; elsewhere it does."""
-    swept = plan(EXACT, LAWS["errors"])
-    results = list(Run(swept))
+    swept = bench(EXACT, LAWS["errors"])
+    results, plan = swept.run().came, swept.plan
     assert [(r.law, r.status, r.cases) for r in results] == [("forward-exact", Status.PASS, 17)]
-    reason = "it is held on calls, whose arguments may be anything, and a sweep has convolutions alone"
-    assert swept.without == [f"errors: {reason}"]
-    assert [(r.law, r.status, r.message) for r in swept.unreached(results, "?")] == [("errors", Status.NOT_RUN, reason)]
-    assert [law.name for _, law, _, _ in replace(swept, sweep=None).steps] == ["forward-exact", "errors"]
+    reason = "it is checked on calls, whose arguments may be anything; a sweep has only convolutions"
+    assert plan.left_out == [f"errors: {reason}"]
+    assert [(r.law, r.status, r.message) for r in plan.unreached(results, "?")] == [("errors", Status.NOT_RUN, reason)]
+    assert [step.law for step in replace(plan, sweep=None).steps] == ["forward-exact", "errors"]
 
 
 def test_what_is_too_large_for_a_law_is_left_out_and_counted():
     """A limit of a law holds in a sweep too, which says how many cases that are; no sweep reaches those of our own."""
     held = replace(LAWS["matrix"], max_products=1)
-    swept = plan(held)
-    (result,) = Run(swept)
+    swept = bench(held)
+    (result,) = swept.run().came
     large = sum(case.geometry.nnz > 1 for case in convolutions(1))
     assert 0 < large == 17 - result.cases
-    assert swept.without == [f"matrix: {large} cases of more than 1 products"]
-    assert plan(LAWS["matrix"]).without == []
+    assert swept.plan.left_out == [f"matrix: {large} cases of more than 1 products"]
+    assert bench(LAWS["matrix"]).plan.left_out == []
     # Five factors, each one more at every step: images' sizes, groups and the channels of each.
     assert min(law.max_products for law in LAWS.values() if law.max_products is not None) > (1 + MOST_STEPS / 5) ** 5
 
@@ -181,10 +180,10 @@ def test_a_sweep_takes_nothing_from_a_profile(tmp_path: Path, monkeypatch: pytes
     """The effort of a law does not change what is swept, and a nightly run remembers nothing of it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
-    swept = plan(replace(made_up("holds"), effort=0.1), profile=PROFILES["nightly"], examples=3)
-    assert [result.cases for result in Run(swept)] == [17]
-    assert [result.cases for result in Run(replace(swept, laws=[made_up("fails")]))] == [1]
-    assert Remembered("right", "fails", "float32", "cpu").recall() is None
+    of_nightly = {"profile": "nightly", "examples": 3, "remembers": True}
+    assert [result.cases for result in bench(made_up("holds"), **of_nightly).run().came] == [17]
+    assert [result.cases for result in bench(made_up("fails"), **of_nightly).run().came] == [1]
+    assert Remembered(Step("right", "fails", "float32", "cpu"), default_database()).recall() == []
 
 
 def test_known_failures_are_counted():
@@ -214,7 +213,7 @@ def test_a_failure_that_does_not_repeat_is_said_not_to():
 
 @pytest.mark.parametrize("after", [0, 1, 3])
 def test_an_interrupt_keeps_the_failure(after: int):
-    """Ctrl-C while a failure is run again carries it along; before, there is nothing to keep."""
+    """Ctrl-C while a failure is run again leaves it in the tally; before, there is nothing to keep."""
     failed: list[Case] = []
 
     def check(case: Case) -> Status:
@@ -223,14 +222,13 @@ def test_an_interrupt_keeps_the_failure(after: int):
         failed.extend([case] * (case.groups > 1))
         return Status.FAIL if case.groups > 1 else Status.PASS
 
-    with pytest.raises(KeyboardInterrupt) as caught:
-        swept(check)
-    assert isinstance(caught.value, Interrupted) == (after > 0)
-    if isinstance(caught.value, Interrupted):
-        result = caught.value.result
-        assert result.failure is not None
-        assert result.failure.case.groups == 2
-        assert result.message.endswith("(not run again)")
+    tally = Tally(Step("it", "made-up", "float32", "cpu"))
+    with pytest.raises(KeyboardInterrupt):
+        swept(check, tally=tally)
+    assert (tally.smallest is not None) == (after > 0)
+    if tally.smallest is not None:
+        assert tally.smallest.case.groups == 2
+        assert tally.unfinished == "not run again"
 
 
 def test_an_error_in_a_law_is_our_own():

@@ -30,7 +30,7 @@ from toeplitz_core.testing.run.configuration import project
 from toeplitz_core.testing.run.documents import read_result
 from toeplitz_core.testing.run.options import OPTIONS, Option, merged
 from toeplitz_core.testing.run.record import Record, exit_code
-from toeplitz_core.testing.run.session import NOT_CHECKED, Session
+from toeplitz_core.testing.run.session import Session
 from toeplitz_core.testing.search.tally import merged as merged_results
 
 # What a pytest session judges.
@@ -68,7 +68,7 @@ def _add_options(parser: pytest.Parser) -> None:
             more["type"] = option.kind
         if option.metavar:
             more["metavar"] = option.metavar
-        said = f"Not for pytest, which has {option.pytest}." if option.pytest else option.help
+        said = f"Not for pytest: use {option.pytest}." if option.pytest else option.help
         group.addoption(name, dest=_dest(option), default=None, help=said.replace("%", "%%"), **more)
 
 
@@ -99,7 +99,7 @@ def _given(config: pytest.Config) -> dict[str, Any]:
         if value is None:
             continue
         if option.pytest:
-            raise ValueError(f"--{option.name} is not for pytest, which has {option.pytest}")
+            raise ValueError(f"--{option.name} is not for pytest: use {option.pytest}")
         given[option.key] = option.checked(value)
     return given
 
@@ -224,10 +224,7 @@ class Driver:
         # A log has no width of its own.
         width = writer.fullwidth if writer.hasmarkup else 160
         console = Console(file=file, force_terminal=writer.hasmarkup, width=width, emoji=False)
-        left_out = list(self.session.plan.left_out)
-        if not self.session.options.fail_stale:
-            left_out += [f"{name}: {NOT_CHECKED}" for name in self.session.hanging]
-        print_results(console, results, left_out if asked_for else ())
+        print_results(console, results, self.session.left_out if asked_for else ())
         record = Record(asked_for, 0, known=self.session.plan.known, stale=self.stale)
         print_known(console, record)
         print_assumed(console, results)

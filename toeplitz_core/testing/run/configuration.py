@@ -73,8 +73,8 @@ def project(directory: str | Path | None = None) -> dict[str, Any]:
     ValueError
         As :func:`read_table`.
     """
-    named = tuple(name for name in re.split(r"[,\s]+", os.environ.get(VARIABLE, "")) if name)
-    return read_table(directory) | ({"subject": named} if named else {})
+    named = [name for name in re.split(r"[,\s]+", os.environ.get(VARIABLE, "")) if name]
+    return read_table(directory) | ({"subject": OPTIONS["subject"].checked(named)} if named else {})
 
 
 def _checked(table: object) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class ThisProcess:
     def execute(self, tasks: Iterator[Task], emit: Consumer) -> None:
         """Judge the tasks one after the other."""
         for task in tasks:
+            interrupts.check()
             emit(StepStarted(task))
             result = judging.judge(self._plan, self._pool, task, _announcing(emit, task))
             emit(StepEnded(task, result))
@@ -91,6 +92,7 @@ class Judges:
         judges: list[_Judge] = []
         try:
             while True:
+                interrupts.check()
                 idle = next((each for each in judges if each.task is None), None)
                 if idle is None and len(judges) < self._count:
                     idle = _Judge(self._plan, self._timeout, self._directory / f"judge-{len(judges)}.case")
@@ -154,8 +156,8 @@ class _Judge:
                 line = self._last_case.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
                 at = f": it was at {line}"
             raise JudgeDied(
-                f"a judge process was killed or ran out of memory{at}. That is no finding about the subject, which runs "
-                "in a process of its own"
+                f"a judge process was killed or ran out of memory{at}. That says nothing about the subject, which runs "
+                "in another process"
             ) from None
 
     def kill(self) -> None:
@@ -187,7 +189,8 @@ class _Error:
 def _main(connection: Connection, plan: Plan, timeout: float, last_case: Path) -> None:
     """Judge tasks until we are killed, or whoever started us has ended."""
     for number in (signal.SIGINT, signal.SIGTERM):  # those of a terminal or a container are for our parent
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, lambda *_: None)  # processes that we start would inherit that a signal is ignored
+    interrupts.unblock()
     os.dup2(2, 1)  # the parent's standard output may be a document
     threading.Thread(target=_end_with_parent, daemon=True).start()
     pool = SubjectPool(lambda: Sandbox(timeout=timeout, last_case=last_case), inline=False)

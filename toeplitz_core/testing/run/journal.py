@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toeplitz_core.testing.laws.result import Step
 from toeplitz_core.testing.run.documents import read_result, result_document
 from toeplitz_core.testing.run.events import Event, FailureFound, Started, StepEnded
+from toeplitz_core.testing.run.options import by_key
 from toeplitz_core.testing.run.plan import Task
-from toeplitz_core.testing.support.directories import OwnedDirectory, abandoned
+from toeplitz_core.testing.support.directories import OwnedDirectory, abandoned, is_owned
+from toeplitz_core.testing.support.spelling import named
 
 # The first number changes where an older reader would misunderstand.
 VERSION = 1
@@ -25,6 +26,7 @@ VERSION = 1
 KEPT_DAYS = 7
 _KIND = "run"
 _NAME = "journal.jsonl"
+_KINDS: Mapping[str, type[FailureFound | StepEnded]] = {"failure": FailureFound, "step ended": StepEnded}
 
 
 class Journal:
@@ -33,11 +35,17 @@ class Journal:
     Parameters
     ----------
     resumed : path, optional
-        The journal that the run goes on with.
+        The journal that the run goes on with. If it lies where that run has left it, its directory is taken over.
+
+    Raises
+    ------
+    ValueError
+        If that run has not ended.
     """
 
     def __init__(self, resumed: Path | None = None) -> None:
-        self._directory = OwnedDirectory(_KIND)
+        left = resumed.resolve().parent if resumed is not None else None
+        self._directory = OwnedDirectory(_KIND, left=left if left is not None and is_owned(left, _KIND) else None)
         self.path = self.directory / _NAME if resumed is None else resumed
         if resumed is not None:
             _drop_torn_line(resumed)
@@ -52,12 +60,9 @@ class Journal:
     def __call__(self, event: Event) -> None:
         """Write an event down, if a run is resumed by it."""
         if isinstance(event, Started) and not self._resumed:
-            options = event.options.document() | {"seed": event.plan.seed if event.options.sweep is None else None}
-            # Whoever resumes the run may be elsewhere.
-            options |= {"known": [str(Path(name).resolve()) for name in event.options.known]}
-            self._write({"event": "started", "version": VERSION, "options": options})
+            self._write({"event": "started", "version": VERSION, "options": _lasting(event)})
         elif isinstance(event, FailureFound | StepEnded):
-            kind = "failure" if isinstance(event, FailureFound) else "step ended"
+            (kind,) = (name for name, each in _KINDS.items() if isinstance(event, each))
             self._write({"event": kind, "round": event.task.number, "result": result_document(event.result)})
 
     def _write(self, document: Mapping[str, object]) -> None:
@@ -72,6 +77,17 @@ class Journal:
             self._directory.remove()
 
 
+def _lasting(event: Started) -> dict[str, Any]:
+    """The options of a run for whoever resumes it, perhaps from elsewhere: with its seed, and with absolute paths."""
+    options = event.options.document()
+    options["seed"] = event.plan.seed if event.options.sweep is None else None
+    options["known"] = [str(Path(name).resolve()) for name in options["known"]]
+    for key in ("write_known", "json", "junit"):
+        if options[key] not in (None, "-"):
+            options[key] = str(Path(options[key]).resolve())
+    return options
+
+
 @dataclass(frozen=True, slots=True)
 class Resumed:
     """What a journal says of a run that has not come to its end.
@@ -80,7 +96,7 @@ class Resumed:
     ----------
     path : path
     options : mapping
-        The options of the run, by their keys, with the seed that it had.
+        The options of the run, by their keys, with the seed that it had; those that were chosen.
     events : tuple of FailureFound or StepEnded
     """
 
@@ -111,10 +127,12 @@ class Resumed:
                 if document["event"] == "started":
                     if document["version"] != VERSION:
                         raise ValueError(f"its version is {document['version']}, and must be {VERSION}")  # noqa: TRY301
-                    options = document["options"]
+                    options = {key: value for key, value in by_key(document["options"]).items() if value != []}
                 else:
                     events.append(_event(document))
-            except (ValueError, KeyError, TypeError) as error:
+            except KeyError as error:
+                raise ValueError(f"{path}:{number}: not a line of a journal: it has no {error}") from None
+            except (ValueError, TypeError, AttributeError) as error:
                 raise ValueError(f"{path}:{number}: not a line of a journal: {error}") from None
         if options is None:
             raise ValueError(f"{path}: not a journal: it does not begin with the start of a run")
@@ -122,10 +140,9 @@ class Resumed:
 
 
 def _event(document: Mapping[str, Any]) -> FailureFound | StepEnded:
+    kind = named(f"event={document['event']!r}", document["event"], _KINDS)
     result = read_result(document["result"])
-    task = Task(Step(result.subject, result.law, result.dtype, result.device), document["round"])
-    kinds = {"failure": FailureFound, "step ended": StepEnded}
-    return kinds[document["event"]](task, result)
+    return kind(Task(result.step, document["round"]), result)
 
 
 def _drop_torn_line(path: Path) -> None:

@@ -227,7 +227,7 @@ class Options:
     resume: str | None = _option(
         None,
         str,
-        "Go on with the run that left this journal, with its options. Besides, only --jobs, --json and --junit are taken.",
+        "Go on with the run that left this journal, with its options; only --jobs, --json and --junit may be others.",
         metavar="JOURNAL",
         in_table=False,
         pytest="--lf",

@@ -8,7 +8,7 @@ import torch
 
 from toeplitz_core.testing.isolation.isolated import IsolatedSubject, SubjectError
 from toeplitz_core.testing.isolation.sandbox import Sandbox
-from toeplitz_core.testing.subjects import Absent, Claims, Implementation, Subject, absent, environment, resolve
+from toeplitz_core.testing.subjects import Absent, Claims, Implementation, absent, environment, resolve
 
 
 class SubjectPool:

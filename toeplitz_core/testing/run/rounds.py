@@ -61,6 +61,12 @@ class Progress:
             result.status.is_failure for rounds in self._ended.values() for result in rounds.values()
         )
 
+    @property
+    def searched(self) -> bool:
+        """Whether any step was searched to its end: one that cannot run takes no time."""
+        ended = (result for rounds in self._ended.values() for result in rounds.values())
+        return any(result.status is not Status.NOT_RUN for result in ended)
+
     def is_settled(self, step: Step) -> bool:
         """Whether another round would say nothing new of a step."""
         return step in self._settled
@@ -81,7 +87,7 @@ def tasks(progress: Progress, *, clock: Callable[[], float] = time.monotonic) ->
         Seconds since some moment.
     """
     plan, limit = progress.plan, progress.plan.time
-    begin, searched = clock(), False
+    begin = clock()
     for number in itertools.count() if limit is not None else range(1):
         left = [step for step in plan.steps if not progress.is_settled(step)]
         if not left:
@@ -92,7 +98,6 @@ def tasks(progress: Progress, *, clock: Callable[[], float] = time.monotonic) ->
                 return
             if progress.is_settled(step) or progress.is_done(task):
                 continue
-            if limit is not None and searched and clock() - begin >= limit:
+            if limit is not None and progress.searched and clock() - begin >= limit:
                 return
-            searched = True
             yield task

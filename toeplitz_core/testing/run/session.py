@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
-from toeplitz_core.testing.findings.entry import Entry
 from toeplitz_core.testing.findings.known import KnownFailures
-from toeplitz_core.testing.findings.staleness import Stale, stale_entries
+from toeplitz_core.testing.findings.staleness import Stale
 from toeplitz_core.testing.isolation.isolated import SubjectError
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.isolation.sandbox import clear_abandoned as clear_sandboxes
 from toeplitz_core.testing.laws.result import Result, Step
-from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.run import judging
 from toeplitz_core.testing.run.events import Adopted, Consumer, Ended, Event, Failed, Started
 from toeplitz_core.testing.run.executors import Executor, JudgeDied, Judges, ThisProcess
@@ -25,17 +22,14 @@ from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import Plan, Task
 from toeplitz_core.testing.run.pool import SubjectPool
 from toeplitz_core.testing.run.record import Ending, Record, exit_code
-from toeplitz_core.testing.run.replay import repeated
 from toeplitz_core.testing.run.rounds import Progress, tasks
+from toeplitz_core.testing.run.upkeep import NOT_CHECKED, adopted, hanging, stale
 from toeplitz_core.testing.subjects import Subject, check_name
 from toeplitz_core.testing.support import interrupts
 from toeplitz_core.testing.support.files import check_writable
 
 # Why steps were not reached where the time was limited.
 SPENT = "the time budget was spent"
-# How often a failing law is searched again while its failures are adopted: each round finds the next of its faults, and
-# an implementation with more of them than this has none to be kept apart.
-ADOPTION_ROUNDS = 20
 
 
 class Session:
@@ -98,8 +92,9 @@ class Session:
         SubjectError
             If one cannot be imported.
         """
-        for name in self.subjects:
-            self.pool[name]
+        with interrupts.noted():
+            for name in self.subjects:
+                self.pool[name]
 
     def result(self, step: Step, announce: judging.Announce | None = None) -> Result:
         """The result of a step.
@@ -127,22 +122,28 @@ class Session:
         resumed : Resumed, optional
             What an earlier run has left: only the rest is run.
         """
+        with interrupts.noted():  # from here until the reports are written: none comes in between
+            return self._run(consumers, resumed)
+
+    def _run(self, consumers: Sequence[Consumer], resumed: Resumed | None) -> Record:
+        journal = Journal(None if resumed is None else resumed.path)
         clear_sandboxes()
         clear_journals()
-        journal = Journal(None if resumed is None else resumed.path)
         progress = Progress(self.plan)
+        told: list[Consumer] = [progress, *consumers]
 
         def emit(event: Event) -> None:
-            for consumer in (journal, progress, *consumers):
+            journal(event)
+            for consumer in told:
                 consumer(event)
 
-        code, stopped, error = None, "", ""
+        code, stopped, failed = None, "", None
         stale: list[Stale] = []
         try:
             with interrupts.noted():
                 emit(Started(self.plan, self.options, str(journal.path)))
                 for event in () if resumed is None else resumed.events:
-                    for consumer in (progress, *consumers):
+                    for consumer in told:
                         consumer(event)
                 self._executor(journal).execute(tasks(progress), emit)
                 stopped = "stopped at the first failure" if progress.stopped else SPENT
@@ -151,18 +152,22 @@ class Session:
                 self._adopt(progress.results, emit)
         except KeyboardInterrupt:
             code, stopped = 130, "interrupted"
-            with interrupts.ignored():
-                self._adopt(progress.results, emit, briefly=True)
         except Exception as raised:  # noqa: BLE001  # whatever it is, what was found before it is reported
-            code, stopped = 4, "an error of toeplitz-core"
-            error = f"{type(raised).__name__}: {raised}"
-            # Where no line of our code is to blame, its traceback would mislead.
-            blameless = isinstance(raised, JudgeDied | SubjectError)
-            emit(Failed(str(raised) if blameless else error, "" if blameless else traceback.format_exc().rstrip()))
+            code, stopped, failed = 4, "an error of toeplitz-core", raised
         with interrupts.ignored():  # a second one would lose the reports
+            if code == 130:
+                self._adopt(progress.results, emit, briefly=True)
+            error = ""
+            if failed is not None:
+                error = f"{type(failed).__name__}: {failed}"
+                emit(_failed(failed, error))
             record = self._record(progress, code, stopped, error, stale)
-            _tell_all(consumers, Ended(record, self._left_out(record, stopped)))
-            journal.close(keep=code is not None)
+            keep = True
+            try:
+                _tell_all(consumers, Ended(record, self._left_out(record, stopped)))
+                keep = code is not None
+            finally:
+                journal.close(keep=keep)
         return record
 
     def _executor(self, journal: Journal) -> Executor:
@@ -170,10 +175,12 @@ class Session:
             return ThisProcess(self.plan, self.pool)
         return Judges(self.plan, self.options.processes, timeout=self.options.timeout, directory=journal.directory)
 
-    def _record(self, progress: Progress, code: int | None, stopped: str, error: str, stale: Sequence[Stale]) -> Record:
+    def _record(
+        self, progress: Progress, code: int | None, stopped: str, error: str, unneeded: Sequence[Stale]
+    ) -> Record:
         results = progress.results
         if code is None:
-            refused = stale if self.options.fail_stale else ()
+            refused = unneeded if self.options.fail_stale else ()
             code = exit_code(results, required_devices=self.options.device, refused_stale=refused)
         # A budget is spent in every run that has one: it has come to its end.
         endings: dict[str, Ending] = {
@@ -189,54 +196,30 @@ class Session:
             options=described(self.options, self.plan),
             required_devices=self.options.device,
             known=self.plan.known,
-            stale=stale,
+            stale=unneeded,
             unreached=self.plan.unreached(results, stopped),
             rounds=None if self.plan.time is None else progress.rounds,
         )
 
+    @property
+    def left_out(self) -> list[str]:
+        """What is not run, whatever comes, each with its reason."""
+        unchecked = () if self.options.fail_stale else hanging(self.plan)
+        return [*self.plan.left_out, *(f"{name}: {NOT_CHECKED}" for name in unchecked)]
+
     def _left_out(self, record: Record, stopped: str) -> list[str]:
         """What was not run, each with its reason."""
-        lines = list(self.plan.left_out)
-        if not self.options.fail_stale:
-            lines += [f"{name}: {NOT_CHECKED}" for name in self.hanging]
+        lines = self.left_out
         if missed := len(self.steps) - len(record.results):
             lines.append(f"{missed} of {len(self.steps)} (each law with each dtype): {stopped}")
         return lines
 
-    @property
-    def hanging(self) -> list[str]:
-        """The known failures of these subjects and laws whose examples do not return: each takes its whole timeout."""
-        return [
-            entry.name
-            for entry in self.plan.known.entries
-            if entry.status is Status.TIMEOUT
-            and entry.applies
-            and not {*self.subjects}.isdisjoint(entry.subjects)
-            and not self.plan.laws.keys().isdisjoint(entry.laws)
-        ]
-
-    def stale(self, results: Iterable[Result]) -> list[Stale]:
+    def stale(self, results: Sequence[Result]) -> list[Stale]:
         """The known failures that are not needed any more, of those that some results could have met.
 
-        Those whose example does not return are looked at only if a stale entry fails the run. An example in a layout
-        that is not run is left alone.
+        Those whose example does not return are looked at only if a stale entry fails the run.
         """
-        results = list(results)
-        put_off = () if self.options.fail_stale else self.hanging
-        laws = self.plan.laws
-        found = []
-        for name in self.subjects:
-            entries = [entry for entry in self.plan.known.entries if self._is_looked_at(entry, name, put_off)]
-            found += stale_entries(
-                entries,
-                [result for result in results if result.subject == name],
-                lambda subject, case: repeated(laws[str(case.law)], self.pool[subject], case),
-                takes=lambda case: case.law not in laws or laws[case.law].takes(case),
-            )
-        return found
-
-    def _is_looked_at(self, entry: Entry, subject: str, put_off: Sequence[str]) -> bool:
-        return entry.name not in put_off and self.plan.has_layouts_of(subject, entry.example)
+        return stale(self.plan, self.pool, results, slow=self.options.fail_stale)
 
     def _adopt(self, results: Sequence[Result], emit: Consumer, *, briefly: bool = False) -> None:
         """Write what fails to the list of known failures, if there is to be one; then what fails beyond that.
@@ -245,27 +228,17 @@ class Session:
         """
         if self._adopting is None or self.options.write_known is None:
             return
-        date, there = datetime.now(UTC).date().isoformat(), self._adopting
-        own = self.plan.known.entries
-        names = {entry.name for entry in own}
-        failing = [result for result in results if result.status.is_failure]
-        for _ in range(ADOPTION_ROUNDS):
-            there = there.adopt(failing, date)
-            there.write(self.options.write_known)
-            if briefly or not failing:
+        grown, date = self._adopting, datetime.now(UTC).date().isoformat()
+        for grown in adopted(self.plan, self.pool, results, self._adopting, date):
+            grown.write(self.options.write_known)
+            if briefly:
                 break
-            known = KnownFailures((*own, *(entry for entry in there.entries if entry.name not in names)))
-            plan = replace(self.plan, known=known, remembers=False)
-            again = [judging.judge(plan, self.pool, Task(result.step)) for result in failing]
-            failing = [result for result in again if result.status.is_failure]
-        emit(Adopted(self.options.write_known, len(there.entries) - len(self._adopting.entries)))
+        emit(Adopted(self.options.write_known, len(grown.entries) - len(self._adopting.entries)))
 
     def close(self) -> None:
         """End all workers; the next step starts new ones."""
-        self.pool.close()
-
-
-NOT_CHECKED = "not checked for staleness, because its example hangs; --fail-stale checks it"
+        with interrupts.ignored():
+            self.pool.close()
 
 
 def described(options: Options, plan: Plan) -> dict[str, object]:
@@ -288,6 +261,13 @@ def described(options: Options, plan: Plan) -> dict[str, object]:
         "fail_stale": options.fail_stale,
         "inline": options.inline,
     }
+
+
+def _failed(error: Exception, said: str) -> Failed:
+    """Where no line of our code is to blame, its traceback would mislead."""
+    if isinstance(error, JudgeDied | SubjectError):
+        return Failed(str(error))
+    return Failed(said, "".join(traceback.format_exception(error)).rstrip())
 
 
 def _tell_all(consumers: Iterable[Consumer], event: Event) -> None:

@@ -117,6 +117,7 @@ def find(
     watched = _Watched(subject)
     judge = _judge(law, cast("Implementation", watched), tally, excuse, at_once=isinstance(subject, Subject))
     if isinstance(effort, Sweep):
+        tally.unfinished = "not run again"
         cases = swept(law, convolutions(effort.steps), dtype, device)
         return _concluded(lambda: _walk(judge, tally, cases), judge, tally, law, subject)
     return _concluded(_search(law, watched, judge, tally, effort), judge, tally, law, subject)
@@ -185,6 +186,8 @@ def _concluded(test: Callable[[], None], judge: Judge, tally: Tally, law: Law, s
         if failure is not None and tally.out_of_time:
             message = f"{message} (not shrunk to the end, which would take the timeout for each call)"
         if failure is not None and tally.runs > 1:
+            tally.unfinished = "fails in some runs only"
+            tally.announce()
 
             def afresh(case: Case | Call) -> Verdict:
                 subject.restart()

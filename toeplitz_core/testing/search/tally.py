@@ -53,6 +53,8 @@ class Tally:
         self.refused = ""
         self.runs = 1
         self.timeouts = 0
+        # What would be left undone if the search ended with the failure that it has.
+        self.unfinished = "not shrunk to the end"
         self._announce = announce
 
     @property
@@ -93,8 +95,12 @@ class Tally:
                 self.max_ratio = max(verdict.ratio, self.max_ratio or 0.0)
         if verdict.status.is_failure:
             self.smallest = verdict  # what is tried after a failure is smaller
-            if self._announce is not None:
-                self._announce(self.result(verdict, f"{verdict.message} (not shrunk to the end)"))
+            self.announce()
+
+    def announce(self) -> None:
+        """Tell what there would be if the search ended now."""
+        if self._announce is not None and self.smallest is not None:
+            self._announce(self.result(self.smallest, f"{self.smallest.message} ({self.unfinished})"))
 
     def result(self, failure: Verdict | None, message: str = "") -> Result:
         """The result of the step, with a failure and what is to be said of it, or without one."""

@@ -10,13 +10,18 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
+# Seconds within which two signals are one request: ``timeout`` sends SIGTERM to a process, and then to its group.
+_ONE_REQUEST = 1.0
 # Of the process, like signals.
 _requested = False
 _raising = False
 _depth = 0
+_noted_at = 0.0
 
 
 @contextlib.contextmanager
@@ -25,8 +30,10 @@ def noted() -> Iterator[None]:
 
     Where a signal is ignored, as Ctrl-C is in a job that a script has put into the background, it still is.
     """
-    global _depth, _requested  # noqa: PLW0603
-    before: dict[int, object] = {}
+    global _depth, _requested, _raising  # noqa: PLW0603
+    before: dict[int, Any] = {}
+    if not _depth:  # nothing of an earlier run is left
+        _requested = _raising = False
     if threading.current_thread() is threading.main_thread() and not _depth:
         for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
             if signal.getsignal(number) is usual or signal.getsignal(number) == usual:
@@ -42,12 +49,16 @@ def noted() -> Iterator[None]:
     finally:
         _depth -= 1
         for number, handler in before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() returned
+            signal.signal(number, handler)
         _requested = _requested and bool(_depth)
 
 
 def _note(_number: int, _frame: FrameType | None) -> None:
-    again = _requested
+    global _noted_at  # noqa: PLW0603
+    now = time.monotonic()
+    again = _requested and now - _noted_at > _ONE_REQUEST
+    if not _requested:
+        _noted_at = now
     request()
     if _raising or again:
         raise KeyboardInterrupt
@@ -80,11 +91,12 @@ def at_once(raising: bool = True) -> Iterator[None]:
 
 @contextlib.contextmanager
 def ignored() -> Iterator[None]:
-    """Ignore interrupts for the seconds that it takes to end in order."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Ignore interrupts for the seconds that it takes to end in order: that is the answer to any that came before."""
+    global _requested  # noqa: PLW0603
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before |= {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    _requested = False
     try:
         yield
     finally:

@@ -1,0 +1,45 @@
+"""Implementations that are quick, and wrong, slow or deadly in a way that a run has to cope with."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from torch import Tensor
+
+from toeplitz_core import conv2d
+
+
+def right(*args: Tensor) -> Tensor:
+    """The matrix itself."""
+    return conv2d(*args)
+
+
+def no_groups(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor | None = None,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Zeros where there are groups."""
+    y = conv2d(x, w, b, stride, padding, dilation, groups)
+    return y.zero_() if groups > 1 else y
+
+
+def slow_int64(x: Tensor, *args: Tensor) -> Tensor:
+    """Zeros where there are groups, and a long rest in int64."""
+    time.sleep(5 if "int64" in str(x.dtype) else 0)
+    return no_groups(x, *args)
+
+
+def kills_its_judge(x: Tensor, *args: Tensor) -> Tensor:
+    """Ends the parent of its parent, in int64."""
+    if "int64" in str(x.dtype):
+        stat = Path(f"/proc/{os.getppid()}/stat").read_text(encoding="utf-8")
+        os.kill(int(stat.rpartition(")")[2].split()[1]), signal.SIGKILL)
+    return conv2d(x, *args)

@@ -1,0 +1,305 @@
+"""Judge processes, and the end of a run by signals: the same verdicts as one process gives, and an orderly end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.hostile_laws import made_up
+from tests.paths import CHECKOUT
+from tests.running import Run
+from toeplitz_core.testing.checking import check
+from toeplitz_core.testing.isolation.sandbox import clear_abandoned
+from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.reports.json import document
+from toeplitz_core.testing.run.events import Event, Started, StepEnded, StepStarted
+from toeplitz_core.testing.run.executors import JudgeDied, Judges
+from toeplitz_core.testing.run.journal import Resumed
+from toeplitz_core.testing.run.options import Options
+from toeplitz_core.testing.run.plan import Plan
+from toeplitz_core.testing.run.rounds import tasks
+from toeplitz_core.testing.run.session import Session
+from toeplitz_core.testing.search.effort import PROFILES
+from toeplitz_core.testing.search.search import LawError
+
+KERNELS = "tests.run.kernels"
+# Two steps: the first ends in a moment, the second takes long where the subject is slow.
+TWO = "--dtype float32 --dtype int64 --law forward-exact --device cpu --seed 3"
+PROC = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="not run: processes are found in /proc")
+JOBS = pytest.mark.parametrize("jobs", [1, 2])
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start the command line in a session of its own, in an empty directory; end what has not ended."""
+    all_started: list[subprocess.Popen[str]] = []
+
+    def started(line: str, *, deaf: bool = False) -> subprocess.Popen[str]:
+        room = {"TMPDIR": str(tmp_path), "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        # A process ignores interrupts if the one that starts it does, as ours may.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN if deaf else signal.default_int_handler)
+        running = subprocess.Popen(
+            [sys.executable, "-m", "toeplitz_core", *shlex.split(line)],
+            cwd=tmp_path,
+            env=os.environ | room,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            start_new_session=True,
+        )
+        signal.signal(signal.SIGINT, before)
+        all_started.append(running)
+        return running
+
+    yield started
+    for running in all_started:
+        if running.poll() is None:  # the test has failed already
+            os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+        for pipe in (running.stdout, running.stderr):
+            assert pipe is not None
+            pipe.close()
+
+
+def said(running: subprocess.Popen[str], words: str) -> str:
+    """What a process has printed, up to a line with some words."""
+    assert running.stdout is not None
+    lines = []
+    for line in iter(running.stdout.readline, ""):
+        lines.append(line)
+        if words in line:
+            return "".join(lines)
+    raise AssertionError(f"it ended without {words!r}: {''.join(lines)}{running.communicate()[1]}")
+
+
+def processes(leader: int) -> list[int]:
+    """The processes of a session that live."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, of = stat.read_text().rpartition(")")[2].split()[:4]
+        except OSError:  # it has just ended
+            continue
+        if int(of) == leader and state != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def assert_nobody_is_left(leader: int) -> None:
+    """All processes of a session end soon."""
+    deadline = time.monotonic() + 30
+    while (left := processes(leader)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == []
+
+
+def sandboxes() -> set[Path]:
+    """The sandboxes that are there, of any run."""
+    return set(Path("/dev/shm").glob("toeplitz-core-sandbox-*"))
+
+
+def test_the_same_with_several_jobs():
+    """Two judges come to the verdicts of one, case by case: the record is the same but for the number of jobs."""
+    subjects = f"{KERNELS}:right", f"{KERNELS}:no_groups"
+    asked = {"dtype": ("float32", "int64"), "law": ("forward-exact", "forward-bound"), "device": "cpu", "seed": 3}
+    documents, events = [], []
+    for jobs in (1, 2):
+        session = Session(Options(subject=subjects, examples=40, jobs=jobs, **asked))
+        documents.append(document(session.run(*[events.append] * (jobs == 2))))
+        session.close()
+        assert documents[-1]["options"].pop("jobs") == jobs
+    assert documents[0] == documents[1]
+    # The results have the plan's order, whatever came first.
+    assert [r["subject"] for r in documents[1]["results"]] == [name for name in subjects for _ in range(3)]
+    assert {r["status"] for r in documents[1]["results"]} == {"pass", "fail"}
+    assert_in_order(events)
+
+
+def assert_in_order(events: list[Event]) -> None:
+    """A run starts first; each task starts once before anything is found in it, and ends once after that."""
+    assert isinstance(events[0], Started)
+    running, ended = set(), set()
+    for event in events[1:-1]:
+        if isinstance(event, StepStarted):
+            assert event.task not in running | ended
+            running.add(event.task)
+        elif isinstance(event, StepEnded):
+            running.remove(event.task)
+            ended.add(event.task)
+        else:
+            assert event.task in running  # type: ignore[union-attr]  # a failure that is found
+    assert not running
+    assert type(events[-1]).__name__ == "Ended"
+
+
+def plan(*laws: str, **options: object) -> Plan:
+    """A plan of made-up laws on our own operator."""
+    few = {"dtypes": ["float32", "float64"], "devices": ["cpu"], "profile": PROFILES["gate"], "examples": 3}
+    return Plan(subjects=["toeplitz"], laws={law: made_up(law) for law in laws}, **{**few, **options})
+
+
+def carried_out(by_judges: Plan, directory: Path) -> Run:
+    """What comes of a plan with two judges; what they raise is a note in it."""
+    run = Run(by_judges)
+    Judges(by_judges, 2, timeout=20, directory=directory).execute(tasks(run.progress), run)
+    return run
+
+
+def test_fail_fast_starts_nothing_more(tmp_path: Path):
+    """After the first failure no other step begins; those that run are waited for."""
+    run = carried_out(plan("fails", "holds", fail_fast=True), tmp_path)
+    assert {result.status for result in run.results} == {Status.FAIL}
+    started = [event.task for event in run.events if isinstance(event, StepStarted)]
+    assert len(started) == len(run.came) <= 2
+
+
+@pytest.mark.parametrize(
+    ("law", "error", "words"),
+    [
+        ("breaks", LawError, 'law breaks could not judge subject toeplitz on "input='),
+        ("dies", JudgeDied, "a judge process was killed or ran out of memory"),
+    ],
+)
+def test_an_error_of_a_judge_is_ours(law: str, error: type[Exception], words: str, tmp_path: Path):
+    """What goes wrong in a judge is raised where the run was started, with its cause."""
+    with pytest.raises(error, match=words) as raised:
+        carried_out(plan(law, dtypes=["float32"]), tmp_path)
+    if error is LawError:
+        assert "ZeroDivisionError: a bug in a law, at float32" in "".join(raised.value.__notes__)
+    assert not processes_of(tmp_path)
+
+
+def processes_of(directory: Path) -> list[Path]:
+    """The processes that have a file of a directory open."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if str(link.readlink()).startswith(str(directory)):
+                found.append(link)
+    return found
+
+
+@PROC
+@pytest.mark.parametrize(("jobs", "number"), [(1, signal.SIGINT), (2, signal.SIGINT), (1, signal.SIGTERM)])
+def test_interrupted(start: Start, tmp_path: Path, jobs: int, number: int, monkeypatch: pytest.MonkeyPatch):
+    """A signal ends all processes within seconds with 130; what was found is told, and only the journal is left.
+
+    The run that goes on from it comes to what a run comes to that nobody has interrupted.
+    """
+    running = start(f"check {KERNELS}:slow_int64 {TWO} --examples 40 --jobs {jobs} --json run.json")
+    printed = said(running, "forward-exact float32 cpu: fail")
+    os.killpg(running.pid, number)  # as a terminal does it
+    if number == signal.SIGTERM:
+        os.kill(running.pid, number)  # as timeout does it
+    begin = time.monotonic()
+    rest, errors = running.communicate(timeout=60)
+    assert (running.returncode, errors) == (130, "")
+    assert time.monotonic() - begin < 4  # the slow call is not waited for
+    printed += rest
+    assert f"FAIL {KERNELS}:slow_int64, forward-exact: " in printed
+    assert "not run: 1 of 2 (each law with each dtype): interrupted" in printed
+    found = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert (found["summary"]["ended"], found["summary"]["exit_code"]) == ("interrupted", 130)
+    assert [result["status"] for result in found["results"]] == ["fail", "not-run"]
+    assert_nobody_is_left(running.pid)
+    (directory,) = (path for path in tmp_path.iterdir() if path.name != "run.json")
+    journal = directory / "journal.jsonl"
+    assert f"to go on with this run: python -m toeplitz_core check --resume {journal}" in printed
+    assert [type(event) for event in Resumed.read(journal).events][-1] is StepEnded
+    if jobs == 1 and number == signal.SIGINT:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        whole = {"dtype": ("float32", "int64"), "law": "forward-exact", "device": "cpu", "seed": 3, "examples": 40}
+        monkeypatch.setattr("tests.run.kernels.time.sleep", lambda _: None)
+        _without_worker(journal)
+        again = check(resume=str(journal), quiet=True)
+        assert again.results == check(f"{KERNELS}:slow_int64", inline=True, quiet=True, **whole).results
+        assert not directory.exists()
+
+
+def _without_worker(journal: Path) -> None:
+    """Let a run go on in this process, where its subject takes no time."""
+    lines = journal.read_text(encoding="utf-8").replace('"inline": false', '"inline": true')
+    journal.write_text(lines, encoding="utf-8")
+
+
+@PROC
+@JOBS
+def test_interrupts_are_ignored_where_they_were(start: Start, jobs: int):
+    """Ctrl-C is not for a run that a script has put into the background, where it is started with SIGINT ignored."""
+    running = start(f"check {KERNELS}:right {TWO} --examples 100 --jobs {jobs}", deaf=True)
+    said(running, "forward-exact float32 cpu: pass, 100 cases")
+    os.killpg(running.pid, signal.SIGINT)
+    printed, errors = running.communicate(timeout=120)
+    assert running.returncode == 0, errors
+    assert "200 cases" in printed
+
+
+@PROC
+@JOBS
+def test_a_reader_that_leaves(start: Start, tmp_path: Path, jobs: int):
+    """Where nobody reads any more, as behind ``head``, a run ends as if interrupted: without a word, files written."""
+    dtypes = "--dtype float32 --dtype int64 --dtype float64 --dtype bfloat16"
+    subjects = f"{KERNELS}:no_groups {KERNELS}:right"
+    running = start(f"check {subjects} {dtypes} --law forward-exact --device cpu --jobs {jobs} --json run.json")
+    said(running, "forward-exact float32 cpu: fail")
+    assert running.stdout is not None
+    running.stdout.close()
+    running.wait(timeout=120)
+    assert running.stderr is not None
+    assert running.stderr.read() == ""
+    assert running.returncode == 130
+    found = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert found["summary"]["ended"] == "interrupted"
+    assert {"fail", "not-run"} <= {result["status"] for result in found["results"]}
+    assert_nobody_is_left(running.pid)
+
+
+@PROC
+@JOBS
+def test_killed(start: Start, tmp_path: Path, jobs: int):
+    """What was announced is in the journal of a run that was killed, and the next run clears what its sandbox left."""
+    before = sandboxes()
+    running = start(f"check {KERNELS}:slow_int64 {TWO} --examples 40 --jobs {jobs}")
+    printed = said(running, "  replay: ")
+    own = sandboxes() - before
+    for pid in processes(running.pid):  # with all who would clear up behind it
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert running.wait(timeout=60) == -signal.SIGKILL
+    assert_nobody_is_left(running.pid)
+    (journal,) = tmp_path.glob("toeplitz-core-run-*/journal.jsonl")
+    ended = [event.result for event in Resumed.read(journal).events if isinstance(event, StepEnded)]
+    assert [str(result.failure.case) for result in ended if result.failure is not None] == [
+        line.removeprefix("  case:   ") for line in printed.splitlines() if line.startswith("  case:")
+    ]
+    assert own
+    clear_abandoned()
+    assert not own & sandboxes()
+
+
+@PROC
+def test_a_judge_that_dies(start: Start, tmp_path: Path):
+    """A judge process that is killed ends the run with 4: what was found is printed, with the case that it was at."""
+    running = start(f"check {KERNELS}:kills_its_judge {TWO} --examples 20 --jobs 2 --json run.json")
+    printed, errors = running.communicate(timeout=300)
+    assert running.returncode == 4, errors
+    assert "error: a judge process was killed or ran out of memory: it was at input=" in errors
+    assert "Traceback" not in errors
+    assert "of 2 (each law with each dtype): an error of toeplitz-core" in printed
+    found = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert found["summary"]["error"].startswith("JudgeDied: ")
+    assert_nobody_is_left(running.pid)
+    (directory,) = tmp_path.glob("toeplitz-core-run-*")
+    assert any("dtype=int64" in path.read_text(encoding="utf-8") for path in directory.glob("judge-*.case"))

@@ -1,0 +1,73 @@
+"""The upkeep of a list of known failures: which entries are stale, and what is added."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.staleness import Stale, stale_entries
+from toeplitz_core.testing.laws.result import Result
+from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.run.judging import judge
+from toeplitz_core.testing.run.plan import Plan, Task
+from toeplitz_core.testing.run.pool import SubjectPool
+from toeplitz_core.testing.run.replay import repeated
+
+# How often a failing law is searched again while its failures are adopted: each round finds the next of its faults, and
+# an implementation with more of them than this has none to be kept apart.
+ADOPTION_ROUNDS = 20
+NOT_CHECKED = "not checked for staleness, because its example hangs; --fail-stale checks it"
+
+
+def hanging(plan: Plan) -> list[str]:
+    """The known failures of a plan's subjects and laws whose examples do not return: each takes its whole timeout."""
+    return [
+        entry.name
+        for entry in plan.known.entries
+        if entry.status is Status.TIMEOUT
+        and entry.applies
+        and not {*plan.subjects}.isdisjoint(entry.subjects)
+        and not plan.laws.keys().isdisjoint(entry.laws)
+    ]
+
+
+def stale(plan: Plan, pool: SubjectPool, results: Iterable[Result], *, slow: bool = False) -> list[Stale]:
+    """The known failures that are not needed any more, of those that some results could have met.
+
+    An example in a layout that is not run is left alone.
+
+    Parameters
+    ----------
+    slow : bool
+        Whether to look at those whose example does not return, too.
+    """
+    results = list(results)
+    put_off = () if slow else hanging(plan)
+    found = []
+    for name in plan.subjects:
+        found += stale_entries(
+            [e for e in plan.known.entries if e.name not in put_off and plan.has_layouts_of(name, e.example)],
+            [result for result in results if result.subject == name],
+            lambda subject, case: repeated(plan.laws[str(case.law)], pool[subject], case),
+            takes=lambda case: case.law not in plan.laws or plan.laws[case.law].takes(case),
+        )
+    return found
+
+
+def adopted(
+    plan: Plan, pool: SubjectPool, results: Sequence[Result], there: KnownFailures, date: str
+) -> Iterator[KnownFailures]:
+    """The list ``there`` with entries for what fails, searched again and longer until nothing else does."""
+    own = plan.known.entries
+    names = {entry.name for entry in own}
+    failing = [result for result in results if result.status.is_failure]
+    for _ in range(ADOPTION_ROUNDS):
+        there = there.adopt(failing, date)
+        yield there
+        if not failing:
+            return
+        known = KnownFailures((*own, *(entry for entry in there.entries if entry.name not in names)))
+        longer = replace(plan, known=known, remembers=False)
+        again = [judge(longer, pool, Task(result.step)) for result in failing]
+        failing = [result for result in again if result.status.is_failure]
