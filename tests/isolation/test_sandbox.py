@@ -18,14 +18,16 @@ from tests.paths import CHECKOUT
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.data.recipes import draw
-from toeplitz_core.testing.isolation import sandbox as module
-from toeplitz_core.testing.isolation import worker
-from toeplitz_core.testing.isolation.sandbox import POISONS, Isolation
+from toeplitz_core.testing.isolation import isolated as module
+from toeplitz_core.testing.isolation import memory
+from toeplitz_core.testing.isolation.isolated import POISONS, IsolatedSubject
+from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.isolation.transport import SharedFile
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.subjects import resolve
-from toeplitz_core.testing.subjects.interface import Environment, described
+from toeplitz_core.testing.subjects.interface import Environment
+from toeplitz_core.testing.subjects.outcome import described
 
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="memory is filled by glibc")
 CASE = Case.parse("input=2x3x8x8 weight=4x3x3x3 bias")
@@ -99,7 +101,7 @@ def test_whoever_forks_workers_may_die(name: str) -> None:
             if name == "kill_parent":
                 runner.restart()
         assert IsolatedSubject(processes, "tests.hostile:correct").run(CASE, OPERANDS).status == "returned"
-    assert not processes.room.exists()
+    assert not processes.directory.exists()
     assert not processes.journal.exists()
 
 
@@ -187,7 +189,9 @@ def test_environments_differ_between_runners(isolation: Sandbox, tmp_path: Path)
     sys.path.insert(0, str(tmp_path))
     try:
         values = [
-            IsolatedSubject(isolation, "reader:shape", Environment((("TOEPLITZ_TEST_VALUE", value),))).run(CASE, OPERANDS)
+            IsolatedSubject(isolation, "reader:shape", Environment((("TOEPLITZ_TEST_VALUE", value),))).run(
+                CASE, OPERANDS
+            )
             for value in ("1", "2")
         ]
     finally:
@@ -226,9 +230,9 @@ def test_who_cannot_poison_memory_says_so(isolation: Sandbox, monkeypatch: pytes
     case = CASE.replace(law="stale-memory")
     assert LAWS["stale-memory"](runner, case).status is Status.PASS
     for poisoned in runner.poisoned():
-        greeting = poisoned._greeting
-        assert greeting is not None
-        monkeypatch.setattr(poisoned, "_greeting", replace(greeting, poisoned=False))
+        handshake = poisoned._handshake
+        assert handshake is not None
+        monkeypatch.setattr(poisoned, "_handshake", replace(handshake, poisoned=False))
     verdict = LAWS["stale-memory"](runner, case)
     assert verdict.status is Status.UNSUPPORTED
     assert "glibc" in verdict.message
@@ -236,8 +240,8 @@ def test_who_cannot_poison_memory_says_so(isolation: Sandbox, monkeypatch: pytes
 
 def test_memory_that_is_not_filled_is_not_called_poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker looks whether what it asked the C library for has happened."""
-    monkeypatch.setattr(worker, "_M_PERTURB", 2**20)  # no parameter of that library
-    assert not worker._poison(POISONS[0])
+    monkeypatch.setattr(memory, "_M_PERTURB", 2**20)  # no parameter of that library
+    assert not memory.poison(POISONS[0])
 
 
 @glibc
@@ -283,11 +287,11 @@ def test_results_travel_bit_for_bit(isolation: Sandbox, dtype: str) -> None:
 
 
 def test_the_case_is_on_disk_before_the_call(tmp_path: Path) -> None:
-    """After a crash the journal names the case that was running."""
-    journal = tmp_path / "running.txt"
-    with Sandbox(journal=journal) as processes:
+    """After a crash of the judge a file names the case that was running."""
+    last_case = tmp_path / "running.txt"
+    with Sandbox(last_case=last_case) as processes:
         IsolatedSubject(processes, "tests.hostile:abort").run(CASE, OPERANDS)
-        assert journal.read_text() == f"{CASE} # tests.hostile:abort\n"
+        assert last_case.read_text() == f"{CASE} # tests.hostile:abort\n"
 
 
 @pytest.mark.parametrize("subject", ["torch", "tests.hostile:hang"])
@@ -295,15 +299,16 @@ def test_nothing_is_left_behind(subject: str) -> None:
     """When the judge is killed, no process and no shared file outlives it, even if a call hangs."""
     script = (
         "import os, signal, threading\n"
-        "from toeplitz_core.testing.isolation.isolated import IsolatedSubject
-from toeplitz_core.testing.isolation.sandbox import Sandbox\n"
+        "from toeplitz_core.testing.isolation.isolated import IsolatedSubject\n"
+        "from toeplitz_core.testing.isolation.sandbox import Sandbox\n"
         "from toeplitz_core.testing.case.case import Case\n"
         "from toeplitz_core.testing.data.recipes import draw\n"
         "case = Case.parse('input=1x1x4x4 weight=1x1x1x1')\n"
         "processes = Sandbox()\n"
         f"runner = IsolatedSubject(processes, '{subject}')\n"
         "runner.start()\n"
-        "print(processes.room, processes.nursery(runner._environment)._process.pid, runner._worker._pid, flush=True)\n"
+        "server = processes.fork_server(runner._environment)\n"
+        "print(processes.directory, server.process.pid, runner._worker.pid, flush=True)\n"
         "threading.Timer(1, os.kill, (os.getpid(), signal.SIGKILL)).start()\n"
         "runner.run(case, draw(case))\n"
         "threading.Event().wait()\n"
@@ -374,3 +379,25 @@ def test_an_exception_that_cannot_be_printed_is_an_exception() -> None:
             raise RuntimeError
 
     assert described(Silent()) == "Silent: its message cannot be read"
+
+
+IMPORTED = """
+import sys
+def names(*_):
+    raise RuntimeError(" ".join({"hypothesis", "pytest", "_pytest", "rich", "typer"} & sys.modules.keys()))
+"""
+
+
+@pytest.mark.parametrize("fork", [True, False])
+def test_a_worker_imports_neither_hypothesis_nor_pytest(
+    fork: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker has only what subjects need, until a subject imports more; laws and the matrix need no more either."""
+    (tmp_path / "imported.py").write_text(IMPORTED)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with Sandbox() as processes:
+        outcome = IsolatedSubject(processes, "imported:names", fork=fork).run(CASE, OPERANDS)
+    assert outcome.message == "raised RuntimeError"
+    script = "import sys, toeplitz_core.testing.laws; print(*({'hypothesis', 'pytest', 'rich'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"

@@ -30,6 +30,7 @@ from toeplitz_core.testing.subjects import TorchSubject
 EXACT = LAWS["forward-exact"]
 STEP = Step("planted", "made-up", "float32", "cpu")
 
+
 def hunt(function: Callable[..., torch.Tensor], *, law: Law = EXACT, examples: int = 100, **options: object) -> Result:
     """Search under the gate's settings, in float32 unless the options say otherwise."""
     options = {"dtype": "float32", "examples": examples} | options

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.paths import KNOWN_JAX
+from tests.running import Bench
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
-from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.findings.entry import Entry
 from toeplitz_core.testing.findings.known import KnownFailures
@@ -19,8 +19,6 @@ from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.oracle.arithmetics import strictest
-from toeplitz_core.testing.run.plan import Plan
-from toeplitz_core.testing.search.effort import PROFILES
 from toeplitz_core.testing.subjects import SUBJECTS, environment, registry
 from toeplitz_core.testing.subjects.libraries.jax_lax import JaxSubject
 
@@ -48,17 +46,14 @@ def subject(request: pytest.FixtureRequest) -> JaxSubject:
 def test_laws_hold(name: str):
     """No case breaks a law in a way that is not listed; only the error of complex numbers is not judged."""
     with Sandbox() as isolation:
-        plan = Plan(
-            subjects=[IsolatedSubject(isolation, name, environment(name))],
-            laws=[LAWS[name] for name in FORWARD],
-            dtypes=list(CASE_DTYPES),
-            devices=["cpu"],
-            profile=PROFILES["gate"],
+        bench = Bench(
+            [IsolatedSubject(isolation, name, environment(name))],
+            [LAWS[name] for name in FORWARD],
+            CASE_DTYPES,
             examples=EXAMPLES,
-            layouts=ALL_LAYOUTS,
             known=KNOWN,
         )
-        results = [plan.result(step) for step in plan.steps]
+        results = bench.run().came
     assert {(r.law, r.dtype) for r in results if r.status is Status.UNSUPPORTED} == {
         ("forward-bound", "complex128"),
         ("forward-bound", "complex64"),

@@ -7,16 +7,14 @@ from typing import Any
 
 import pytest
 
+from tests.running import Bench
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
-from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.isolation.isolated import IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.run.plan import Plan
-from toeplitz_core.testing.search.effort import PROFILES
 from toeplitz_core.testing.subjects import SUBJECTS, environment, registry
 from toeplitz_core.testing.subjects.libraries.onnx_runtime import OnnxRuntimeSubject
 
@@ -41,16 +39,13 @@ def subject(request: pytest.FixtureRequest) -> OnnxRuntimeSubject:
 def test_laws_hold(name: str):
     """No case of a dtype that it supports breaks a law, and most prove something."""
     with Sandbox() as isolation:
-        plan = Plan(
-            subjects=[IsolatedSubject(isolation, name, environment(name))],
-            laws=[LAWS[name] for name in FORWARD],
-            dtypes=SUPPORTED,
-            devices=["cpu"],
-            profile=PROFILES["gate"],
+        bench = Bench(
+            [IsolatedSubject(isolation, name, environment(name))],
+            [LAWS[name] for name in FORWARD],
+            SUPPORTED,
             examples=EXAMPLES,
-            layouts=ALL_LAYOUTS,
         )
-        results = [plan.result(step) for step in plan.steps]
+        results = bench.run().came
     assert {(r.law, r.dtype) for r in results} == {(law, dtype) for law in FORWARD for dtype in SUPPORTED}
     broken = [r for r in results if r.status is not Status.PASS]
     lines = (f"{r.law} {r.dtype}: {r.status} {r.message} {r.failure and r.failure.case}" for r in broken)

@@ -20,7 +20,7 @@ from toeplitz_core.testing.laws.forward import forward_verdict
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.oracle.algorithms import MatrixUnits, Winograd
 from toeplitz_core.testing.oracle.arithmetics import BFLOAT16_ROUNDING, TF32_ROUNDING
-from toeplitz_core.testing.run.plan import not_run
+from toeplitz_core.testing.run.pool import why_not_run
 from toeplitz_core.testing.subjects import SUBJECTS, Subject, TorchSubject
 from toeplitz_core.testing.subjects.libraries.naive import conv2d as by_loops
 
@@ -125,9 +125,9 @@ def test_an_error_is_told_with_its_message_if_it_has_one(error: Exception, statu
 @pytest.mark.parametrize("name", ["torch-cuda", "torch-cuda-fp32"])
 def test_gpu_subjects_are_for_the_gpu(name: str) -> None:
     """They are not run on a CPU, nor where torch sees no GPU."""
-    assert not_run(subject(name), "cpu") == "it computes on cuda, not on cpu"
+    assert why_not_run(subject(name), "cpu") == "computes on cuda, not on cpu"
     if not torch.cuda.is_available():
-        assert not_run(subject(name), "cuda") == "torch sees no CUDA device"
+        assert why_not_run(subject(name), "cuda") == "torch sees no CUDA device"
 
 
 def gpu_arithmetic(name: str, dtype: str, *, bias: bool = False) -> Arithmetic:

@@ -8,18 +8,18 @@ import pytest
 import torch
 
 from tests.paths import KNOWN_TORCH
+from tests.running import Bench
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
-from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.findings.entry import Entry
 from toeplitz_core.testing.findings.known import KnownFailures
-from toeplitz_core.testing.isolation.sandbox import TIMEOUT
+from toeplitz_core.testing.isolation.isolated import IsolatedSubject
+from toeplitz_core.testing.isolation.sandbox import TIMEOUT, Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.run.plan import Plan, replays
 from toeplitz_core.testing.run.pool import missing
-from toeplitz_core.testing.run.rounds import Run
+from toeplitz_core.testing.run.replay import repeated
 from toeplitz_core.testing.search.effort import PROFILES
 from toeplitz_core.testing.subjects import SUBJECTS, environment
 
@@ -48,19 +48,12 @@ def test_variant(name: str) -> None:
         runner = IsolatedSubject(isolation, name, environment(name), fork=device == "cpu")
         results = []
         for laws, examples in ((FORWARD, FEWER.get(name, EXAMPLES)), (OTHERS, OTHER_EXAMPLES)):
-            plan = Plan(
-                subjects=[runner],
-                laws=laws,
-                dtypes=list(CASE_DTYPES),
-                devices=[device],
-                profile=replace(PROFILES["gate"], examples=examples),
-                layouts=ALL_LAYOUTS,
-                known=KNOWN,
-            )
-            found = list(Run(plan))
-            assert len(found) == len(plan.steps)
+            profile = replace(PROFILES["gate"], examples=examples)
+            bench = Bench([runner], laws, CASE_DTYPES, [device], profile, known=KNOWN)
+            found = bench.run().came
+            assert len(found) == len(bench.steps)
             results += found
-    right = (Status.PASS, Status.KNOWN, Status.UNSUPPORTED) if missing(device) is None else (Status.NOT_RUN,)
+    right = (Status.PASS, Status.KNOWN, Status.UNSUPPORTED) if not missing(device) else (Status.NOT_RUN,)
     broken = [r for r in results if r.status not in right or r.nothing_proven]
     lines = (f"{r.law} {r.dtype}: {r.status} {r.message} {r.failure and r.failure.case}" for r in broken)
     assert not broken, "\n".join(lines)
@@ -79,7 +72,7 @@ def test_known_failure_is_still_there(entry: Entry) -> None:
         runner = IsolatedSubject(isolation, entry.subjects[0], environment(entry.subjects[0]))
         runner.run(ANY, draw(ANY))  # a first call may take longer, and is waited for
         verdicts = []
-        for verdict in replays(LAWS[entry.laws[0]], runner, entry.example):
+        for verdict in repeated(LAWS[entry.laws[0]], runner, entry.example):
             verdicts.append(verdict)
             if verdict.status is not Status.PASS:
                 break
