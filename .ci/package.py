@@ -62,7 +62,7 @@ def check_sdist(sdist: Path) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = {
         "LICENSE", "README.md", "CHANGELOG.md", "conftest.py", "pyproject.toml", "tox.ini",
-        "toeplitz_core/py.typed", "tests/data/model_layers.tsv", "tests/test_readme.py",
+        "toeplitz_core/py.typed", "tests/data/model_layers.tsv", "tests/test_docs.py",
     }  # fmt: skip
     require(wanted <= names, f"{sdist.name} lacks {sorted(wanted - names)}")
 

@@ -10,8 +10,11 @@ code are, by their language:
     Executed, in one namespace for each page. A ``text`` block that follows at once is what it prints.
 ``py``
     A file, with its name in a comment on the first line. The commands of the page find it in their directory.
+``diff``
+    A change of such a file, for the commands that follow: ``+++`` with its name, lines to take out, lines to put in.
 ``console``
-    Commands behind ``$``, each followed by what it prints. ``replay`` is run with ``--inline``, to be fast.
+    Commands after ``$``, each followed by what it prints. ``replay`` is run with ``--inline``, to be fast. A line of
+    three dots stands for any lines. ``echo $?`` prints the exit code of the command before it.
 ``sh``, ``toml``, ``yaml``
     Not executed. Commands are parsed, tables are checked by whatever reads them.
 """
@@ -22,6 +25,7 @@ import contextlib
 import io
 import re
 import shlex
+import shutil
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -38,6 +42,7 @@ DOCS = ROOT / "docs"
 LAWS_PAGE = DOCS / "laws.md"
 PAGES = (ROOT / "README.md", *sorted(DOCS.glob("*.md")))
 PROGRAMS = ("python -m toeplitz_core ", "toeplitz-core ")
+EXIT_CODE = "echo $?"
 
 _LAWS_HEAD = """\
 # The laws
@@ -94,6 +99,12 @@ class Printed:
         text = re.sub(r"\S*/toeplitz-core\S*", "FILE", text)
         return re.sub(r"[-─ ]+", " ", re.sub(r"\d+(\.\d+)?(e[+-]\d+)?%?", "#", text))
 
+    def agrees_with(self, shown: str) -> bool:
+        """Whether a page that shows a text, which may be shortened, shows this one."""
+        parts = re.split(r"^ *\.\.\.\n", shown, flags=re.MULTILINE)
+        pattern = r"(?:.*\n)*?".join(re.escape(self.comparable(part)) for part in parts)
+        return re.fullmatch(pattern, self.comparable(self.text)) is not None
+
 
 def blocks(page: str) -> list[Block]:
     """The fenced blocks of a page, indented ones too."""
@@ -107,7 +118,7 @@ def printed(page: str, name: str) -> Iterator[Printed]:
     """Run a page's blocks one after the other: what each prints whose output the page shows."""
     found = blocks(page)
     namespace: dict[str, object] = {"__name__": "__main__"}
-    with TemporaryDirectory() as room, _working_in(Path(room)):
+    with TemporaryDirectory() as name_of_room, _working_in(room := Path(name_of_room)):
         for block in found:
             # The page's own pyproject.toml would have a say in its commands.
             if block.language in ("py", "toml") and block.file_name not in (None, "pyproject.toml"):
@@ -117,6 +128,8 @@ def printed(page: str, name: str) -> Iterator[Printed]:
                 text = _executed(block, name, namespace)
                 if following is not None and _shows_output_of(page, block, following):
                     yield Printed(f"the block at line {block.line}", text, following.start, following.end, block.line)
+            elif block.language == "diff":
+                change(room, block.text)
             elif block.language == "console":
                 yield from _commands(page, block)
 
@@ -124,7 +137,7 @@ def printed(page: str, name: str) -> Iterator[Printed]:
 def refreshed(page: str, name: str) -> str:
     """The page with the output of today, where that says anything else."""
     for one in reversed(list(printed(page, name))):
-        if one.comparable(page[one.start : one.end]) != one.comparable(one.text):
+        if not one.agrees_with(page[one.start : one.end]):
             page = page[: one.start] + one.text + page[one.end :]
     return page
 
@@ -134,13 +147,28 @@ def laws_page() -> str:
     return _LAWS_HEAD + run("laws --markdown").rstrip("\n") + "\n"
 
 
+def change(room: Path, text: str) -> None:
+    """Change a file in a directory as a ``diff`` block says: its lines with ``-`` are replaced by those with ``+``."""
+    path = room / re.findall(r"^\+\+\+ (.*)$", text, flags=re.MULTILINE)[0]
+    old, new = ("".join(re.findall(rf"^[{sign}](?![{sign}]{{2}})(.*\n)", text, flags=re.MULTILINE)) for sign in "-+")
+    before = path.read_text(encoding="utf-8")
+    assert before.count(old) == 1, f"{path.name} has not once:\n{old}"
+    path.write_text(before.replace(old, new), encoding="utf-8")
+    forget_modules(room)
+
+
 def run(line: str) -> str:
     """What a command of the program prints; ``replay`` in this process, where it takes no second to start."""
+    return _invoke(line)[0]
+
+
+def _invoke(line: str) -> tuple[str, int]:
+    """What a command prints, and its exit code."""
     words = shlex.split(line)
     result = CliRunner().invoke(app, [*words, *["--inline"] * (words[0] == "replay")])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    return result.output
+    return result.output, result.exit_code
 
 
 def commands(text: str) -> Iterator[str]:
@@ -171,10 +199,15 @@ def _executed(block: Block, name: str, namespace: dict[str, object]) -> str:
 
 
 def _commands(page: str, block: Block) -> Iterator[Printed]:
+    exit_code = 0
     for shown in re.finditer(r"^ *\$ (.*)\n((?:(?! *\$ ).*\n)*)", page[block.start : block.end], flags=re.MULTILINE):
         start, end = (block.start + at for at in shown.span(2))
-        (command,) = commands(f"$ {shown[1]}")
-        yield Printed(shown[1], textwrap.indent(run(command), block.indent), start, end, block.line)
+        if shown[1] == EXIT_CODE:
+            text = f"{exit_code}\n"
+        else:
+            (command,) = commands(f"$ {shown[1]}")
+            text, exit_code = _invoke(command)
+        yield Printed(shown[1], textwrap.indent(text, block.indent), start, end, block.line)
 
 
 @contextlib.contextmanager
@@ -187,9 +220,15 @@ def _working_in(room: Path) -> Iterator[None]:
             yield
         finally:
             sys.path[:] = before
-            for name, module in list(sys.modules.items()):
-                if str(getattr(module, "__file__", None) or "").startswith(str(room)):
-                    del sys.modules[name]
+            forget_modules(room)
+
+
+def forget_modules(room: Path) -> None:
+    """Import the modules of a directory anew: their bytecode too, which is told from newer code by whole seconds."""
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(str(room)):
+            del sys.modules[name]
+    shutil.rmtree(room / "__pycache__", ignore_errors=True)
 
 
 def main() -> None:

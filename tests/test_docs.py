@@ -22,7 +22,8 @@ from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.run.configuration import read_table
-from toeplitz_core.testing.run.options import KEYS
+from toeplitz_core.testing.run.options import OPTIONS
+from toeplitz_core.testing.search.statistics import REGIONS
 
 
 def _generate() -> ModuleType:
@@ -72,7 +73,76 @@ def test_pages_show_what_is_printed(page: str) -> None:
     """Every Python block runs, and what follows it, or a command, is what is printed: docs/generate.py writes it."""
     for shown in generate.printed(PAGES[page], page):
         there = PAGES[page][shown.start : shown.end]
-        assert shown.comparable(there) == shown.comparable(shown.text), f"{page}: {shown.command}"
+        assert shown.agrees_with(there), f"{page}: {shown.command}\n{shown.text}"
+
+
+def test_readme_shows_the_failure_of_its_broken_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The failure in the README is, to the letter, that of its kernel after its change; a search may find another."""
+    found = generate.blocks(PAGES["README.md"])
+    (kernel,), (wrong, mended) = ([b for b in found if b.language == language] for language in ("py", "diff"))
+    (failure,) = (b.text for b in found if "\nFAIL " in b.text)
+    shown = failure.partition("\nFAIL ")[2].partition("\n...")[0]
+    (replay,) = (line for line in generate.commands(shown.replace("  replay: ", "")) if line.startswith("replay "))
+    path = tmp_path / str(kernel.file_name)
+    path.write_text(kernel.text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        generate.change(tmp_path, wrong.text)
+        assert generate.run(replay) == f"FAIL {shown}\n  runs:   10\n"
+        generate.change(tmp_path, mended.text)
+        assert path.read_text(encoding="utf-8") == kernel.text
+    finally:
+        generate.forget_modules(tmp_path)
+
+
+def test_readme_is_short() -> None:
+    """The README is for somebody who has two minutes: at most 150 lines."""
+    assert len(PAGES["README.md"].splitlines()) <= 150
+
+
+@pytest.mark.parametrize(
+    ("shown", "agrees"),
+    [
+        ("one\ntwo\nthree\n", True),
+        ("...\nthree\n", True),
+        ("one\n...\nthree\n", True),
+        ("...\ntwo\n...\n", True),
+        ("one\nthree\n", False),
+        ("...\nthree\n...\ntwo\n", False),
+        ("one\n...\nfour\n", False),
+        ("one\ntwo\n", False),
+    ],
+)
+def test_dots_stand_for_lines(shown: str, agrees: bool) -> None:
+    """A page may leave lines out of what a command prints, where it says so, and shows the others in their order."""
+    printed = generate.Printed("python -m toeplitz_core laws", "one\ntwo\nthree\n", 0, 0, 0)
+    assert printed.agrees_with(shown) is agrees
+
+
+def test_exit_codes_and_changes_of_a_page_are_those_of_its_commands() -> None:
+    """'echo $?' prints the exit code of the command before it, for a file as it is after the changes above it."""
+    page = """\
+```py
+# of_the_page.py
+def conv2d(*arguments):
+    raise NotImplementedError
+```
+```console
+$ toeplitz-core replay "input=1x1x1x1 weight=1x1x1x1 law=forward-exact" --subject of_the_page:conv2d
+$ echo $?
+```
+```diff
++++ of_the_page.py
+-    raise NotImplementedError
++    raise ValueError
+```
+```console
+$ toeplitz-core replay "input=1x1x1x1 weight=1x1x1x1 law=forward-exact" --subject of_the_page:conv2d
+$ echo $?
+```
+"""
+    assert [one.text for one in generate.printed(page, "page")][1::2] == ["3\n", "1\n"]
 
 
 def test_page_of_the_laws_is_current() -> None:
@@ -99,7 +169,7 @@ def test_options_of_pytest_in_the_pages_exist(page: str) -> None:
         for line in text.splitlines():
             if " pytest " in line:
                 options = set(re.findall(r" --([\w-]+)", line)) - {"require-cuda"}
-                assert options <= {*KEYS, *_OF_PYTEST}, f"{page}: {line}"
+                assert options <= {*OPTIONS, *_OF_PYTEST}, f"{page}: {line}"
 
 
 def test_environments_of_the_pages_exist() -> None:
@@ -148,6 +218,22 @@ def test_tables_leave_nothing_out() -> None:
     package = CHECKOUT / "toeplitz_core" / "testing"
     folders = {path.parent.name for path in package.glob("*/__init__.py")}
     assert set(re.findall(r"^    (\w+)/ ", tree, flags=re.MULTILINE)) == folders
+
+
+def test_statistics_of_the_page_are_of_events_that_there_are() -> None:
+    """The excerpt of Hypothesis's statistics has each kind of event, in the words that the search uses."""
+    found = re.findall(r"^ *\* [\d.]+%, (\w+): (.+)$", PAGES["kernels.md"], flags=re.MULTILINE)
+    legal = {"status": set(Status), "data": set(RECIPES), "region": set(REGIONS)}
+    assert {kind for kind, _ in found} == {*legal, "kernel", "regime"}
+    assert [label for kind, label in found if label not in legal.get(kind, {label})] == []
+
+
+def test_arrays_of_the_page_pass() -> None:
+    """The kernel on arrays of the page for authors, which has no fault, passes in few cases."""
+    code = next(text for text in blocks("kernels.md", "py") if text.startswith("# arrays.py"))
+    command = "toeplitz-core check arrays:conv2d --law forward-exact --dtype float32 --device cpu --examples 10"
+    page = f"```py\n{code}```\n```console\n$ {command}\n$ echo $?\n```\n"
+    assert list(generate.printed(page, "page"))[-1].text == "0\n"
 
 
 def test_decorated_test_of_the_page_finds_the_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
