@@ -180,6 +180,7 @@ def test_environments_of_the_pages_exist() -> None:
     for page in PAGES.values():
         assert set(re.findall(r"tox run (?:-\w )*-e ([a-z]+)", page)) <= environments
     assert set(first_column(table("contributing.md", "<!-- environments -->"))) == environments
+    assert (CHECKOUT / ".ci" / "run").read_text(encoding="utf-8").count("python -m tox run") == 1
 
 
 @pytest.mark.parametrize("page", PAGES)
