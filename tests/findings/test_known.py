@@ -392,7 +392,9 @@ def test_stale_entry(tmp_path: Path, replayed: Status, met: bool, why: str | Non
     known = load(f'{ENTRY}status = "fail"\n', tmp_path)
     ran = result(failing(status=Status.PASS))
     ran.known.update({"no-groups": 1} if met else {})
-    stale = stale_entries(known.entries, [ran], lambda _, case: iter([Verdict(replayed, case, "out[0]=0, but should be 1")] * 2))
+    stale = stale_entries(
+        known.entries, [ran], lambda _, case: iter([Verdict(replayed, case, "out[0]=0, but should be 1")] * 2)
+    )
     assert [(s.entry.name, s.subject, s.why) for s in stale] == ([] if why is None else [("no-groups", "mine", why)])
 
 
@@ -421,7 +423,10 @@ def test_example_is_judged_by_the_first_law_that_takes_it(tmp_path: Path):
             return iter([Verdict(Status.PASS, case)])
 
         results = [result(failing(status=Status.PASS, law=law)) for law in ran]
-        return [s.entry.name for s in stale_entries(known.entries, results, replays, lambda case: LAWS[case.law].takes(case))]
+        return [
+            s.entry.name
+            for s in stale_entries(known.entries, results, replays, lambda case: LAWS[case.law].takes(case))
+        ]
 
     assert stale("forward-bound", "strides") == []
     assert replayed == []

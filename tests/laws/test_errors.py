@@ -164,10 +164,7 @@ def test_every_way_to_break_a_call_comes_in_a_gate(monkeypatch: pytest.MonkeyPat
     drawn: Counter[str] = Counter()
     monkeypatch.setattr(strategy, "event", lambda said: drawn.update([said.removeprefix("call: ")]))
     law = replace(ERRORS, check=lambda _, call: Verdict(Status.PASS, call))
-    cases = sum(
-        search(law, resolve("toeplitz"), dtype=dtype).cases
-        for dtype in law.dtypes
-    )
+    cases = sum(search(law, resolve("toeplitz"), dtype=dtype).cases for dtype in law.dtypes)
     assert drawn.keys() == {*breaks.BREAKS, "valid"}
     assert max(drawn[name] for name in breaks.BREAKS) <= cases / 10
 
@@ -184,7 +181,9 @@ def test_every_way_to_break_a_call_comes_in_a_gate(monkeypatch: pytest.MonkeyPat
 def test_a_broken_call_shrinks_to_what_breaks_it(said: str, simplest: str):
     """The smallest call with one argument broken has operands of one number, and at most one argument more."""
     with no_constants_of_modules():
-        found = find(calls(), lambda call: said in str(call), settings=settings(PROFILES["gate"].settings(), max_examples=3000))
+        found = find(
+            calls(), lambda call: said in str(call), settings=settings(PROFILES["gate"].settings(), max_examples=3000)
+        )
     words = str(found).split()
     assert words[:3] == ["call", "input=float32[1x1x1x1]", "weight=float32[1x1x1x1]"]
     assert simplest in words
@@ -273,7 +272,7 @@ def test_the_judge_searches_with_one_thread():
 
 
 def test_an_example_that_does_not_return_is_run_only_if_staleness_fails_the_run():
-    """Whether a listed hang is stale takes its timeout to see: only a run that fails for it looks, and the name is said."""
+    """Whether a listed hang is stale takes its timeout to see: only a run that fails for it looks."""
     ran: list[Call] = []
     law = replace(ERRORS, check=lambda _, call: (ran.append(call), Verdict(Status.PASS, call))[1])
     entry = Entry("hangs", ("toeplitz",), ("errors",), Condition("groups_numbers == (7, 7)"),

@@ -99,8 +99,8 @@ def _parameter(option: Option) -> inspect.Parameter:
     if option.metavar:
         more["metavar"] = option.metavar
     names = [f"--{option.name}"] if option.kind is bool else []
-    default = False if option.kind is bool else None
-    annotation = Annotated[kind if option.kind is bool else kind | None, typer.Option(*names, **more)]
+    default, of_value = (False, kind) if option.kind is bool else (None, kind | None)
+    annotation: Any = Annotated[of_value, typer.Option(*names, **more)]
     return inspect.Parameter(option.key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 

@@ -1,6 +1,6 @@
 """Conditions over a case or a call, as text: which ones a known failure speaks for.
 
-A condition is a Python expression over the names in ``case.attributes``, ``ATTRIBUTES`` for cases and
+A condition is a Python expression over the names in ``case.attributes``: those of ``ATTRIBUTES`` for cases, and of
 ``CALL_ATTRIBUTES`` for calls. It has comparisons, ``and``, ``or``, ``not``, ``in``, integer arithmetic, indices, tuples,
 and the functions in ``FUNCTIONS``, which also take a generator; nothing else of Python. It comes from a file that
 somebody may have sent, so it is interpreted here and never given to ``eval``.

@@ -13,7 +13,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -110,7 +110,7 @@ class Handshake:
         Whether its memory is filled as it was asked for.
     """
 
-    claims: Claims = Claims()
+    claims: Claims = field(default_factory=Claims)
     error: str = ""
     poisoned: bool = False
 

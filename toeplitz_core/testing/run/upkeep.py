@@ -50,7 +50,7 @@ def stale(plan: Plan, pool: SubjectPool, results: Iterable[Result], *, slow: boo
             [e for e in plan.known.entries if e.name not in put_off and plan.has_layouts_of(name, e.example)],
             [result for result in results if result.subject == name],
             lambda subject, case: repeated(plan.laws[str(case.law)], pool[subject], case),
-            takes=lambda case: case.law not in plan.laws or plan.laws[case.law].takes(case),
+            takes=lambda case: (law := plan.laws.get(str(case.law))) is None or law.takes(case),
         )
     return found
 

@@ -31,7 +31,7 @@ def noted() -> Iterator[None]:
     Where a signal is ignored, as Ctrl-C is in a job that a script has put into the background, it still is.
     """
     global _depth, _requested, _raising  # noqa: PLW0603
-    before: dict[int, Any] = {}
+    before: dict[signal.Signals, Any] = {}
     if not _depth:  # nothing of an earlier run is left
         _requested = _raising = False
     if threading.current_thread() is threading.main_thread() and not _depth:
@@ -93,9 +93,10 @@ def at_once(raising: bool = True) -> Iterator[None]:
 def ignored() -> Iterator[None]:
     """Ignore interrupts for the seconds that it takes to end in order: that is the answer to any that came before."""
     global _requested  # noqa: PLW0603
-    before: dict[int, Any] = {}
+    before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        before |= {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, signal.SIG_IGN)
     _requested = False
     try:
         yield
