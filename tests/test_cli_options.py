@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from typer.testing import CliRunner, Result
 
 import toeplitz_core
 from toeplitz_core.testing import cli
-from toeplitz_core.testing.checking import check
-from toeplitz_core.testing.run.rounds import Run
+from toeplitz_core.testing.run import session
+from toeplitz_core.testing.run.rounds import tasks
 
 TABLE = """
 [tool.toeplitz_core]
@@ -49,6 +50,8 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "listed" / f"{name}.toml").write_text(KNOWN.format(name), encoding="utf-8")
     monkeypatch.chdir(tmp_path / "listed")
     monkeypatch.delenv("TOEPLITZ_SUBJECT", raising=False)
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     return tmp_path
 
 
@@ -68,14 +71,19 @@ def test_the_table_has_defaults(directory: Path):
 
 def test_time_jobs_and_lists_of_the_table(directory: Path):
     """How long, in how many processes and how a run ends can stand in the table, and several lists of failures."""
-    more = 'known = ["listed/known.toml", "listed/more.toml"]\ntime = 0.5\njobs = 2\nfail-fast = true\n'
+    more = 'known = ["listed/known.toml", "listed/more.toml"]\ntime = 0.2\nfail-fast = true\n'
     table = TABLE.replace('known = "listed/known.toml"\n', more)
     (directory / "pyproject.toml").write_text(table, encoding="utf-8")
-    result = call("check")
+    result = call("check --inline")
     assert result.exit_code == 0, result.output
     lists = ", ".join(str(directory / "listed" / f"{name}.toml") for name in ("known", "more"))
-    assert f"--time 0.5; --jobs 2; --known {lists}; --fail-fast\n" in result.output
-    assert "--time 0.2; --known" in call("check --time 0.2 --jobs 1").output
+    assert f"--time 0.2; --known {lists}; --fail-fast; --inline\n" in result.output
+    assert "--time 0.1; --known" in call("check --time 0.1 --inline").output
+    (directory / "pyproject.toml").write_text(f"{table}jobs = 2\n", encoding="utf-8")
+    result = call("check --inline")
+    assert result.exit_code == 2
+    assert "jobs=2 needs separate processes: not with inline" in result.stderr
+    assert call("check --inline --jobs 1").exit_code == 0
 
 
 def test_the_command_line_wins(monkeypatch: pytest.MonkeyPatch):
@@ -86,6 +94,8 @@ def test_the_command_line_wins(monkeypatch: pytest.MonkeyPatch):
     assert "subjects torch, torch-native; laws forward-bound; devices cpu; profile nightly: 2 cases" in result.output
     assert "float64" not in result.output.partition("Held against")[0]
     assert "subjects torch-native;" in call("check torch-native --inline --examples 1").output
+    assert ", seed 1\n" in result.output
+    assert ", seed 0\n" in call("check --inline --examples 1 --seed 0").output
 
 
 def test_no_subject_anywhere(directory: Path):
@@ -107,12 +117,14 @@ def test_a_wrong_table_is_a_usage_error(directory: Path):
 
 
 def test_several_lists_of_known_failures():
-    """``--known`` may be given more than once; an entry of the same name twice is an error."""
+    """``--known`` may be given more than once; two entries of one name are an error, one file given twice is not."""
     line = "check torch --inline --known known.toml"
     result = call(f"{line} --known more.toml")
     assert result.exit_code == 0, result.output
     assert "--known known.toml, more.toml" in result.output
-    result = call(f"{line} --known known.toml")
+    assert "--known known.toml; --inline" in call(f"{line} --known known.toml").output
+    Path("copy.toml").write_text(KNOWN.format("known"), encoding="utf-8")
+    result = call(f"{line} --known copy.toml")
     assert result.exit_code == 2
     assert "name='known' must be the name of one entry only" in result.stderr
 
@@ -128,11 +140,11 @@ def test_by_which_arithmetic_is_said():
 def test_time_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A run with a time says how long it was given, how many rounds that made, and what it did not reach."""
     moments = itertools.count()  # a clock that goes on by a second whenever it is looked at
-    monkeypatch.setattr(check, "Run", partial(Run, clock=lambda: float(next(moments))))
+    monkeypatch.setattr(session, "tasks", partial(tasks, clock=lambda: float(next(moments))))
     result = call("check torch --inline --time 0.1 --json run.json")
     assert result.exit_code == 0, result.output
     assert "\n--time 0.1; --known" in result.output
-    assert "time: 0 rounds done in 0.1 s, each with a seed of its own" in result.output
+    assert "time: 0 rounds done in 0.1 s, each with its own seed" in result.output
     assert "not run: 1 of 2 (each law with each dtype): the time budget was spent" in result.output
     said = (tmp_path / "listed" / "run.json").read_text(encoding="utf-8")
     assert '"rounds": 0' in said
@@ -150,10 +162,21 @@ def test_a_sweep_takes_nothing_from_the_table():
     assert "profile" not in result.output
 
 
+def test_a_journal_is_no_table(directory: Path):
+    """A run that goes on takes nothing from the table, and refuses other options as a usage error."""
+    result = call("check --resume none.jsonl --seed 1")
+    assert result.exit_code == 2
+    assert "resume=none.jsonl has its own options: not with seed" in result.stderr
+    (directory / "none.jsonl").write_text("{}\n", encoding="utf-8")
+    result = call("check --resume ../none.jsonl")
+    assert result.exit_code == 2
+    assert "../none.jsonl:1: not a line of a journal: it has no 'event'" in result.stderr
+
+
 def test_a_run_leaves_nothing_where_it_was_started(tmp_path: Path):
     """An empty directory is empty after a run, and so is the one for temporary files."""
     (empty := tmp_path / "empty").mkdir()
-    (temporary := tmp_path / "temporary").mkdir()
+    temporary = tmp_path / "temporary"
     checkout = str(Path(toeplitz_core.__file__).parents[1])
     environment = os.environ | {"PYTHONPATH": checkout, "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
     command = "-m toeplitz_core check torch --profile smoke --device cpu --dtype float32 --examples 20"
@@ -161,5 +184,5 @@ def test_a_run_leaves_nothing_where_it_was_started(tmp_path: Path):
         [sys.executable, *command.split()],
         cwd=empty, env=environment, capture_output=True, encoding="utf-8", check=False,
     )  # fmt: skip
-    assert f"a run that is killed leaves its last case in {temporary / 'toeplitz-core-'}" in done.stdout, done.stderr
+    assert f"\njournal: {temporary / 'toeplitz-core-run-'}" in done.stdout, done.stderr
     assert list(empty.iterdir()) == list(temporary.iterdir()) == []

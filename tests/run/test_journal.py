@@ -180,9 +180,8 @@ def test_a_journal_that_is_not_there(tmp_path: Path):
 def test_other_options_are_refused(other: dict[str, object]):
     """A run that goes on has the options that it had: others would make two runs of it."""
     journal = cut(1)
-    with pytest.raises(
-        ValueError, match=f"^resume={re.escape(str(journal))} has its own options: not with {[*other][0]}$"
-    ):
+    said = f"resume={journal} has its own options: not with {', '.join(other)}"
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
         resumed(journal, **other)
 
 
