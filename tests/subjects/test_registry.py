@@ -50,8 +50,8 @@ def test_plain_convolutions(name: str, dtype: str, line: str) -> None:
     outcome = subject(name).run(case, draw(case))
     if dtype in REFUSED.get(name, ()):
         assert outcome.status == "unsupported"
-        assert outcome.message.startswith("it has ")
-        assert f"{dtype}," not in outcome.message
+        assert outcome.message.startswith("supports only ")
+        assert dtype not in outcome.message.replace(",", "").split()
         return
     assert outcome.status == "returned", outcome.message
     operands = draw(case)
@@ -233,7 +233,7 @@ def test_autocast_is_for_float32(dtype: str) -> None:
     case = Case((1, 1, 1, 1), (1, 1, 1, 1), dtype=dtype)
     outcome = subject("torch-autocast").run(case, draw(case))
     assert outcome.status == "unsupported"
-    assert outcome.message == "it has float32 only"
+    assert outcome.message == "supports only float32"
 
 
 @pytest.mark.parametrize(("x", "bias"), [(3.4e38, 0.0), (0.5, -3.4e38)])

@@ -15,6 +15,7 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.oracle.arithmetics import strictest
 from toeplitz_core.testing.subjects.outcome import Answer, BrokenContract, NotClaimed, Outcome, described
+from toeplitz_core.testing.support.spelling import listed
 
 # What a subject can be asked for: the convolution, and what belongs to it. See the folder pytorch.
 Procedure = Literal[
@@ -70,12 +71,12 @@ class Claims:
         kind = torch.device(device).type
         if self.absent or self.devices is None or kind in self.devices:
             return self.absent
-        return f"computes on {' and '.join(self.devices)}, not on {kind}"
+        return f"computes on {listed(self.devices)}, not on {kind}"
 
     def not_asked(self, dtype: str, procedure: Procedure) -> str:
         """Why it is not asked for a procedure in a dtype; empty if it is."""
         if self.dtypes is not None and dtype not in self.dtypes:
-            return f"supports only {' and '.join(self.dtypes)}"
+            return f"supports only {listed(self.dtypes)}"
         return "" if procedure in self.procedures else f"has no {procedure.replace('_', ' ')}"
 
 

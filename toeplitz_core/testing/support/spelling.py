@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -45,6 +45,11 @@ def named(words: str, name: str, table: Mapping[str, T], aliases: Mapping[str, s
     if name not in table:
         raise ValueError(f"{words} is unknown; {legal_words(name, table, aliases)}")
     return table[name]
+
+
+def listed(words: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
 def cases_of(count: int) -> str:
