@@ -1,4 +1,4 @@
-"""The law of errors: what it makes of each thing that can become of a call."""
+"""The law of errors: its verdict on every outcome that a call can have."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def judged(line: str, function: Callable[..., Any]) -> Verdict:
 
 
 def raising(error: BaseException) -> Callable[..., Any]:
-    """A function that raises it."""
+    """A function that raises an error."""
 
     def conv(*_: Any, **__: Any) -> torch.Tensor:
         raise error
@@ -53,7 +53,7 @@ def raising(error: BaseException) -> Callable[..., Any]:
 
 
 def altered(change: Callable[[torch.Tensor], Any]) -> Callable[..., Any]:
-    """The convolution with another result."""
+    """The convolution with its result changed."""
     return lambda *args, **kwargs: change(conv2d(*args, **kwargs))
 
 
@@ -79,35 +79,35 @@ def altered(change: Callable[[torch.Tensor], Any]) -> Callable[..., Any]:
         (VALID, altered(lambda y: y.to("meta")), Status.FAIL, "returned a result on meta, not on cpu"),
         (VALID, altered(lambda y: y + 1), Status.FAIL, "out[0, 0, 0, 0]="),
         (VALID, altered(lambda y: y * float("nan")), Status.FAIL, "out[0, 0, 0, 0]=nan, but should be "),
-        (VALID, altered(lambda y: y + 0.25), Status.PASS, ""),  # for other laws: here whole numbers are told apart
+        (VALID, altered(lambda y: y + 0.25), Status.PASS, ""),  # left to other laws
         (f"call input=float32[0x1x3x3] weight=float32[1x1x2x2] padding=({2**50},0)",
          lambda *_, **__: torch.zeros(0, 1, 2**51 + 2, 2), Status.PASS, ""),
     ],
 )  # fmt: skip
 def test_each_outcome_has_its_verdict(line: str, function: Callable[..., Any], status: Status, said: str):
-    """A valid call must return the definition's result, an invalid one must raise an exception that is one."""
+    """A valid call must return the definition's result, and an invalid call must raise an exception."""
     verdict = judged(line, function)
     assert verdict.status is status, verdict.message
     assert verdict.message.startswith(said)
 
 
 def test_a_convolution_that_transforms_is_not_blamed():
-    """A result that is right up to rounding is right: another law says how much rounding there may be."""
+    """A result that is right up to rounding passes; another law bounds the rounding."""
     line = f"{VALID} stride=(1,1)"
     assert judged(line, altered(lambda y: y * (1 + 2**-12))).status is Status.PASS
 
 
 def test_calls_for_a_gpu_are_defined_on_the_cpu():
-    """What is on the GPU is moved to the CPU, and what is beside it away from there, so that they still differ."""
+    """Operands on the GPU are moved to the CPU, and others to meta, so that their devices still differ."""
     there = "call input=float32[1x1x3x3]@cuda weight=float32[1x1x2x2]@cuda"
     assert definition(Call.parse(there)).accepted
     beside = definition(Call.parse(f"{there} bias=float32[1]"))
-    assert (beside.error, beside.message) == (ValueError, "bias is on device meta, but must be on weight's, cpu")
+    assert (beside.error, beside.message) == (ValueError, "bias is on device meta, but must be on weight's device, cpu")
     assert not definition(Call.parse(there.replace("@cuda weight", "@cuda:1 weight"))).accepted
 
 
 def test_what_makes_no_claim_is_not_held_to_it():
-    """A plain callable, and a subject of one's own, say whether they check their arguments."""
+    """The law judges only subjects that claim to check their arguments."""
     plain = search(ERRORS, TorchSubject("plain", conv2d), dtype="float32", profile="smoke")
     assert plain.status is Status.PASS, "asked directly, it is held to the law"
     assert "argument_checks" not in TorchSubject("plain", conv2d).claims.procedures
@@ -138,21 +138,21 @@ def changing(change: Callable[[torch.Tensor], Any], error: Exception) -> Callabl
     "change",
     [
         lambda weight: weight.zero_(),
-        lambda weight: weight.copy_(torch.where(weight == 0, -0.0, weight)),  # equal, but for its bits
+        lambda weight: weight.copy_(torch.where(weight == 0, -0.0, weight)),  # equal values, other bits
         lambda weight: weight.squeeze_(0),
         lambda weight: weight.transpose_(2, 3),
         lambda weight: setattr(weight, "data", weight.double()),
     ],
 )
 def test_a_refused_call_leaves_its_operands_alone(line: str, error: Exception, change: Callable[[torch.Tensor], Any]):
-    """What a call was given has the same bits, shape, strides and dtype after it was refused."""
+    """After a refused call, the operands have the same bits, shape, strides and dtype as before."""
     verdict = judged(line, changing(change, error))
     said = f"changed its weight, though it refused the call: {type(error).__name__}: {error}"
     assert (verdict.status, verdict.message) == (Status.FAIL, said)
 
 
 def test_operands_on_meta_and_objects_that_are_no_tensors_cannot_be_changed():
-    """A refusal of what has no bits to compare is a refusal; the shape of what is on meta counts all the same."""
+    """A refusal counts for operands without values too; a changed shape of a tensor on meta is still noticed."""
     for line in (f"{INVALID} bias=numpy.array([1.0])", f"{VALID}@meta groups=0", "call input=None weight=1"):
         assert judged(line, raising(ValueError("no"))).status is Status.PASS
     verdict = judged(f"{VALID}@meta groups=0", changing(lambda w: w.squeeze_(0), ValueError("no")))
@@ -160,7 +160,7 @@ def test_operands_on_meta_and_objects_that_are_no_tensors_cannot_be_changed():
 
 
 def test_every_way_to_break_a_call_comes_in_a_gate(monkeypatch: pytest.MonkeyPatch):
-    """The cases of a gate are spread over all ways to break a call, none of which has more than a tenth of them."""
+    """The gate's cases cover all ways to break a call, and no way has more than a tenth of the cases."""
     drawn: Counter[str] = Counter()
     monkeypatch.setattr(strategy, "event", lambda said: drawn.update([said.removeprefix("call: ")]))
     law = replace(ERRORS, check=lambda _, call: Verdict(Status.PASS, call))
@@ -179,7 +179,7 @@ def test_every_way_to_break_a_call_comes_in_a_gate(monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_a_broken_call_shrinks_to_what_breaks_it(said: str, simplest: str):
-    """The smallest call with one argument broken has operands of one number, and at most one argument more."""
+    """The smallest call with one broken argument has operands of one element and at most one other argument."""
     with no_constants_of_modules():
         found = find(
             calls(), lambda call: said in str(call), settings=settings(PROFILES["gate"].settings(), max_examples=3000)
@@ -191,7 +191,7 @@ def test_a_broken_call_shrinks_to_what_breaks_it(said: str, simplest: str):
 
 
 def test_in_a_worker():
-    """A result without values, a refusal and the end of the process reach the judge, which then goes on."""
+    """A result on meta, a refusal and a crash all reach the judge, which continues after each."""
     with Sandbox() as isolation:
         ours = IsolatedSubject(isolation, "toeplitz")
         meta = ours.answer(Call.parse("input=float32[1x1x3x3]@meta weight=float32[1x1x2x2]@meta"))
@@ -206,7 +206,7 @@ def test_in_a_worker():
 
 
 def test_the_worker_of_what_accepts_too_much_is_replaced():
-    """What was computed for an invalid call may lie where it should not: nothing else is judged by that process."""
+    """A worker that accepted an invalid call is replaced, because it may have written out of bounds."""
     restarts = []
     subject = TorchSubject("mine", lambda *_, **__: torch.zeros(1, 1, 2, 2), checks_arguments=True)
     subject.restart = lambda: restarts.append(1)  # type: ignore[method-assign]
@@ -217,7 +217,7 @@ def test_the_worker_of_what_accepts_too_much_is_replaced():
 
 
 def test_a_call_has_a_replay_form(tmp_path: Any):
-    """The line that a failure prints is replayed and shown, alone or from a file beside cases."""
+    """The line that a failure prints can be replayed and shown, alone or from a file that also holds cases."""
     path = tmp_path / "cases.txt"
     path.write_text(f"{VALID}\ninput=1x1x3x3 weight=1x1x1x1 law=forward-exact # a case\n", encoding="utf-8")
     runner = CliRunner()
@@ -230,7 +230,7 @@ def test_a_call_has_a_replay_form(tmp_path: Any):
 
 
 def test_a_line_says_by_its_first_word_what_it_is():
-    """A line that begins with ``call`` is one, and every other is a case."""
+    """A line that begins with ``call`` is a call, and every other line is a case."""
     assert isinstance(parse_line(VALID), Call)
     assert isinstance(parse_line("input=1x1x3x3 weight=1x1x1x1"), Case)
     with pytest.raises(ValueError, match="law=stride must be errors for a call"):
@@ -238,7 +238,7 @@ def test_a_line_says_by_its_first_word_what_it_is():
 
 
 def test_a_case_is_nothing_for_the_law_and_a_call_nothing_for_others():
-    """A law is asked for what it is about."""
+    """The law of errors does not support cases."""
     case = Case.parse("input=1x1x3x3 weight=1x1x1x1")
     assert ERRORS(TorchSubject("mine", conv2d), case).status is Status.UNSUPPORTED
 
@@ -256,7 +256,7 @@ def test_an_adopted_call_speaks_for_itself_alone():
 
 
 def test_the_judge_searches_with_one_thread():
-    """Beside a worker the judge has one thread, and what runs in its process has all of them; neither is kept."""
+    """The judge uses one thread next to a worker and all threads for an inline subject, and restores the number."""
     seen: list[int] = []
     law = replace(ERRORS, check=lambda _, call: (seen.append(torch.get_num_threads()), Verdict(Status.PASS, call))[1])
     before = torch.get_num_threads()
@@ -272,7 +272,7 @@ def test_the_judge_searches_with_one_thread():
 
 
 def test_an_example_that_does_not_return_is_run_only_if_staleness_fails_the_run():
-    """Whether a listed hang is stale takes its timeout to see: only a run that fails for it looks."""
+    """A listed hang is checked for staleness only if staleness fails the run, because the check takes a timeout."""
     ran: list[Call] = []
     law = replace(ERRORS, check=lambda _, call: (ran.append(call), Verdict(Status.PASS, call))[1])
     entry = Entry("hangs", ("toeplitz",), ("errors",), Condition("groups_numbers == (7, 7)"),

@@ -1,4 +1,4 @@
-"""The suite finds every convolution that is planted wrong, but for a list of known holes, and none that is right."""
+"""The suite finds every planted fault except the listed ones, and passes every correct implementation."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ from toeplitz_core.testing.subjects.interface import Implementation
 GATE = PROFILES["gate"]
 KILLED = [fault for fault in FAULTS if fault.killed_by is not None]
 MISSED = [fault for fault in FAULTS if fault.killed_by is None]
-# Cases of each law and dtype that a correct implementation has to pass here.
+# Cases per law and dtype that a correct implementation must pass here.
 CORRECT_EXAMPLES = 15
-# Seconds after which a call is taken for one that hangs, and seconds more for the first of a worker.
+# Seconds after which a call counts as hanging, and extra seconds for the first call of a worker.
 HANG, FIRST = 1.0, 0.5
 STATUSES = {"segfault": Status.CRASH, "abort": Status.CRASH, "hang": Status.TIMEOUT}
 
 
 @pytest.fixture(scope="module")
 def isolation() -> Iterator[Sandbox]:
-    """Processes for the faults that end theirs, or that remember."""
+    """Processes for the faults that end their process or keep state in it."""
     with Sandbox() as processes:
         yield processes
 
 
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[Sandbox]:
-    """Processes for faults that do not return."""
+    """Processes with a short timeout, for faults that do not return."""
     with Sandbox(timeout=HANG) as processes:
         yield processes
 
 
 def runner(fault: Fault, isolation: Sandbox) -> Implementation:
-    """The fault as a subject, in a process of its own where it needs one."""
+    """The fault as a subject, in a separate process if it needs one."""
     return IsolatedSubject(isolation, fault.path) if fault.isolated else resolve(fault.path)
 
 
 @pytest.mark.parametrize("fault", [f for f in KILLED if f.name != "hang"], ids=lambda fault: fault.name)
 def test_killed(fault: Fault, isolation: Sandbox, record_property: Callable[[str, object], None]):
-    """The gate's examples of one law find the fault, and the line that they shrink to shows it again."""
+    """One law finds the fault with the gate's number of cases, and the shrunk case fails again."""
     law, subject = LAWS[str(fault.killed_by)], runner(fault, isolation)
     cases = 0
     for dtype in (fault.dtype, *fault.dtypes):
@@ -70,7 +70,7 @@ def test_killed(fault: Fault, isolation: Sandbox, record_property: Callable[[str
 
 
 def test_hang_is_killed(impatient: Sandbox, monkeypatch: pytest.MonkeyPatch):
-    """A call that does not return is found; here it is not shrunk, since each smaller hang takes the whole timeout."""
+    """A call that does not return is found. It is not shrunk here, because each hang takes the whole timeout."""
     monkeypatch.setattr(isolation_module, "FIRST_CALL", FIRST)
     (fault,) = (fault for fault in KILLED if fault.name == "hang")
     law, subject = LAWS[str(fault.killed_by)], IsolatedSubject(impatient, fault.path)
@@ -82,7 +82,7 @@ def test_hang_is_killed(impatient: Sandbox, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("fault", MISSED, ids=lambda fault: fault.name)
 def test_still_missed(fault: Fault, isolation: Sandbox):
-    """What is listed as missed is missed: a suite that has learnt to find it is to say so in the table."""
+    """No law finds a fault that the table lists as missed; if one does, the table must change."""
     assert fault.reason
     for law in LAWS.values():
         if fault.dtype in law.dtypes:
@@ -97,7 +97,7 @@ CLAIMED = [name for name, law in LAWS.items() if law.procedure != "argument_chec
 @pytest.mark.parametrize("law", CLAIMED)
 @pytest.mark.parametrize("path", CORRECT, ids=lambda path: path.partition(":")[2])
 def test_correct_passes(path: str, law: str):
-    """An implementation that is unusual but right holds every law in every dtype, as far as it says how it computes."""
+    """An unusual but correct implementation passes every law in every dtype."""
     subject = resolve(path)
     proven = False
     for dtype in LAWS[law].dtypes:
@@ -110,7 +110,7 @@ def test_correct_passes(path: str, law: str):
 
 
 def test_a_compensated_sum_is_rounded_again_with_the_padding():
-    """Of two products and a tap in the padding it may be off by more than a plain sum may, and is within its bound."""
+    """A compensated sum may exceed the bound of a plain sum, and stays within the bound that it declares."""
     line = "input=3x16x9x15 weight=16x1x3x1 padding=same dilation=3x1 groups=16 data=normal seed=1"
     subject, case = resolve("tests.faults.correct:compensated"), Case.parse(line)
     assert LAWS["forward-bound"](subject, case).ratio == pytest.approx(0.503, abs=0.001)
@@ -120,7 +120,7 @@ def test_a_compensated_sum_is_rounded_again_with_the_padding():
 
 @pytest.mark.parametrize("dtype", CASE_DTYPES)
 def test_right_but_for_the_fault(dtype: str):
-    """What the planted faults have in common is right: without a fault, they pass."""
+    """The code that all planted faults share is right: without a fault it passes every law."""
     subject = TorchSubject("none", implementation(lambda c: c.value()))
     for law in map(LAWS.__getitem__, CLAIMED):
         if dtype in law.dtypes:
@@ -131,7 +131,7 @@ def test_right_but_for_the_fault(dtype: str):
 @pytest.mark.parametrize("fault", [f for f in FAULTS if f.name not in STATUSES], ids=lambda fault: fault.name)
 @pytest.mark.parametrize("dtype", CASE_DTYPES)
 def test_takes_every_call(fault: Fault, dtype: str):
-    """A fault shows in its values alone: it takes every valid call, and returns the right shape and dtype."""
+    """Every fault accepts every valid call and returns the right shape and dtype; only its values are wrong."""
     for line in (
         "input=1x6x5x4 weight=4x3x2x3 stride=2x1 padding=2x1 groups=2 bias",
         "input=3x4x6 weight=3x3x2x2 padding=same dilation=1x3",
@@ -148,7 +148,7 @@ def test_takes_every_call(fault: Fault, dtype: str):
 
 
 def test_names_are_unique():
-    """Every fault has a name of its own, a sentence, and a reason exactly where it is missed."""
+    """Every fault has a unique name and a sentence, and a reason exactly if it is missed."""
     assert len({fault.name for fault in FAULTS}) == len(FAULTS)
     assert all(fault.breaks.endswith(".") for fault in FAULTS)
     assert [fault for fault in FAULTS if bool(fault.reason) != (fault.killed_by is None)] == []

@@ -1,4 +1,4 @@
-"""What the laws that compare several calls hand to the subject."""
+"""The operands and layouts that relations pass to the subject."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RELATIONS = [name for name, law in LAWS.items() if isinstance(law.check, Relatio
 
 
 class Recorder(TorchSubject):
-    """The package's own convolution, and the calls that were made of it."""
+    """The package's own convolution, which records its calls."""
 
     def __init__(self) -> None:
         super().__init__("recorder", resolve("toeplitz").function)
@@ -32,7 +32,7 @@ class Recorder(TorchSubject):
 
 @pytest.mark.parametrize("law", RELATIONS)
 def test_a_relation_keeps_the_layouts_of_its_case(law: str) -> None:
-    """What a case says of strides holds in every call of a law, as far as the operands of the call can have it."""
+    """Every call of a relation uses the layouts of the case, if the operands of the call allow them."""
     line = "input=2x4x7x6 weight=4x2x3x2 stride=1x2 padding=1 dilation=2x1 groups=2 bias layout=channels_last"
     subject, case = Recorder(), Case.parse(f"{line} layout.bias=sliced")
     assert LAWS[law](subject, case).status is Status.PASS
@@ -44,7 +44,7 @@ def test_a_relation_keeps_the_layouts_of_its_case(law: str) -> None:
 
 
 def test_a_layout_changes_no_numbers() -> None:
-    """An operand that is repeated by its layout keeps it where its numbers still repeat, and only there."""
+    """An operand keeps the layout ``expanded`` only if its values still repeat."""
     line = "input=2x1x3x3 weight=2x1x2x2 layout.input=expanded layout.weight=expanded seed=3"
     subject, case = Recorder(), Case.parse(line)
     c = Convolution(subject, case)

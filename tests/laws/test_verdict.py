@@ -1,4 +1,4 @@
-"""Comparisons, and what the forward laws make of them."""
+"""Comparisons, and the verdicts of the forward laws that follow from them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from toeplitz_core.testing.subjects.interface import Subject
 
 
 def test_equal_tensors_compare_equal() -> None:
-    """Equal tensors have no first difference, empty ones neither, and zeros of either sign are equal."""
+    """Equal tensors and empty tensors have no first difference; zeros of either sign are equal."""
     assert compare_exact(torch.tensor([1.0, -0.0, inf]), torch.tensor([1.0, 0.0, inf])) is None
     assert compare_exact(torch.empty(2, 0), torch.empty(2, 0)) is None
 
 
 @pytest.mark.parametrize("wrong", [2.0, nan, inf])
 def test_the_first_difference_is_found(wrong: float) -> None:
-    """The first element that differs is named, with how many do; NaN differs from all, itself included."""
+    """The first differing element is named, with the number of them; NaN differs from everything, even itself."""
     actual, wanted = torch.ones(2, 3), torch.ones(2, 3)
     actual[1, 0] = actual[1, 2] = wrong
     assert compare_exact(actual, wanted) == Comparison(inf, (1, 0), 2, 6)
@@ -51,20 +51,20 @@ def test_the_first_difference_is_found(wrong: float) -> None:
     ],
 )
 def test_errors_are_measured_in_units_of_their_bounds(error: list, bound: list, comparison: Comparison) -> None:
-    """The largest ratio counts; NaN and infinity exceed every bound, any error one of 0, and none is none."""
+    """The largest ratio counts. NaN and infinity exceed every bound, and an error of 0 exceeds none."""
     assert (
         compare_bound(torch.tensor(error, dtype=torch.float64), torch.tensor(bound, dtype=torch.float64)) == comparison
     )
 
 
 def test_no_elements_have_no_largest_error() -> None:
-    """Of no elements there is no comparison."""
+    """A tensor without elements gives no comparison."""
     assert compare_bound(torch.empty(0, 3), torch.empty(0, 3)) is None
 
 
 @dataclass
 class Planted(Subject):
-    """A subject that returns what a function makes of a case and its operands."""
+    """A subject that computes its result with a given function of the case and its operands."""
 
     compute: Callable[[Case, Operands], object]
     assumed: Arithmetic | None = None
@@ -74,7 +74,7 @@ class Planted(Subject):
         return self.assumed or super().arithmetic(case)
 
     def forward(self, case: Case, operands: Operands) -> torch.Tensor:
-        return self.compute(case, operands)  # type: ignore[return-value]  # some return what they must not
+        return self.compute(case, operands)  # type: ignore[return-value]  # some return wrong types on purpose
 
 
 def correct(case: Case, operands: Operands) -> torch.Tensor:
@@ -106,7 +106,7 @@ BROKEN: dict[str, tuple[Callable[[Case, Operands], object], str]] = {
 @pytest.mark.parametrize("data", ["integers", "normal"])
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_result_fails(name: str, data: str) -> None:
-    """A result of the wrong shape, dtype or type, or NaN, or an exception instead of it, is a failure that says so."""
+    """A wrong shape, dtype or type, NaN, or an exception fails with a message that says so."""
     compute, message = BROKEN[name]
     verdict = forward_verdict(Planted(compute), CASE.replace(data=data))
     assert verdict.status is Status.FAIL
@@ -116,7 +116,7 @@ def test_a_broken_result_fails(name: str, data: str) -> None:
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16", "complex64", "complex128", "int64"])
 @pytest.mark.parametrize("data", ["integers", "normal"])
 def test_a_correct_result_passes(dtype: str, data: str) -> None:
-    """The package's own convolution passes, and the verdict says how sharp the test was."""
+    """The package's own convolution passes, and the verdict has the sharpness of the test."""
     if data == "normal" and dtype == "int64":
         return
     verdict = forward_verdict(Planted(correct), CASE.replace(dtype=dtype, data=data))
@@ -128,7 +128,7 @@ def test_a_correct_result_passes(dtype: str, data: str) -> None:
 
 @pytest.mark.parametrize("data", ["integers", "normal"])
 def test_one_wrong_element_fails(data: str) -> None:
-    """An element that is off by 1 is named, with what it is and should be."""
+    """An element that is off by 1 is named, with its actual and its expected value."""
 
     def off(case: Case, operands: Operands) -> torch.Tensor:
         y = correct(case, operands)
@@ -145,7 +145,7 @@ def test_one_wrong_element_fails(data: str) -> None:
 
 
 def test_what_is_not_implemented_is_unsupported() -> None:
-    """``NotImplementedError`` is no failure of a law, nor is a dtype that the law is not for."""
+    """``NotImplementedError`` and a dtype that the law does not apply to are unsupported, not failures."""
     subject = Planted(raising(NotImplementedError("no groups")))
     verdict = LAWS["forward-exact"](subject, CASE)
     assert (verdict.status, verdict.message) == (Status.UNSUPPORTED, "NotImplementedError: no groups")
@@ -153,12 +153,12 @@ def test_what_is_not_implemented_is_unsupported() -> None:
 
 
 def judged(miss: float) -> Verdict:
-    """The verdict on a correct result whose operands miss a wrong row with this probability."""
+    """The verdict on a correct result if the operands miss a wrong row with this probability."""
     return forward_verdict(Planted(correct), CASE, replace(draw(CASE), miss_probability=miss))
 
 
 def test_poor_data_is_mistrusted() -> None:
-    """Exact data that would rather miss a wrong row than show it proves nothing; up to a half it does."""
+    """Exact data proves something only if it misses a wrong row with probability of at most one half."""
     assert judged(0.5).status is Status.PASS
     verdict = judged(0.51)
     assert (verdict.status, verdict.miss_probability) == (Status.MISTRUSTED, 0.51)
@@ -166,14 +166,14 @@ def test_poor_data_is_mistrusted() -> None:
 
 
 def test_input_of_zeros_is_mistrusted() -> None:
-    """Where every product is zero, a result that is the bias proves nothing."""
+    """If every product is zero, a result equal to the bias proves nothing."""
     operands = draw(CASE)
     empty = replace(operands, input=torch.zeros_like(operands.input))
     assert forward_verdict(Planted(correct), CASE, empty).status is Status.MISTRUSTED
 
 
 def test_a_wide_bound_is_mistrusted() -> None:
-    """A bound of more than half the sum of magnitudes proves nothing; a failure of it is one all the same."""
+    """Passing a bound above half the sum of magnitudes proves nothing; exceeding it still fails."""
     # (1 + r)^2 - 1 is 0.44 and 0.56.
     for rounding, status in ((0.2, Status.PASS), (0.25, Status.MISTRUSTED)):
         arithmetic = replace(Arithmetic.strictest(torch.float32), input_rounding=rounding)
@@ -184,7 +184,7 @@ def test_a_wide_bound_is_mistrusted() -> None:
 
 
 def test_a_bias_after_rounding_may_be_rounded_twice() -> None:
-    """Only an arithmetic that adds the bias to a rounded result may return what that gives."""
+    """Only an arithmetic that declares a bias after rounding may round twice."""
     case = Case((1, 2, 1, 1), (1, 2, 1, 1), bias=True, dtype="float16", data="accumulator")
     x, weight, bias = torch.tensor([2047.0, 2.0]), torch.tensor([1.0, 1.0]), torch.tensor([1.0])
     operands = Operands(x.half().view(1, 2, 1, 1), weight.half().view(1, 2, 1, 1), bias.half(), miss_probability=0.1)
@@ -200,7 +200,7 @@ def test_a_bias_after_rounding_may_be_rounded_twice() -> None:
 
 
 def test_an_empty_batch_passes() -> None:
-    """Of no images the result has only a shape, which is judged."""
+    """The result of an empty batch is judged by its shape alone."""
     empty = CASE.replace(input=(0, 3, 5, 4))
     for data in ("integers", "normal"):
         assert forward_verdict(Planted(correct), empty.replace(data=data)).status is Status.PASS
@@ -215,7 +215,7 @@ def test_an_empty_batch_passes() -> None:
     ],
 )
 def test_a_failure_has_the_digits_that_tell_the_two_apart(got: float, should: float, said: str) -> None:
-    """What came out and what should have are printed as different numbers."""
+    """The actual and the expected value are printed with enough digits to differ."""
     actual, wanted = (torch.tensor([value], dtype=torch.float64) for value in (got, should))
     found = compare_exact(actual, wanted)
     assert found is not None
@@ -223,7 +223,7 @@ def test_a_failure_has_the_digits_that_tell_the_two_apart(got: float, should: fl
 
 
 def test_a_failure_has_all_digits_of_an_integer() -> None:
-    """Whole numbers beyond 2^53 are printed as they are."""
+    """Integers above 2^53 are printed with all digits."""
     actual, wanted = torch.tensor([2**58]), torch.tensor([2**58 + 1])
     found = compare_exact(actual, wanted)
     assert found is not None
@@ -232,7 +232,7 @@ def test_a_failure_has_all_digits_of_an_integer() -> None:
 
 
 def test_what_no_format_holds_is_an_infinity() -> None:
-    """A message gives the infinity that a result should have been, and the number that overflows."""
+    """If the expected result overflows, the message gives the infinity and the exact value."""
     largest = torch.finfo(torch.float32).max
     actual, wanted = torch.tensor([1.0, -largest]), torch.tensor([1.0, -8.3717766e38], dtype=torch.float64)
     found = compare_exact(actual.double(), wanted)

@@ -1,4 +1,4 @@
-"""What must hold of a convolution. One file per family."""
+"""The laws that every correct convolution satisfies, one file per family."""
 
 from toeplitz_core.testing.laws.algebra import ALGEBRA
 from toeplitz_core.testing.laws.contract import CONTRACT, STALE_MEMORY

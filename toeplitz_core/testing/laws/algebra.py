@@ -1,8 +1,8 @@
-"""What holds between results of one implementation, whatever it computes: exactly, on integers.
+"""Algebraic laws: exact relations on integers between several results of one implementation.
 
-Each law derives further convolutions from a case and says how their results belong together. No matrix is needed for
-that, so these laws stand even if the oracle were wrong: all but the composition, whose other side is the product of two
-matrices with the image.
+Each law derives further convolutions from a case and states how their results are related. This needs no matrix, so
+these laws are valid even if the oracle is wrong. The exception is the composition, which is compared with the product
+of two matrices and the image.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from toeplitz_core.testing.laws.verdict import Status
 
 
 def _additive_in_input(c: Convolution) -> Sides:
-    """``f(x1) + f(x2) = f(x1 + x2) + b``, where no element of ``x1`` and ``x2`` is larger than that of ``x``."""
+    """``f(x1) + f(x2) = f(x1 + x2) + b``; no element of ``x1`` or ``x2`` is larger than that of ``x``."""
     one, other = _parts(c, c.x)
     return c.of(one) + c.of(other), c.result() + c.offset
 
@@ -31,7 +31,7 @@ def _additive_in_weight(c: Convolution) -> Sides:
 
 
 def _parts(c: Convolution, whole: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two that add up to ``whole``: each of its elements goes to one of them, or is halved between them."""
+    """Two tensors that add up to ``whole``: each element goes to one of them or is split in half."""
     numbers = torch.view_as_real(whole) if whole.is_complex() else whole
     halves = torch.div(numbers, 2, rounding_mode="trunc")
     first = halves.where(c.mask("halved", numbers), numbers.where(c.mask("split", numbers), 0))
@@ -40,14 +40,14 @@ def _parts(c: Convolution, whole: torch.Tensor) -> tuple[torch.Tensor, torch.Ten
 
 
 def _homogeneous(c: Convolution) -> Sides:
-    """A factor of -2 comes out of input and weight: a power of two, so that no digit is lost."""
+    """A factor of -2 in input or weight scales the result by -2. A power of two, so no digit is lost."""
     bias = None if c.bias is None else -2 * c.bias
     scaled = torch.stack((c.of(-2 * c.x, bias=bias), c.of(weight=-2 * c.weight, bias=bias)))
     return scaled, torch.stack((-2 * c.result(),) * 2)
 
 
 def _shift_equivariant(c: Convolution) -> Sides:
-    """Some strides' zeros before an image move the result by as many."""
+    """Prepending ``n * stride`` zeros to the image shifts the result by ``n`` pixels."""
     g, sides = c.geometry, []
     result, strides = c.result(), 1 + c.choice("strides", 3)
     for axis in range(g.rank):
@@ -60,7 +60,7 @@ def _shift_equivariant(c: Convolution) -> Sides:
 
 
 def _batch_independent(c: Convolution) -> Sides:
-    """An image gives the same alone, in any place of a batch, and without a batch."""
+    """An image has the same result alone, at any position in a batch, and without a batch axis."""
     if c.case.batch is None:
         both = c.of(torch.stack((-c.x, c.x)))
         return both[1], c.result()
@@ -74,14 +74,14 @@ def _batch_independent(c: Convolution) -> Sides:
     except Unanswered as refused:
         if refused.verdict.status is not Status.UNSUPPORTED:
             raise
-        none = one[0]  # an input without a batch is not what it claims
+        none = one[0]  # the subject does not support an input without a batch
     return torch.cat((c.of(c.x[order]), one, none[None])), torch.cat(
         (result[order], result[alone][None].repeat_interleave(2, 0))
     )
 
 
 def _output_channels_permute(c: Convolution) -> Sides:
-    """The order of output channels, within their group and of the groups, is that of the weight and the bias."""
+    """Permuting the groups, or the output channels within each group, permutes the result alike."""
     g = c.geometry
     groups = c.permutation("groups", g.groups)
     order = _by_groups(groups, c.permutation("order", g.out_channels // g.groups))
@@ -91,7 +91,7 @@ def _output_channels_permute(c: Convolution) -> Sides:
 
 
 def _input_channels_permute(c: Convolution) -> Sides:
-    """The order of input channels within their group does not matter."""
+    """Permuting the input channels within each group leaves the result unchanged."""
     g = c.geometry
     within = c.permutation("order", g.group_channels)
     x = c.x.index_select(-g.rank - 1, _by_groups(torch.arange(g.groups), within))
@@ -99,7 +99,7 @@ def _input_channels_permute(c: Convolution) -> Sides:
 
 
 def _groups_are_blocks(c: Convolution) -> Sides:
-    """Groups are the blocks on the diagonal of one dense weight."""
+    """A grouped convolution equals a dense one whose weight is block diagonal."""
     g = c.geometry
     full = c.weight.new_zeros(g.out_channels, g.in_channels, *g.kernel_size)
     each, inputs = g.out_channels // g.groups, g.group_channels
@@ -110,7 +110,7 @@ def _groups_are_blocks(c: Convolution) -> Sides:
 
 
 def _dilation_stuffs_zeros(c: Convolution) -> Sides:
-    """A dilated kernel is one with zeros between its taps."""
+    """A dilated kernel equals a kernel with zeros between its taps."""
     g = c.geometry
     stuffed = c.weight.new_zeros(*c.weight.shape[:2], *g.kernel_extent)
     stuffed[_pixels(*(slice(None, None, d) for d in g.dilation))] = c.weight
@@ -118,20 +118,20 @@ def _dilation_stuffs_zeros(c: Convolution) -> Sides:
 
 
 def _stride_subsamples(c: Convolution) -> Sides:
-    """A stride takes every so manieth result of stride 1."""
+    """With stride ``s``, the result is every ``s``-th output of the stride-1 convolution."""
     g = c.geometry
     dense = c.of(stride=(1,) * g.rank)
     return dense[_pixels(*(slice(None, None, s) for s in g.stride))], c.result()
 
 
 def _padding_embeds(c: Convolution) -> Sides:
-    """Padding is an image embedded in zeros."""
+    """Convolving with padding equals convolving the image with zeros around it."""
     g = c.geometry
     return c.of(_embedded(c), padding=(0,) * g.rank), c.result()
 
 
 def _channels_add_up(c: Convolution) -> Sides:
-    """Input channels contribute each on its own; a channel of zeros contributes nothing."""
+    """The results of separate input channels add up; a channel of zeros adds nothing."""
     g = c.geometry
     x = c.x.unflatten(-g.rank - 1, (g.groups, g.group_channels))
     if g.group_channels == 1:
@@ -150,11 +150,11 @@ def _channels_add_up(c: Convolution) -> Sides:
 
 
 def _pointwise_is_a_matrix_product(c: Convolution) -> Sides:
-    """A kernel of one tap multiplies the channels of each pixel by a matrix, in a row of pixels as in an image."""
+    """A kernel of one tap multiplies the channels of each pixel by a matrix, in an image or in a row of pixels."""
     g = c.geometry
     tap = c.tap(g.kernel_size)
     weight = c.weight[_pixels(*(slice(t, t + 1) for t in tap))]
-    # What the tap reads: other pixels would meet it in no sum of the case, and may be too large for it.
+    # Only the pixels that the tap reads: the case multiplies no other pixel by it, and their products may be too large.
     read = (
         slice(t * d, t * d + s * (n - 1) + 1)
         for t, d, s, n in zip(tap, g.dilation, g.stride, g.output_size, strict=True)
@@ -174,7 +174,7 @@ def _pointwise_is_a_matrix_product(c: Convolution) -> Sides:
 
 
 def _delta_kernel_shifts(c: Convolution) -> Sides:
-    """A kernel of a single 1 copies the pixels that its tap reads, and adds the bias to them."""
+    """A kernel that is 1 at one tap and 0 elsewhere copies the pixels that the tap reads, and adds the bias."""
     g = c.geometry
     tap = c.tap(g.kernel_size)
     channel = torch.arange(g.out_channels) % max(1, g.group_channels)
@@ -190,12 +190,12 @@ def _delta_kernel_shifts(c: Convolution) -> Sides:
 
 
 def _composition_multiplies(c: Convolution) -> Sides:
-    """A second convolution of the result is the product of the two matrices."""
+    """Convolving the result a second time equals multiplying by the product of the two matrices."""
     g = c.geometry
     result = c.result()
     taps = tuple(min(2, n) for n in g.output_size)
     second = c.weight.new_zeros(g.out_channels, g.out_channels, *taps)
-    # One tap each: sums stay as large as they were.
+    # One tap per filter, so that sums do not grow.
     channels = torch.arange(g.out_channels)
     second[(channels, c.permutation("order", g.out_channels), *c.tap(taps))] = 1
     twice = c.of(result.to(c.x.dtype), second, None, **_plain(g.rank), groups=1)
@@ -206,7 +206,7 @@ def _composition_multiplies(c: Convolution) -> Sides:
 
 
 def _embedded(c: Convolution) -> torch.Tensor:
-    """The image in its zeros."""
+    """The image with its padding of zeros."""
     g = c.geometry
     embedded = c.x.new_zeros(*c.x.shape[: -g.rank], *g.padded_size)
     inside = [slice(low, low + size) for (low, _), size in zip(g.pads, g.input_size, strict=True)]
@@ -215,115 +215,115 @@ def _embedded(c: Convolution) -> torch.Tensor:
 
 
 def _plain(rank: int) -> dict[str, Any]:
-    """Neither stride, nor padding, nor dilation."""
+    """The parameters of a convolution without stride, padding and dilation."""
     return {"stride": (1,) * rank, "padding": (0,) * rank, "dilation": (1,) * rank}
 
 
 def _pixels(*slices: slice) -> tuple[Any, ...]:
-    """An index of the last axes."""
+    """An index that slices the last axes."""
     return (..., *slices)
 
 
 def _by_groups(groups: torch.Tensor, within: torch.Tensor) -> torch.Tensor:
-    """The order of all channels, from that of the groups and that of the channels of each."""
+    """The order of all channels, from the order of the groups and the order of channels within each group."""
     return (groups[:, None] * len(within) + within).flatten()
 
 
 ALGEBRA = (
     relation_law(
         "additive-in-input",
-        "The results of two inputs add up to that of their sum.",
-        "results that depend on the size of an input, or on an earlier call",
+        "Apart from the bias, the results of two inputs add up to the result of their sum.",
+        "results that depend on the magnitude of the input or on an earlier call",
         _additive_in_input,
     ),
     relation_law(
         "additive-in-weight",
-        "The results of two weights add up to that of their sum.",
-        "results that are kept for an input, whatever the weight is now",
+        "Apart from the bias, the results of two weights add up to the result of their sum.",
+        "a result cached for an input and returned although the weight has changed",
         _additive_in_weight,
     ),
     relation_law(
         "homogeneous",
-        "A factor in the input or in the weight, and in the bias, is one in the result.",
-        "memory that is not written; saturation; results that depend on the sign of an input",
+        "Scaling the bias and either the input or the weight scales the result.",
+        "memory that is not written; saturation; results that depend on the sign of the input",
         _homogeneous,
     ),
     relation_law(
         "shift-equivariant",
-        "So many strides' zeros before an image move its result by so many pixels.",
-        "the first or last tile treated unlike the others",
+        "Prepending n * stride zeros to the image shifts its result by n pixels.",
+        "a first or last tile that is computed differently from the others",
         _shift_equivariant,
     ),
     relation_law(
         "batch-independent",
-        "An image has the same result alone, at any place in any batch, and without a batch.",
-        "images behind a block size; a batch that is normalised or mixed",
+        "An image has the same result alone, at any position in any batch, and without a batch axis.",
+        "wrong images after the last full block; a batch that is normalised or mixed",
         _batch_independent,
     ),
     relation_law(
         "output-channels",
-        "Output channels, and groups, come in the order of the weight, the bias and the input.",
-        "output channels that are permuted between groups, or dropped at a block's end",
+        "Permuting output channels or groups in the operands permutes the result in the same way.",
+        "output channels that are swapped between groups, or dropped at the end of a block",
         _output_channels_permute,
         sharpen=sharpening.with_output_channels,
     ),
     relation_law(
         "input-channels",
-        "The order in which input channels are summed does not matter.",
-        "input channels behind the last full vector",
+        "Permuting the input channels within each group, in input and weight alike, leaves the result unchanged.",
+        "input channels that are dropped after the last full vector",
         _input_channels_permute,
         sharpen=sharpening.with_input_channels,
     ),
     relation_law(
         "groups",
-        "Groups are the blocks on the diagonal of a weight without groups.",
-        "a grouped kernel that differs from the dense one",
+        "A grouped convolution equals a dense one whose weight is block diagonal.",
+        "a code path for groups that differs from the dense one",
         _groups_are_blocks,
         sharpen=sharpening.with_groups,
     ),
     relation_law(
         "dilation",
-        "A dilated kernel is a kernel with zeros between its taps.",
-        "a dilated kernel that differs from the dense one",
+        "A dilated kernel gives the same result as a kernel with zeros between its taps.",
+        "a code path for dilation that differs from the dense one",
         _dilation_stuffs_zeros,
         sharpen=sharpening.dilated,
     ),
     relation_law(
         "stride",
-        "A stride keeps every so manieth result of stride 1.",
-        "a strided kernel that differs from the dense one",
+        "With stride s, the result is every s-th output of the stride-1 convolution.",
+        "a code path for strides that differs from the dense one",
         _stride_subsamples,
         sharpen=sharpening.strided,
     ),
     relation_law(
         "padding",
-        "Padding is an image in a frame of zeros.",
-        "padding on the wrong side, or of something else than zeros",
+        "Convolving with padding gives the same result as putting zeros around the image first.",
+        "padding on the wrong side, or with values other than zero",
         _padding_embeds,
         sharpen=sharpening.padded,
     ),
     relation_law(
         "channels-add-up",
-        "The results of some input channels and of the others add up.",
-        "sums that are split over channels and not added up",
+        "Splitting the input channels into two parts and adding the two results gives the whole result.",
+        "partial sums over channels that are not added up",
         _channels_add_up,
     ),
     relation_law(
         "pointwise",
-        "A kernel of one tap is a matrix product for each pixel, wherever that lies.",
-        "the special kernels for 1x1",
+        "A kernel of one tap multiplies the channels of each pixel by the same matrix, wherever the pixel lies.",
+        "errors in specialised code for 1x1 kernels",
         _pointwise_is_a_matrix_product,
     ),
     relation_law(
         "delta-kernel",
-        "A kernel that is 1 at one tap copies the pixels which that tap reads.",
+        "A kernel that is 1 at one tap and 0 elsewhere copies the pixels that this tap reads.",
         "taps that are swapped, flipped or transposed",
         _delta_kernel_shifts,
     ),
     relation_law(
         "composition",
-        "A convolution of a convolution is the product of their matrices.",
-        "errors that cancel in a single convolution",
+        "Convolving twice equals multiplying by the product of the two matrices.",
+        "errors that cancel within a single convolution",
         _composition_multiplies,
     ),
 )

@@ -1,4 +1,4 @@
-"""What a call may do besides returning its result: nothing to its operands, to earlier results, to what is not its."""
+"""Side effects: a call must not change its operands, earlier results or any memory that is not its own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _contract(subject: Implementation, case: Case) -> Verdict:
     return verdict
 
 
-_NOT_POISONED = "memory can be poisoned in a process of its own only, where glibc gives it out"
+_NOT_POISONED = "memory can be poisoned only in a separate process that allocates with glibc"
 
 
 def _stale_memory(subject: Implementation, case: Case) -> Verdict:
@@ -40,7 +40,7 @@ def _stale_memory(subject: Implementation, case: Case) -> Verdict:
         return Verdict(Status.UNSUPPORTED, case, _NOT_POISONED)
     verdicts = [forward_verdict(runner, case) for runner in poisoned]
     if "gradients" in subject.claims.procedures and case.dtype != "int64":
-        # In one of them, for they are many calls: which, the case decides.
+        # Gradients take many calls, so only one poisoned process runs them; the case's seed selects it.
         of_gradients = gradients_verdict(poisoned[case.seed % len(poisoned)], case)
         verdicts += [of_gradients] if of_gradients.status is not Status.UNSUPPORTED else []
     return gravest(verdicts)
@@ -48,10 +48,11 @@ def _stale_memory(subject: Implementation, case: Case) -> Verdict:
 
 CONTRACT = Law(
     "contract",
-    "A call leaves its operands, what lies beside them and earlier results as they were; its "
-    "result shares no memory with them, is right however often it is computed and whatever its operands held before, "
-    "and has the memory format that the subject promises, and the same bits each time if it promises that.",
-    "a kernel that uses its operands as scratch, hands out a buffer that it writes again, or packs a weight only once",
+    "A call does not change its operands, the memory around them or earlier results, and its result shares no memory "
+    "with the operands. Repeated calls return the right result, whatever the operands held before. The result has the "
+    "memory format that the subject declares, and the same bits each time if the subject declares that.",
+    "a kernel that uses its operands as scratch memory, returns a buffer that it later overwrites, or packs a weight "
+    "only once",
     _contract,
     recipes=("normal", "integers"),
     dtypes=CASE_DTYPES,
@@ -59,8 +60,8 @@ CONTRACT = Law(
 )
 STALE_MEMORY = Law(
     "stale-memory",
-    "No result or gradient depends on what memory held before: it is right whatever the allocator leaves there.",
-    "results that are right only where new memory is zero",
+    "No result or gradient depends on what newly allocated memory held before.",
+    "results that are right only if new memory is zero",
     _stale_memory,
     recipes=("integers", "normal"),
     dtypes=CASE_DTYPES,

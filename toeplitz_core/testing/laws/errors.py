@@ -1,9 +1,10 @@
-"""Arguments: what conv2d accepts, and that it refuses the rest with an exception.
+"""Arguments: conv2d accepts the valid calls and refuses all others with an exception.
 
-Any ``Exception`` is a refusal, an ``AssertionError`` or a ``KeyError`` too: ``F.conv2d`` documents no types, and raises
-``RuntimeError``, ``TypeError`` and ``ValueError`` for arguments of the same kind. What ends the program if nobody
-expects it (``SystemExit``), and a report of torch that its own assumptions do not hold, are none. A call that is
-refused leaves its operands as they were, since whoever catches the exception goes on with them.
+Any ``Exception`` counts as a refusal, including ``AssertionError`` and ``KeyError``: ``F.conv2d`` documents no
+exception types, and raises ``RuntimeError``, ``TypeError`` and ``ValueError`` for arguments of the same kind. Two
+things do not count: an exception that ends the program unless it is caught (``SystemExit``), and torch's report that
+one of its internal assertions failed. A refused call must leave its operands unchanged, because the caller may catch
+the exception and go on using them.
 """
 
 from __future__ import annotations
@@ -25,17 +26,18 @@ if TYPE_CHECKING:
     from toeplitz_core.testing.case.call import Acceptance
     from toeplitz_core.testing.subjects.interface import Implementation
 
-# Bytes of operands without data that are given some.
+# Operands on meta with at most this many bytes are given data.
 _SMALL = 2**24
-# How torch words that one of its own assumptions does not hold: a report of a bug rather than a check of arguments.
+# Torch's wording for a failed internal assertion: that reports a bug and is not a check of arguments.
 _INTERNAL = "INTERNAL ASSERT FAILED"
 
 
 def definition(call: Call) -> Acceptance:
-    """What this package's own conv2d makes of a call, which is what the definition and F.conv2d's rules say.
+    """The outcome that the definition and the rules of F.conv2d require, computed by this package's own conv2d.
 
-    It is computed on the CPU: what is on the device of the others is moved there, and what is not, to meta. So are
-    operands that are all on meta, if they are small: torch's first sum there takes seconds.
+    It is computed on the CPU. Operands on the call's device are moved to the CPU, and operands on other devices to
+    meta, so that they still differ. Small operands that are all on meta are also computed on the CPU, because torch's
+    first sum on meta takes seconds.
     """
     if {operand.device for operand in call.operands} == {"meta"} and call.nbytes <= _SMALL:
         found = _moved(call, "meta").accepted_by(conv2d)
@@ -44,7 +46,7 @@ def definition(call: Call) -> Acceptance:
 
 
 def _moved(call: Call, device: str) -> Call:
-    """A call with what is on a device on the CPU, and all else on meta."""
+    """The call with the operands of one device on the CPU and all others on meta."""
     changes = {}
     for name in OPERANDS:
         value = call[name]
@@ -67,22 +69,22 @@ def _errors(subject: Implementation, call: Call) -> Verdict:
     if message is None:
         return Verdict(Status.PASS, call)
     if answer.result is not None and not right.accepted and answer.result.numel():
-        subject.restart()  # what it computed may have been written where it should not be
+        subject.restart()  # the result may have been written out of bounds
     return Verdict(Status.FAIL, call, message, printed=answer.printed)
 
 
 def _wrong_refusal(said: str, right: Acceptance) -> str | None:
-    """What is wrong with a refusal."""
+    """Why a refusal is wrong; None if it is right."""
     if right.accepted:
         return f"refused, but it is valid: {said}"
     return f"refused by an internal assertion: {said}" if _INTERNAL in said else None
 
 
 def _wrong_result(result: torch.Tensor, right: Acceptance, call: Call) -> str | None:
-    """What is wrong with a result."""
+    """Why a result is wrong; None if it is right."""
     if not right.accepted:
         if right.error is MemoryError and not result.numel():
-            return None  # it counts the pixels of images that are not there
+            return None  # the definition counts the pixels of images in an empty batch
         return f"accepted, but it is invalid: {right.message}"
     assert right.value is not None
     if tuple(result.shape) != right.shape:
@@ -93,7 +95,7 @@ def _wrong_result(result: torch.Tensor, right: Acceptance, call: Call) -> str | 
         return f"returned a result on {result.device.type}, not on {call.operands[0].kind}"
     if result.is_meta:
         return None
-    # Whole numbers: whatever the algorithm, its rounding errors do not reach as far as to another of them.
+    # The exact results are integers. With any algorithm, rounding errors stay below the distance to another integer.
     wide = torch.complex128 if result.is_complex() else torch.float64
     error = (result.to(wide) - right.value.to(wide)).abs()
     worst = compare_bound(error, torch.full_like(error, 0.5))
@@ -102,9 +104,9 @@ def _wrong_result(result: torch.Tensor, right: Acceptance, call: Call) -> str | 
 
 ERRORS = CallLaw(
     LAW,
-    "A valid call returns, however its arguments are spelled; an invalid one raises an exception and leaves its "
-    "operands as they were; none ends the process.",
-    "an argument that is not checked: memory is read or written that is not there, or a size wraps around",
+    "A valid call returns, however its arguments are spelled. An invalid call raises an exception and leaves its "
+    "operands unchanged. No call ends the process.",
+    "an unchecked argument: memory out of bounds is read or written, or a size wraps around",
     _errors,
     recipes=(),
     dtypes=CASE_DTYPES,

@@ -1,4 +1,4 @@
-"""The result of a convolution: equal to ``T x + b`` where the data is exact, within the bound where not."""
+"""The result of a convolution: equal to ``T x + b`` on exact data, within the error bound on other data."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 def forward_verdict(
     subject: Implementation, case: Case, operands: Operands | None = None, outputs: torch.Tensor | None = None
 ) -> Verdict:
-    """Judge the result for a case, wholly or at chosen outputs (flat indices), by the kind of its data recipe."""
+    """Judge the result of a case by its data recipe: all outputs, or the chosen ones (flat indices)."""
     operands = draw(case) if operands is None else operands
     outcome = subject.run(case, operands)
     if outcome.status != "returned":
@@ -55,7 +55,7 @@ def judged_results(
     results: Mapping[str, torch.Tensor],
     outputs: torch.Tensor | None = None,
 ) -> Verdict:
-    """The gravest verdict on results that are all the convolution of a case, by the arithmetic of an outcome."""
+    """The gravest verdict on several results of the same convolution, judged by the outcome's arithmetic."""
     if message := next((said for y in results.values() if (said := shape_or_dtype(case, y)) is not None), None):
         return Verdict(Status.FAIL, case, message, printed=outcome.printed)
     finite = operands if RECIPES[case.data].kind != "special" else _finite(operands)
@@ -101,7 +101,7 @@ def _judged(
 def _zeros(
     case: Case, operands: Operands, actual: torch.Tensor, reference: Expected, outputs: torch.Tensor | None
 ) -> tuple[int, int]:
-    """Results that are exactly zero, and how many have another sign than IEEE's sum; none where sums are rounded."""
+    """The number of zeros, and of those whose sign is not that of IEEE's sum; 0 and 0 if sums are rounded."""
     if RECIPES[case.data].kind == "real" or not actual.is_floating_point():
         return 0, 0
     zeros = (actual == 0) & (reference.value == 0)
@@ -113,7 +113,7 @@ def _zeros(
 
 
 def _finite(operands: Operands) -> Operands:
-    """The same with zeros for what is not finite."""
+    """The operands with zeros in place of NaN and infinities."""
 
     def clean(values: torch.Tensor) -> torch.Tensor:
         return torch.where(values.isfinite(), values, 0)
@@ -123,45 +123,45 @@ def _finite(operands: Operands) -> Operands:
 
 
 def forward(subject: Implementation, case: Case) -> Verdict:
-    """The check of the laws on a result: by what its case is filled with."""
+    """Check the result of a case; its data recipe decides how."""
     return forward_verdict(subject, case)
 
 
 def _without_channels(subject: Implementation, case: Case) -> Verdict:
     if case.geometry.in_channels:
-        return Verdict(Status.MISTRUSTED, case, "it has input channels, and the law is of inputs without")
+        return Verdict(Status.MISTRUSTED, case, "the case has input channels; this law checks only cases without any")
     return forward_verdict(subject, case)
 
 
 FORWARD_EXACT = Law(
     "forward-exact",
-    "On integers whose sums are exact in the accumulator, the result is T x + b, rounded once.",
-    "wrong taps, strides, padding and groups; operands that are rounded; sums that are kept too narrow",
+    "On integers whose sums are exact in the accumulator, the result equals T x + b, rounded once.",
+    "wrong taps, strides, padding or groups; operands that are rounded; an accumulator that is too narrow",
     forward,
     recipes=tuple(name for name, recipe in RECIPES.items() if recipe.kind in ("storage", "accumulator")),
     dtypes=CASE_DTYPES,
 )
 FORWARD_BOUND = Law(
     "forward-bound",
-    "On real numbers, no element of the result is further from T x + b than rounding errors can take it.",
-    "precision lost beyond what the arithmetic allows; an overflow where none must be",
+    "On real numbers, every element of the result lies within the derived rounding error bound of T x + b.",
+    "more precision lost than the arithmetic allows; an overflow where no sum can overflow",
     forward,
     recipes=tuple(name for name, recipe in RECIPES.items() if recipe.kind == "real"),
     dtypes=ROUNDED_DTYPES,
 )
 SPECIAL_VALUES = Law(
     "special-values",
-    "NaN and infinities reach the results that depend on them, and no others.",
-    "NaN read from padding or from beside the image; an infinity that a mask swallows",
+    "NaN and infinities in the operands reach every output that depends on them, and no other output.",
+    "NaN read from padding or from memory next to the image; an infinity that a mask suppresses",
     forward,
     recipes=tuple(name for name, recipe in RECIPES.items() if recipe.kind == "special"),
-    # What infinity times a complex number is, libraries define differently.
+    # Libraries define infinity times a complex number differently.
     dtypes=REAL_DTYPES,
 )
 NO_CHANNELS = Law(
     "no-channels",
-    "Without input channels there is nothing to sum, and the result is the bias in every pixel.",
-    "a division by the number of channels; a result that has lost its output channels or its bias",
+    "Without input channels there is nothing to sum, so every output equals the bias.",
+    "a division by the number of channels; a result without its output channels or its bias",
     _without_channels,
     recipes=("integers",),
     dtypes=CASE_DTYPES,

@@ -1,6 +1,6 @@
-"""Gradients: against the adjoint of ``T`` and its derivative in the weight, never by finite differences.
+"""Gradients, compared with the adjoint of ``T`` and its derivative in the weight, never with finite differences.
 
-So the kernels of float32 and of half precision are reached, which a finite difference cannot tell from noise.
+This also checks the kernels of float32 and of half precision, where a finite difference is lost in rounding noise.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
     from toeplitz_core.testing.subjects.interface import Implementation, Procedure
 
 
-# What a gradient can be in: results of other names are none, such as a derivative along a direction.
+# The operands of gradients. Results with other names are not gradients, such as a derivative along a direction.
 _VARIABLES = ("input", "weight", "bias", "grad")
-_EMPTY = "there is no derivative to be judged, since the result is empty"
+_EMPTY = "there is no derivative to judge, because the result is empty"
 
 
 @dataclass(frozen=True, slots=True)
 class _Gradients:
-    """A law's check: what data to draw, what to ask of the subject, what its results must be."""
+    """The check of a law: how to draw data, which procedure to run, which results to expect."""
 
     draw: Callable[[Case], Operands]
     procedure: Procedure
@@ -82,17 +82,17 @@ class _Gradients:
 
 
 def _changed(results: Mapping[str, torch.Tensor]) -> str | None:
-    """The operand whose gradient has other bits in a second backward pass."""
+    """The operand whose gradient changes in a second backward pass; None if there is none."""
     pairs = ((name, results.get(f"{name} a second time")) for name in results)
     return next((name for name, again in pairs if again is not None and not same_bits(results[name], again)), None)
 
 
-# Of the gradients in input, weight and bias.
+# Judges the gradients in input, weight and bias.
 gradients_verdict = _Gradients(draw_with_gradient, "gradients", expected_gradients)
 
 
 def _adjoint(subject: Implementation, case: Case) -> Verdict:
-    """``<T x, g> = <x, T' g>``, in whole numbers modulo 2^64: they are exact, but their products may be large."""
+    """``<T x, g> = <x, T' g>`` in integers modulo 2^64: the values are exact, but their products may be large."""
     operands = draw_with_gradient(case)
     plain, unbiased = case.replace(bias=False), replace(operands, bias=None)
     outcomes = subject.run(plain, unbiased), subject.run(plain, unbiased, "gradients")
@@ -113,12 +113,12 @@ def _adjoint(subject: Implementation, case: Case) -> Verdict:
         said = [f"{numbers[0]}{f'{numbers[1]:+}i' if numbers[1:] else ''}" for numbers in (left, right)]
         return Verdict(Status.FAIL, case, f"<T x, g> = {said[0]}, but <x, T' g> = {said[1]}")
     if not any(left):
-        return Verdict(Status.MISTRUSTED, case, "both products are 0, as they would be for wrong results")
+        return Verdict(Status.MISTRUSTED, case, "both products are 0, and could be 0 for wrong results too")
     return Verdict(Status.PASS, case, miss_probability=operands.miss_probability)
 
 
 def _inner_product(a: torch.Tensor, b: torch.Tensor) -> tuple[int, ...]:
-    """The sum of ``conj(a) b`` of whole numbers, modulo 2^64; of complex ones real and imaginary part."""
+    """The sum of ``conj(a) b`` of integers, modulo 2^64; real and imaginary part for complex numbers."""
     if not a.is_complex():
         return (int((a.long() * b.long()).sum()),)
     (ar, ai), (br, bi) = (torch.view_as_real(t).long().unbind(-1) for t in (a, b))
@@ -144,8 +144,8 @@ def judged_gradient(
         message = f"{name} has shape {tuple(actual.shape)} and dtype {actual.dtype}, not {shape} and {case.torch_dtype}"
         return Verdict(Status.FAIL, case, message)
     if any(not isinstance(algorithm, MatrixUnits) for algorithm in arithmetic.algorithms):
-        # Winograd and the like in a convolution that is a part of a derivative.
-        return Verdict(Status.UNSUPPORTED, case, f"how far off {name} may be is not derived for {arithmetic}")
+        # A derivative that is computed by Winograd or another transforming algorithm.
+        return Verdict(Status.UNSUPPORTED, case, f"no error bound for {name} is derived for {arithmetic}")
     if RECIPES[case.data].kind == "real" or not is_exact(arithmetic, case, wanted):
         verdict = judge_bound(arithmetic, case, actual, wanted, name, has_bias=False)
     else:
@@ -153,13 +153,13 @@ def judged_gradient(
     return verdict.replace(assumed=in_words(case, arithmetic))
 
 
-# Whole numbers whose sums every format of a sum holds: how the sums are made does not matter.
+# Integers whose sums fit in every accumulator format, so that the order of summation does not matter.
 _STORAGE = ("integers",)
 
 ADJOINT = Law(
     "adjoint",
-    "The product of the result with g is that of the input with the gradient in it: <T x, g> = <x, T' g>.",
-    "a backward pass of another convolution than the forward one",
+    "The gradient in the input is T' g, the adjoint applied to g: <T x, g> = <x, T' g>.",
+    "a backward pass that belongs to a different convolution than the forward pass",
     _adjoint,
     recipes=_STORAGE,
     dtypes=ROUNDED_DTYPES,
@@ -167,11 +167,11 @@ ADJOINT = Law(
 )
 GRADIENTS_EXACT = Law(
     "gradients-exact",
-    "On integers whose sums are exact, a result is right whether autograd records it or not, and so are the gradients "
-    "in input, weight and bias, or in some of them: T' g and its like, rounded once, also in a second backward pass, "
-    "beside another graph, and after a step has changed the operands.",
-    "a backward kernel with wrong taps; a gradient that is right only if another one is wanted too; a workspace of the "
-    "backward pass that the next call writes",
+    "On integers whose sums are exact, the gradients in input, weight and bias (T' g for the input) are exact, rounded "
+    "once, together or for some operands only. They stay right in a second backward pass, next to another graph, and "
+    "after an optimizer step has changed the operands. The result is right whether or not autograd records it.",
+    "a backward kernel with wrong taps; a gradient that is right only if another one is also requested; a workspace of "
+    "the backward pass that the next call overwrites",
     gradients_verdict,
     recipes=tuple(name for name, r in RECIPES.items() if r.has_gradients and r.kind != "real"),
     dtypes=ROUNDED_DTYPES,
@@ -179,9 +179,8 @@ GRADIENTS_EXACT = Law(
 )
 GRADIENTS_BOUND = Law(
     "gradients-bound",
-    "On real numbers, no gradient, nor what it is the gradient of, is further from the exact one than rounding errors "
-    "can take it.",
-    "a backward pass in less precision than the forward one; gradients that were never written",
+    "On real numbers, every gradient and its result lie within the derived rounding error bound of the exact values.",
+    "a backward pass with less precision than the forward pass; gradients that were never written",
     gradients_verdict,
     recipes=tuple(name for name, r in RECIPES.items() if r.has_gradients and r.kind == "real"),
     dtypes=ROUNDED_DTYPES,
@@ -189,9 +188,9 @@ GRADIENTS_BOUND = Law(
 )
 DOUBLE_BACKWARD = Law(
     "double-backward",
-    "The gradients of the gradients, of all together and of each alone, are exact on integers: T' and its derivative "
-    "with a direction for an operand.",
-    "gradients that autograd takes for constants",
+    "On integers, the gradients of the gradients are exact, of all gradients together and of each alone. They are T' "
+    "and its derivative, with a direction in place of an operand.",
+    "gradients that autograd treats as constants",
     _Gradients(draw_with_directions, "double_backward", expected_derivatives),
     recipes=_STORAGE,
     dtypes=ROUNDED_DTYPES,
@@ -199,9 +198,9 @@ DOUBLE_BACKWARD = Law(
 )
 FORWARD_MODE = Law(
     "forward-mode",
-    "The derivative carried forward is T dx + dT x + db, or one of these alone, exactly on integers, beside a result "
-    "that is right.",
-    "a direction that is forgotten on the way",
+    "In forward mode on integers, the derivative is exactly T dx + dT x + db, or one of these terms alone. The result "
+    "computed with it is right.",
+    "a direction that is dropped",
     _Gradients(draw_with_directions, "forward_mode", _tangent),
     recipes=_STORAGE,
     dtypes=ROUNDED_DTYPES,
@@ -209,8 +208,8 @@ FORWARD_MODE = Law(
 )
 FUNCTIONAL_GRADIENTS = Law(
     "functional-gradients",
-    "torch.func.vjp and torch.func.grad give the result and the gradients of the backward pass.",
-    "gradients that differ under torch.func",
+    "torch.func.vjp and torch.func.grad give the gradients of the backward pass, and vjp the right result.",
+    "gradients that are wrong only under torch.func",
     _Gradients(draw_with_gradient, "functional_gradients", expected_gradients),
     recipes=_STORAGE,
     dtypes=ROUNDED_DTYPES,
@@ -218,9 +217,9 @@ FUNCTIONAL_GRADIENTS = Law(
 )
 VMAP = Law(
     "vmap",
-    "Mapped over the images of a batch, results and gradients in the weight are those of each image, and over weights "
-    "or biases those of each, whichever axis is mapped.",
-    "a batching rule that mixes images, or takes another axis",
+    "torch.func.vmap over images gives the result and the weight gradient of each image. Over weights or biases it "
+    "gives the result of each. The position of the mapped axis does not matter.",
+    "a batching rule that mixes images or maps the wrong axis",
     _Gradients(draw_with_gradient, "vmap", expected_by_image),
     recipes=_STORAGE,
     dtypes=ROUNDED_DTYPES,
@@ -228,8 +227,8 @@ VMAP = Law(
 )
 TRANSPOSED = Law(
     "transposed",
-    "conv_transpose2d with the same weight is the gradient in the input.",
-    "another order of taps, or another output padding, in the transposed convolution",
+    "conv_transpose2d with the same weight equals the gradient in the input.",
+    "a different order of taps or a different output padding in the transposed convolution",
     _Gradients(draw_with_gradient, "transposed", _input_gradient),
     recipes=_STORAGE,
     dtypes=ROUNDED_DTYPES,

@@ -1,4 +1,4 @@
-"""A result and what it should have been: the verdict, by the kind of data that went in."""
+"""The verdict on a result, by the kind of its data: compare it with the expected result."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from toeplitz_core.testing.data.operands import Operands
     from toeplitz_core.testing.subjects.outcome import Outcome
 
-# A linear mistake in one output row is then more likely to go unnoticed than to show.
+# Above this, a linear mistake in one output row is more likely to go unnoticed than to show.
 MISTRUSTED_MISS_PROBABILITY = 0.5
-# A bound of half the sum of magnitudes would let a result pass that has lost half of what was summed.
+# With a bound of half the sum of magnitudes, a result that lost half of its terms would pass.
 MISTRUSTED_SHARPNESS = 0.5
 
 # What a call that did not return a result means for the law.
@@ -35,7 +35,7 @@ STATUSES = {
     "timed out": Status.TIMEOUT,
 }
 
-# The gravest first: what a case says of a law is the gravest that one of its results says.
+# The gravest first: the verdict on a case is the gravest verdict on any of its results.
 _ORDER = (Status.CRASH, Status.TIMEOUT, Status.FAIL, Status.UNSUPPORTED, Status.MISTRUSTED, Status.PASS)
 
 
@@ -45,15 +45,15 @@ def unanswered(case: Case, outcome: Outcome) -> Verdict:
 
 
 def in_words(case: Case, arithmetic: Arithmetic) -> str:
-    """What a case was judged by, for reports."""
+    """The arithmetic that a case was judged by, in words, for reports."""
     return "whole numbers" if case.dtype == "int64" else str(arithmetic)
 
 
 def is_exact(arithmetic: Arithmetic, case: Case, reference: Expected) -> bool:
     """Whether exact data has exact results in this arithmetic.
 
-    Not where operands are rounded before they are multiplied or transformed, and not where sums are kept in less than
-    the recipe counts on.
+    It has not if operands are rounded before they are multiplied or transformed, or if sums are kept in less precision
+    than the recipe relies on.
     """
     if case.dtype == "int64":
         return True
@@ -68,7 +68,7 @@ def is_exact(arithmetic: Arithmetic, case: Case, reference: Expected) -> bool:
 
 
 def exact_on_integers(arithmetic: Arithmetic, case: Case) -> bool:
-    """Whether sums that the output's format holds are exact: not where operands are rounded or transformed."""
+    """Whether sums that fit in the output's format are exact. They are not if operands are rounded or transformed."""
     if case.dtype == "int64":
         return True
     formats = (arithmetic.accumulator, arithmetic.partial_format or arithmetic.output)
@@ -78,7 +78,7 @@ def exact_on_integers(arithmetic: Arithmetic, case: Case) -> bool:
 
 
 def shape_or_dtype(case: Case, actual: object) -> str | None:
-    """What is wrong with a result before its values are looked at."""
+    """What is wrong with the type, shape or dtype of a result; None if nothing is."""
     if not isinstance(actual, torch.Tensor):
         return f"returned {type(actual).__name__}, not a torch.Tensor"
     if tuple(actual.shape) != case.output_shape:
@@ -89,12 +89,12 @@ def shape_or_dtype(case: Case, actual: object) -> str | None:
 
 
 def alike(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two results are the same in all that is judged, so that one verdict is on both."""
+    """Whether two results agree in everything that is judged, so that one verdict counts for both."""
     return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other)
 
 
 def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two results are the same to the last bit: NaN and the sign of zero count too."""
+    """Whether two results are the same to the last bit, including NaN and the sign of zero."""
     return torch.equal(in_bytes(one), in_bytes(other))
 
 
@@ -106,12 +106,12 @@ def judge_exact(
     reference: Expected,
     name: str = "out",
 ) -> Verdict:
-    """Equal to the exact result, rounded once to the output's format (or as the arithmetic says)."""
+    """Check that a result equals the exact one, rounded once to the output's format or as the arithmetic declares."""
     values = torch.view_as_real(actual) if reference.is_complex else actual
     wanted = reference.value.to(values.dtype)
     comparison = compare_exact(values, wanted)
     if comparison is not None and arithmetic.bias_after_rounding:
-        # Rounded before and after the bias is added: the other exact value that this arithmetic may return.
+        # This arithmetic may also return the value that is rounded before and after the bias is added.
         before = (reference.value - reference.offset).to(values.dtype)
         wanted = (before.to(reference.value.dtype) + reference.offset).to(values.dtype)
         comparison = compare_exact(values, wanted)
@@ -134,7 +134,7 @@ def judge_bound(
     *,
     has_bias: bool,
 ) -> Verdict:
-    """Nowhere further from the exact result than the arithmetic's bound."""
+    """Check that every element lies within the arithmetic's bound of the exact result."""
     values = torch.view_as_real(actual) if reference.is_complex else actual
     bound = reference.bound(arithmetic, has_bias=has_bias)
     overflow = reference.overflow(arithmetic, bound, has_bias=has_bias)
@@ -150,7 +150,7 @@ def judge_bound(
         wanted = torch.ldexp(reference.value, torch.tensor(reference.exponent))
         return failure(case, comparison, values, wanted, ratio=comparison.ratio, name=name)
     if overflow.anything.all():
-        message = "every sum may overflow, so that any result would be right"
+        message = "every sum may overflow, so any result would be right"
         return Verdict(Status.MISTRUSTED, case, message, ratio=comparison.ratio)
     if sharpness > MISTRUSTED_SHARPNESS:
         message = f"the bound is {sharpness:.2g} of the sum of magnitudes: too wide to tell right from wrong"
@@ -166,7 +166,7 @@ def judge_special(
     reference: Expected,
     outputs: torch.Tensor | None,
 ) -> Verdict:
-    """NaN, infinities and finite numbers each where they belong, and the last right."""
+    """Check that NaN, infinities and finite numbers are where they belong, and that the finite numbers are right."""
     found = classes(case.geometry, operands.input, operands.weight, operands.bias, arithmetic.algorithms)
     special, may_be_nan = (t.flatten() if outputs is None else t.flatten()[outputs] for t in found)
     if arithmetic.compensates:
@@ -196,11 +196,11 @@ def failure(
     ratio: float | None = None,
     name: str = "out",
 ) -> Verdict:
-    """The verdict on a result that differs."""
+    """The failing verdict on a result that differs from the expected one."""
     got, should = actual[found.index].item(), wanted[found.index].item()
     amount = "" if ratio is None else f", an error of {ratio:.4g} times the bound"
     where = ", ".join(map(str, found.index))
-    # As many digits as tell the two apart: 17 do always.
+    # Enough digits to tell the two apart; 17 always are.
     digits = next((n for n in (9, 17) if f"{got:.{n}g}" != f"{should:.{n}g}"), 9)
     written = [str(value) if isinstance(value, int) else f"{value:.{digits}g}" for value in (got, should)]
     said = written[1]
@@ -214,7 +214,7 @@ def failure(
 
 
 def gravest(verdicts: list[Verdict]) -> Verdict:
-    """The first of the gravest verdicts, with the largest ratio of all."""
+    """The first of the gravest verdicts, with the largest ratio of all verdicts."""
     worst = min(verdicts, key=lambda verdict: _ORDER.index(verdict.status))
     ratios = [verdict.ratio for verdict in verdicts if verdict.ratio is not None]
     return worst if worst.status.is_failure or not ratios else worst.replace(ratio=max(ratios))

@@ -1,4 +1,4 @@
-"""A law: a function from a subject and a case to a verdict, with a sentence that says what must hold."""
+"""A law: a function from a subject and a case to a verdict, with a statement of what must hold."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from toeplitz_core.testing.subjects.interface import Implementation, Procedure
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """A law of convolutions, checked on :class:`Case`. How its cases are found is a matter of the search.
+    """A law of convolutions, checked on :class:`Case`. The search decides which cases to try.
 
     Parameters
     ----------
     name : str
-        As in ``law=`` of a case.
+        The name that ``law=`` of a case gives.
     statement : str
-        What must hold, in one sentence.
+        What must hold, in one to three sentences.
     catches : str
-        What breaks it, for instance, and is hard to see otherwise.
+        Examples of faults that break it and are hard to notice otherwise.
     check : callable
         From a subject and a case to a verdict.
     recipes : tuple of str
         The data recipes that it is checked on.
     dtypes : tuple of str
-        The dtypes that it makes sense for.
+        The dtypes that it applies to.
     procedure : str
-        What it asks of a subject.
+        The procedure that it asks a subject for.
     max_products : int, optional
-        Limit on the multiplications of one image of its cases, where the usual one is too large.
+        Limit on the multiplications for one image of a case, if the usual limit is too large for this law.
     sharpen : callable, optional
-        From any case to one that the law says something about.
+        Turns any case into one that the law says something about.
     """
 
     name: str
@@ -50,15 +50,15 @@ class Law:
     sharpen: Callable[[Case], Case] | None = None
 
     def recipes_for(self, dtype: str) -> tuple[str, ...]:
-        """Its recipes for a dtype: whole numbers have only the exact ones."""
+        """Its recipes for a dtype; int64 has only the exact ones."""
         return tuple(name for name in self.recipes if dtype != "int64" or RECIPES[name].kind != "real")
 
     def takes(self, case: Case | Call) -> bool:
-        """Whether it is checked on cases of such a dtype and such data."""
+        """Whether the law is checked on cases with this dtype and data."""
         return isinstance(case, Case) and case.dtype in self.dtypes and case.data in self.recipes_for(case.dtype)
 
     def __call__(self, subject: Implementation, case: Case | Call) -> Verdict:
-        """The verdict on a case that names this law; whatever the subject raises becomes one too."""
+        """The verdict on a case under this law. An exception that the subject raises becomes a verdict too."""
         case = case.replace(law=self.name)
         if not self.takes(case):
             said = f"dtype={case.dtype} data={case.data}" if isinstance(case, Case) else "calls"
@@ -68,10 +68,10 @@ class Law:
 
 @dataclass(frozen=True, slots=True)
 class CallLaw(Law):
-    """A law that is checked on :class:`Call`: arguments that may be invalid, and that say all of what goes in."""
+    """A law that is checked on :class:`Call`: complete arguments, which may be invalid."""
 
     def takes(self, case: Case | Call) -> bool:
-        """Calls of any dtypes."""
+        """Whether it is a call; the dtypes do not matter."""
         return isinstance(case, Call)
 
     def __call__(self, subject: Implementation, case: Case | Call) -> Verdict:

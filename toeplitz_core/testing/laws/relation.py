@@ -1,4 +1,4 @@
-"""Relations: what must be equal of several results of one implementation, exactly, on integers."""
+"""Relations: exact equations on integers between several results of one implementation."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 Sides = tuple[torch.Tensor, torch.Tensor]
 
 
-class Unanswered(Exception):  # noqa: N818  # it carries a verdict, and is no error
-    """No relation: what a call gave is no result, and its verdict is the law's."""
+class Unanswered(Exception):  # noqa: N818  # it carries a verdict and is not an error
+    """A call of a relation returned no result to compare; its verdict becomes the verdict of the law."""
 
     def __init__(self, verdict: Verdict) -> None:
         super().__init__(verdict.message)
@@ -40,7 +40,7 @@ class Unanswered(Exception):  # noqa: N818  # it carries a verdict, and is no er
 
 
 class Convolution:
-    """A subject and a case's operands: what a relation is written with."""
+    """A subject with the operands of a case, from which relations are built."""
 
     def __init__(self, subject: Implementation, case: Case) -> None:
         self._subject = subject
@@ -54,7 +54,7 @@ class Convolution:
 
     @property
     def repetitive(self) -> bool:
-        """Whether all that was called was the same call: of that any two results are equal."""
+        """Whether all calls were the same call, whose results are equal in any case."""
         return self._calls > 1 and not self._varied
 
     @property
@@ -79,7 +79,7 @@ class Convolution:
         return self.case.geometry
 
     def result(self) -> torch.Tensor:
-        """For the case itself, in its own layouts."""
+        """The result of the case itself, in its own layouts."""
         return self._run(self.case, self.operands)
 
     def of(
@@ -89,10 +89,10 @@ class Convolution:
         bias: torch.Tensor | bool | None = True,
         **parameters: object,
     ) -> torch.Tensor:
-        """For other operands (``bias=None`` for none) and parameters.
+        """The result for other operands (``bias=None`` for no bias) and other parameters.
 
-        In the layouts of the case, as far as the operands can have them: ``channels_last`` needs a batch, and
-        ``expanded`` numbers that repeat. Where no layout is named, a subject's own holds.
+        Each operand keeps the layout that the case names if its shape and values allow it: ``channels_last`` needs a
+        batch, and ``expanded`` needs values that repeat. If the case names no layout, the subject's own is used.
         """
         x = self.x if x is None else x
         weight = self.weight if weight is None else weight
@@ -104,19 +104,19 @@ class Convolution:
         return self._run(case, operands)
 
     def choice(self, name: str, count: int) -> int:
-        """A number below ``count`` that the case's seed decides."""
+        """A number below ``count`` that follows from the case's seed."""
         return int(Bits(self.case, name).integers(1, 0, count - 1)[0])
 
-    def tap(self, kernel_size: Sequence[int]) -> list[Any]:  # an index beside others
-        """A tap of a kernel."""
+    def tap(self, kernel_size: Sequence[int]) -> list[Any]:  # part of an index
+        """A tap of a kernel of this size, chosen by the case's seed."""
         return [self.choice(f"tap {axis}", n) for axis, n in enumerate(kernel_size)]
 
     def mask(self, name: str, values: torch.Tensor) -> torch.Tensor:
-        """For each element, heads or tails."""
+        """A random boolean for each element."""
         return torch.from_numpy(Bits(self.case, name).integers(values.numel(), 0, 1) == 0).view(values.shape)
 
     def permutation(self, name: str, count: int) -> torch.Tensor:
-        """An order of ``count`` things, another than theirs where there is one."""
+        """A permutation of ``count`` items; not the identity if there is another one."""
         order = torch.from_numpy(Bits(self.case, name).raw(count)).argsort()
         return order.roll(1) if torch.equal(order, torch.arange(count)) else order
 
@@ -137,7 +137,7 @@ class Convolution:
 
 
 def _can_have(operands: Operands, name: str, layout: str) -> bool:
-    """Whether an operand can be laid out so, and is the same then."""
+    """Whether an operand can have a layout without a change of its values."""
     values = getattr(operands, name, None)
     if values is None or values.ndim not in layouts_of(name)[layout][2]:
         return False
@@ -145,14 +145,14 @@ def _can_have(operands: Operands, name: str, layout: str) -> bool:
 
 
 def _same(one: tuple[Case, Operands], other: tuple[Case, Operands]) -> bool:
-    """Whether two calls are the same: the same parameters, strides and numbers."""
+    """Whether two calls have the same parameters, strides and values."""
     pairs = ((getattr(one[1], name), getattr(other[1], name)) for name in ("input", "weight", "bias"))
     return one[0] == other[0] and all(a is b or torch.equal(a, b) for a, b in pairs)
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A law's check: two sides that must be equal."""
+    """The check of a law whose two sides must be equal."""
 
     sides: Callable[[Convolution], Sides]
 
@@ -186,7 +186,7 @@ def relation_law(
     sharpen: Callable[[Case], Case] | None = None,
     max_products: int | None = None,
 ) -> Law:
-    """The law that two sides are equal, on integers of every dtype."""
+    """A law that two sides are equal, checked on integers of every dtype."""
     return Law(
         name,
         statement,

@@ -1,4 +1,4 @@
-"""What came of one law on one subject, for one dtype and device."""
+"""The result of one law on one subject, for one dtype and device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from toeplitz_core.testing.laws.verdict import Status, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One law, checked on one subject for one dtype on one device, all by their names.
+    """One law on one subject, for one dtype and one device, each given by name.
 
     Parameters
     ----------
@@ -28,28 +28,28 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a step.
+    """The result of a step.
 
     Parameters
     ----------
     step : Step
     status : Status
     counts : Counter of Status
-        The verdicts on the cases, without those of shrinking.
+        How many cases had each status, not counting cases tried while shrinking.
     max_ratio : float, optional
         The largest error of the cases that passed, in units of the bound; None if all comparisons were exact.
     failure : Verdict, optional
-        That on the smallest failing case.
+        The verdict on the smallest failing case.
     message : str
         What is wrong, or why nothing was run or proven.
     known : Counter of str
-        The cases for which each entry of a list of known failures spoke, by its name.
+        How many cases each entry of a list of known failures matched, by the name of the entry.
     assumed : Counter of str
-        The cases that were judged by each arithmetic, in words.
+        How many cases were judged by each arithmetic, in words.
     zeros, zero_signs : int
-        Sums of those of the verdicts.
+        The sums of the same fields of the verdicts.
     refused : str
-        Why one of the unsupported cases was refused.
+        Why the last unsupported case was refused.
     """
 
     step: Step
@@ -82,16 +82,16 @@ class Result:
 
     @property
     def cases(self) -> int:
-        """Cases judged, without those of shrinking."""
+        """The number of cases judged, not counting cases tried while shrinking."""
         return sum(self.counts.values())
 
     @property
     def nothing_proven(self) -> bool:
-        """Whether too few cases could be judged, which is neither a pass nor a failure."""
+        """Whether too few cases could be judged; this is neither a pass nor a failure."""
         refused = self.status is Status.UNSUPPORTED and not wholly_refused(self.counts)
         return refused or self.status is Status.MISTRUSTED
 
 
 def wholly_refused(counts: Counter[Status]) -> bool:
-    """Whether a subject has no support at all for a law or a dtype: that is no gap in what it claims."""
+    """Whether every case was unsupported: the subject does not claim to support the law or the dtype at all."""
     return counts.total() == counts[Status.UNSUPPORTED]

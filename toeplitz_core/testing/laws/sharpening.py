@@ -1,6 +1,6 @@
-"""From any case to one that a law says something about: of others it would compare a call with itself.
+"""Turn any case into one that a law says something about; on others the law would compare a call with itself.
 
-Each keeps what the law can use of a case, so that the strategy's cases stay what they are, and shrink as they do.
+Each function keeps everything in a case that the law can use, so that cases stay varied and shrink as usual.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from toeplitz_core.testing.case.case import Case
 
 
 def without_channels(case: Case) -> Case:
-    """No input channels, in as many groups."""
+    """The case without input channels, with the same number of groups."""
     return case.replace(
         input=(*case.input[: -case.geometry.rank - 1], 0, *case.geometry.input_size),
         weight=(case.geometry.out_channels, 0, *case.geometry.kernel_size),
@@ -17,22 +17,22 @@ def without_channels(case: Case) -> Case:
 
 
 def with_groups(case: Case) -> Case:
-    """Two groups where there is one."""
+    """The case with two groups, if it has one."""
     return case if case.groups > 1 else _more_channels(case, groups=2)
 
 
 def with_output_channels(case: Case) -> Case:
-    """Two output channels where there is one."""
+    """The case with two output channels, if it has one."""
     return case if case.geometry.out_channels > 1 else case.replace(weight=(2, *case.weight[1:]))
 
 
 def with_input_channels(case: Case) -> Case:
-    """Two input channels in each group where there is one."""
+    """The case with two input channels in each group, if it has one."""
     return case if case.geometry.group_channels > 1 else _more_channels(case, channels=2)
 
 
 def _more_channels(case: Case, *, groups: int = 1, channels: int = 1) -> Case:
-    """So many times the groups and the input channels of each."""
+    """The case with its groups, and the input channels of each, multiplied by these factors."""
     g = case.geometry
     front = case.input[: -g.rank - 1]
     return case.replace(
@@ -43,7 +43,7 @@ def _more_channels(case: Case, *, groups: int = 1, channels: int = 1) -> Case:
 
 
 def dilated(case: Case) -> Case:
-    """A dilation of 2 where there is none, and an image that is as much larger as the kernel."""
+    """The case with a dilation of 2, if it has none; the image grows by as much as the kernel."""
     g = case.geometry
     if max(g.dilation) > 1:
         return case
@@ -52,7 +52,7 @@ def dilated(case: Case) -> Case:
 
 
 def strided(case: Case) -> Case:
-    """A stride of 2 where there is none, which excludes the padding ``same``."""
+    """The case with a stride of 2, if it has none; padding ``same`` is replaced, because it excludes strides."""
     g = case.geometry
     if max(g.stride) > 1:
         return case
@@ -61,6 +61,6 @@ def strided(case: Case) -> Case:
 
 
 def padded(case: Case) -> Case:
-    """A padding of 1 where there is none."""
+    """The case with a padding of 1, if it has none."""
     none = not any(low or high for low, high in case.geometry.pads)
     return case.replace(padding=(1,) * case.geometry.rank) if none else case

@@ -1,4 +1,4 @@
-"""Strides say where numbers lie, and nothing of what they are."""
+"""Strides say where values lie in memory; they must not change a result."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import torch
 from toeplitz_core.testing.case.layouts import LAYOUTS
 from toeplitz_core.testing.laws.relation import Convolution, Sides, relation_law
 
-# Layouts that a law may choose where a case names none; all others are for those who asked for them.
+# Layouts that the law may choose by itself. The others are used only if a case names them.
 _HARMLESS = ("offset", "sliced", "transposed", "permuted", "odd_strides")
 
 
 def _strides_do_not_matter(c: Convolution) -> Sides:
-    """The result of a case in its strides, and of its operands apart in others, is that where no strides are named."""
+    """The result is the same in the strides of the case, with each operand alone in other strides, and in none."""
     shapes = {"input": c.case.input, "weight": c.case.weight} | ({"bias": c.case.weight[:1]} if c.case.bias else {})
     plain = c.of(layouts=())
     results = [c.result()]
@@ -24,7 +24,7 @@ def _strides_do_not_matter(c: Convolution) -> Sides:
 
 STRIDES = relation_law(
     "strides",
-    "The same values in any strides, each operand apart, give the same result.",
-    "a kernel that takes an operand for contiguous",
+    "The result depends on the values of the operands alone, and not on the strides of any of them.",
+    "a kernel that assumes a contiguous operand",
     _strides_do_not_matter,
 )

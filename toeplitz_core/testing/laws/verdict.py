@@ -1,4 +1,4 @@
-"""What came of a case: its status, and the comparison that decided it. Comparing, judging and printing are separate."""
+"""The verdict on a case: its status, and the comparison that decided it. Judging and printing are elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from toeplitz_core.testing.case.case import Case
 
 
 class Status(StrEnum):
-    """Only ``PASS`` counts as a pass."""
+    """The status of a verdict or a result. Only ``PASS`` counts as a pass."""
 
     PASS = "pass"
     FAIL = "fail"
@@ -42,13 +42,13 @@ class Verdict:
     ratio : float, optional
         The largest error in units of the bound; None for an exact comparison.
     index : tuple of int, optional
-        The element where that is, or the first that is not equal.
+        The element with the largest error, or the first element that is not equal.
     expected, actual : number, optional
-        The element's value, as it should be and as it is.
+        The value that the element should have, and the value that it has.
     sharpness : float, optional
         The smallest bound in units of the sum of magnitudes: 1 proves nothing.
     miss_probability : float, optional
-        The chance that exact data overlooks a wrong output row of a linear implementation.
+        The probability that exact data misses a wrong output row of a linear implementation.
     printed : str
         What the implementation wrote to its standard streams.
     assumed : str
@@ -56,8 +56,8 @@ class Verdict:
     kernel : str
         The kernel that computed the result, if known.
     zeros, zero_signs : int
-        Results that are exactly zero, and those of them whose sign is not that of IEEE's sum in index order. No law is
-        about that.
+        The number of results that are exactly zero, and of those whose sign is not that of IEEE's sum in index order.
+        No law checks that sign.
     """
 
     status: Status
@@ -76,22 +76,22 @@ class Verdict:
     zero_signs: int = 0
 
     def replace(self, **changes: object) -> Verdict:
-        """A copy with other values."""
+        """A copy with some values changed."""
         return replace(self, **changes)  # type: ignore[arg-type]  # dataclasses.replace checks the names at run time
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Where two tensors differ most.
+    """The element where two tensors differ most, and how many elements are wrong.
 
     Parameters
     ----------
     ratio : float
-        The error in units of what is allowed; infinity where equality is asked for.
+        The error in units of the allowed error; infinity if equality is required.
     index : tuple of int
-        The element.
+        The index of the element.
     wrong, total : int
-        How many elements exceed what is allowed, of how many.
+        The number of elements that exceed the allowed error, and the number of all elements.
     """
 
     ratio: float
@@ -101,7 +101,7 @@ class Comparison:
 
 
 def compare_exact(actual: torch.Tensor, expected: torch.Tensor) -> Comparison | None:
-    """The first element that is not equal (NaN equals nothing), or None. Ratio infinity."""
+    """The first element that is not equal, with an infinite ratio; None if all are equal. NaN equals nothing."""
     differs = actual != expected
     if not differs.any():
         return None
@@ -112,7 +112,7 @@ def compare_exact(actual: torch.Tensor, expected: torch.Tensor) -> Comparison | 
 def compare_bound(error: torch.Tensor, bound: torch.Tensor) -> Comparison | None:
     """The element whose error is largest in units of its bound, or None if there are no elements.
 
-    NaN and infinite errors are infinitely large; no error is none even where the bound is 0.
+    NaN and infinite errors count as infinite. An error of 0 has ratio 0 even if the bound is 0.
     """
     if error.numel() == 0:
         return None
