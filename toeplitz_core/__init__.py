@@ -1,4 +1,4 @@
-"""The matrix of a convolution, by index arithmetic alone: an independent witness of what a convolution must return."""
+"""The matrix of a convolution, built by index arithmetic alone: an independent reference for convolution kernels."""
 
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.matrix import toeplitz_matrix, toeplitz_values

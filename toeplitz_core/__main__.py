@@ -1,4 +1,4 @@
-"""``python -m toeplitz_core``: the command line, also from a checkout that is not installed."""
+"""``python -m toeplitz_core`` runs the command line, even from a checkout that is not installed."""
 
 import sys
 

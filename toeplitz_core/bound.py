@@ -1,11 +1,12 @@
-"""How far a correct convolution may be from the exact one: a bound per output element, from its arithmetic alone.
+"""How far a correct convolution may be from the exact one: an error bound per output element.
 
-Nothing here is tuned. A computed sum of products is the exact sum of slightly changed products, each changed by a
-product of factors ``1 + delta`` with ``|delta| <= u' = u / (1 + u)``, one factor per rounding on its way to the result
-(Jeannerod & Rump, "On relative errors of floating-point operations", Math. Comp. 87, 2018; the classic form with
-``gamma_K`` is Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., 2002, section 3.1). In a sum of ``n``
-products with a bias no term meets more than ``K = n + 1`` roundings, in whatever order, blocks or fused operations it
-is summed. So the error is at most ``((1 + u')^K - 1) * S`` with ``S = |T| |x| + |b|``.
+The bound follows from the arithmetic alone; nothing here is tuned. A computed sum of products equals the exact sum of
+slightly changed products. Each rounding on the way to the result multiplies a product by a factor ``1 + delta`` with
+``|delta| <= u' = u / (1 + u)`` (Jeannerod & Rump, "On relative errors of floating-point operations", Math. Comp. 87,
+2018; the classic form with ``gamma_K`` is Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., 2002,
+section 3.1). In a sum of ``n`` products and a bias, each term meets at most ``K = n + 1`` roundings. This is true for
+every order of summation, with any blocks or fused operations. So the error is at most ``((1 + u')^K - 1) * S`` with
+``S = |T| |x| + |b|``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,16 @@ _EVALUATION = 1 + 2.0**-40
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A binary floating-point format: precision in bits (the hidden one counts) and exponents of its normal numbers."""
+    """A binary floating-point format.
+
+    Parameters
+    ----------
+    name : str
+    precision : int
+        Bits of the significand, the hidden bit included.
+    min_exponent, max_exponent : int
+        Smallest and largest exponent of a normal number.
+    """
 
     name: str
     precision: int
@@ -46,7 +56,7 @@ class Format:
         return 2.0 ** (self.min_exponent - self.precision + 1)
 
     def holds(self, other: Format) -> bool:
-        """Whether every number of another format is one of this, but for the subnormal ones."""
+        """Whether this format can represent every normal number of another format."""
         exponents = self.min_exponent <= other.min_exponent and self.max_exponent >= other.max_exponent
         return exponents and self.precision >= other.precision
 
@@ -54,17 +64,20 @@ class Format:
     def underflow(self) -> float:
         """Largest absolute error of rounding to nearest below the normal numbers: half the smallest subnormal.
 
-        For float64 that is no float64 itself, so there it is all of the smallest subnormal.
+        For float64 that half is not a float64 itself, so the whole smallest subnormal is returned.
         """
         return max(self.smallest_subnormal / 2, FLOAT64.smallest_subnormal)
 
     @property
     def overflow_threshold(self) -> float:
-        """Values from here on round to infinity: the largest number and half a step more (for float64: infinity)."""
+        """The smallest value that rounds to infinity: the largest number plus half a step (for float64: infinity)."""
         return self.overflow_threshold_in(0)
 
     def overflow_threshold_in(self, exponent: int) -> float:
-        """The same in units of ``2^exponent``: of 2 or more, float64's is a number too (rounded up)."""
+        """The overflow threshold in units of ``2^exponent``.
+
+        From ``exponent`` 1 on, the threshold of float64 is a finite number too (rounded up).
+        """
         if self.max_exponent - exponent >= FLOAT64.max_exponent:
             return math.inf
         return math.ldexp(2 - 2.0**-self.precision, self.max_exponent - exponent)
@@ -87,7 +100,7 @@ _FORMATS = {
 
 
 def format_of(dtype: torch.dtype) -> Format:
-    """The format of a dtype, for complex ones that of their parts."""
+    """The format of a dtype; a complex dtype has the format of its real and imaginary parts."""
     if dtype not in _FORMATS:
         raise ValueError(f"dtype={dtype} must be one of {', '.join(map(str, _FORMATS))}")
     return _FORMATS[dtype]
@@ -95,20 +108,18 @@ def format_of(dtype: torch.dtype) -> Format:
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """What an algorithm rounds: all that its bound needs beside the formats.
+    """What an algorithm rounds: together with the formats, all that its error bound needs.
 
     Parameters
     ----------
     magnitude : float64 tensor of shape (batch, out_channels, positions), or None
-        The sum of magnitudes that its relative errors are relative to, without the bias. None: ``|T| |x|``.
+        The sum of magnitudes, without the bias, that the relative errors refer to. None stands for ``|T| |x|``.
     roundings : float64 tensor
-        The most roundings to nearest that a term meets, but for a bias.
+        The largest number of roundings to nearest that a term meets, the bias not counted.
     underflows : float64 tensor
-        Roundings below the normal numbers, each counted as often as its error enters the result.
-    gain : float
-        No intermediate number is larger than this times ``magnitude`` and bias,
-    peak : float
-        or than this.
+        The number of roundings below the normal numbers. Each counts as often as its error enters the result.
+    gain, peak : float
+        Every intermediate number is at most the larger of ``gain * (magnitude + |bias|)`` and ``peak``.
     """
 
     magnitude: torch.Tensor | None
@@ -119,10 +130,10 @@ class Sums:
 
 
 class Algorithm(Protocol):
-    """A way to compute other than product after product: see ``toeplitz_core.testing.oracle.algorithms``."""
+    """An algorithm other than direct summation: see ``toeplitz_core.testing.oracle.algorithms``."""
 
     def sums(self, geometry: ConvGeometry, x: torch.Tensor, weight: torch.Tensor) -> Sums | None:
-        """What it rounds, or None where it does not apply.
+        """What the algorithm rounds, or None if it does not apply to this geometry.
 
         Parameters
         ----------
@@ -136,31 +147,32 @@ class Algorithm(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic:
-    """How an implementation computes: all that its error bound needs to know.
+    """How an implementation computes: everything that its error bound depends on.
 
     Parameters
     ----------
     accumulator, output : Format
-        Of the running sums, and of the result.
+        Format of the running sums, and format of the result.
     input_rounding : float
         Largest relative change of a normal operand before it is multiplied (0: none; TF32: 2^-10 if truncated). A
-        subnormal one may change by up to all of it.
+        subnormal operand may change by up to its full magnitude.
     bias_rounding : float
-        The same of the bias, before it is added.
+        Largest relative change of the bias before it is added.
     truncates : bool
         The accumulator rounds towards zero instead of to nearest.
     flushes : bool
         Subnormal operands or results may become zero.
     partial_format : Format, optional
-        Of partial sums that are stored, rounded to nearest, and read again.
+        Format of partial sums that are stored, rounded to nearest, and read again.
     partial_sums : int
-        How many of them a result is made of at most.
+        Largest number of such partial sums in one result.
     bias_after_rounding : bool
-        The bias is added, in the accumulator, to the result after that was rounded to the output format.
+        The result is rounded to the output format first; then the bias is added to it in the accumulator.
     compensates : bool
-        Sums are corrected by what was lost in them (Kahan, 1965), a difference that an infinity makes NaN.
+        Each sum is corrected by its lost low-order part (Kahan, 1965). That part is a difference of two sums, so an
+        infinity makes it NaN.
     algorithms : tuple of Algorithm
-        Beside direct summation, those that the implementation may choose: the largest bound holds.
+        Algorithms that the implementation may choose instead of direct summation. The largest bound applies.
     """
 
     accumulator: Format
@@ -177,21 +189,21 @@ class Arithmetic:
 
     @classmethod
     def strictest(cls, dtype: torch.dtype) -> Arithmetic:
-        """What to assume where nothing is declared: half precision accumulates in float32, and is rounded once."""
+        """The arithmetic to assume without a declaration: half precision sums in float32 and is rounded once."""
         output = format_of(dtype)
         return cls(accumulator=FLOAT32 if output in (FLOAT16, BFLOAT16) else output, output=output)
 
     @property
     def rounds_operands(self) -> bool:
-        """Whether a sum is of other numbers than those that were given."""
+        """Whether the operands or the bias are rounded before they are used."""
         return self.input_rounding > 0 or self.bias_rounding > 0
 
     def flushing(self) -> Arithmetic:
-        """The same, but subnormals may be flushed to zero."""
+        """A copy in which subnormals may be flushed to zero."""
         return replace(self, flushes=True)
 
     def __str__(self) -> str:
-        """In words, for reports.
+        """The arithmetic in words, for reports.
 
         Examples
         --------
@@ -224,15 +236,20 @@ def error_bound(
     bias: torch.Tensor,
     subnormal: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Largest ``|computed - exact|`` that the arithmetic allows, per output element. Finite data without overflow.
+    """Largest ``|computed - exact|`` that the arithmetic allows, per output element.
 
-    Underflow adds an absolute error to the relative one. Rounded gradually, a sum of numbers of one format has none
-    (Hauser, "Handling floating-point exceptions in numeric programs", ACM TOPLAS 18, 1996), so it is one per product,
-    and one per rounding to a narrower format. Flushed to zero, any product or sum below the smallest normal number may
-    be lost; but adding the zero that it has become is exact, so no more than ``n`` are, in whatever tree of additions.
-    (By induction: a tree of ``m`` products loses at most ``m`` numbers, and ``m - 1`` if its result is not zero, or
-    ``m`` if the bias is one of its terms. If its root is flushed neither of its branches is zero.) A later rounding
-    enlarges all of these errors like the terms themselves.
+    The bound is for finite data without overflow. Underflow adds an absolute error to the relative one.
+
+    With gradual underflow, a sum of two numbers of one format has no such error (Hauser, "Handling floating-point
+    exceptions in numeric programs", ACM TOPLAS 18, 1996). So there is one error per product, and one per rounding to a
+    narrower format.
+
+    With flushing to zero, any product or sum below the smallest normal number may be lost. But adding the resulting
+    zero is exact, so at most ``n`` numbers are lost, in any tree of additions. (By induction: a tree of ``m`` products
+    loses at most ``m`` numbers, and ``m - 1`` if its result is not zero, or ``m`` if the bias is one of its terms. If
+    its root is flushed, neither of its branches is zero.)
+
+    Each later rounding enlarges these errors as it enlarges the terms themselves.
 
     Parameters
     ----------
@@ -241,14 +258,14 @@ def error_bound(
     magnitude : float64 tensor
         ``S = |T| |x| + |b|``.
     roundings : tensor
-        ``K``: the most roundings that a term meets in the accumulator: live taps, and 1 for a bias.
+        ``K``: the largest number of roundings that a term meets in the accumulator: live taps, plus 1 for a bias.
     products : tensor
-        ``n``: products summed, which are the taps that do not read padding.
+        ``n``: the number of products summed, one per tap that does not read padding.
     bias : float64 tensor
         ``|b|``, 0 without a bias.
     subnormal : float64 tensor, optional
-        How much ``S`` grows when every subnormal operand doubles, for arithmetic that flushes or rounds its operands:
-        each may change by up to all of it. 0 if not given.
+        How much ``S`` grows when every subnormal operand doubles. It counts only for arithmetic that flushes or rounds
+        its operands, where each subnormal may change by up to its full magnitude. 0 if not given.
 
     Returns
     -------
@@ -263,7 +280,7 @@ def error_bound(
     """
     acc, out, low = arithmetic.accumulator, arithmetic.output, arithmetic.partial_format
     flushes, truncates = arithmetic.flushes, arithmetic.truncates
-    # Counts times tiny numbers: integer tensors would make float32 of them, and nothing of the tiny numbers.
+    # Integer counts times tiny Python floats would be float32, in which the tiny numbers underflow to zero.
     roundings, products = roundings.double(), products.double()
     growth = _growth(roundings, _relative(acc, truncates=truncates))
     if low is not None:
@@ -286,14 +303,14 @@ def error_bound(
 
 
 def overflow_reach(arithmetic: Arithmetic, *, magnitude: torch.Tensor, roundings: torch.Tensor) -> torch.Tensor:
-    """Largest number that can occur in the accumulator: ``(1 + f) S``, where an operand may be rounded up before."""
+    """Largest number that can occur in the accumulator: ``(1 + f) S``, operands rounded up included."""
     grown = 1 + _growth(roundings.double(), _relative(arithmetic.accumulator, truncates=arithmetic.truncates))
     rounding = max(arithmetic.input_rounding, arithmetic.bias_rounding)
     return magnitude * grown * (1 + rounding) ** 2 * _EVALUATION
 
 
 def oracle_error(magnitude: torch.Tensor, products: torch.Tensor) -> torch.Tensor:
-    """What a sum of exact products in float64 may itself be off: ``(n + 8) * 2^-52 * S``, about twice its bound."""
+    """Error of a float64 sum of exact products: at most ``(n + 8) * 2^-52 * S``, about twice the theoretical bound."""
     return (products.double() + 8) * 2.0**-52 * magnitude
 
 
@@ -315,5 +332,5 @@ def _underflow(fmt: Format, *, flushes: bool, truncates: bool = False) -> float:
 
 
 def _rounded(fmt: Format, largest: torch.Tensor, *, flushes: bool) -> torch.Tensor:
-    """Error of rounding a number of at most this magnitude to a format once, to nearest."""
+    """Error of one rounding to nearest, for a number whose magnitude is at most ``largest``."""
     return _relative(fmt) * largest + _underflow(fmt, flushes=flushes)

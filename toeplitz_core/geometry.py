@@ -1,4 +1,4 @@
-"""The geometry of a convolution: every size that follows from its parameters, before anything is allocated."""
+"""The geometry of a convolution: all sizes that follow from its parameters, computed before anything is allocated."""
 
 from __future__ import annotations
 
@@ -20,28 +20,29 @@ _INT64_MAX = 2**63 - 1
 class ConvGeometry:
     """Parameters of an n-dimensional convolution (cross-correlation, as in deep learning), validated.
 
-    Sizes per axis are given as an int (for every axis) or as a tuple with one entry per axis; ``stride``, ``padding``
-    and ``dilation`` also as a tuple of one entry. ``padding`` may be ``"same"`` or ``"valid"``. The number of axes is
-    the length of ``input_size``, else of ``kernel_size``, else 2.
+    A size per axis is an int (for every axis) or a tuple with one entry per axis. ``stride``, ``padding`` and
+    ``dilation`` may also be a tuple of one entry. ``padding`` may be ``"same"`` or ``"valid"``. The number of axes is
+    the length of ``input_size`` if that is a tuple, else the length of ``kernel_size`` if that is a tuple, else 2.
 
     Parameters
     ----------
     in_channels, out_channels : int
         Channels of input and output. ``in_channels`` may be 0: the convolution is then the bias alone.
     input_size, kernel_size : int or tuple of int
-        Pixels per axis, without padding; kernel taps per axis. ``input_size`` may be 0 where padding makes up for it.
+        Pixels per axis, without padding; kernel taps per axis. ``input_size`` may be 0 if the padding is large enough
+        for the kernel.
     stride, dilation : int or tuple of int
-        Steps in input pixels between outputs, and between kernel taps.
+        Distance in input pixels between neighbouring outputs, and between neighbouring kernel taps.
     padding : int, tuple of int, "same" or "valid"
-        Zeros on both sides of each axis. ``"same"`` makes the output as large as the input; where the total is odd the
-        additional zero goes behind.
+        Zeros on both sides of each axis. ``"same"`` makes the output as large as the input; if the total is odd, the
+        extra zero is added after the pixels.
     groups : int
         Number of blocks of channels that are convolved separately.
 
     Raises
     ------
     TypeError, ValueError
-        With the parameter, its value and the rule that it breaks.
+        If a parameter is invalid. The message names the parameter, its value and the broken rule.
 
     Examples
     --------
@@ -142,7 +143,7 @@ class ConvGeometry:
 
     @property
     def pads(self) -> tuple[tuple[int, int], ...]:
-        """Zeros (before, after) each axis, with ``"same"`` and ``"valid"`` worked out."""
+        """Zeros (before, after) on each axis, with ``"same"`` and ``"valid"`` as numbers."""
         if self.padding == "same":
             return tuple(((e - 1) // 2, e - 1 - (e - 1) // 2) for e in self.kernel_extent)
         if isinstance(self.padding, str):
@@ -163,12 +164,12 @@ class ConvGeometry:
 
     @property
     def group_channels(self) -> int:
-        """Input channels that one output channel reads: ``in_channels / groups``."""
+        """Number of input channels that one output channel reads: ``in_channels / groups``."""
         return self.in_channels // self.groups
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        """``(out_channels, in_channels / groups, *kernel_size)``."""
+        """Shape of the weight: ``(out_channels, in_channels / groups, *kernel_size)``."""
         return (self.out_channels, self.group_channels, *self.kernel_size)
 
     @property
@@ -183,15 +184,16 @@ class ConvGeometry:
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
-        """Rows and columns of ``T``: all outputs, and all inputs without padding."""
+        """Rows and columns of ``T``: one row per output element, one column per input element without padding."""
         return self.out_channels * self.positions, self.in_channels * self.pixels
 
     @property
     def nnz(self) -> int:
-        """Structural nonzeros of ``T``: pairs of an output and a tap that reads a pixel, not padding.
+        """Number of structural nonzeros of ``T``: pairs of an output and a tap that reads a pixel, not padding.
 
-        Per axis, the pairs of an output ``o`` and a tap ``k`` with ``0 <= o * stride + k * dilation - before < size``
-        are those below ``size + before`` less those below ``before``; the axes multiply.
+        Per axis, this is the number of pairs of an output ``o`` and a tap ``k`` with
+        ``0 <= o * stride + k * dilation - before < size``: the pairs below ``size + before`` minus the pairs below
+        ``before``. The counts of the axes multiply.
         """
         live = 1
         for size, kernel, stride, (before, _), dilation, outputs in self._axes():
@@ -201,11 +203,11 @@ class ConvGeometry:
 
     @property
     def index_dtype(self) -> torch.dtype:
-        """int32 where every index and ``nnz`` of the CSR form fit, else int64."""
+        """Index dtype of the CSR form: int32 if every index and ``nnz`` fit, else int64."""
         return index_dtype(self.nnz, self.matrix_shape[1])
 
     def nbytes(self, layout: torch.layout = torch.strided, dtype: torch.dtype = torch.float32) -> int:
-        """Bytes that ``T`` takes in a layout: ``torch.strided``, ``torch.sparse_csr`` or ``torch.sparse_coo``.
+        """Bytes that ``T`` takes in ``torch.strided``, ``torch.sparse_csr`` or ``torch.sparse_coo`` layout.
 
         Examples
         --------
@@ -217,9 +219,9 @@ class ConvGeometry:
         return layout_nbytes(layout, dtype, rows, columns, self.nnz)
 
     def live_taps(self, axis: int, outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The taps of an axis that read a pixel rather than padding: the first, and how many.
+        """The live taps of outputs along an axis: those that read a pixel rather than padding.
 
-        Zero padding leaves the live taps of an output contiguous: those with
+        The live taps of an output are contiguous: they satisfy
         ``0 <= output * stride + tap * dilation - before < size``.
 
         Parameters
@@ -230,7 +232,8 @@ class ConvGeometry:
 
         Returns
         -------
-        two int64 tensors of the shape of ``outputs``
+        first, count : int64 tensors of the shape of ``outputs``
+            The first live tap of each output, and the number of its live taps.
         """
         size, kernel, stride, (before, _), dilation, _ = self._axes()[axis]
         start = outputs * stride - before
@@ -254,12 +257,12 @@ class ConvGeometry:
 
 
 def index_dtype(nnz: int, columns: int) -> torch.dtype:
-    """int32 where column indices and the row pointers up to ``nnz`` fit, else int64."""
+    """The dtype of CSR indices: int32 if column indices and row pointers (up to ``nnz``) fit, else int64."""
     return torch.int32 if max(nnz, columns) < 2**31 else torch.int64
 
 
 def layout_nbytes(layout: torch.layout, dtype: torch.dtype, rows: int, columns: int, nnz: int) -> int:
-    """Bytes of a matrix with ``nnz`` stored elements in a layout (values, and indices where it has them)."""
+    """Bytes of a matrix in a layout: values and, for a sparse layout with ``nnz`` stored elements, indices."""
     if layout == torch.strided:
         return rows * columns * dtype.itemsize
     if layout == torch.sparse_csr:
@@ -271,12 +274,12 @@ def layout_nbytes(layout: torch.layout, dtype: torch.dtype, rows: int, columns: 
 
 
 def as_int(name: str, value: object, *, minimum: int) -> int:
-    """``value`` as an int, if it is an integer (bool is none) of at least ``minimum`` that fits in int64."""
+    """``value`` as an int: it must be an integer, not a bool, of at least ``minimum``, and fit in int64."""
     # A bool tensor would pass as an index.
     if isinstance(value, bool | np.bool_) or getattr(value, "dtype", None) == torch.bool:
         raise TypeError(f"{name}={value!r} must be an int, not {type(value).__name__}")
     try:
-        number = operator.index(value)  # type: ignore[arg-type]  # whether it is an index is what is being asked
+        number = operator.index(value)  # type: ignore[arg-type]  # raises TypeError unless it is an index
     except (TypeError, RuntimeError):  # RuntimeError: a tensor without data
         raise TypeError(f"{name}={value!r} must be an int, not {type(value).__name__}") from None
     if number < minimum:
@@ -306,9 +309,9 @@ def _padding(value: object, rank: int) -> tuple[int, ...] | str:
 
 
 def _pairs_below(limit: int, outputs: int, stride: int, taps: int, dilation: int) -> int:
-    """How many ``(o, k)``, ``o < outputs`` and ``k < taps``, have ``o * stride + k * dilation < limit``."""
-    # Tap k has min(outputs, (limit - 1 - k * dilation) // stride + 1) of them: all for the first taps, none for the
-    # last.
+    """Number of pairs ``(o, k)``, ``o < outputs``, ``k < taps``, with ``o * stride + k * dilation < limit``."""
+    # Tap k is in min(outputs, (limit - 1 - k * dilation) // stride + 1) pairs: the first taps with every output, the
+    # last with none.
     complete = min(taps, max(0, (limit - 1 - (outputs - 1) * stride) // dilation + 1))
     some = min(taps, max(0, (limit - 1) // dilation + 1))
     partial = some - complete

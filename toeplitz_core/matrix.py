@@ -1,4 +1,4 @@
-"""The matrix of a convolution, by index arithmetic: dense, CSR, COO, or chosen rows of them."""
+"""The matrix of a convolution, built by index arithmetic: dense, CSR or COO, in full or only some rows."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ DTYPES = (
     torch.uint8,
 )
 
-# A matrix may take this share of the memory that is free: the caller still has to do something with it.
+# A matrix may take this share of the free memory: the caller needs the rest to work with the matrix.
 _MEMORY_SHARE = 0.5
-# Bytes that working out where one entry stands takes at the peak: a dozen int64 (measured).
+# Peak bytes per entry while its position is computed: a dozen int64 (measured).
 _PATTERN_BYTES = 96
 
 
 class Entries(NamedTuple):
     """The stored elements of chosen rows of ``T``, in CSR order: ascending columns within a row."""
 
-    crow: torch.Tensor  # (rows + 1,) int64: where each row's entries begin
-    columns: torch.Tensor  # (nnz,) int32 where the indices fit, else int64
+    crow: torch.Tensor  # (rows + 1,) int64: the index of each row's first entry
+    columns: torch.Tensor  # (nnz,) int32 if the indices fit, else int64
     values: torch.Tensor  # (nnz,)
 
 
@@ -57,37 +57,39 @@ def toeplitz_matrix(
 ) -> torch.Tensor:
     """The doubly blocked Toeplitz matrix ``T`` with ``vec(conv(x)) = T @ vec(x)``.
 
-    Row ``(out_channel, oh, ow)``, column ``(in_channel, h, w)`` (both row-major, the input without padding) holds
-    ``weight[out_channel, c, kh, kw]`` where ``h = oh * stride + kh * dilation - padding``, likewise ``w``, and ``c``
-    is ``in_channel`` within the group of ``out_channel``; all else is zero.
+    The entry in row ``(out_channel, oh, ow)`` and column ``(in_channel, h, w)`` is ``weight[out_channel, c, kh, kw]``
+    if ``h = oh * stride + kh * dilation - padding``, ``w`` satisfies the same equation on its axis, and ``c`` is the
+    index of ``in_channel`` within the group of ``out_channel``. All other entries are zero. Rows and columns are
+    row-major; the columns do not include padding.
 
     Parameters
     ----------
     weight : tensor of shape (out_channels, in_channels / groups, *kernel_size)
-        Decides dtype, device and number of axes.
+        The kernel. It decides the dtype, the device and the number of axes.
     input_size : int or tuple of int
         Pixels per axis, without padding.
     stride, padding, dilation, groups
-        As for :func:`torch.nn.functional.conv2d`; ``"same"`` and ``"valid"`` included.
+        As for :func:`torch.nn.functional.conv2d`; ``"same"`` and ``"valid"`` are supported.
     layout : torch.strided, torch.sparse_csr or torch.sparse_coo
-        CSR is canonical: columns ascending, no duplicates, no structural zeros stored; int32 indices where they fit.
+        CSR is canonical: columns ascend, there are no duplicates and no stored structural zeros, and indices are int32
+        if they fit.
     rows : slice, sequence of int, 1-D integer tensor or array, or boolean mask, optional
-        Only these rows, in this order, duplicates kept. The others are never formed.
+        Return only these rows, in this order, with duplicates. Other rows are never formed.
     memory_budget : int, optional
         Bytes that the matrix may take; half of the free memory of the weight's device if not given.
 
     Returns
     -------
     tensor of shape (rows, in_channels * prod(input_size))
-        The dense matrix is differentiable twice in the weight. torch's sparse tensors are not (a second backward pass
-        through a CSR product raises, through a COO product it is silently cut): use :func:`toeplitz_values`.
+        The dense matrix is differentiable twice in the weight. torch's sparse tensors are not: a second backward pass
+        raises for a CSR product, and is silently cut for a COO product. Use :func:`toeplitz_values` there.
 
     Raises
     ------
     TypeError, ValueError, IndexError
-        With the parameter, its value and the rule that it breaks.
+        If a parameter is invalid. The message names the parameter, its value and the broken rule.
     MatrixTooLargeError
-        Before anything is allocated, where the matrix would take more than ``memory_budget``.
+        If the matrix would take more than ``memory_budget``; raised before anything is allocated.
 
     Examples
     --------
@@ -108,8 +110,8 @@ def toeplitz_matrix(
         dense = weight.new_zeros(math.prod(shape))
         flat = _row_of_each(entries).mul_(shape[1]).add_(entries.columns)
         return dense.scatter_(0, flat, entries.values).view(shape)
-    # The invariants hold by construction and are checked in the tests: here the check would cost another pass. Said by
-    # the context, which torch 2.11 needs: it warns where only the constructor is told.
+    # The invariants hold by construction, and the tests check them; a check here would cost another pass. torch 2.11
+    # warns if only the constructor turns the check off, so the context manager does.
     with torch.sparse.check_sparse_tensor_invariants(enable=False):
         if layout == torch.sparse_csr:
             crow = entries.crow.to(entries.columns.dtype)
@@ -146,10 +148,10 @@ def toeplitz_values(
 
 
 def _entries(geometry: ConvGeometry, weight: torch.Tensor, rows: range | torch.Tensor | None) -> Entries:
-    """The entries of ``T``, or of the rows with these (int64, non-negative) indices.
+    """The entries of ``T``, or only of the rows with these indices (int64, non-negative).
 
-    The pattern repeats from output channel to output channel but for the group's offset, so for the whole matrix it is
-    worked out once and broadcast.
+    All output channels have the same pattern, shifted by the offset of their group. For the whole matrix the pattern
+    is computed once and broadcast.
     """
     outputs = geometry.out_channels // geometry.groups
     group_columns = geometry.group_channels * geometry.pixels
@@ -174,10 +176,11 @@ def _entries(geometry: ConvGeometry, weight: torch.Tensor, rows: range | torch.T
 def _channel_pattern(
     geometry: ConvGeometry, positions: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Entries of the rows at output positions, for the first output channel: per row how many, then columns and taps.
+    """Entries in the rows of the first output channel at these positions: the number per row, the columns, the taps.
 
-    The entries of a row are the product of its input channels and, per axis, a contiguous range of live taps. The
-    index of an entry in its row is therefore a number in mixed radix, whose digits are the channel and the taps.
+    The entries of a row are the Cartesian product of its input channels and one contiguous range of live taps per
+    axis. The index of an entry within its row is therefore a mixed-radix number; its digits are the channel and the
+    taps.
     """
     outputs = unravel(positions, geometry.output_size)
     live = [geometry.live_taps(axis, output) for axis, output in enumerate(outputs)]
@@ -218,17 +221,17 @@ def _geometry(
 
 
 def check_tensor(name: str, value: object) -> None:
-    """``TypeError`` unless a value is a dense tensor of a dtype that convolutions are computed in."""
+    """Raise ``TypeError`` unless a value is a dense tensor of a supported dtype (``DTYPES``)."""
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, not {type(value).__name__}")
     if value.dtype not in DTYPES:
         raise TypeError(f"{name} has dtype {value.dtype}, but must have one of {', '.join(map(str, DTYPES))}")
     if value.layout != torch.strided:
-        raise TypeError(f"{name} has layout {value.layout}, but must have torch.strided")
+        raise TypeError(f"{name} has layout {value.layout}, but must have layout torch.strided")
 
 
 def _row_indices(rows: Rows, count: int, device: torch.device) -> range | torch.Tensor:
-    """``rows`` as indices in ``[0, count)``: a 1-D int64 tensor, but of a slice, which may be long, the range."""
+    """``rows`` as indices in ``[0, count)``: a range for a slice, which may be long, else a 1-D int64 tensor."""
     if isinstance(rows, slice):
         return range(count)[rows]
     if isinstance(rows, np.ndarray):
@@ -267,9 +270,9 @@ def _check_budget(
     rows: range | torch.Tensor | None,
     budget: int | None,
 ) -> None:
-    """Refuse a matrix that would take more than the budget; without one, more than what is free allows."""
+    """Raise MatrixTooLargeError if the matrix would exceed the budget or, without a budget, the free memory."""
     count, columns = geometry.matrix_shape if rows is None else (len(rows), geometry.matrix_shape[1])
-    # A row has at most all taps: an upper limit, since counting the entries of chosen rows would take memory itself.
+    # An upper limit, every tap of every row, because counting the entries of chosen rows would itself take memory.
     nnz = geometry.nnz if rows is None else count * min(columns, math.prod(geometry.weight_shape[1:]))
     sizes = {one: layout_nbytes(one, weight.dtype, count, columns, nnz) for one in (layout, torch.sparse_csr)}
     if budget is not None:
@@ -277,7 +280,7 @@ def _check_budget(
             return
         limit = f"over memory_budget={budget:,}"
     else:
-        # On the way there are the entries of one channel (or of chosen rows), and unless the layout is CSR all of them.
+        # Intermediate tensors hold the entries of one channel (or of the chosen rows) and, except for CSR, all entries.
         pattern = nnz // geometry.out_channels if rows is None else nnz
         entry = weight.dtype.itemsize + index_dtype(nnz, columns).itemsize + torch.int64.itemsize
         passing = pattern * _PATTERN_BYTES + 3 * count * torch.int64.itemsize
@@ -285,7 +288,7 @@ def _check_budget(
         free = available_bytes(weight.device)
         if sizes[layout] <= free * _MEMORY_SHARE and sizes[layout] + passing <= free:
             return
-        limit = f"and {passing:,} on the way to it, but {free:,} are free, of which it may take half"
+        limit = f"plus {passing:,} for intermediate tensors, but {free:,} are free, of which T may take half"
     csr = "" if layout == torch.sparse_csr else f"layout=torch.sparse_csr ({sizes[torch.sparse_csr]:,} bytes), "
     raise MatrixTooLargeError(
         f"T of shape ({count}, {columns}) in {weight.dtype} and layout {layout} would take {sizes[layout]:,} bytes, "
@@ -308,5 +311,5 @@ def _row_of_each(entries: Entries) -> torch.Tensor:
 
 
 def _offsets(lengths: torch.Tensor) -> torch.Tensor:
-    """Exclusive running sum with the total behind: the row pointers of rows of these lengths."""
+    """Row pointers of rows of these lengths: the exclusive running sum, then the total."""
     return torch.cat((lengths.new_zeros(1), lengths.cumsum(0)))

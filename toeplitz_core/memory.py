@@ -1,4 +1,4 @@
-"""How much memory a device has left, so that a matrix that cannot fit is refused before it is allocated."""
+"""The free memory of a device: a matrix that cannot fit is refused before it is allocated."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 
 import torch
 
-# Where the platform does not say what is free: small enough for any machine that runs torch.
+# Assumed if the platform does not report free memory: any machine that runs torch has this much.
 _UNKNOWN = 4 * 2**30
 
 
 class MatrixTooLargeError(MemoryError):
-    """The matrix would take more memory than the budget allows; nothing was allocated."""
+    """Raised before allocation if a matrix would take more memory than the budget allows."""
 
 
 def available_bytes(device: torch.device) -> int:
-    """Bytes that can still be allocated on a device (on the CPU: by this process, its control group considered)."""
+    """Bytes that can still be allocated on a device; on the CPU, the limit of the process's control group counts."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     limits = [limit for limit in (_machine(), _control_group()) if limit is not None]
@@ -24,7 +24,7 @@ def available_bytes(device: torch.device) -> int:
 
 
 def _machine() -> int | None:
-    """MemAvailable on Linux; elsewhere all physical memory, where the platform tells it."""
+    """Free memory of the machine: MemAvailable on Linux, else all physical memory, else None if unknown."""
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
@@ -38,7 +38,7 @@ def _machine() -> int | None:
 
 
 def _control_group() -> int | None:
-    """What a container's control group (version 2) leaves, where one sets a limit; its file cache counts as free."""
+    """Free memory of the container's control group (version 2), or None without a limit. File cache counts as free."""
     group = Path("/sys/fs/cgroup")
     try:
         limit = (group / "memory.max").read_text().strip()

@@ -1,4 +1,4 @@
-"""The four functions of the notebook that this project began as: columns run over the *padded* input."""
+"""The four functions of the notebook that this project began as. Their columns run over the *padded* input."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def toeplitz_perfilter(row: torch.Tensor, N: int, K: int, stride: int, *, dilati
     K : int
         Length of ``row``.
     stride, dilation : int
-        Steps between outputs, and between taps.
+        Distance in pixels between outputs, and between taps.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def toeplitz_perfilter(row: torch.Tensor, N: int, K: int, stride: int, *, dilati
 def toeplitz_perchannel(
     kernel: torch.Tensor, input_size: IntOrInts, stride: IntOrInts = 1, *, dilation: IntOrInts = 1
 ) -> torch.Tensor:
-    """The doubly blocked Toeplitz matrix of a kernel with one channel, over an input that is padded already.
+    """The doubly blocked Toeplitz matrix of a kernel with one channel, for an input that is already padded.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def toeplitz_multichannel(
     *,
     dilation: IntOrInts = 1,
 ) -> torch.Tensor:
-    """One doubly blocked Toeplitz matrix per pair of channels, over the padded input.
+    """One doubly blocked Toeplitz matrix per pair of an output and an input channel, for the padded input.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def toeplitz_multichannel(
     Returns
     -------
     tensor of shape (out_ch, in_ch / groups, OH * OW, Hp * Wp), dtype and device of ``kernel``
-        ``Hp, Wp`` is the size with padding. Its second axis counts channels within the group.
+        ``(Hp, Wp)`` is the padded size. The second axis counts channels within the group.
 
     Examples
     --------
@@ -105,7 +105,7 @@ def toeplitz_multichannel(
     _groups(as_int("input_size[0]", in_channels, minimum=0), kernel)
     outputs, channels, *kernel_size = kernel.shape
     geometry = ConvGeometry(channels, outputs, tuple(size), tuple(kernel_size), stride, padding, dilation)
-    # One input channel and every pair of channels an output channel: the rows of T are then the blocks that are wanted.
+    # Every pair of channels becomes an output channel that reads one input channel: the rows of T are then the blocks.
     blocks = toeplitz_matrix(kernel.reshape(-1, 1, *kernel_size), geometry.padded_size, stride, dilation=dilation)
     return blocks.view(outputs, channels, geometry.positions, -1)
 
@@ -116,7 +116,7 @@ def toeplitz_multiply(
     X: torch.Tensor,  # noqa: N803
     output_dim: int | tuple[int, int],
 ) -> torch.Tensor:
-    """The convolution by the matrices of :func:`toeplitz_multichannel`.
+    """Apply the matrices of :func:`toeplitz_multichannel` to an input: the convolution.
 
     Parameters
     ----------
@@ -139,11 +139,11 @@ def toeplitz_multiply(
     for name, operand in (("W", W), ("X", X), *((("B", B),) if B is not None else ())):
         check_tensor(name, operand)
         if operand.dtype != W.dtype:
-            raise TypeError(f"{name} has dtype {operand.dtype}, but must have W's, {W.dtype}")
+            raise TypeError(f"{name} has dtype {operand.dtype}, but must have W's dtype, {W.dtype}")
     if W.ndim != 4:
         raise ValueError(f"W has shape {tuple(W.shape)}, but must be 4-D: (out_ch, in_ch / groups, OH * OW, Hp * Wp)")
     if X.ndim not in (2, 3):
-        raise ValueError(f"X has shape {tuple(X.shape)}, but must be (in_ch, Hp * Wp), or with a batch in front")
+        raise ValueError(f"X has shape {tuple(X.shape)}, but must be (in_ch, Hp * Wp) or (batch, in_ch, Hp * Wp)")
     pair = output_dim if isinstance(output_dim, tuple | list) else (output_dim, output_dim)
     size = tuple(as_int(f"output_dim[{i}]", n, minimum=1) for i, n in enumerate(pair))
     if len(size) != 2 or size[0] * size[1] != W.shape[2]:
@@ -155,7 +155,7 @@ def toeplitz_multiply(
     Y = Y.flatten(-3, -2)
     if B is not None:
         if B.shape != W.shape[:1]:
-            raise ValueError(f"B has shape {tuple(B.shape)}, but must be ({W.shape[0]},), the out_ch")
+            raise ValueError(f"B has shape {tuple(B.shape)}, but must be (out_ch,) = ({W.shape[0]},)")
         Y = Y + B[:, None]
     result: torch.Tensor = Y.unflatten(-1, size)
     return result

@@ -1,4 +1,4 @@
-"""The matrix of a convolution as a linear operator, applied without forming it."""
+"""The matrix of a convolution as a linear operator that is applied without being formed."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from toeplitz_core.memory import available_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Receptive fields are gathered in blocks of about this many bytes: they outlive no block, unless autograd keeps them.
+# Receptive fields are gathered in blocks of about this size. Each is freed after its block, unless autograd keeps it.
 _BLOCK_BYTES = 2**25
-# Results up to this size are computed without asking how much memory is free: asking would take longer.
+# For results up to this size, free memory is not queried: the query would take longer than the convolution.
 _SMALL_BYTES = 2**26
 
 
 class ToeplitzOperator:
     """``T`` of :func:`toeplitz_matrix` as an operator: ``A @ x`` and ``A.mT @ y``, differentiable twice.
 
-    Rows are applied block by block: the pixels that a block of outputs reads are gathered by index and multiplied by
-    the weight. ``T``'s structural zeros never meet the data, so a NaN or an infinity stays in its receptive field.
+    The operator applies rows block by block: it gathers by index the pixels that a block of outputs reads, and
+    multiplies them by the weight. Structural zeros of ``T`` are never multiplied by data, so a NaN or an infinity
+    affects only the outputs whose receptive field contains it.
 
     Parameters
     ----------
     weight : tensor of shape (out_channels, in_channels / groups, *kernel_size)
-        Decides dtype and device.
+        The kernel. It decides dtype and device.
     input_size, stride, padding, dilation, groups
         As for :func:`toeplitz_matrix`.
 
@@ -57,7 +58,7 @@ class ToeplitzOperator:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns, as of ``T``."""
+        """Rows and columns of ``T``."""
         return self.geometry.matrix_shape
 
     @property
@@ -75,7 +76,7 @@ class ToeplitzOperator:
 
     @property
     def mH(self) -> TransposedOperator:  # noqa: N802  # torch's name
-        """The conjugate transpose: the adjoint, also for complex weights."""
+        """The conjugate transpose: the adjoint for real and complex weights."""
         return ToeplitzOperator(self.weight.conj(), *self._parameters()).mT
 
     def __matmul__(self, x: torch.Tensor) -> torch.Tensor:
@@ -94,7 +95,7 @@ class ToeplitzOperator:
         return toeplitz_matrix(self.weight, *self._parameters(), layout=torch.sparse_csr)
 
     def to_scipy(self) -> Any:  # scipy is optional and has no types
-        """``T`` as a ``scipy.sparse.csr_array``, which holds no gradient. Needs scipy, and a dtype that it has."""
+        """``T`` as a ``scipy.sparse.csr_array``, without gradient. Needs scipy and a dtype that scipy supports."""
         from scipy.sparse import csr_array  # noqa: PLC0415  # optional
 
         if self.dtype == torch.bfloat16:
@@ -126,7 +127,7 @@ class TransposedOperator:
 
     @property
     def mT(self) -> ToeplitzOperator:  # noqa: N802  # torch's name
-        """The operator that this is the transpose of."""
+        """The original operator."""
         return self._operator
 
     def __matmul__(self, y: torch.Tensor) -> torch.Tensor:
@@ -159,14 +160,14 @@ def conv2d(
     -------
     tensor of shape (batch, out_channels, oH, oW) or (out_channels, oH, oW)
         Contiguous, on the weight's device, differentiable twice in every tensor argument. float16 and bfloat16 are
-        accumulated in float32 and rounded once, bias included; integers wrap around.
+        accumulated in float32, bias included, and rounded once. Integers wrap around.
 
     Raises
     ------
     TypeError, ValueError
-        With the parameter, its value and the rule that it breaks.
+        If an argument is invalid. The message names the parameter, its value and the broken rule.
     MemoryError
-        The result would not fit; nothing was allocated.
+        If the result would not fit in memory; raised before anything is allocated.
 
     Examples
     --------
@@ -193,13 +194,13 @@ def conv2d(
         check_tensor("bias", bias)
         if bias.shape != (geometry.out_channels,):
             raise ValueError(
-                f"bias has shape {tuple(bias.shape)}, but must be ({geometry.out_channels},), the out_channels"
+                f"bias has shape {tuple(bias.shape)}, but must be (out_channels,) = ({geometry.out_channels},)"
             )
     for name, operand in (("input", input), ("bias", bias)):
         if operand is not None and operand.dtype != weight.dtype:
-            raise TypeError(f"{name} has dtype {operand.dtype}, but must have weight's, {weight.dtype}")
+            raise TypeError(f"{name} has dtype {operand.dtype}, but must have weight's dtype, {weight.dtype}")
         if operand is not None and operand.device != weight.device:
-            raise ValueError(f"{name} is on device {operand.device}, but must be on weight's, {weight.device}")
+            raise ValueError(f"{name} is on device {operand.device}, but must be on weight's device, {weight.device}")
     _check_result(geometry, len(input) if input.ndim == 4 else 1, weight)
     y = forward(geometry, weight, by_image(geometry, input))
     if bias is not None:
@@ -208,7 +209,7 @@ def conv2d(
 
 
 def by_image(geometry: ConvGeometry, x: torch.Tensor) -> torch.Tensor:
-    """An input, batched or not and perhaps empty, as (batch, in_channels, pixels)."""
+    """An input as (batch, in_channels, pixels); it may be unbatched or empty."""
     return (x if x.ndim == geometry.rank + 2 else x[None]).flatten(2)
 
 
@@ -258,14 +259,14 @@ def weight_adjoint(geometry: ConvGeometry, x: torch.Tensor, y: torch.Tensor) -> 
     for index, live in _receptive_fields(geometry, x):
         block = y[..., begin : begin + len(index)]
         begin += len(index)
-        if index.shape[1]:  # else there is nothing that a tap could read
+        if index.shape[1]:  # without pixels, no tap reads anything
             pixels = x.index_select(-1, index.flatten()).unflatten(-1, index.shape)
             weight = weight + _contract("ngop,ngcpk->gock", block, torch.where(live, pixels, 0))
     return weight.view(geometry.weight_shape)
 
 
 def receptive_field(geometry: ConvGeometry, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The pixel that each tap reads at output positions, and whether it is one (else it is padding, and the pixel 0).
+    """The pixel that each tap reads at these output positions, and whether it is a pixel rather than padding.
 
     Parameters
     ----------
@@ -275,8 +276,9 @@ def receptive_field(geometry: ConvGeometry, positions: torch.Tensor) -> tuple[to
     Returns
     -------
     index : int64 tensor of shape (p, taps per channel)
-        Row-major indices into ``input_size``.
+        Row-major indices into ``input_size``; 0 where the tap reads padding.
     live : bool tensor of the same shape
+        False where the tap reads padding.
     """
     index = torch.zeros(len(positions), 1, dtype=torch.int64, device=positions.device)
     live = torch.ones_like(index, dtype=torch.bool)
@@ -291,7 +293,7 @@ def receptive_field(geometry: ConvGeometry, positions: torch.Tensor) -> tuple[to
 
 
 def _receptive_fields(geometry: ConvGeometry, x: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Receptive fields of all positions, in blocks that keep what is gathered from ``x`` within ``_BLOCK_BYTES``."""
+    """Receptive fields of all positions, in blocks: the pixels gathered from ``x`` take at most ``_BLOCK_BYTES``."""
     per_position = math.prod(x.shape[:-1]) * x.dtype.itemsize + torch.int64.itemsize
     block = max(1, _BLOCK_BYTES // (per_position * math.prod(geometry.kernel_size)))
     for positions in torch.arange(geometry.positions, device=x.device).split(block):
@@ -302,7 +304,7 @@ def _receptive_fields(geometry: ConvGeometry, x: torch.Tensor) -> Iterator[tuple
 
 
 def _by_group(geometry: ConvGeometry, weight: torch.Tensor) -> torch.Tensor:
-    """The weight as (groups, out_channels / groups, in_channels / groups, taps), accumulable; no pixels, no taps."""
+    """The weight as (groups, out_channels / groups, in_channels / groups, taps), accumulable; no taps if no pixels."""
     taps = math.prod(geometry.kernel_size) if geometry.pixels else 0
     outputs = geometry.out_channels // geometry.groups
     w = _accumulable(weight).flatten(2)[..., :taps]
@@ -310,14 +312,14 @@ def _by_group(geometry: ConvGeometry, weight: torch.Tensor) -> torch.Tensor:
 
 
 def _contract(equation: str, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """``einsum`` of two tensors; CUDA has no matrix product for integers, so there it is written out."""
+    """``einsum`` of two tensors. CUDA has no matrix product for integers, so there products are summed explicitly."""
     if a.is_floating_point() or a.is_complex() or a.device.type == "cpu":
         return torch.einsum(equation, a, b)
     return einsum_by_products(equation, a, b)
 
 
 def einsum_by_products(equation: str, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """``einsum`` of two tensors as a broadcast product and a sum: slower and larger, but for every dtype and device."""
+    """``einsum`` as a broadcast product and a sum: slower and larger, but it supports every dtype and device."""
     inputs, kept = equation.split("->")
     names = inputs.split(",")
     axes = kept + "".join(sorted(set("".join(names)) - set(kept)))
@@ -327,7 +329,7 @@ def einsum_by_products(equation: str, a: torch.Tensor, b: torch.Tensor) -> torch
         ]
         for own, tensor in zip(names, (a, b), strict=True)
     ]
-    # The axis of one element makes the sum one over at least an axis: over none, torch sums over all.
+    # The extra axis of size 1 ensures that there is an axis to sum over: given none, torch sums over all.
     return (aligned[0] * aligned[1])[..., None].flatten(len(kept)).sum(-1).to(a.dtype)
 
 
@@ -346,7 +348,7 @@ def _from_batch(y: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 def _check_result(geometry: ConvGeometry, batch: int, weight: torch.Tensor) -> None:
-    # The positions are counted in int64 besides.
+    # The convolution also lists all positions in int64.
     nbytes = batch * geometry.matrix_shape[0] * weight.dtype.itemsize + geometry.positions * torch.int64.itemsize
     if nbytes > _SMALL_BYTES and nbytes > (free := available_bytes(weight.device)):
         raise MemoryError(
@@ -360,6 +362,6 @@ def _check_operand(name: str, x: torch.Tensor, operator: ToeplitzOperator, lengt
     if x.ndim not in (1, 2) or x.shape[0] != length:
         raise ValueError(f"{name} has shape {tuple(x.shape)}, but must be ({length},) or ({length}, k)")
     if x.dtype != operator.dtype:
-        raise TypeError(f"{name} has dtype {x.dtype}, but must have weight's, {operator.dtype}")
+        raise TypeError(f"{name} has dtype {x.dtype}, but must have weight's dtype, {operator.dtype}")
     if x.device != operator.device:
-        raise ValueError(f"{name} is on device {x.device}, but must be on weight's, {operator.device}")
+        raise ValueError(f"{name} is on device {x.device}, but must be on weight's device, {operator.device}")

@@ -187,7 +187,7 @@ ONES = torch.ones
         ),
         (
             lambda: toeplitz_multiply(ONES(1, 1, 4, 9), None, ONES(9), 2),
-            "X has shape (9,), but must be (in_ch, Hp * Wp), or with a batch in front",
+            "X has shape (9,), but must be (in_ch, Hp * Wp) or (batch, in_ch, Hp * Wp)",
         ),
         (
             lambda: toeplitz_multiply(ONES(1, 1, 4, 9), None, ONES(1, 9), 3),
@@ -199,7 +199,7 @@ ONES = torch.ones
         ),
         (
             lambda: toeplitz_multiply(ONES(1, 1, 4, 9), ONES(1).double(), ONES(1, 9), 2),
-            "B has dtype torch.float64, but must have W's, torch.float32",
+            "B has dtype torch.float64, but must have W's dtype, torch.float32",
         ),
         (
             lambda: toeplitz_multiply(ONES(1, 1, 4, 9), None, ONES(1, 8), 2),
@@ -214,7 +214,7 @@ ONES = torch.ones
         ),
         (
             lambda: toeplitz_multiply(ONES(1, 1, 4, 9), ONES(2), ONES(1, 9), 2),
-            "B has shape (2,), but must be (1,), the out_ch",
+            "B has shape (2,), but must be (out_ch,) = (1,)",
         ),
     ],
 )

@@ -253,9 +253,9 @@ def test_repr_tells_shape_dtype_and_geometry() -> None:
         (torch.ones(5), ValueError, "{} has shape (5,), but must be (4,) or (4, k)"),
         (torch.ones(4, 1, 1), ValueError, "{} has shape (4, 1, 1), but must be (4,) or (4, k)"),
         (torch.tensor(1.0), ValueError, "{} has shape (), but must be (4,) or (4, k)"),
-        (torch.ones(4).double(), TypeError, "{} has dtype torch.float64, but must have weight's, torch.float32"),
-        (torch.ones(4, device="meta"), ValueError, "{} is on device meta, but must be on weight's, cpu"),
-        (torch.ones(4).to_sparse(), TypeError, "{} has layout torch.sparse_coo, but must have torch.strided"),
+        (torch.ones(4).double(), TypeError, "{} has dtype torch.float64, but must have weight's dtype, torch.float32"),
+        (torch.ones(4, device="meta"), ValueError, "{} is on device meta, but must be on weight's device, cpu"),
+        (torch.ones(4).to_sparse(), TypeError, "{} has layout torch.sparse_coo, but must have layout torch.strided"),
         (
             torch.ones(4, dtype=torch.bool),
             TypeError,
@@ -276,7 +276,7 @@ def test_a_vector_that_does_not_fit_is_refused(operand: Any, error: type[Excepti
     ("weight", "message"),
     [
         (None, "weight must be a torch.Tensor, not NoneType"),
-        (torch.ones(1, 1, 1, 1).to_sparse(), "weight has layout torch.sparse_coo, but must have torch.strided"),
+        (torch.ones(1, 1, 1, 1).to_sparse(), "weight has layout torch.sparse_coo, but must have layout torch.strided"),
     ],
 )
 def test_a_weight_that_does_not_fit_is_refused(weight: Any, message: str) -> None:

@@ -1,1 +1,1 @@
-"""What must come out, and how far off it may be."""
+"""The oracle: exact results and gradients, and the error that a computed one may have."""

@@ -1,4 +1,4 @@
-"""How known implementations compute: an ``Arithmetic`` for each, as their documents and measurements have it."""
+"""How known implementations compute: an ``Arithmetic`` for each, from its documentation and from measurements."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from toeplitz_core.testing.oracle.algorithms import Fft, MatrixUnits, Winograd, 
 if TYPE_CHECKING:
     from toeplitz_core.testing.case.case import Case
 
-# torch leaves smaller batches to other kernels (aten/src/ATen/native/Convolution.cpp, use_nnpack).
+# torch uses NNPACK only from this batch size on (aten/src/ATen/native/Convolution.cpp, use_nnpack).
 NNPACK_BATCH = 16
 NNPACK_KERNEL = 16
 # "The first 10 bits of the mantissa are read" (torch's CUDA notes): TF32 inputs are truncated.
 TF32_ROUNDING = 2.0**-10
 
-# float32 rounded to the nearest bfloat16, 2^-8 / (1 + 2^-8) = 1/257: of 1 + 2^-8, half way between two of its numbers.
+# Largest relative change of a float32 rounded to the nearest bfloat16: 2^-8 / (1 + 2^-8) = 1/257. It occurs at
+# 1 + 2^-8, half way between two bfloat16 numbers.
 BFLOAT16_ROUNDING = BFLOAT16.unit_roundoff / (1 + BFLOAT16.unit_roundoff)
 
-# The larger bound of the two: it depends on shapes and caches which of them NNPACK takes.
+# The larger bound of the two counts: which one NNPACK takes depends on shapes and caches.
 NNPACK = (Winograd(6), Fft(16))
 
 
 def strictest(case: Case) -> Arithmetic:
-    """The arithmetic of an implementation that declares nothing: the strictest that dtype and device allow.
+    """The strictest arithmetic of the case's dtype and device, for an implementation without a declaration.
 
-    On a GPU half precision may run on matrix units, which cut what they add. Whole numbers are exact.
+    On a GPU, half precision may run on matrix units, which truncate the numbers that they add. Integers are exact.
     """
     if case.dtype == "int64":
         return Arithmetic(FLOAT64, FLOAT64)
@@ -41,7 +42,7 @@ def strictest(case: Case) -> Arithmetic:
 
 
 def torch_now(case: Case) -> Arithmetic:
-    """How torch computes with its switches as they are now."""
+    """How torch computes with its current switches."""
     if case.dtype == "int64":
         return strictest(case)
     if torch.device(case.device).type == "cuda":
@@ -51,10 +52,11 @@ def torch_now(case: Case) -> Arithmetic:
 
 
 def allows_tf32() -> bool:
-    """Whether torch's switches, as they are now, let a convolution of float32 on a GPU round its operands to TF32.
+    """Whether torch's current switches let a float32 convolution on a GPU round its operands to TF32.
 
-    That of cuDNN, or that of the matrix products which take its place. (``torch.backends.cudnn.allow_tf32`` raises
-    where its convolutions and its recurrent networks have different switches.)
+    True if the switch of cuDNN's convolutions is on, or that of the matrix products that may replace them.
+    (``torch.backends.cudnn.allow_tf32`` is no alternative: it raises if convolutions and recurrent networks have
+    different switches.)
     """
     switches = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]  # torch's stubs leave it out
     return any(switch.fp32_precision == "tf32" for switch in switches)
@@ -63,29 +65,30 @@ def allows_tf32() -> bool:
 def torch_cpu(case: Case, *, onednn: bool = True, nnpack: bool = True) -> Arithmetic:
     """How torch computes on a CPU.
 
-    Direct sums in the dtype itself, or for half precision in float32. oneDNN's bfloat16 kernels flush subnormals
-    (measured), and so does NNPACK, which float32 batches of 16 and more go to without oneDNN.
+    It sums directly in the dtype itself, half precision in float32. oneDNN's bfloat16 kernels flush subnormals
+    (measured). NNPACK flushes them too; without oneDNN, it computes float32 batches of 16 and more.
 
     Parameters
     ----------
     onednn, nnpack : bool
-        As ``torch.backends.mkldnn.enabled`` and ``torch.backends.nnpack``.
+        The values of ``torch.backends.mkldnn.enabled`` and ``torch.backends.nnpack``.
     """
     declared = Arithmetic.strictest(case.torch_dtype)
     if case.torch_dtype == torch.bfloat16 and onednn:
         return declared.flushing()
     large = (case.batch or 0) >= NNPACK_BATCH and max(case.geometry.kernel_size) <= NNPACK_KERNEL
     if declared.output == FLOAT32 and nnpack and not onednn and large:
-        # Strided, it multiplies matrices; torch gives it nothing that is dilated.
+        # NNPACK multiplies matrices if there is a stride; torch never gives it a dilated convolution.
         return replace(declared, algorithms=NNPACK if is_plain(case.geometry) else (), flushes=True)
     return declared
 
 
 def torch_cuda(case: Case, *, tf32: bool = True) -> Arithmetic:
-    """How torch computes on a GPU, whichever it is.
+    """How torch computes on any GPU.
 
-    Half precision runs on matrix units, and may add the bias to a rounded result; so does float32 as torch comes
-    (``torch.backends.cudnn.allow_tf32``), with inputs cut to TF32. Subnormals may be flushed.
+    Half precision runs on matrix units and may add the bias to a rounded result. By default
+    (``torch.backends.cudnn.allow_tf32``) float32 also runs on matrix units, with inputs truncated to TF32. Subnormals
+    may be flushed.
     """
     declared = Arithmetic.strictest(case.torch_dtype)
     if declared.accumulator != FLOAT32:
@@ -94,29 +97,29 @@ def torch_cuda(case: Case, *, tf32: bool = True) -> Arithmetic:
         return replace(declared, algorithms=(MatrixUnits(),), bias_after_rounding=case.bias, flushes=True)
     if tf32:
         return replace(declared, algorithms=(MatrixUnits(),), input_rounding=TF32_ROUNDING, flushes=True)
-    # cuDNN's heuristics may take Winograd or FFT all the same, but neither for a stride or a dilation.
+    # Without TF32, cuDNN's heuristics may still choose Winograd or FFT, but neither for a stride or a dilation.
     algorithms = (Winograd(2), Winograd(4), Winograd(6), Fft(16), Fft(32)) if is_plain(case.geometry) else ()
     return replace(declared, algorithms=algorithms, flushes=True)
 
 
 def torch_autocast(case: Case) -> Arithmetic:
-    """How torch computes float32 within ``torch.autocast`` for bfloat16: as bfloat16, its operands rounded before."""
+    """How torch computes float32 under bfloat16 ``torch.autocast``: operands are rounded to bfloat16 first."""
     half = case.replace(dtype="bfloat16")
     declared = torch_cuda(half) if torch.device(case.device).type == "cuda" else torch_cpu(half)
     return replace(declared, input_rounding=BFLOAT16_ROUNDING, bias_rounding=BFLOAT16_ROUNDING)
 
 
 def torch_gradient(case: Case, operand: str) -> Arithmetic:
-    """How torch computes the gradient in ``input``, ``weight`` or ``bias``, with its switches as they are now.
+    """How torch computes the gradient in ``input``, ``weight`` or ``bias`` with its current switches.
 
-    In float32 and float64 like the convolution. Half precision that oneDNN does not take goes through stored partial
-    sums in half precision (aten/src/ATen/native/ConvolutionMM2d.cpp, NaiveDilatedConvolution.cpp): a column of ``T'g``
-    for each tap, added up by col2im; a product of matrices for each image, added to the gradient in the weight; and for
-    the bias the sum over each row of the images, since a sum over axes that cannot be merged is stored after each.
+    In float32 and float64 it computes as the convolution does. Half precision without oneDNN stores partial sums in
+    half precision (aten/src/ATen/native/ConvolutionMM2d.cpp, NaiveDilatedConvolution.cpp). For the input there is one
+    column of ``T'g`` per tap; col2im adds them up. For the weight there is one matrix product per image. For the bias
+    there is one sum per row of the images, because a sum over axes that cannot be merged is stored after each axis.
     """
     declared = torch_now(case)
     on_cpu = torch.device(case.device).type == "cpu"
-    # NNPACK computes no gradients.
+    # NNPACK does not compute gradients.
     declared = replace(declared, algorithms=()) if on_cpu else declared
     if not on_cpu or declared.output not in (BFLOAT16, FLOAT16) or _onednn_takes(case):
         return declared
@@ -130,7 +133,7 @@ def torch_gradient(case: Case, operand: str) -> Arithmetic:
 
 
 def _onednn_takes(case: Case) -> bool:
-    """Whether oneDNN has kernels for the dtype here, and is not switched off."""
+    """Whether oneDNN is enabled and has kernels for the dtype on this machine."""
     enabled: bool = torch.backends.mkldnn.enabled  # type: ignore[assignment]  # a bool at run time
     supported = {
         "bfloat16": torch.ops.mkldnn._is_mkldnn_bf16_supported,

@@ -1,4 +1,4 @@
-"""The exact result of a convolution as a value, and how far a computed one may be off."""
+"""The exact result of a convolution, and the error that a computed result may have."""
 
 from __future__ import annotations
 
@@ -12,37 +12,62 @@ from toeplitz_core.bound import FLOAT64, Arithmetic, Format, Sums, error_bound, 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """The exact result of a convolution, for all outputs or for chosen ones.
+    """The exact result of a convolution, for all outputs or only for some.
 
-    Complex results are kept as two real ones on a last axis. ``value + residual`` is the exact result, where
-    ``residual`` is what did not fit into a float64 (or None). All are in units of ``2^exponent``, which is 1 but for
-    large float64.
+    All tensors broadcast to the shape of the result. A complex result has its real and imaginary part on a last axis.
+    All numbers are in units of ``2^exponent``; this unit is 1 except for large float64.
+
+    Parameters
+    ----------
+    value, residual : float64 tensor (``value`` int64 for integers), float64 tensor or None
+        ``value + residual`` is the exact result; ``residual`` is the part that does not fit into a float64.
+    magnitude : float64 tensor
+        ``S = |T| |x| + |b|``.
+    products : tensor
+        ``n``: the number of taps that do not read padding.
+    bias : tensor
+        The part of ``S`` that comes from the bias: ``|b|``, and more for complex results.
+    offset : tensor
+        ``b``.
+    subnormal : float64 tensor, optional
+        How much ``S`` grows when every subnormal operand doubles; None if no operand is subnormal.
+    is_complex : bool
+    exponent : int
+    alternatives : tuple of Sums
+        The sums of the algorithms that apply, in the shape of ``value``.
+    parts : float
+        The largest sum of the real and the imaginary part of an operand, as in Gauss's products.
+    operands : Format, optional
+        The format of the operands; None for integers.
+    topmost : bool tensor, optional
+        Which results depend on an operand with the format's largest exponent; None if no operand has it.
     """
 
-    value: torch.Tensor  # float64 (int64 for integers)
+    value: torch.Tensor
     residual: torch.Tensor | None
-    magnitude: torch.Tensor  # S
-    products: torch.Tensor  # n: taps that are not padding
-    bias: torch.Tensor  # what of S is due to the bias: |b|, but for complex results
-    offset: torch.Tensor  # b
-    subnormal: torch.Tensor | None  # how much S grows when every subnormal operand doubles; None where none is
+    magnitude: torch.Tensor
+    products: torch.Tensor
+    bias: torch.Tensor
+    offset: torch.Tensor
+    subnormal: torch.Tensor | None
     is_complex: bool
     exponent: int = 0
-    alternatives: tuple[Sums, ...] = ()  # of the algorithms that apply, in the shape of the value
-    parts: float = 0.0  # the largest number that Gauss adds of the parts of an operand
-    operands: Format | None = None  # their format; None for integers
-    topmost: torch.Tensor | None = None  # results of an operand of the format's largest exponent; None where none is
+    alternatives: tuple[Sums, ...] = ()
+    parts: float = 0.0
+    operands: Format | None = None
+    topmost: torch.Tensor | None = None
 
     def in_units(self, values: torch.Tensor) -> torch.Tensor:
-        """Numbers in float64, in units of ``2^exponent``."""
+        """Numbers as float64 in units of ``2^exponent``."""
         return scaled(values.double(), -self.exponent)
 
     def bound(self, arithmetic: Arithmetic, *, has_bias: bool) -> torch.Tensor:
-        """The largest error that the arithmetic allows, the oracle's own included: of all algorithms that it may use.
+        """The largest error that the arithmetic allows, for any of its algorithms; the oracle's own error is included.
 
-        For direct sums it is 0 in windows of padding, whose result is the bias: but if a flush may take that, if it or
-        the result is rounded to a narrower format, or where Gauss's differences round it (the imaginary part).
-        Elsewhere a tile reaches beyond the window.
+        For direct sums the bound is 0 in windows that lie wholly in padding, where the result is the bias. Three cases
+        are excepted: the bias may be flushed; the bias or the result is rounded to a narrower format; Gauss's
+        differences round it (the imaginary part). For other algorithms the bound is not 0 there, because a tile reaches
+        beyond the window.
         """
         error = self._direct_bound(arithmetic, has_bias=has_bias)
         for sums in self.alternatives:
@@ -52,18 +77,20 @@ class Expected:
     def overflow(self, arithmetic: Arithmetic, bound: torch.Tensor, *, has_bias: bool) -> Overflow:
         """Where a result need not be a finite number within the bound.
 
-        The rounding to the output may overflow, to an infinity of the right sign. The accumulator may too: direct sums
-        to plus infinity if their positive terms can, to minus infinity if the negative ones can. Either may become NaN
-        where a sum is corrected by the difference of two infinities, as compensated sums are. The differences that
-        other algorithms take are not followed: anything may come of an overflow there.
+        The rounding to the output format may overflow to an infinity of the right sign.
 
-        Of an operand that is rounded to infinity anything may come too. The number that it is rounded to, in a format
-        of as many exponents, is ``2^(e+1)`` or more with the largest exponent ``e``, and at most twice the operand,
-        since no rounding changes a number by more than itself: so the operand is ``2^e`` or more.
+        The accumulator may overflow too. A direct sum may become plus infinity if its positive terms overflow, and
+        minus infinity if its negative terms do. Either may become NaN where a sum is corrected by the difference of two
+        infinities, as in compensated sums. For other algorithms the differences are not tracked: after an overflow, any
+        result is allowed.
+
+        Any result is also allowed if an operand may be rounded to infinity. In a format with the same exponents and
+        the largest exponent ``e``, the rounded number is then ``2^(e+1)`` or more. It is at most twice the operand,
+        since no rounding changes a number by more than its own magnitude. So the operand is ``2^e`` or more.
         """
         formats = [arithmetic.accumulator, *([arithmetic.partial_format] if arithmetic.partial_format else [])]
         limit = min(fmt.overflow_threshold_in(self.exponent) for fmt in formats)
-        # Operands are not in units of 2^exponent, nor is what they are transformed to.
+        # Operands and their transforms are not in units of 2^exponent.
         largest = min(fmt.overflow_threshold_in(1) for fmt in formats)
         reach = overflow_reach(arithmetic, magnitude=self.magnitude, roundings=self.products + 6)
         # A partial sum is at most the sum of the positive terms, and at least that of the negative ones.
@@ -81,26 +108,26 @@ class Expected:
         nan = up | down | anything
         before = bound
         if arithmetic.output != arithmetic.accumulator:
-            # The error before the rounding that is asked about.
+            # The error before the rounding to the output format.
             step = arithmetic.output.unit_roundoff / (1 + arithmetic.output.unit_roundoff)
             before = ((bound - step * self.value.abs()) / (1 + step)).clamp(min=0)
         threshold = arithmetic.output.overflow_threshold_in(self.exponent)
         infinite = self.value.abs() + before >= threshold
         if arithmetic.bias_after_rounding and has_bias:
-            # The result without its bias is an output too; that and the bias may have opposite signs.
+            # The result without the bias is rounded to the output format too, and the bias may have the opposite sign.
             infinite = infinite | ((self.value - self.offset).abs() + bound >= threshold)
             up, down = up | infinite, down | infinite
         else:
             up, down = up | (infinite & (self.value > 0)), down | (infinite & (self.value < 0))
         if self.is_complex:
-            # The parts are put together as re + i im, and the product with i makes NaN of one part if the other is
-            # infinite. A complex number is then infinite whatever that part is (C99, annex G.3).
+            # The parts are combined as re + i im; if one part is infinite, the product with i makes the other NaN. A
+            # complex number with an infinite part is infinite even if the other part is NaN (C99, annex G.3).
             nan = nan | (infinite | anything).any(dim=-1, keepdim=True)
         return Overflow(up | anything, down | anything, nan, anything)
 
     def _bound_of(self, arithmetic: Arithmetic, sums: Sums, *, has_bias: bool) -> torch.Tensor:
         magnitude = self.magnitude if sums.magnitude is None else sums.magnitude + self.bias
-        # As below: complex results are differences.
+        # As in _direct_bound: complex results are differences.
         extra = torch.tensor([2, 5]) if self.is_complex else torch.tensor(int(has_bias))
         error = error_bound(
             arithmetic,
@@ -118,14 +145,14 @@ class Expected:
         n = self.products.double()
         products, roundings = n, n + has_bias
         if self.is_complex:
-            # Gauss's products: a = xr*wr + br, b = xi*wi and c = (xr+xi)*(wr+wi) + (br+bi), of which a - b is the real
-            # part and c - a - b the other. A term of c is rounded twice before its product, and twice after the sum;
-            # two sums of biases more may be flushed.
+            # Gauss's products are a = xr*wr + br, b = xi*wi and c = (xr+xi)*(wr+wi) + (br+bi). The real part is a - b,
+            # the imaginary part c - a - b. A term of c is rounded twice before its product, and twice after the sum.
+            # Two more sums, of biases, may be flushed.
             products = n * torch.tensor([2, 3]) + arithmetic.flushes * torch.tensor([0, 2])
             roundings = n + torch.tensor([2, 5])
         if arithmetic.compensates:
-            # A term of a compensated sum may be off by two roundings however few terms there are (Kahan, 1965): what
-            # was lost is added, and rounded again, with a zero of the padding too.
+            # A term of a compensated sum may be off by two roundings, for any number of terms (Kahan, 1965): the lost
+            # part is added and rounded again, even when only a zero of the padding is added.
             roundings = roundings + 2
         error = error_bound(
             arithmetic,
@@ -141,7 +168,7 @@ class Expected:
         if self.residual is None:
             error = error + oracle_error(self.magnitude, n)
         else:
-            # Below float64's normal numbers each of the five products of Dekker's is off by half the smallest one.
+            # Below the normal numbers of float64, each of Dekker's five products is off by half the smallest subnormal.
             error = error + 4 * products * FLOAT64.smallest_subnormal
         if arithmetic.bias_rounding or (self.operands is not None and not arithmetic.output.holds(self.operands)):
             return error
@@ -152,7 +179,15 @@ class Expected:
 
 
 class Overflow(NamedTuple):
-    """Where infinity, minus infinity and NaN are legitimate results, and where whatever may come is."""
+    """Where a result that is not finite is legitimate.
+
+    Parameters
+    ----------
+    positive, negative, nan : bool tensor
+        Where plus infinity, minus infinity and NaN are legitimate results.
+    anything : bool tensor
+        Where every result is legitimate.
+    """
 
     positive: torch.Tensor
     negative: torch.Tensor
@@ -160,7 +195,7 @@ class Overflow(NamedTuple):
     anything: torch.Tensor
 
     def excuses(self, values: torch.Tensor) -> torch.Tensor:
-        """Which values are not finite, and legitimate."""
+        """Which values are not finite but legitimate."""
         infinite = values.isinf()
         return (
             (infinite & (values > 0) & self.positive)
@@ -170,7 +205,7 @@ class Overflow(NamedTuple):
 
 
 def scaled(values: torch.Tensor, exponent: int) -> torch.Tensor:
-    """``values * 2^exponent``, in steps that are numbers themselves."""
+    """``values * 2^exponent``, in steps whose factors are float64 numbers."""
     while exponent:
         step = max(-1000, min(1000, exponent))
         values, exponent = values * 2.0**step, exponent - step

@@ -1,8 +1,8 @@
-"""The sums that gradients in float64 are, in twice its precision: as values and what these lack.
+"""Gradients of float64 data, summed in twice its precision: each sum is a value and a residual.
 
-What a gradient sums is gathered row by row, as the oracle does for chosen results, since a compensated sum needs all of
-its products at hand. A row of the gradient in the input has the results that read a pixel, of which there are no more
-than the taps that a stride leaves; one of the gradient in the weight has all positions of all images.
+The factors of a gradient are gathered row by row, as the oracle does for chosen results, because a compensated sum
+needs all its products at once. A row of the gradient in the input has the results that read a pixel: at most one per
+tap, fewer with a stride. A row of the gradient in the weight has all positions of all images.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from toeplitz_core.matrix import unravel
 from toeplitz_core.operator import receptive_field
 from toeplitz_core.testing.oracle.sums import tree_sum, two_product
 
-# Products that are held at a time: each takes about ten numbers more, and they stay in a processor's cache.
+# Number of products per block: each needs about ten more numbers, and all of them fit in a processor's cache.
 _BLOCK = 2**16
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 def input_gradient(geometry: ConvGeometry, weight: torch.Tensor, y: torch.Tensor) -> Pair:
-    """``T.mT @ y`` and what it lacks, each (batch, in_channels, pixels), complex ones with their parts on a last axis.
+    """``T.mT @ y`` as value and residual, each (batch, in_channels, pixels), with complex parts on a last axis.
 
     Parameters
     ----------
     weight : float64 or complex128 tensor of shape (out_channels, in_channels / groups, *kernel_size)
-        Of ordinary size, like ``y``: products between 2^-900 and 2^900, if not 0.
+        Of ordinary size, like ``y``: their products are 0 or between 2^-900 and 2^900.
     y : tensor of shape (batch, out_channels, positions)
     """
     outputs = geometry.out_channels // geometry.groups
@@ -56,7 +56,7 @@ def input_gradient(geometry: ConvGeometry, weight: torch.Tensor, y: torch.Tensor
 
 
 def weight_gradient(geometry: ConvGeometry, x: torch.Tensor, y: torch.Tensor) -> Pair:
-    """The gradient of ``y . (T @ x)`` in the weight, and what it lacks, in the weight's shape; see above.
+    """The gradient of ``y . (T @ x)`` in the weight, as value and residual in the weight's shape.
 
     Parameters
     ----------
@@ -79,16 +79,21 @@ def weight_gradient(geometry: ConvGeometry, x: torch.Tensor, y: torch.Tensor) ->
 
 
 def bias_gradient(y: torch.Tensor) -> Pair:
-    """The sum of ``y``, (batch, out_channels, positions), over images and positions, and what it lacks."""
+    """The sum of ``y``, (batch, out_channels, positions), over images and positions, as value and residual."""
     terms = y.transpose(0, 1).flatten(1)
     parts = torch.view_as_real(terms).transpose(1, 2) if terms.is_complex() else terms
     return tree_sum(parts, torch.zeros_like(parts))
 
 
 def _readers(geometry: ConvGeometry, axis: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The outputs along an axis that read a pixel, each by which tap, and whether there is one: (pixels, most readers).
+    """The outputs along an axis that read each pixel, and the tap of each output.
 
     Pixel ``i`` is read through tap ``k`` by output ``o`` with ``o * stride = i + before - k * dilation``.
+
+    Returns
+    -------
+    outputs, taps, live : tensors of shape (pixels, largest number of readers)
+        ``live`` is False where a pixel has fewer readers.
     """
     taps = torch.arange(geometry.kernel_size[axis])
     pixels = torch.arange(geometry.input_size[axis])[:, None]
@@ -102,7 +107,7 @@ def _readers(geometry: ConvGeometry, axis: int) -> tuple[torch.Tensor, torch.Ten
 
 
 def _by_rows(shape: tuple[int, ...], terms: int, rows: Callable[[torch.Tensor], Pair], *, like: torch.Tensor) -> Pair:
-    """The sums of products of rows of factors, as many rows at a time as there is room for."""
+    """The sums of products of rows of factors, computed in blocks of rows of about ``_BLOCK`` products."""
     is_complex = like.is_complex()
     full = (*shape, 2) if is_complex else shape
     value = torch.zeros(full, dtype=torch.float64)
@@ -117,7 +122,7 @@ def _by_rows(shape: tuple[int, ...], terms: int, rows: Callable[[torch.Tensor], 
 
 
 def _products(a: torch.Tensor, b: torch.Tensor) -> Pair:
-    """The sums of ``a * b`` over the last axis, for complex numbers real and imaginary part on a last axis."""
+    """The sums of ``a * b`` over the last axis; complex sums have real and imaginary part on a last axis."""
     if not a.is_complex():
         return tree_sum(*two_product(a, b))
     parts = (

@@ -1,4 +1,7 @@
-"""What gradients must be, and what bounds their errors: see :mod:`toeplitz_core.testing.data.gradients`."""
+"""Exact gradients, and the magnitudes that bound the error of computed ones.
+
+The formulas are in :mod:`toeplitz_core.testing.data.gradients`.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,10 @@ from toeplitz_core.testing.oracle.gradient_sums import bias_gradient, input_grad
 
 
 def expected_gradients(case: Case, operands: Operands) -> dict[str, Expected]:
-    """The exact gradients in input, weight and bias, in their shapes, and what bounds the errors of computed ones.
+    """The exact gradients in input, weight and bias, in their shapes, with the magnitudes for an error bound.
 
-    Those of float64 are summed in pairs of float64, as the oracle does for results; whole numbers need no such care.
+    Gradients of float64 data are summed in pairs of float64, as the oracle does for results. Whole numbers do not need
+    this: their sums are exact.
     """
     rounded = case.dtype in ("float64", "complex128") and RECIPES[case.data].kind == "real"
     values = _compensated(case, operands) if rounded else _plain(case, operands)
@@ -50,13 +54,14 @@ def expected_gradients(case: Case, operands: Operands) -> dict[str, Expected]:
 
 
 def _magnitudes(case: Case, operands: Operands) -> dict[str, torch.Tensor]:
-    """The sums of magnitudes, with those of both parts of complex gradients on a last axis.
+    """The sums of magnitudes; a complex gradient has those of its two parts on a last axis.
 
-    Of complex numbers a gradient is a sum of products of the conjugate of ``o``, the other operand, with ``g``. A
-    convolution by Gauss's three products (see :class:`Expected`) goes back by autograd as
-    ``or (gr - gi) + (or + oi) gi`` and ``oi (-gr - gi) + (or + oi) gi`` (aten/src/ATen/native/Convolution.cpp), and the
-    same products in a convolution of its own are ``or gr + oi gi`` and ``(or - oi) (gr + gi) - or gr + oi gi``. Their
-    magnitudes are at most those summed here. Nothing is multiplied for the bias.
+    A complex gradient is a sum of products of the conjugate of ``o``, the other operand, with ``g``. If a convolution
+    uses Gauss's three products (see :class:`Expected`), autograd computes its gradient as
+    ``or (gr - gi) + (or + oi) gi`` and ``oi (-gr - gi) + (or + oi) gi`` (aten/src/ATen/native/Convolution.cpp). If the
+    gradient is itself a convolution by Gauss's products, they are ``or gr + oi gi`` and
+    ``(or - oi) (gr + gi) - or gr + oi gi``. The magnitudes of both are at most those summed here. The gradient in the
+    bias has no products.
     """
     x, weight, grad = operands.input, operands.weight, operands.more["grad"]
     if not case.torch_dtype.is_complex:
@@ -71,14 +76,14 @@ def _magnitudes(case: Case, operands: Operands) -> dict[str, torch.Tensor]:
 
 
 def _plain(case: Case, operands: Operands) -> dict[str, tuple[torch.Tensor, None]]:
-    """Summed in float64, where products of narrower or whole numbers are exact; complex ones by parts."""
+    """Gradients summed in float64, where products of narrower or whole numbers are exact; complex ones by parts."""
     x, weight, grad = (wide(t) for t in (operands.input, operands.weight, operands.more["grad"]))
     values = plain_gradients(case, conjugate(x), conjugate(weight), grad)
     return {name: (torch.view_as_real(v) if v.is_complex() else v, None) for name, v in values.items()}
 
 
 def _compensated(case: Case, operands: Operands) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Summed in pairs of float64: value and residual, complex ones as parts on a last axis."""
+    """Gradients summed in pairs of float64: value and residual, with complex parts on a last axis."""
     g = case.geometry
     x, weight = conjugate(by_image(g, operands.input)), conjugate(operands.weight)
     y = by_image(g, operands.more["grad"])
@@ -93,8 +98,8 @@ def _compensated(case: Case, operands: Operands) -> dict[str, tuple[torch.Tensor
 def expected_derivatives(case: Case, operands: Operands) -> dict[str, Expected]:
     """The derivatives of ``grad . (gradients along directions)`` in input, weight and ``grad``.
 
-    That in ``grad`` is the derivative of the result itself along the directions, ``T dx + dT x + db``, of which each
-    term is there too: the derivative along the direction of one operand alone.
+    The derivative in ``grad`` is that of the result along the directions: ``T dx + dT x + db``. Each term is also
+    returned by itself: it is the derivative along the direction of one operand alone.
     """
     more = {name: wide(values) for name, values in operands.more.items()}
     grad = more.pop("grad")
@@ -110,7 +115,7 @@ def expected_derivatives(case: Case, operands: Operands) -> dict[str, Expected]:
 
 
 def expected_by_image(case: Case, operands: Operands) -> dict[str, Expected]:
-    """The results of two weights, and of two biases, one minus the other; the gradient in the weight of each image."""
+    """The results for a weight and its negative, for a bias and its negative, and the weight gradient of each image."""
     g = case.geometry
     x, y = by_image(g, wide(operands.input)), by_image(g, wide(operands.more["grad"]))
     weight, bias = wide(operands.weight), None if operands.bias is None else wide(operands.bias)
@@ -134,7 +139,7 @@ def expected_by_image(case: Case, operands: Operands) -> dict[str, Expected]:
 
 
 def _exactly(value: torch.Tensor, magnitude: torch.Tensor) -> Expected:
-    """Of exact data: what a sum is and how large its terms are together; it has no bound."""
+    """The expected value of a sum of exact data, with the sum of its terms' magnitudes; it needs no error bound."""
     if value.is_complex():
         value, magnitude = torch.view_as_real(value), magnitude[..., None].expand(*magnitude.shape, 2)
         return replace(_exactly(value, magnitude), is_complex=True)

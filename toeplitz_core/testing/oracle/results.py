@@ -1,9 +1,9 @@
-"""What a convolution must return, and how far off it may be: ``T x + b`` and the magnitudes that bound its error.
+"""The exact result ``T x + b`` of a convolution, and the magnitudes that bound the error of a computed one.
 
-Products of float32 or narrower numbers are exact in float64, so there a float64 sum is off by ``(n + 8) 2^-52 S`` at
-most, which the judge adds to the bound. float64 data is summed in pairs of float64 instead (the compensated dot product
-of Ogita, Rump & Oishi, "Accurate sum and dot product", SIAM J. Sci. Comput. 26, 2005, here summed as a tree), whose
-error is of the order of ``n^2 2^-106 S``.
+Products of float32 or narrower numbers are exact in float64. A float64 sum of them is off by at most
+``(n + 8) 2^-52 S``; the judge adds this to the bound. float64 data is summed in pairs of float64 instead (the
+compensated dot product of Ogita, Rump & Oishi, "Accurate sum and dot product", SIAM J. Sci. Comput. 26, 2005, here
+summed as a tree). The error of such a sum is of the order of ``n^2 2^-106 S``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from toeplitz_core.operator import by_image
 from toeplitz_core.testing.oracle.expected import Expected, scaled
 from toeplitz_core.testing.oracle.sums import apply, compensated, growth, has_subnormals, products, subnormal_sizes
 
-# float64 operands are scaled below this power of two: products, their splits and sums then stay far from overflow.
+# float64 operands are scaled below this power of two, so that products, their splits and sums stay far from overflow.
 _LARGEST_EXPONENT = 400
 
 
@@ -32,7 +32,7 @@ def expected(
     outputs: torch.Tensor | None = None,
     algorithms: tuple[Algorithm, ...] = (),
 ) -> Expected:
-    """The exact result for operands of one dtype. They are finite; float64 within 600 powers of two of the largest.
+    """The exact result for finite operands of one dtype; float64 must be within 600 powers of two of the largest.
 
     Parameters
     ----------
@@ -42,12 +42,12 @@ def expected(
     outputs : int64 tensor of shape (m,), optional
         Only these outputs, as flat indices into ``(batch, out_channels, *output_size)``.
     algorithms : tuple of Algorithm
-        For which the bound is needed too.
+        Algorithms whose bound is needed too.
 
     Returns
     -------
     Expected
-        Of shape ``([batch,] out_channels, *output_size)``, or (m,) for chosen outputs.
+        Its shape is ``([batch,] out_channels, *output_size)``, or (m,) for chosen outputs.
     """
     batch = by_image(geometry, x)
     fmt = format_of(x.dtype) if x.is_floating_point() or x.is_complex() else None
@@ -80,7 +80,7 @@ def _alternatives(
     shape: tuple[int, ...],
     algorithms: tuple[Algorithm, ...],
 ) -> tuple[Sums, ...]:
-    """What algorithms round, in the shape of the results; of complex ones the sums of Gauss's products."""
+    """What the algorithms round, in the shape of the results; complex results have the sums of Gauss's products."""
 
     def pairs() -> list[tuple[torch.Tensor, torch.Tensor]]:
         if not x.is_complex():
@@ -124,7 +124,7 @@ def _topmost(
     outputs: torch.Tensor | None,
     limit: float,
 ) -> torch.Tensor | None:
-    """Which results come of an operand of at least the limit, or of a weight of one over padding; None if none is."""
+    """Which results depend on an operand of at least the limit, or on such a weight over padding; None if none do."""
 
     def reaches(values: torch.Tensor) -> torch.Tensor:
         parts = torch.view_as_real(values) if values.is_complex() else values[..., None]
@@ -147,7 +147,7 @@ def _topmost(
 
 
 def _largest_sum(values: torch.Tensor) -> float:
-    """The largest ``|re| + |im|``, halved lest it overflow, then doubled."""
+    """The largest ``|re| + |im|``; the parts are halved before the sum so that it does not overflow."""
     sizes = values.real.double().abs() / 2 + values.imag.double().abs() / 2
     return 2 * float(sizes.max()) if values.numel() else 0.0
 
@@ -211,8 +211,8 @@ class _Real:
 
 
 def _sums_are_exact(magnitude: torch.Tensor, *operands: torch.Tensor) -> bool:
-    """Whether float64 sums them exactly in any order: whole numbers whose magnitudes add up to less than 2^53."""
-    small = not magnitude.numel() or float(magnitude.max()) < 2.0**53  # else it may have been rounded itself
+    """Whether float64 sums are exact in any order: whole numbers whose magnitudes add up to less than 2^53."""
+    small = not magnitude.numel() or float(magnitude.max()) < 2.0**53  # a larger magnitude may itself be rounded
     return small and all(bool((t == t.trunc()).all()) for t in operands)
 
 
@@ -224,10 +224,11 @@ def _expected_complex(
     front: tuple[int, ...],
     outputs: torch.Tensor | None,
 ) -> Expected:
-    """Real and imaginary part: ``xr*wr - xi*wi`` as one real convolution of twice the channels, likewise the other.
+    """The exact complex result; each part is one real convolution with twice the channels.
 
-    The imaginary part's magnitude is that of Gauss's three products, which torch uses:
-    ``(|xr|+|xi|) * (|wr|+|wi|) + |xr| * |wr| + |xi| * |wi| + 2|br| + |bi|`` (``*`` the convolution).
+    The real part is ``xr*wr - xi*wi``, the imaginary part ``xr*wi + xi*wr`` (``*`` is the convolution). The magnitude
+    of the imaginary part is that of Gauss's three products, which torch uses:
+    ``(|xr|+|xi|) * (|wr|+|wi|) + |xr| * |wr| + |xi| * |wi| + 2|br| + |bi|``.
     """
     doubled = ConvGeometry(
         2 * geometry.in_channels,
@@ -249,7 +250,7 @@ def _expected_complex(
 
     re = convolve(weight.real, -weight.imag, None if bias is None else bias.real)
     im = convolve(weight.imag, weight.real, None if bias is None else bias.imag)
-    # The imaginary part by Gauss: of c = (xr+xi)*(wr+wi) + (br+bi), and of the real part's two products.
+    # The magnitude of the imaginary part by Gauss: c = (xr+xi)*(wr+wi) + (br+bi), and the real part's two products.
     (x_size, x_small), (w_size, w_small) = _sum_of_parts(x), _sum_of_parts(weight)
     im.bias = 2 * re.bias + im.bias
     im.magnitude = apply(geometry, x_size, w_size, outputs, torch.float64) + (re.magnitude - re.bias) + im.bias
@@ -275,7 +276,7 @@ def _expected_complex(
 
 
 def _sum_of_parts(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """``|re| + |im|``, and how much of ``re + im`` is lost where subnormal parts, or a subnormal sum, are."""
+    """``|re| + |im|``, and how much of ``re + im`` is lost if subnormal parts, or a subnormal sum, are flushed."""
     parts = (values.real, values.imag)
     lost = sum((subnormal_sizes(t) for t in (*parts, parts[0] + parts[1])), start=torch.zeros(()))
     return parts[0].double().abs() + parts[1].double().abs(), lost

@@ -1,7 +1,7 @@
-"""The signs of zeros, which no law demands: IEEE 754 settles them for one order of a sum, and libraries sum in others.
+"""The signs of zeros. No law demands them: IEEE 754 fixes them for one order of a sum, and libraries use other orders.
 
-A sum is -0 if all of its terms are, and no other zero is (IEEE 754-2019, 6.3, to nearest). So a kernel whose sums begin
-with +0, or that multiplies padding too, returns +0 where the sum of the products alone is -0: neither is wrong.
+A sum that is zero is -0 only if all its terms are -0 (IEEE 754-2019, 6.3, to nearest). So where the sum of the products
+alone is -0, a kernel returns +0 if its sums begin with +0 or if it multiplies padding too. Neither sign is wrong.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def negative_zeros(
     *,
     outputs: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Which results are -0: those whose products, without padding, and whose bias all are. Of nothing at all it is +0.
+    """Which results are -0: all products, padding excluded, and the bias are -0. A sum without terms is +0.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def negative_zeros(
     images = by_image(geometry, x)
     count = products(geometry, outputs).double()
     found = torch.zeros_like(count)
-    # Zeros of either sign times whatever has the other; then numbers that are not zero times a zero.
+    # Zeros of either sign times any number of the opposite sign; then nonzero numbers times a zero.
     pairs = (
         ((images == 0) & ~images.signbit(), weight.signbit()),
         ((images == 0) & images.signbit(), ~weight.signbit()),

@@ -1,7 +1,7 @@
-"""What a convolution of NaN and infinities must return: which results are NaN, an infinity, or finite.
+"""The result of a convolution of NaN and infinities: which outputs are NaN, an infinity, or finite.
 
-A product is NaN if a factor is, or for zero times infinity; infinities of both signs add up to NaN, in whatever order.
-All of that is counted row by row: multiplied with a dense matrix, NaN would spread to where it has structural zeros.
+A product is NaN if a factor is NaN, or if it is zero times infinity. Infinities of both signs add up to NaN in any
+order. The rules count these terms row by row: a product with the dense matrix would spread NaN to its structural zeros.
 """
 
 from __future__ import annotations
@@ -16,13 +16,21 @@ from toeplitz_core.operator import forward
 
 
 class Classes(NamedTuple):
-    """Which results are not finite, and which may be NaN besides, each (batch, out_channels, positions)."""
+    """Which results are not finite, and which others may be NaN.
 
-    special: torch.Tensor  # NaN, an infinity, or 0 where the result is finite
+    Parameters
+    ----------
+    special : float64 tensor of shape (batch, out_channels, positions)
+        NaN, an infinity, or 0 where the result is finite.
+    may_be_nan : bool tensor of the same shape
+        Where NaN is right too.
+    """
+
+    special: torch.Tensor
     may_be_nan: torch.Tensor
 
     def settles(self, actual: torch.Tensor) -> torch.Tensor:
-        """Which results are NaN where that is right."""
+        """Which results are NaN where NaN is right."""
         return actual.isnan() & (self.special.isnan() | self.may_be_nan)
 
 
@@ -35,8 +43,8 @@ def classes(
 ) -> Classes:
     """The classes of all results of a convolution of real numbers.
 
-    A weight that is not finite and meets padding is skipped by some implementations and multiplied by zero by others:
-    both are right. So is NaN wherever an algorithm brings a result together with numbers that it does not depend on.
+    Where a weight that is not finite meets padding, some implementations skip it and others multiply it by zero: both
+    are right. NaN is also right where an algorithm combines a result with numbers that it does not depend on.
 
     Examples
     --------
@@ -54,7 +62,7 @@ def classes(
     anything = torch.ones_like
     nan = count(weight.isnan(), anything(images)) + count(anything(weight), images.isnan())
     nan += count(weight.isinf(), images == 0) + count(weight == 0, images.isinf())
-    # A finite factor of either sign, or another infinity: NaN is counted already.
+    # Infinity times a finite factor of either sign, or times another infinity; NaN is already counted.
     up = count(weight.isposinf(), images > 0) + count(weight.isneginf(), images < 0)
     up += count(weight > 0, images.isposinf()) + count(weight < 0, images.isneginf())
     down = count(weight.isposinf(), images < 0) + count(weight.isneginf(), images > 0)

@@ -1,4 +1,4 @@
-"""The sums of products that the oracle is made of, for all outputs or for chosen ones; and double-double arithmetic."""
+"""The sums of products of the oracle, for all outputs or for chosen ones, and double-double arithmetic."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.operator import forward, receptive_field
 
-# Elements of a block of products that the compensated sum holds at a time: some ten tensors of as many float64 stay in
-# a processor's cache.
+# Number of products per block of the compensated sum: about ten float64 tensors of this size fit in a processor's
+# cache.
 _BLOCK = 2**16
 
 
@@ -30,7 +30,7 @@ def apply(
 
     if outputs is None:
         return forward(geometry, cast(weight), cast(x))
-    # Only what the chosen outputs read is widened: the operands of a large layer stay as they are.
+    # Only the numbers that the chosen outputs read are widened: a wide copy of a large layer would take much memory.
     pixels, taps = rows(geometry, x, weight, outputs)
     return (cast(pixels) * cast(taps)).sum(-1)
 
@@ -50,7 +50,7 @@ def growth(
 def rows(
     geometry: ConvGeometry, x: torch.Tensor, weight: torch.Tensor, outputs: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What chosen outputs read and what they multiply it with, each (m, taps of all channels)."""
+    """The pixels that chosen outputs read and the weights that multiply them, each (m, taps of all channels)."""
     position = outputs % geometry.positions
     channel = outputs // geometry.positions % geometry.out_channels
     image = outputs // (geometry.positions * geometry.out_channels)
@@ -65,7 +65,7 @@ def rows(
 
 
 def products(geometry: ConvGeometry, outputs: torch.Tensor | None) -> torch.Tensor:
-    """``n`` per output: live taps per axis multiply. Shape (positions,), or (m,) for chosen outputs."""
+    """``n`` per output: the product of the live taps per axis. Shape (positions,), or (m,) for chosen outputs."""
     position = torch.arange(geometry.positions) if outputs is None else outputs % geometry.positions
     products = torch.full_like(position, geometry.group_channels)
     for axis in reversed(range(geometry.rank)):
@@ -78,7 +78,7 @@ def products(geometry: ConvGeometry, outputs: torch.Tensor | None) -> torch.Tens
 def compensated(
     geometry: ConvGeometry, x: torch.Tensor, weight: torch.Tensor, offset: torch.Tensor, outputs: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """``T x + b`` in float64 as a value and what it lacks."""
+    """``T x + b`` of float64 data, as value and residual."""
     chosen = torch.arange(len(x) * geometry.out_channels * geometry.positions) if outputs is None else outputs
     width = max(1, math.prod(geometry.weight_shape[1:]))
     values, residuals = [x.new_zeros(0)], [x.new_zeros(0)]
@@ -96,7 +96,7 @@ def compensated(
 
 
 def has_subnormals(values: torch.Tensor) -> bool:
-    """Whether a number is subnormal in its dtype: looked for in blocks, since a weight may be large."""
+    """Whether any number is subnormal in its dtype; checked in blocks, because a weight may be large."""
     limit = torch.finfo(values.dtype).smallest_normal
     return any(bool(((block != 0) & (block.abs() < limit)).any()) for block in values.flatten().split(_BLOCK))
 
@@ -108,7 +108,7 @@ def subnormal_sizes(values: torch.Tensor) -> torch.Tensor:
 
 
 def tree_sum(high: torch.Tensor, low: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sum of pairs over the last axis, halving it again and again."""
+    """Sum of pairs over the last axis, which is halved repeatedly."""
     if high.shape[-1] == 0:
         return high.sum(-1), low.sum(-1)
     while high.shape[-1] > 1:
