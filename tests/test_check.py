@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,15 +36,16 @@ FEW = {"law": "forward-exact", "dtype": "float32", "device": "cpu", "examples": 
 
 
 @pytest.fixture(autouse=True)
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working directory with an implementation in it, and no subject in the environment."""
     (tmp_path / "mine.py").write_text(KERNELS, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "mine", raising=False)
     monkeypatch.delenv(VARIABLE, raising=False)
     share_fork_servers(monkeypatch)
-    return tmp_path
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # of journals
+    yield tmp_path
+    sys.modules.pop("mine", None)  # what was run in this process
 
 
 def ended(record: Record) -> list[tuple[str, str, str, str, int]]:

@@ -8,7 +8,9 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,14 +74,15 @@ number = 3
 
 
 @pytest.fixture(autouse=True)
-def one_fork_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs in this process start one, and are asked for no subject by the environment."""
+def one_fork_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs in this process start one, leave their journals here, and are asked for nothing by the environment."""
     share_fork_servers(monkeypatch)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv(VARIABLE, raising=False)
 
 
 @pytest.fixture
-def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working directory with a file of implementations in it."""
     (tmp_path / "kernels.py").write_text(KERNELS, encoding="utf-8")
     (tmp_path / "unfinished.py").write_text("def conv2d(:\n", encoding="utf-8")
@@ -87,8 +90,8 @@ def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "leaving.py").write_text("raise SystemExit(0)\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    monkeypatch.delitem(sys.modules, "kernels", raising=False)
-    return tmp_path
+    yield tmp_path
+    sys.modules.pop("kernels", None)  # what was run in this process
 
 
 def call(line: str) -> Result:
@@ -228,7 +231,7 @@ def test_no_control_characters(run_elsewhere: tuple[str, dict[str, object]]):
 
 def test_check_goes_on_after_a_failure(kernels: Path):  # noqa: ARG001  # the working directory
     """One subject's failure does not keep the others from being checked; with ``--fail-fast`` it does."""
-    line = "check kernels:no_groups kernels:right --dtype float32 --device cpu --law forward-exact --examples 30"
+    line = "check kernels:colours kernels:right --dtype float32 --device cpu --law forward-exact --examples 30"
     result = call(line)
     assert result.exit_code == 1
     assert "kernels:right forward-exact float32 cpu: pass, 30 cases" in result.output

@@ -6,6 +6,8 @@ import importlib.resources
 import json
 import shlex
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -68,15 +70,16 @@ reason = "It adds one."
 
 
 @pytest.fixture(autouse=True)
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working directory with implementations and lists in it."""
     for name, text in (("kernels.py", KERNELS), ("groups.toml", GROUPS), ("both.toml", GROUPS + BIAS)):
         (tmp_path / name).write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    monkeypatch.delitem(sys.modules, "kernels", raising=False)
     share_fork_servers(monkeypatch)
-    return tmp_path
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # of journals
+    yield tmp_path
+    sys.modules.pop("kernels", None)  # what was run in this process
 
 
 def call(line: str) -> Result:
@@ -223,7 +226,7 @@ def test_error_of_our_own_is_written(directory: Path, monkeypatch: pytest.Monkey
 def test_fail_fast_is_written(directory: Path):
     """What ``--fail-fast`` left out is not run."""
     line = "check kernels:two_faults kernels:right --inline --dtype float32 --device cpu --law forward-exact"
-    assert call(f"{line} --fail-fast --json run.json").exit_code == 1
+    assert call(f"{line} --fail-fast --json run.json --examples 30").exit_code == 1
     read = validated((directory / "run.json").read_text(encoding="utf-8"))
     assert [r["status"] for r in read["results"]] == ["fail", "not-run"]
     assert read["summary"]["ended"] == "stopped at the first failure"
@@ -282,7 +285,7 @@ def test_stale_entry_is_said_and_fails_where_asked(directory: Path):
 def test_failure_outweighs_a_stale_entry():
     """Where a law fails, a stale entry does not hide that."""
     line = "check kernels:right kernels:two_faults --inline --dtype float32 --device cpu --law forward-exact"
-    result = call(f"{line} --known groups.toml --fail-stale")
+    result = call(f"{line} --known groups.toml --fail-stale --examples 30")
     assert result.exit_code == 1
     assert "stale: groups for kernels:right" in result.output
 

@@ -1,4 +1,4 @@
-"""``parametrize_with_laws`` in a test file of somebody's, outside of this repository and without the plugin."""
+"""``parametrize_with_laws`` in a test file of somebody's, outside of this repository, with and without the plugin."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -15,8 +16,11 @@ import pytest
 import torch
 
 import toeplitz_core
+from tests.workers import share_fork_servers
 from toeplitz_core.testing import parametrize_with_laws
+from toeplitz_core.testing.decorator import COMMAND_LINE, LawTest
 from toeplitz_core.testing.reports.in_pytest import PROPERTY
+from toeplitz_core.testing.run.configuration import VARIABLE
 from toeplitz_core.testing.run.documents import read_result
 from toeplitz_core.testing.subjects import ArraySubject, TorchSubject
 from toeplitz_core.testing.support.importable import importable_name, needed_path
@@ -42,18 +46,19 @@ def refuses(*args):
 """
 
 TESTS = """
-import os
+import sys
 import torch
 from torch.nn.functional import conv2d
 from toeplitz_core.testing import parametrize_with_laws
 import kernels
 
 few = dict(laws=["forward-exact"], dtypes=["float32"], devices=["cpu"], examples=30)
-os.environ.setdefault("PROCESS_OF_THE_TESTS", str(os.getpid()))
 
 def elsewhere(*args):
-    if os.environ["PROCESS_OF_THE_TESTS"] == str(os.getpid()):
-        raise RuntimeError("in the process of the tests")
+    frame = sys._getframe()
+    while (frame := frame.f_back) is not None:
+        if "pyfuncitem" in frame.f_locals:
+            raise RuntimeError("in the process of the tests")
     return conv2d(*args)
 
 @parametrize_with_laws(kernels.no_groups, **few)
@@ -81,13 +86,25 @@ def test_inline(law):
 """
 
 
+@pytest.fixture(autouse=True)
+def own_command_line() -> Iterator[None]:
+    """The options of the tests of this repository are not for the tests in these tests."""
+    before = COMMAND_LINE.set({})
+    yield
+    COMMAND_LINE.reset(before)
+
+
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A project with its module beside the folder of its tests, as pytest finds it: by the working directory."""
     monkeypatch.setenv("PYTHONPATH", str(Path(toeplitz_core.__file__).parents[1]))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    monkeypatch.setenv("COLUMNS", "160")
+    for variable in (VARIABLE, "PYTEST_ADDOPTS"):
+        monkeypatch.delenv(variable, raising=False)
+    share_fork_servers(monkeypatch)
     pytester.makepyfile(kernels=KERNELS)
+    pytester.syspathinsert()
     folder = pytester.mkdir("tests")
     (folder / "test_kernels.py").write_text(TESTS, encoding="utf-8")
     return pytester
@@ -142,7 +159,7 @@ def test_a_test_file_of_ones_own(project: pytest.Pytester):
     assert "Traceback" not in said
     command = re.search(r"replay: python (-m toeplitz_core .*no_groups)$", said, re.MULTILINE)
     assert command is not None
-    line = [sys.executable, *shlex.split(command[1])]
+    line = [sys.executable, *shlex.split(command[1]), "--runs", "2", "--inline"]
     again = subprocess.run(line, cwd=project.path, capture_output=True, text=True, check=False)
     assert again.returncode == 1
     assert f"case:   {case}" in again.stdout
@@ -151,11 +168,11 @@ def test_a_test_file_of_ones_own(project: pytest.Pytester):
 LOADED = ("-p", "toeplitz_core.testing.plugin")
 
 
-@pytest.mark.parametrize("more", [(), LOADED, (*LOADED, "-n1")], ids=" ".join)
+@pytest.mark.parametrize("more", [(), LOADED], ids=" ".join)
 def test_where_the_cases_went(project: pytest.Pytester, more: tuple[str, ...]):
     """Hypothesis prints the statistics of a decorated test, and its report has a line; the plugin adds its table."""
     chosen = ("-k", "imported or own", "-p", "no:cacheprovider", "--junitxml=junit.xml")
-    result = project.runpytest_subprocess("-rA", "--hypothesis-show-statistics", *chosen, *more)
+    result = project.runpytest_inprocess("-rA", "--hypothesis-show-statistics", *chosen, *more)
     result.assert_outcomes(passed=1, failed=1)
     name = "tests/test_kernels.py::test_own[[]forward-exact-float32-cpu[]]"
     result.stdout.fnmatch_lines_random(
@@ -171,10 +188,14 @@ def test_where_the_cases_went(project: pytest.Pytester, more: tuple[str, ...]):
     )
     table = "Held against T x + b: test_kernels:elsewhere on cpu"
     assert (table in result.stdout.lines) == bool(more)
-    found = [
-        p.attrib["value"] for p in ET.parse(project.path / "junit.xml").iter("property") if p.get("name") == PROPERTY
-    ]
-    assert sorted(read_result(json.loads(value)).status for value in found) == ["fail", "pass"]
+    assert recorded(project) == ["fail", "pass"]
+
+
+def recorded(project: pytest.Pytester) -> list[str]:
+    """What JUnit XML says of the results."""
+    properties = ET.parse(project.path / "junit.xml").iter("property")
+    found = [read_result(json.loads(p.attrib["value"])) for p in properties if p.get("name") == PROPERTY]
+    return sorted(result.status.value for result in found)
 
 
 SAME = """
@@ -200,7 +221,7 @@ def test_decorated_tests_of_the_same_step_and_of_those_of_the_options(project: p
     """Their cases are added up in the table, and do not stand for a subject that the command line asks for."""
     (project.path / "tests" / "test_kernels.py").write_text(SAME, encoding="utf-8")
     options = ("--subject=kernels:crashes", "-p", "no:cacheprovider", *LOADED)
-    result = project.runpytest_subprocess(*options)
+    result = project.runpytest_inprocess(*options)
     result.assert_outcomes(passed=2, skipped=2)
     result.stdout.fnmatch_lines(
         [" forward-exact exact    10 *%", "10 cases; 1 of 1 hold *", "not run: torch on cuda: *"]
@@ -229,7 +250,7 @@ def test_mine(law):
 def test_interrupted(project: pytest.Pytester):
     """What was found before Ctrl-C is reported, as by the suite, and nothing else is run."""
     (project.path / "tests" / "test_kernels.py").write_text(INTERRUPTS, encoding="utf-8")
-    result = project.runpytest_subprocess("-p", "no:cacheprovider")
+    result = project.runpytest_inprocess("-p", "no:cacheprovider")
     result.assert_outcomes(failed=1)
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(
@@ -251,18 +272,175 @@ def test_a_law_that_no_test_calls():
 
 
 def test_several_processes_and_importlib(project: pytest.Pytester):
-    """Under xdist the tests are the same; where the test file is not on the path, what it defines runs inline."""
-    result = project.runpytest_subprocess(
-        "-v", "-n", "2", "--import-mode=importlib", "-k", "imported or own", "-p", "no:cacheprovider"
-    )
+    """Under xdist the tests and what is said of them are the same; what no path leads to runs inline."""
+    apart = ("-n1", "--import-mode=importlib", "-o", "pythonpath=.", "-p", "no:cacheprovider", *LOADED)
+    said = ("-v", "--hypothesis-show-statistics", "--junitxml=junit.xml")
+    result = project.runpytest_inprocess("-k", "imported or own", *apart, *said)
     result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines_random(
         [
             "  replay: * --subject kernels:no_groups",
             "FAIL elsewhere, forward-exact: raised RuntimeError: in the process of the tests",
             "  replay: none: *",
+            "      * *%, status: pass",
+            "kernels:no_groups forward-exact float32 cpu: fail, * cases*",
+            "Held against T x + b: elsewhere on cpu",
         ]
     )
+    assert recorded(project) == ["fail", "fail"]
+
+
+LISTED = """
+[[failure]]
+name = "no-groups"
+subject = "kernels:no_groups"
+law = "forward-exact"
+condition = "groups > 1"
+example = "input=1x2x1x1 weight=2x1x1x1 groups=2"
+reason = "Groups come next year."
+"""
+MINE = """
+import torch
+import kernels
+from toeplitz_core.testing import parametrize_with_laws
+
+@parametrize_with_laws(torch.conv2d, examples=20, devices=["cpu"], dtypes=["float32", "int64"], inline=True)
+def test_mine(law):
+    law()
+
+@parametrize_with_laws(torch.conv2d, laws="stride")
+def test_other(law):
+    law()
+
+@parametrize_with_laws(kernels.no_groups, dtypes="float32", devices="cpu", inline=True)
+def test_known(law):
+    law()
+"""
+
+
+def test_the_command_line_holds_for_decorated_tests(project: pytest.Pytester):
+    """Only what it names runs, with its effort and its list of known failures; where nothing is left, that is said."""
+    project.makepyfile(test_mine=MINE)
+    project.makefile(".toml", known=LISTED)
+    line = "--profile=smoke --law=forward-exact --examples=30 --seed=3 --known=known.toml -v -rsx -p no:cacheprovider"
+    result = project.runpytest_inprocess(*LOADED, "test_mine.py", *line.split())
+    result.assert_outcomes(passed=2, skipped=1, xfailed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*; profile smoke: 30 cases per law and dtype, seed 3",
+            "test_mine.py::test_mine[[]forward-exact-float32-cpu[]] PASSED*",
+            "test_mine.py::test_mine[[]forward-exact-int64-cpu[]] PASSED*",
+            "test_mine.py::test_other[[]none[]] SKIPPED*",
+            "test_mine.py::test_known[[]forward-exact-float32-cpu[]] XFAIL*",
+            "*90 cases; 2 of 3 hold; 1 more fail only in known ways*",
+            "SKIPPED * not run, for the options of the command line: law=forward-exact is none of stride",
+        ]
+    )
+
+
+def options_of(mark: pytest.MarkDecorator) -> dict[str, object]:
+    """The options of a decorated test's first law."""
+    law = mark.args[1][0].values[0]
+    assert isinstance(law, LawTest)
+    return law.session.options.document()
+
+
+def steps_of(mark: pytest.MarkDecorator) -> list[str]:
+    """The names of the tests that a decorator makes."""
+    return [param.id for param in mark.args[1]]
+
+
+@pytest.mark.parametrize(
+    ("given", "own", "left"),
+    [
+        ({"law": ("stride", "forward-exact")}, {"laws": ["forward-exact", "matrix"]}, ["forward-exact-int64-cpu"]),
+        ({"dtype": ("int64", "float32")}, {"laws": "forward-exact"}, ["forward-exact-int64-cpu"]),
+        ({"device": ("cpu",)}, {"laws": "forward-exact", "devices": ["meta", "cpu"]}, ["forward-exact-int64-cpu"]),
+        ({"device": ("meta",)}, {"laws": "forward-exact", "devices": None}, ["forward-exact-int64-meta"]),
+        ({"law": ("stride",)}, {"laws": "forward-exact"}, ["none"]),
+        ({"dtype": ("float32",)}, {}, ["none"]),
+        ({"device": ("meta",)}, {}, ["none"]),
+        ({"law": ("forward-bound",)}, {}, ["none"]),  # which is not for int64
+        ({"subject": ("naive",)}, {"laws": "forward-exact"}, ["forward-exact-int64-cpu"]),
+    ],
+)
+def test_the_command_line_restricts(given: dict[str, object], own: dict[str, object], left: list[str]):
+    """Laws, dtypes and devices are those of both; one skipped test stands for none. The subject is the test's own."""
+    COMMAND_LINE.set(given)
+    mark = parametrize_with_laws("torch", **({"dtypes": "int64", "devices": "cpu"} | own))
+    assert steps_of(mark) == left
+    assert [len(param.marks) for param in mark.args[1]] == [left == ["none"]]
+
+
+def test_the_command_line_wins(tmp_path: Path):
+    """Of all other options, over what the decorator says; a seed of 0 is one."""
+    (tmp_path / "known.toml").write_text(LISTED, encoding="utf-8")
+    given = {"profile": "smoke", "examples": 3, "seed": 0, "timeout": 2.0, "known": (str(tmp_path / "known.toml"),)}
+    COMMAND_LINE.set(given)
+    own = {"profile": "nightly", "examples": 9, "seed": 9, "timeout": 9, "inline": True, "laws": "stride"}
+    found = options_of(parametrize_with_laws("torch", **own))
+    assert {key: found[key] for key in given} == given | {"known": [str(tmp_path / "known.toml")]}
+    assert (found["inline"], found["law"]) == (True, ["stride"])
+
+
+def test_a_sweep_and_a_search():
+    """A sweep of the command line is for all tests; a test that sweeps is not told how to search."""
+    COMMAND_LINE.set({"sweep": 1})
+    found = options_of(parametrize_with_laws("torch", laws="stride", examples=9, seed=2, profile="smoke"))
+    assert [found[key] for key in ("sweep", "examples", "seed", "profile")] == [1, None, None, None]
+    COMMAND_LINE.set({"examples": 3, "seed": 2, "timeout": 2.0})
+    found = options_of(parametrize_with_laws("torch", laws="stride", sweep=2))
+    assert [found[key] for key in ("sweep", "examples", "seed", "timeout")] == [2, None, None, 2.0]
+
+
+def test_a_seed_of_0_is_not_a_new_one():
+    """Nightly takes a new seed only where none is given."""
+    (law,) = parametrize_with_laws(
+        "torch", laws="stride", dtypes="int64", devices="cpu", profile="nightly", seed=0
+    ).args[1]
+    assert law.values[0].session.plan.seed == 0
+
+
+def test_the_table_says_what_the_decorator_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """But for what tests do not take, and for the subject, which the environment does not change either."""
+    table = 'subject = "naive"\nlaw = ["stride", "forward-exact"]\ndtype = "float64"\nseed = 4\nexamples = 7\n'
+    table += "jobs = 3\ntime = 9\nfail-fast = true\n"
+    (tmp_path / "pyproject.toml").write_text(f"[tool.toeplitz_core]\n{table}", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(VARIABLE, "numpy")
+    mark = parametrize_with_laws("torch", laws="stride", devices="cpu", examples=2)
+    found = options_of(mark)
+    assert steps_of(mark) == ["stride-float64-cpu"]
+    assert [found[key] for key in ("subject", "examples", "seed")] == [["torch"], 2, 4]
+    assert [found[key] for key in ("jobs", "time", "fail_fast")] == [1, None, False]
+    COMMAND_LINE.set({"law": ("forward-exact",), "seed": 5})
+    mark = parametrize_with_laws("torch", devices="cpu")
+    assert (steps_of(mark), options_of(mark)["seed"]) == (["forward-exact-float64-cpu"], 5)
+    (tmp_path / "pyproject.toml").write_text("[tool.toeplitz_core]\nsede = 4\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"pyproject\.toml: \[tool\.toeplitz_core\]: unknown key 'sede'; did"):
+        parametrize_with_laws("torch")
+
+
+@pytest.mark.parametrize(
+    ("option", "instead"),
+    [
+        ({"subject": "torch"}, "the first argument"),
+        ({"time": 5}, "toeplitz-core check --time"),
+        ({"jobs": 2}, "-n of pytest-xdist"),
+        ({"fail_fast": True}, "-x"),
+        ({"fail_stale": True}, "toeplitz-core check --fail-stale"),
+        ({"write_known": "k.toml"}, "toeplitz-core check --write-known"),
+        ({"json": "run.json"}, "toeplitz-core check --json"),
+        ({"junit": "run.xml"}, "--junit-xml"),
+        ({"resume": "journal.jsonl"}, "--lf"),
+    ],
+)
+def test_what_is_not_for_tests_is_refused(option: dict[str, object], instead: str):
+    """With what is in its place."""
+    ((key, value),) = option.items()
+    said = f"{key}={value!r} is not for tests: use {instead}"
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        parametrize_with_laws("torch", **option)
 
 
 @pytest.mark.parametrize(
@@ -273,13 +451,16 @@ def test_several_processes_and_importlib(project: pytest.Pytester):
         ({"devices": ["nowhere"]}, "device=nowhere must be"),
         ({"profile": "gat"}, "profile='gat' is unknown; did you mean 'gate'?"),
         ({"examples": 0}, "examples=0 must be a whole number >= 1"),
-        ({"laws": []}, r"laws=\[\] must be a string or a list of strings"),
+        ({"laws": []}, r"law=\[\] must be a string or a list of strings"),
         ({"laws": ["forward-bound"], "dtypes": ["int64"]}, "nothing to judge: "),
         ({"known": "nowhere.toml"}, "nowhere.toml: "),
+        ({"exampels": 3}, r"unknown option 'exampels'; did you mean 'examples'\?"),
+        ({"law": "stride", "laws": "stride"}, "'laws' and 'law' are the same option"),
     ],
 )
 def test_a_wrong_value_is_an_error_at_the_decorator(options: dict[str, object], said: str):
-    """Nothing is collected with a typo in it."""
+    """Nothing is collected with a typo in it, whatever the command line names."""
+    COMMAND_LINE.set({"law": ("matrix",)})
     with pytest.raises(ValueError, match=f"^{said}"):
         parametrize_with_laws("torch", **options)
 

@@ -107,7 +107,7 @@ def test_what_each_result_is(room: pytest.Pytester):
     result.stdout.fnmatch_lines(
         [
             f"toeplitz-core {toeplitz_core.__version__}, torch {torch.__version__}, Python *",
-            "subjects kernels:right, *; laws forward-exact; devices cpu; profile gate: 30 cases per law and dtype, seed 0",
+            "subjects kernels:right, *; laws forward-exact; devices cpu; profile gate: 30 cases *, seed 0",
             "FAIL kernels:no_groups, forward-exact: out[[]*elements wrong)",
             f"  case:   {case}",
             f'  replay: python -m toeplitz_core replay "{case}" --subject kernels:no_groups',
@@ -133,25 +133,34 @@ def test_what_each_result_is(room: pytest.Pytester):
     assert properties[1]["case"] == case
 
 
+NAMES = [
+    f"toeplitz_core.testing.suite::test_law[kernels:{name}-forward-exact-float32-cpu]"
+    for name in ("no_groups", "right")
+]
+
+
 def test_what_is_printed_of_a_test_runs_it_again(room: pytest.Pytester):
-    """Its name begins with the module where that is installed elsewhere; ``--pyargs`` finds it, under xdist too."""
-    both = ("--subject=kernels:no_groups", "--subject=kernels:right", "--examples=30", *ONE)
-    name = "toeplitz_core.testing.suite::test_law[kernels:no_groups-forward-exact-float32-cpu]"
+    """Its name begins with the module where that is installed elsewhere, and ``--pyargs`` finds it."""
+    both = ("--subject=kernels:no_groups", "--subject=kernels:right", "--examples=30", "--inline", *ONE)
     printed = room.runpytest_inprocess(*SUITE, *both).stdout
-    printed.fnmatch_lines([f"FAILED {name.replace('[', '[[]')} - Failed: FAIL *"])
-    again = ("-p", "toeplitz_core.testing.plugin", "-p", "no:cacheprovider", "--pyargs", name)
-    room.runpytest_subprocess(*again, *both, "-n1").assert_outcomes(failed=1)
+    printed.fnmatch_lines([f"FAILED {NAMES[0].replace('[', '[[]')} - Failed: FAIL *"])
+    room.runpytest_inprocess(*SUITE[:3], NAMES[0], *SUITE[4:], *both).assert_outcomes(failed=1)
 
 
 def test_known_failures_under_xdist(room: pytest.Pytester):
-    """A known failure is xfailed with its reason and count, a stale entry is said, and the table is there."""
+    """A known failure is xfailed with its reason and count, a stale entry is said, and the table is there.
+
+    The tests may be named here too.
+    """
     subjects = ("--subject=kernels:no_groups", "--subject=kernels:right", "--known=known.toml")
-    result = room.runpytest_subprocess(*SUITE, *ONE, *subjects, "--examples=30", "-n", "2", "-rx")
+    result = room.runpytest_inprocess(
+        *SUITE[:3], *NAMES, *SUITE[4:], *ONE, *subjects, "--examples=30", "--inline", "-n2", "-rx"
+    )
     result.assert_outcomes(passed=1, xfailed=1)
     assert result.ret == 0
     result.stdout.fnmatch_lines(
         [
-            "--known known.toml",
+            "--known known.toml; --inline",
             "Held against T x + b: kernels:no_groups on cpu",
             " forward-exact *known * 30 *",
             "known: no-groups: * cases: Groups come next year.",
@@ -229,7 +238,7 @@ def test_a_sweep(room: pytest.Pytester):
 
 def test_a_subject_that_is_not_there_is_a_usage_error(room: pytest.Pytester):
     """Where the command line names it, before anything is collected, under xdist too."""
-    result = room.runpytest_subprocess(*SUITE, "--subject=kernels:rigth", "-n1")
+    result = room.runpytest_inprocess(*SUITE, "--subject=kernels:rigth", "-n1")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: subject 'kernels:rigth': kernels has no 'rigth'; nearest: right"])
     for said in ("INTERNALERROR", "worker", "collected"):
@@ -320,7 +329,9 @@ def test_without_the_plugin_there_are_no_options_but_the_tests(room: pytest.Pyte
     """The suite loads the plugin itself, and has its subject from the environment."""
     monkeypatch.setenv(VARIABLE, "kernels:no_groups")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(_installed(room)), str(room.path)]))
-    result = room.runpytest_inprocess("--pyargs", "toeplitz_core.testing.suite", "-k", "exact-int64-cpu")
+    table = '[tool.toeplitz_core]\nlaw = ["forward-exact", "stride"]\nexamples = 30\ninline = true\n'
+    (room.path / "pyproject.toml").write_text(table, encoding="utf-8")
+    result = room.runpytest_subprocess("--pyargs", "toeplitz_core.testing.suite", "-k", "exact-int64-cpu")
     result.assert_outcomes(failed=1, deselected=result.parseoutcomes()["deselected"])
     result.stdout.fnmatch_lines(["*replay * --subject kernels:no_groups"])
 
@@ -432,6 +443,7 @@ def test_known_failures_are_quoted():
 
 def test_an_error_of_our_own_asks_to_be_reported(monkeypatch: pytest.MonkeyPatch):
     """A law that raises is no failure of the subject; a subject that is not there is no error of ours."""
+    share_fork_servers(monkeypatch)
     session = Session(Options(subject=("m:f",), law=("forward-exact",), dtype=("float32",), device=("cpu",)))
     with pytest.raises(pytest.fail.Exception, match=r"^subject 'm:f': cannot import m: ") as failed:
         reported(None, session, *session.steps)
