@@ -1,4 +1,4 @@
-"""JAX as a subject: the laws hold but for what is listed, and it computes as it is declared to."""
+"""JAX as a subject: it fails only in listed ways, and computes as it declares."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 NAMES = ("jax", "jax-nhwc")
 KNOWN = KnownFailures.load(KNOWN_JAX, laws=LAWS)
 FORWARD = ("forward-exact", "forward-bound", "special-values")
-# Of each law with each dtype: three geometries, each of which takes a tenth of a second to compile.
+# Cases per law and dtype: three geometries, each of which takes a tenth of a second to compile.
 EXAMPLES = 18
 
 absent = SUBJECTS["jax"].absent
@@ -37,14 +37,14 @@ needs_jax = pytest.mark.skipif(bool(absent), reason=f"not run: {absent}")
 
 @pytest.fixture(params=[False, True], ids=NAMES)
 def subject(request: pytest.FixtureRequest) -> JaxSubject:
-    """Both variants, in this process."""
+    """Both variants in this process."""
     return JaxSubject("jax", channels_last=request.param)
 
 
 @needs_jax
 @pytest.mark.parametrize("name", NAMES)
 def test_laws_hold(name: str):
-    """No case breaks a law in a way that is not listed; only the error of complex numbers is not judged."""
+    """JAX fails no law except in listed ways; only the rounding errors of complex numbers are not judged."""
     with Sandbox() as isolation:
         bench = Bench(
             [IsolatedSubject(isolation, name, environment(name))],
@@ -66,7 +66,7 @@ def test_laws_hold(name: str):
 @needs_jax
 @pytest.mark.parametrize("entry", KNOWN.entries, ids=lambda entry: entry.name)
 def test_known_failure_is_still_there(entry: Entry):
-    """The example of each entry fails as listed, for each subject that it names."""
+    """The example of each known failure still fails as listed, for each subject that the entry names."""
     if not entry.applies:
         pytest.skip(f"{entry.name} is listed for {dict(entry.versions)}")
     with Sandbox() as isolation:
@@ -90,20 +90,20 @@ def test_known_failure_is_still_there(entry: Entry):
     ids=["1-D", "2-D", "3-D", "unbatched, unequal padding", "no images", "no channels", "layouts"],
 )
 def test_what_its_definition_allows(line: str, subject: JaxSubject):
-    """Every number of axes, padding, group, empty batch and layout that it has names for is computed."""
+    """JAX computes 1 to 3 axes, every padding, groups, empty batches and every layout."""
     verdict = LAWS["forward-exact"](subject, Case.parse(line))
     assert verdict.status in (Status.PASS, Status.MISTRUSTED), verdict.message
 
 
 @needs_jax
 def test_four_axes_are_unsupported(subject: JaxSubject):
-    """More axes than there are letters for are refused with their number."""
+    """Four axes are refused, with a message that names the number."""
     case = Case.parse("input=1x1x1x1x1x1 weight=1x1x1x1x1x1")
     assert "not 4" in subject.run(case, draw(case)).message
 
 
 class Strict(JaxSubject):
-    """JAX, judged as if nothing were declared of it."""
+    """JAX, judged as if it declared no arithmetic."""
 
     def arithmetic(self, case: Case) -> Arithmetic:
         return strictest(case)
@@ -124,7 +124,7 @@ class Strict(JaxSubject):
     ],
 )
 def test_what_is_declared_is_needed(line: str):
-    """Each departure from the strictest arithmetic is one that results show."""
+    """Each declared deviation from the strictest arithmetic is needed: without it a law fails."""
     case = Case.parse(line)
     law = LAWS[str(case.law)]
     assert law(Strict("jax"), case).status is Status.FAIL
@@ -133,7 +133,7 @@ def test_what_is_declared_is_needed(line: str):
 
 @needs_jax
 def test_float16_keeps_subnormals(subject: JaxSubject):
-    """Of float16, whose sums are in float32, nothing is excused for being subnormal, and nothing needs to be."""
+    """float16 is summed in float32, so its subnormals are not flushed, and none are excused."""
     case = Case.parse("input=2x3x4x4 weight=2x3x2x2 bias dtype=float16 data=subnormal")
     assert not subject.arithmetic(case).flushes
     assert LAWS["forward-bound"](subject, case).status is Status.PASS
@@ -141,7 +141,7 @@ def test_float16_keeps_subnormals(subject: JaxSubject):
 
 @needs_jax
 def test_error_of_complex_numbers_is_not_judged(subject: JaxSubject):
-    """Real data of complex dtypes is refused with the reason."""
+    """Real-valued recipes of complex dtypes are refused, with a reason."""
     case = Case.parse("input=1x1x2x2 weight=1x1x1x1 dtype=complex64 data=normal")
     outcome = subject.run(case, draw(case))
     assert outcome.status == "unsupported"
@@ -150,7 +150,7 @@ def test_error_of_complex_numbers_is_not_judged(subject: JaxSubject):
 
 @needs_jax
 def test_one_compilation_a_geometry(subject: JaxSubject):
-    """Other data in other strides is computed by what is compiled already; another dtype is not."""
+    """Other data and strides reuse the compiled convolution; another dtype compiles again."""
     case = Case.parse("input=2x2x4x4 weight=2x2x3x3")
     for same in (case, case.replace(seed=1), case.replace(data="probe", layouts=(("input", "channels_last"),))):
         subject.forward(same, draw(same))
@@ -162,7 +162,7 @@ def test_one_compilation_a_geometry(subject: JaxSubject):
 
 @needs_jax
 def test_other_code_keeps_its_precision(subject: JaxSubject):
-    """The 64 bits that float64 needs are switched on for the call alone."""
+    """64 bits are enabled only during the call."""
     import jax
 
     case = Case.parse("input=1x1x2x2 weight=1x1x1x1 dtype=float64")
@@ -172,7 +172,7 @@ def test_other_code_keeps_its_precision(subject: JaxSubject):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_missing_package_is_said(name: str, monkeypatch: pytest.MonkeyPatch):
-    """Without its packages the subject is listed, with the command that installs them."""
+    """Without its packages, the subject gives the command that installs them."""
 
     def version(package: str) -> str:
         raise PackageNotFoundError(package)

@@ -1,4 +1,4 @@
-"""How subjects are named: what a misspelt name gets, and whose a name is that several packages give."""
+"""Names of subjects: suggestions for misspelt names, and names that several packages define."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from toeplitz_core.testing.subjects import check_name, entry_points, resolve
 from toeplitz_core.testing.support.modules import convolutions, find_spec, look_here, nearest
 
 SOURCE = """
-raise RuntimeError("imported")  # nothing that only spells a name may do this
+raise RuntimeError("imported")  # checking a name must not import the module
 
 from torch.nn.functional import conv2d as borrowed_conv
 
@@ -27,7 +27,7 @@ class Convolution: ...
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with modules of somebody's, of which none has been imported."""
+    """A working directory with a user's modules, none of which has been imported."""
     (tmp_path / "my_kernels.py").write_text(SOURCE, encoding="utf-8")
     (tmp_path / "asks_for.py").write_text("import my_kernles", encoding="utf-8")
     (tmp_path / "my_empty.py").write_text("def f(*args): ...", encoding="utf-8")
@@ -60,7 +60,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_a_module_that_is_not_there(name: str, said: str) -> None:
-    """The nearest that are there are listed, of the package if that is there; not those for what a module needs."""
+    """The error lists the nearest existing names, but not if the missing module is one that the module imports."""
     with pytest.raises(ValueError, match=f"{re.escape(said)}$"):
         resolve(name)
 
@@ -84,13 +84,13 @@ def test_a_module_that_is_not_there(name: str, said: str) -> None:
     ],
 )
 def test_a_name_without_a_colon(name: str, said: str) -> None:
-    """A module gets the form of a name, and what in it sounds like a convolution; nothing is imported for that."""
+    """The name of a module gets suggestions for callables in it, without an import of the module."""
     with pytest.raises(ValueError, match=re.escape(said)):
         check_name(name)
 
 
 def test_names_of_modules() -> None:
-    """The standard library has none that is meant; what a module defines is read off its source, if there is any."""
+    """Suggestions leave out the standard library; a module's callables are read from its source."""
     assert nearest("numberz") == ["my_numberz"]
     assert find_spec("my_package.kernels") is None  # the directory is not on the path of a console script
     look_here()
@@ -104,7 +104,7 @@ Install = Callable[..., None]
 
 @pytest.fixture
 def install(here: Path) -> Iterator[Install]:
-    """A function that installs a package with these entry points, in their own folder of the path."""
+    """A function that installs a package with the given entry points in a new folder of the path."""
 
     def write(package: str, *entries: str) -> None:
         info = here / f"{package}-site" / f"{package}-1.0.dist-info"
@@ -120,18 +120,18 @@ def install(here: Path) -> Iterator[Install]:
 
 
 def listed() -> list[str]:
-    """What ``subjects`` says of packages."""
+    """The lines of ``subjects`` about packages."""
     lines = CliRunner().invoke(cli.app, ["subjects"]).output.splitlines()
     begin = next(n for n, line in enumerate(lines) if line.startswith("toeplitz: "))
     return lines[begin + 1 : -1]
 
 
 def test_a_package_brings_a_subject(install: Install) -> None:
-    """Its entry point is listed with what it means and whose it is, and is resolved; also one with extras."""
+    """An entry point is listed with its object and its package, and can be resolved, also with extras."""
     install("mine", "mine-conv = my_package.kernels:conv2d", "mine-extra = my_package.kernels:conv2d [fast]")
     assert listed() == [
-        "mine-conv: my_package.kernels:conv2d, of mine",
-        "mine-extra: my_package.kernels:conv2d [fast], of mine",
+        "mine-conv: my_package.kernels:conv2d, from package mine",
+        "mine-extra: my_package.kernels:conv2d [fast], from package mine",
     ]
     assert [resolve(name).name for name in ("mine-conv", "mine-extra")] == ["mine-conv", "mine-extra"]
     with pytest.raises(ValueError, match=r"^no subject 'mine-cnov'; did you mean 'mine-conv'\? Legal: .*, mine-conv, "):
@@ -147,7 +147,7 @@ def test_a_package_brings_a_subject(install: Install) -> None:
             ": cannot import my_kernles: ModuleNotFoundError: No module named",
         ),
         ("my_empty:conv2d", "", ": my_empty has no 'conv2d'; nearest: none"),
-        ("my_empty", "it is no module:callable", " must be module:callable, and has no callable"),
+        ("my_empty", "not of the form module:callable", " must be module:callable, and has no callable"),
         (
             "my kernels:conv2d",
             "no module 'my kernels'",
@@ -156,29 +156,30 @@ def test_a_package_brings_a_subject(install: Install) -> None:
     ],
 )
 def test_an_entry_point_that_leads_nowhere(install: Install, value: str, why: str, said: str) -> None:
-    """The error says what the name means and whose fault it is; the list says it of a module that is not there."""
+    """The error names the object and the package; the list says if the module is missing."""
     install("mine", f"mine-conv = {value}")
-    with pytest.raises(ValueError, match=re.escape(f"subject 'mine-conv' ({value}, of mine){said}")):
+    with pytest.raises(ValueError, match=re.escape(f"subject 'mine-conv' ({value}, from package mine){said}")):
         resolve("mine-conv")
-    assert listed() == [f"mine-conv: {value}, of mine", *[f"    not run: {why}"] * bool(why)]
+    assert listed() == [f"mine-conv: {value}, from package mine", *[f"    not run: {why}"] * bool(why)]
 
 
 def test_two_packages_with_one_name(install: Install) -> None:
-    """Neither wins by the order of the path: the error names both, and each can be named by what it means."""
+    """If two packages define a name differently, it selects neither, and the error names both."""
     install("theirs", "mine-conv = my_empty:f", "both = my_empty:f")
     install("mine", "mine-conv = my_package.kernels:conv2d", "both = my_empty:f")
     said = (
-        "'mine-conv' is both my_package.kernels:conv2d, of mine and my_empty:f, of theirs: write the one you mean "
-        "instead of the name"
+        "'mine-conv' is ambiguous, because packages define it differently: my_package.kernels:conv2d, from package "
+        "mine and my_empty:f, from package theirs; write module:callable instead"
     )
-    assert listed() == ["both: my_empty:f, of mine", said]
+    assert listed() == ["both: my_empty:f, from package mine", said]
     with pytest.raises(ValueError, match=f"^subject {re.escape(said)}$"):
         resolve("mine-conv")
 
 
 def test_a_name_of_ours_stays_ours(install: Install) -> None:
-    """A package cannot put another implementation in torch's place, and ``subjects`` says that it tries."""
+    """A package cannot replace one of our own subjects, and ``subjects`` reports the attempt."""
     install("mine", "torch = my_empty:f")
-    assert listed() == ["'torch' is toeplitz-core's own, and not my_empty:f, of mine: write that instead of the name"]
+    said = "a subject of toeplitz-core and does not select my_empty:f, from package mine; write module:callable instead"
+    assert listed() == [f"'torch' is {said}"]
     assert type(resolve("torch")).__module__ != "my_empty"
     assert check_name("torch") == "torch"

@@ -1,4 +1,4 @@
-"""ONNX Runtime as a subject: what it supports holds every law, and what it does not is said."""
+"""ONNX Runtime as a subject: it passes every law on what it supports, and refuses the rest with a reason."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from toeplitz_core.testing.subjects.libraries.onnx_runtime import OnnxRuntimeSub
 NAMES = ("onnxruntime", "onnxruntime-dynamic")
 SUPPORTED = ("float32", "float16")
 FORWARD = ("forward-exact", "forward-bound", "special-values")
-# Of each law with each dtype.
+# Cases per law and dtype.
 EXAMPLES = 60
 
 absent = SUBJECTS["onnxruntime"].absent
@@ -30,14 +30,14 @@ needs_onnxruntime = pytest.mark.skipif(bool(absent), reason=f"not run: {absent}"
 
 @pytest.fixture(params=[True, False], ids=NAMES)
 def subject(request: pytest.FixtureRequest) -> OnnxRuntimeSubject:
-    """Both variants, in this process."""
+    """Both variants in this process."""
     return OnnxRuntimeSubject("onnxruntime", constant=request.param)
 
 
 @needs_onnxruntime
 @pytest.mark.parametrize("name", NAMES)
 def test_laws_hold(name: str):
-    """No case of a dtype that it supports breaks a law, and most prove something."""
+    """Every law passes for the supported dtypes."""
     with Sandbox() as isolation:
         bench = Bench(
             [IsolatedSubject(isolation, name, environment(name))],
@@ -55,11 +55,11 @@ def test_laws_hold(name: str):
 @needs_onnxruntime
 @pytest.mark.parametrize("dtype", [dtype for dtype in CASE_DTYPES if dtype not in SUPPORTED])
 def test_unsupported_dtype(dtype: str, subject: OnnxRuntimeSubject):
-    """A dtype that it says to be unsupported is one that ONNX Runtime refuses, and the reason names what it has."""
+    """ONNX Runtime itself refuses the dtypes that the subject does not claim, and the message names the others."""
     case = Case.parse(f"input=1x1x2x2 weight=1x1x1x1 dtype={dtype}")
     outcome = subject.run(case, draw(case))
     assert outcome.status == "unsupported"
-    assert outcome.message == "it has float32, float16 only"
+    assert outcome.message == "supports only float32 and float16"
     with pytest.raises(Exception, match=r"NOT_IMPLEMENTED|INVALID_GRAPH"):
         subject.forward(case, draw(case))
 
@@ -80,14 +80,14 @@ def test_unsupported_dtype(dtype: str, subject: OnnxRuntimeSubject):
 )
 @pytest.mark.parametrize("dtype", SUPPORTED)
 def test_what_its_definition_allows(line: str, dtype: str, subject: OnnxRuntimeSubject):
-    """Every number of axes, padding, group, empty batch and layout that the definition of Conv allows is computed."""
+    """ONNX Runtime computes 1 to 3 axes, every padding, groups, empty batches and every layout."""
     verdict = LAWS["forward-exact"](subject, Case.parse(f"{line} dtype={dtype}"))
     assert verdict.status in (Status.PASS, Status.MISTRUSTED), verdict.message
 
 
 @needs_onnxruntime
 def test_four_axes_are_unsupported(subject: OnnxRuntimeSubject):
-    """More axes than it has kernels for are refused with their number."""
+    """Four axes are refused, with a message that names the number."""
     case = Case.parse("input=1x1x1x1x1x1 weight=1x1x1x1x1x1")
     assert "not 4" in subject.run(case, draw(case)).message
 
@@ -97,7 +97,7 @@ def test_four_axes_are_unsupported(subject: OnnxRuntimeSubject):
 def test_weight_is_a_constant_or_an_input(
     constant: bool, inputs: list[str], monkeypatch: pytest.MonkeyPatch, subject: OnnxRuntimeSubject
 ):
-    """The variants differ in what the model still asks for when it runs."""
+    """The variants differ in the inputs of the model."""
     asked: list[list[str]] = []
     load = OnnxRuntimeSubject._session
 
@@ -115,7 +115,7 @@ def test_weight_is_a_constant_or_an_input(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_missing_package_is_said(name: str, monkeypatch: pytest.MonkeyPatch):
-    """Without its packages the subject is listed, with the command that installs them."""
+    """Without its packages, the subject gives the command that installs them."""
 
     def version(package: str) -> str:
         raise PackageNotFoundError(package)

@@ -1,4 +1,4 @@
-"""What torch's subjects are asked for reaches autograd in the strides of the case."""
+"""Procedures of torch subjects: the memory contract, and derivatives in the strides of the case."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LAYOUTS_OF_IMAGES = [name for name, (_, _, axes) in LAYOUTS.items() if 4 in axes
 
 
 class _Seen(TorchDispatchMode):
-    """The strides of the gradients of a result that convolutions are given, forward ones included."""
+    """Records the strides of the result gradients that torch's convolutions receive."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class _Seen(TorchDispatchMode):
 
 
 def seen(case: Case, procedure: Procedure, shape: tuple[int, ...] | None = None) -> list[tuple[int, ...]]:
-    """The strides of the gradients that torch's convolutions are given."""
+    """The strides of the result gradients that torch's convolutions receive in a procedure."""
     mode = _Seen(case.output_shape if shape is None else shape)
     with mode:
         outcome = torch_subject("torch").run(case, draw_with_directions(case), procedure)
@@ -57,20 +57,20 @@ def seen(case: Case, procedure: Procedure, shape: tuple[int, ...] | None = None)
 @pytest.mark.parametrize("layout", LAYOUTS_OF_IMAGES)
 @pytest.mark.parametrize("procedure", [name for name in READING_GRAD if name != "vmap"])
 def test_gradient_has_the_strides_of_the_case(procedure: Procedure, layout: str) -> None:
-    """The gradient of the result comes to torch's backward convolution in the strides that the case names."""
+    """Torch's backward convolution receives the gradient of the result in the strides that the case names."""
     case = Case.parse(f"input=2x3x5x6 weight=4x3x2x3 layout.grad={layout}")
     assert apply_layout(torch.zeros(case.output_shape), layout).stride() in seen(case, procedure)
 
 
 def test_gradients_of_images_have_the_strides_of_the_case() -> None:
-    """Mapped over a batch, the gradient of each image keeps its strides: here every second number of a row."""
+    """Under vmap, the gradient of each image keeps its strides: here, every second element of a row."""
     case = Case.parse("input=5x3x5x6 weight=4x3x2x3 layout.grad=sliced")
-    # The rule for batches makes channels of images.
+    # The batching rule turns images into channels.
     assert [strides[-1] for strides in seen(case, "vmap", shape=(1, 20, 4, 4))] == [2]
 
 
 def test_every_law_that_reads_a_gradient_is_known() -> None:
-    """The laws whose data has a gradient are those whose procedure reads it, and forward mode, which does not."""
+    """Exactly these laws have procedures that read the gradient of the result."""
     reading = {law.name for law in LAWS.values() if law.procedure in READING_GRAD}
     assert reading == {
         "gradients-exact",
@@ -93,7 +93,7 @@ def test_every_law_that_reads_a_gradient_is_known() -> None:
         ((2, 3, 4, 5), (120, 40, 10, 2), "contiguous", False),
         ((3, 4, 5), (1, 15, 3), "channels_last", True),  # no batch
         ((3, 4, 5), (20, 5, 1), "channels_last", False),
-        ((2, 1, 4, 5), (20, 20, 5, 1), "channels_last", True),  # one channel: it is both
+        ((2, 1, 4, 5), (20, 20, 5, 1), "channels_last", True),  # one channel: both formats at once
         ((0, 3, 4, 5), (60, 20, 5, 1), "channels_last", True),  # nothing is stored
         ((2, 3, 4, 5), (60, 1, 15, 3), None, True),
     ],
@@ -101,7 +101,7 @@ def test_every_law_that_reads_a_gradient_is_known() -> None:
 def test_declared_memory_format(
     shape: tuple[int, ...], strides: tuple[int, ...], declared: MemoryFormat | None, *, kept: bool
 ) -> None:
-    """A result in another memory format than the declared one is told, strides and all; axes of length 1 have none."""
+    """A result in a format other than the declared one is reported with its strides; axes of length 1 do not count."""
     given = {"input": torch.ones(1), "weight": torch.ones(1, 1, 1, 1)}
 
     def call(*_: object) -> torch.Tensor:
@@ -114,7 +114,7 @@ def test_declared_memory_format(
 
 
 def test_the_contract_says_that_a_result_has_no_numbers() -> None:
-    """A result on meta is a failure, and nothing that the subject does without."""
+    """A result on meta is a failure, not an unsupported case."""
 
     def on_meta(*args: Any) -> torch.Tensor:
         return torch.nn.functional.conv2d(*args).to("meta")
@@ -124,20 +124,20 @@ def test_the_contract_says_that_a_result_has_no_numbers() -> None:
 
 
 def test_the_contract_writes_to_no_inference_tensor() -> None:
-    """A result of inference mode cannot be overwritten outside of it, which is no fault."""
+    """A result from inference mode, which cannot be overwritten outside of it, passes."""
     inference = torch.inference_mode()(torch.nn.functional.conv2d)
     verdict = LAWS["contract"](TorchSubject("own", inference), Case.parse("input=2x3x5x6 weight=4x3x2x3"))
     assert verdict.status is Status.PASS, verdict.message
 
 
 def detached(x: torch.Tensor, weight: torch.Tensor, *rest: Any) -> torch.Tensor:
-    """A kernel of one's own, which autograd does not see."""
+    """A kernel that autograd does not record."""
     with torch.no_grad():
         return torch.nn.functional.conv2d(x, weight, *rest)
 
 
 class _Once(torch.autograd.Function):
-    """A kernel with a backward pass that is differentiable once, as torch recommends."""
+    """A kernel whose backward pass is once differentiable, as torch recommends."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *rest: Any) -> torch.Tensor:  # type: ignore[override]
@@ -157,7 +157,7 @@ class _Once(torch.autograd.Function):
 
 
 def once(*args: Any) -> torch.Tensor:
-    """Differentiable once."""
+    """A convolution that is differentiable once."""
     return _Once.apply(*args)  # type: ignore[no-untyped-call, no-any-return]
 
 
@@ -172,7 +172,7 @@ def once(*args: Any) -> torch.Tensor:
 def test_derivatives_that_are_not_there_are_unsupported(
     function: Callable[..., torch.Tensor], law: str, status: Status
 ) -> None:
-    """A kernel without derivatives, or with first ones alone, is not said to have wrong ones; a claim is held to."""
+    """Missing derivatives are unsupported, unless the subject claims to be differentiable: then they fail."""
     data = "normal" if law == "gradients-bound" else "integers"
     case = Case.parse(f"input=2x3x5x6 weight=4x3x2x3 bias data={data}")
     assert LAWS[law](TorchSubject("own", function), case).status is status
@@ -181,7 +181,7 @@ def test_derivatives_that_are_not_there_are_unsupported(
 
 
 def test_an_empty_result_needs_no_gradient() -> None:
-    """Of an empty batch autograd may know that nothing depends on anything: the gradients are zeros."""
+    """For an empty batch, autograd may return no gradient; that counts as zeros."""
 
     def empty(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *rest: Any) -> torch.Tensor:
         y = torch.nn.functional.conv2d(x, weight, bias, *rest)
@@ -195,20 +195,20 @@ def test_an_empty_result_needs_no_gradient() -> None:
 
 @pytest.mark.parametrize("size", ["0x3x5x6", "2x3x5x6"])
 def test_an_empty_result_is_no_second_derivative(size: str) -> None:
-    """A kernel that is differentiable once has no second derivatives, of an empty batch neither."""
+    """A kernel that is differentiable once has no second derivatives, even for an empty batch."""
     case = Case.parse(f"input={size} weight=4x3x2x3 bias")
     assert LAWS["double-backward"](TorchSubject("own", once), case).status is Status.UNSUPPORTED
 
 
 def test_nothing_proves_nothing() -> None:
-    """Where autograd knows that nothing depends on anything, a subject that must have derivatives is not judged."""
+    """An empty result without second derivatives proves nothing about a subject that must have them."""
     subject = TorchSubject("own", once, differentiable=True)
     verdict = LAWS["double-backward"](subject, Case.parse("input=0x3x5x6 weight=4x3x2x3 bias"))
     assert verdict.status is Status.MISTRUSTED
 
 
 class _Refusing(torch.autograd.Function):
-    """Refuses second derivatives by an exception of its own."""
+    """An identity whose second derivatives raise a given exception."""
 
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor, error: Exception) -> torch.Tensor:  # type: ignore[override]
@@ -224,7 +224,7 @@ class _Refusing(torch.autograd.Function):
 
 @pytest.mark.parametrize("error", [ValueError("no"), AssertionError("no"), RuntimeError("no"), NotImplementedError()])
 def test_derivatives_may_be_refused_by_any_exception(error: Exception) -> None:
-    """What no ordinary convolution has, the function does not claim, whatever it raises; if one has, it is wrong."""
+    """A derivative that raises is unsupported if every ordinary convolution raises too, else it is a failure."""
 
     def never(x: torch.Tensor, *rest: Any) -> torch.Tensor:
         return _Refusing.apply(torch.nn.functional.conv2d(x, *rest), error)  # type: ignore[no-untyped-call, no-any-return]
@@ -241,7 +241,7 @@ def test_derivatives_may_be_refused_by_any_exception(error: Exception) -> None:
 
 
 def test_derivatives_may_be_there_for_some_dtypes() -> None:
-    """What a function has in float32 it does not claim in float64, whichever was asked for first."""
+    """Derivatives in float32 are no claim for float64, whichever dtype is asked for first."""
 
     def single(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *rest: Any) -> torch.Tensor:
         y = torch.nn.functional.conv2d(x, weight, bias, *rest)
@@ -258,7 +258,7 @@ def test_derivatives_may_be_there_for_some_dtypes() -> None:
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError(), RuntimeError("x: can't allocate memory")])
 def test_a_graph_may_be_too_large(error: Exception) -> None:
-    """A worker has so much memory and no more, which is no mistake of second derivatives that nobody claimed."""
+    """A graph that exceeds the memory is unsupported, unless the subject claims to be differentiable."""
 
     def large(x: torch.Tensor, weight: torch.Tensor, *rest: Any) -> torch.Tensor:
         y = torch.nn.functional.conv2d(x, weight, *rest)
@@ -273,7 +273,7 @@ def test_a_graph_may_be_too_large(error: Exception) -> None:
 
 
 def test_a_subject_that_repeats_itself_does_so_backward() -> None:
-    """Who claims the same bits each time is held to that in gradients too."""
+    """A subject that claims to be repeatable must return the same bits for gradients too."""
     steps = iter(range(1000))
 
     class Varies(torch.autograd.Function):
@@ -282,7 +282,7 @@ def test_a_subject_that_repeats_itself_does_so_backward() -> None:
             return values.clone()
 
         @staticmethod
-        def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # noqa: ARG004  # likewise
+        def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # noqa: ARG004  # autograd's signature
             return torch.nextafter(grad, grad * (2 if next(steps) % 2 else 0))
 
     def varies(x: torch.Tensor, *rest: Any) -> torch.Tensor:
@@ -296,7 +296,7 @@ def test_a_subject_that_repeats_itself_does_so_backward() -> None:
 
 @pytest.mark.parametrize("law", ["forward-exact", "matrix", "contract", "gradients-exact"])
 def test_results_that_torch_conjugates_later(law: str) -> None:
-    """A result, or a gradient, whose conjugation torch has put off is a result like any other."""
+    """A result or gradient that torch conjugates lazily passes."""
 
     class Lazy(torch.autograd.Function):
         @staticmethod
@@ -304,7 +304,7 @@ def test_results_that_torch_conjugates_later(law: str) -> None:
             return values.conj().resolve_conj().conj()
 
         @staticmethod
-        def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # noqa: ARG004  # likewise
+        def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # noqa: ARG004  # autograd's signature
             return grad.conj().resolve_conj().conj()
 
     def lazy(x: torch.Tensor, *rest: Any) -> torch.Tensor:
@@ -318,7 +318,7 @@ def test_results_that_torch_conjugates_later(law: str) -> None:
 
 
 class _Detached(torch.autograd.Function):
-    """Of no elements there is nothing to differentiate."""
+    """An identity that marks an empty result as not differentiable."""
 
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
@@ -334,7 +334,7 @@ class _Detached(torch.autograd.Function):
 
 @pytest.mark.parametrize("law", [name for name, law in LAWS.items() if law.procedure in DERIVATIVES])
 def test_an_empty_result_may_be_detached(law: str) -> None:
-    """Autograd may know that nothing depends on anything: there is nothing to be judged then."""
+    """An empty result that is detached from autograd proves nothing."""
 
     def plain(*args: Any) -> torch.Tensor:
         return _Detached.apply(torch.nn.functional.conv2d(*args))  # type: ignore[no-untyped-call, no-any-return]
@@ -344,7 +344,7 @@ def test_an_empty_result_may_be_detached(law: str) -> None:
 
 
 def test_a_recorded_backward_pass_has_to_work() -> None:
-    """Where autograd has recorded one that fails, that is a failure; where it says NotImplementedError, it has none."""
+    """A recorded backward pass that raises is a failure; with NotImplementedError it is unsupported."""
     case = Case.parse("input=2x3x5x6 weight=4x3x2x3")
 
     class Fails(torch.autograd.Function):
@@ -369,7 +369,7 @@ def test_a_recorded_backward_pass_has_to_work() -> None:
 
 
 def test_an_operator_without_a_formula_has_no_gradients() -> None:
-    """A custom operator that nobody has given a derivative does not claim one."""
+    """A custom operator without an autograd formula has no gradients, which is unsupported."""
 
     @torch.library.custom_op("toeplitz_core_tests::conv", mutates_args=())
     def conv(x: torch.Tensor, weight: torch.Tensor, padding: list[int]) -> torch.Tensor:
@@ -383,7 +383,7 @@ def test_an_operator_without_a_formula_has_no_gradients() -> None:
 
 @pytest.mark.parametrize("wrong", [False, True])
 def test_what_no_ordinary_convolution_has_proves_nothing(*, wrong: bool) -> None:
-    """Who cannot be mapped is not said to be because one case can, but what comes out then is right."""
+    """A derivative that ordinary convolutions lack is never a pass, but a wrong one is a failure."""
 
     def single(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *rest: Any) -> torch.Tensor:
         if torch._C._functorch.maybe_current_level() is not None:
@@ -394,11 +394,11 @@ def test_what_no_ordinary_convolution_has_proves_nothing(*, wrong: bool) -> None
 
     verdict = LAWS["vmap"](TorchSubject("own", single), Case.parse("input=2x3x5x6 weight=4x3x2x3"))
     assert verdict.status is (Status.FAIL if wrong else Status.UNSUPPORTED)
-    assert wrong or "no ordinary convolution of it has vmap: RuntimeError: no batching rule" in verdict.message
+    assert wrong or "has no vmap, not even for an ordinary convolution: RuntimeError: no batch" in verdict.message
 
 
 def test_the_contract_says_that_a_result_is_sparse() -> None:
-    """A result that is not strided is a failure, whatever the procedure could not do with it."""
+    """A result that is not strided is a failure with a message that says so."""
 
     def sparse(*args: Any) -> torch.Tensor:
         return torch.nn.functional.conv2d(*args).to_sparse()
@@ -408,7 +408,7 @@ def test_the_contract_says_that_a_result_is_sparse() -> None:
 
 
 def test_memory_can_be_shared_from_its_middle() -> None:
-    """A result whose storage begins within that of its input is in its memory all the same."""
+    """Shared memory is detected even if the result's storage begins inside that of the input."""
     x = torch.arange(12.0).view(1, 1, 3, 4)
     middle = torch.from_numpy(x.numpy()[:, :, 1:2])
     assert middle.untyped_storage().data_ptr() != x.untyped_storage().data_ptr()

@@ -1,4 +1,4 @@
-"""The registered subjects: what they support, how they say they compute, and that they do."""
+"""The registered subjects: what they support, and that they compute as they declare."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from toeplitz_core.testing.run.pool import why_not_run
 from toeplitz_core.testing.subjects import SUBJECTS, Subject, TorchSubject
 from toeplitz_core.testing.subjects.libraries.naive import conv2d as by_loops
 
-# Each of them has what is easily forgotten: both paddings by name, their odd zero, no batch, an empty one, groups.
+# Features that are easily forgotten: both named paddings with an odd zero, no batch axis, an empty batch, groups.
 LINES = (
     "input=2x4x7x6 weight=6x2x3x2 stride=2x1 padding=1x2 dilation=2x1 groups=2 bias",
     "input=3x5x6 weight=4x3x2x4 padding=same bias",
@@ -32,12 +32,12 @@ LINES = (
     "input=0x2x3x3 weight=2x2x1x1 stride=4 padding=3 bias",
     "input=2x1x1x4 weight=3x1x2x3 padding=2x4 dilation=3x5 bias layout.input=permuted layout.bias=expanded",
 )
-# What a library has no convolution for.
+# The dtypes for which a library has no convolution.
 REFUSED = {"numpy": ("bfloat16",), "scipy": ("float16", "bfloat16")}
 
 
 def subject(name: str) -> Subject:
-    """The registered subject, in this process."""
+    """The registered subject in this process."""
     return SUBJECTS[name].make()
 
 
@@ -45,7 +45,7 @@ def subject(name: str) -> Subject:
 @pytest.mark.parametrize("dtype", CASE_DTYPES)
 @pytest.mark.parametrize("name", ["naive", "numpy", "scipy"])
 def test_plain_convolutions(name: str, dtype: str, line: str) -> None:
-    """Every parameter is obeyed in every dtype; what a library has not is refused with the reason."""
+    """Every parameter works in every supported dtype; other dtypes are refused with a reason."""
     case = Case.parse(f"{line} dtype={dtype}")
     outcome = subject(name).run(case, draw(case))
     if dtype in REFUSED.get(name, ()):
@@ -68,7 +68,7 @@ def test_plain_convolutions(name: str, dtype: str, line: str) -> None:
     [(name, "float32") for name in ("naive", "numpy", "scipy")] + [("naive", "bfloat16"), ("numpy", "float16")],
 )
 def test_unread_pixels_are_not_read(name: str, dtype: str) -> None:
-    """NaN between the taps of a dilated kernel, and between its strides, stays where it is."""
+    """NaN in pixels between the taps of a dilated kernel, or between strides, does not reach the result."""
     case = Case.parse(f"input=1x1x1x9 weight=1x1x1x2 stride=1x4 dilation=1x4 dtype={dtype} data=nonfinite")
     x = torch.full(case.input, torch.nan, dtype=case.torch_dtype)
     x[..., ::4] = 1
@@ -78,7 +78,7 @@ def test_unread_pixels_are_not_read(name: str, dtype: str) -> None:
 
 
 def test_loops_add_in_plain_order() -> None:
-    """By channel, row and column, beginning with the bias, each sum rounded; NumPy's own order gives another result."""
+    """The loops start with the bias and add by channel, row and column; ``numpy.sum`` gives another result."""
     generator = torch.Generator().manual_seed(0)
     x, weight, bias = (torch.randn(shape, generator=generator) for shape in ((1, 5, 7, 9), (1, 5, 7, 9), (1,)))
     total = bias
@@ -89,7 +89,7 @@ def test_loops_add_in_plain_order() -> None:
 
 
 def test_numpy_adds_float16_in_float32_and_its_bias_in_float16() -> None:
-    """5000 ones are 5000, which float16 cannot count to; 2049 loses its 1 before a bias of 1 is added."""
+    """5000 ones add up to 5000, so sums are float32; 2049 is rounded to 2048 before a bias of 1 is added."""
     case = Case((1, 1, 1, 5000), (1, 1, 1, 5000), dtype="float16")
     ones = torch.ones(1, 1, 1, 5000).half()
     numpy = subject("numpy")
@@ -112,7 +112,7 @@ def test_numpy_adds_float16_in_float32_and_its_bias_in_float16() -> None:
     ids=repr,
 )
 def test_an_error_is_told_with_its_message_if_it_has_one(error: Exception, status: str, said: str) -> None:
-    """Without one, its type stands alone and no colon behind it."""
+    """An exception without a message is reported by its type alone, without a colon."""
 
     def raises(*_: Any) -> torch.Tensor:
         raise error
@@ -124,19 +124,19 @@ def test_an_error_is_told_with_its_message_if_it_has_one(error: Exception, statu
 
 @pytest.mark.parametrize("name", ["torch-cuda", "torch-cuda-fp32"])
 def test_gpu_subjects_are_for_the_gpu(name: str) -> None:
-    """They are not run on a CPU, nor where torch sees no GPU."""
+    """GPU subjects do not run on a CPU, or if torch sees no GPU."""
     assert why_not_run(subject(name), "cpu") == "computes on cuda, not on cpu"
     if not torch.cuda.is_available():
         assert why_not_run(subject(name), "cuda") == "torch sees no CUDA device"
 
 
 def gpu_arithmetic(name: str, dtype: str, *, bias: bool = False) -> Arithmetic:
-    """How a subject says that it computes on a GPU; none is needed to say it."""
+    """The arithmetic that a subject declares for a GPU, which needs no GPU."""
     return subject(name).arithmetic(Case((1, 1, 3, 3), (1, 1, 2, 2), dtype=dtype, device="cuda", bias=bias))
 
 
 def test_float32_on_a_gpu_is_rounded_to_tf32_or_not() -> None:
-    """As torch comes, operands are cut to TF32 for matrix units; without TF32 they are not, and may be transformed."""
+    """By default operands are rounded to TF32 for matrix units; without TF32 they may be transformed instead."""
     for dtype in ("float32", "complex64"):
         as_it_comes, without = (gpu_arithmetic(name, dtype) for name in ("torch-cuda", "torch-cuda-fp32"))
         assert as_it_comes.input_rounding == TF32_ROUNDING
@@ -148,7 +148,7 @@ def test_float32_on_a_gpu_is_rounded_to_tf32_or_not() -> None:
 
 @pytest.mark.parametrize("name", ["torch-cuda", "torch-cuda-fp32"])
 def test_other_dtypes_on_a_gpu(name: str) -> None:
-    """Half precision runs on matrix units and may add the bias last; float64 is as strict as anywhere."""
+    """Half precision uses matrix units and may add the bias last; float64 has the strictest arithmetic."""
     for dtype in ("float16", "bfloat16"):
         for bias in (False, True):
             declared = gpu_arithmetic(name, dtype, bias=bias)
@@ -159,13 +159,13 @@ def test_other_dtypes_on_a_gpu(name: str) -> None:
 
 
 def precisions() -> tuple[str, str, bool]:
-    """The switches for TF32, also by their older name, which raises where they disagree."""
+    """The switches for TF32, also by their older name, which raises if they disagree."""
     backends = torch.backends
     return backends.cudnn.conv.fp32_precision, backends.cuda.matmul.fp32_precision, backends.cudnn.allow_tf32
 
 
 def test_tf32_is_switched_for_the_call_alone() -> None:
-    """The switches are off while the subject computes, and as they were thereafter, also after an error."""
+    """The switches are off during the call and restored after it, even after an error."""
     found = []
 
     def look(*_: object) -> torch.Tensor:
@@ -184,7 +184,7 @@ def test_tf32_is_switched_for_the_call_alone() -> None:
 
 @pytest.fixture
 def switches() -> Iterator[tuple[Any, Any]]:
-    """The switches of cuDNN's convolutions and of matrix products, as they were thereafter."""
+    """The switches of cuDNN's convolutions and of matrix products, restored after the test."""
     both = torch.backends.cudnn.conv, torch.backends.cuda.matmul
     before = [switch.fp32_precision for switch in both]
     yield both
@@ -196,13 +196,13 @@ def switches() -> Iterator[tuple[Any, Any]]:
     ("conv", "matmul", "tf32"), [("tf32", "ieee", True), ("ieee", "ieee", False), ("ieee", "tf32", True)]
 )
 def test_tf32_follows_the_switches(switches: tuple[Any, Any], conv: str, matmul: str, tf32: bool) -> None:
-    """What a program has switched, by the names of today, is what is assumed, and asking for it does not raise."""
+    """The declared arithmetic follows the current switches, and reading them does not raise."""
     switches[0].fp32_precision, switches[1].fp32_precision = conv, matmul
     assert (gpu_arithmetic("torch-cuda", "float32").input_rounding > 0) is tf32
 
 
 def test_autocast_rounds_to_the_nearest_bfloat16() -> None:
-    """No float32 changes by more than 1/257 of itself; 1 + 2^-8, half way between two numbers, does by that."""
+    """Rounding float32 to bfloat16 changes it by at most 1/257 of itself, and 1 + 2^-8 by exactly that."""
     assert Fraction(BFLOAT16_ROUNDING) == Fraction(1 / 257)
     half_way = torch.tensor(1 + 2.0**-8, dtype=torch.float32)
     assert abs(Fraction(half_way.bfloat16().item()) / Fraction(half_way.item()) - 1) == Fraction(1, 257)
@@ -211,7 +211,7 @@ def test_autocast_rounds_to_the_nearest_bfloat16() -> None:
 
 
 def test_autocast_computes_in_bfloat16() -> None:
-    """Operands, bias and result are rounded, and the result comes as float32; on a GPU by matrix units."""
+    """Operands, bias and result are rounded to bfloat16, and the result is float32; a GPU uses matrix units."""
     case = Case((2, 3, 5, 5), (4, 3, 3, 3), bias=True, data="normal")
     operands = draw(case)
     autocast = subject("torch-autocast")
@@ -229,7 +229,7 @@ def test_autocast_computes_in_bfloat16() -> None:
 
 @pytest.mark.parametrize("dtype", [dtype for dtype in CASE_DTYPES if dtype != "float32"])
 def test_autocast_is_for_float32(dtype: str) -> None:
-    """Other dtypes are not what autocast rounds to bfloat16."""
+    """The autocast subject supports only float32."""
     case = Case((1, 1, 1, 1), (1, 1, 1, 1), dtype=dtype)
     outcome = subject("torch-autocast").run(case, draw(case))
     assert outcome.status == "unsupported"
@@ -238,7 +238,7 @@ def test_autocast_is_for_float32(dtype: str) -> None:
 
 @pytest.mark.parametrize(("x", "bias"), [(3.4e38, 0.0), (0.5, -3.4e38)])
 def test_autocast_may_round_an_operand_to_infinity(x: float, bias: float) -> None:
-    """A float32 beyond the largest bfloat16 makes an infinite result: right for autocast, and for nothing else."""
+    """A float32 above the largest bfloat16 makes the result infinite, which only autocast's arithmetic allows."""
     case = Case((1, 1, 1, 2), (1, 1, 1, 1), bias=True, data="overflow")
     operands = Operands(
         torch.tensor([x, 1.0]).view(1, 1, 1, 2), torch.full((1, 1, 1, 1), 2.0**-10), torch.tensor([bias]), 0.0
@@ -251,7 +251,7 @@ def test_autocast_may_round_an_operand_to_infinity(x: float, bias: float) -> Non
 
 
 def test_float32_is_not_autocast() -> None:
-    """By the arithmetic of float32, what autocast returns is found to be wrong."""
+    """Judged by the arithmetic of float32, the result of autocast fails."""
     case = Case((2, 3, 5, 5), (4, 3, 3, 3), data="normal")
     autocast = subject("torch-autocast")
     assert LAWS["forward-bound"](autocast, case).status is Status.PASS

@@ -1,4 +1,4 @@
-"""Implementations that take arrays of another library than torch: NumPy's, or whatever can be made from them."""
+"""Implementations that take arrays instead of tensors: NumPy's, or arrays of a library that converts them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from toeplitz_core.testing.subjects.pytorch.contract import contract
 
 
 def to_numpy(values: torch.Tensor) -> np.ndarray[Any, Any]:
-    """The tensor as a NumPy array, in the same strides; bfloat16 as the type of ``ml_dtypes``.
+    """The tensor as a NumPy array with the same strides; bfloat16 becomes the dtype of ``ml_dtypes``.
 
     Raises
     ------
     NotImplementedError
-        For bfloat16, where ``ml_dtypes`` is not installed.
+        For bfloat16, if ``ml_dtypes`` is not installed.
     """
     if values.dtype != torch.bfloat16:
         return values.numpy()
@@ -39,7 +39,7 @@ def to_numpy(values: torch.Tensor) -> np.ndarray[Any, Any]:
 
 
 def to_tensor(values: Any) -> torch.Tensor:
-    """The tensor of an array: of NumPy, or of anything that NumPy makes an array of."""
+    """A tensor from a NumPy array, or from anything that ``numpy.asarray`` accepts."""
     array = np.asarray(values)
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(np.array(array).view(np.int16)).view(torch.bfloat16)
@@ -49,9 +49,9 @@ def to_tensor(values: Any) -> torch.Tensor:
 class ArraySubject(Subject):
     """A function with the parameters of ``F.conv2d``, for arrays instead of tensors.
 
-    Its operands are in the layout that the case names. An unbatched input has three axes, ``padding`` may be a string,
-    as for ``F.conv2d``; what the function does not support, it refuses with ``NotImplementedError``, or ``supports``
-    says so before.
+    The operands have the layout that the case names. As for ``F.conv2d``, an unbatched input has three axes and
+    ``padding`` may be a string. The function raises ``NotImplementedError`` for a case that it does not support, unless
+    ``supports`` already returns False for it.
 
     Parameters
     ----------
@@ -62,13 +62,13 @@ class ArraySubject(Subject):
     to_array : callable
         Makes an operand from a tensor on the CPU: ``to_numpy``, or for instance ``lambda t: mylib.array(to_numpy(t))``.
     to_tensor : callable
-        Makes a tensor of the result.
+        Makes a tensor from the result.
     supports : callable, optional
-        From a case to whether the function claims to handle it; everything, if not given.
+        Takes a case and returns whether the function claims to support it. By default it supports every case.
     arithmetic : callable, optional
-        From a case to how the function computes; the strictest for the dtype, if not given.
+        Takes a case and returns how the function computes. The default is the strictest arithmetic of the dtype.
     dtypes, draws, repeatable
-        As of :class:`Claims`.
+        As in :class:`Claims`.
 
     Examples
     --------
@@ -125,7 +125,7 @@ class ArraySubject(Subject):
         return self._call(case, *placed(case, operands))
 
     def _call(self, case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        # Arrays that share the tensors' memory, where the library can.
+        # The arrays share the tensors' memory if the library can do that.
         arrays = [None if t is None else self.to_array(t) for t in (x, weight, bias)]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

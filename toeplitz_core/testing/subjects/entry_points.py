@@ -1,4 +1,4 @@
-"""The subjects that installed packages bring, by entry points of the group ``toeplitz_core.subjects``."""
+"""Subjects that installed packages provide, by entry points in the group ``toeplitz_core.subjects``."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from importlib.metadata import EntryPoint, entry_points
 from toeplitz_core.testing.subjects.registry import SUBJECTS
 from toeplitz_core.testing.support.modules import find_spec, look_here
 
-# The group of entry points with which an installed package gives its subjects a name.
+# The group of entry points in which an installed package names its subjects.
 ENTRY_POINTS = "toeplitz_core.subjects"
 
 
 @functools.cache
 def _entries() -> dict[str, list[EntryPoint]]:
-    """By their names; what several packages say alike once."""
+    """The entry points by name; identical entries of several packages appear once."""
     found: dict[str, list[EntryPoint]] = {}
     for entry in entry_points(group=ENTRY_POINTS):
         same = found.setdefault(entry.name, [])
@@ -25,29 +25,29 @@ def _entries() -> dict[str, list[EntryPoint]]:
 
 
 def plugged_in() -> dict[str, EntryPoint]:
-    """Those that their names mean. A name of ours stays ours, and one that two packages give means neither."""
+    """The usable entry points by name. Names of our own subjects and ambiguous names are left out."""
     return {name: same[0] for name, same in _entries().items() if name not in SUBJECTS and len(same) == 1}
 
 
 def passed_over() -> dict[str, str]:
-    """For each name that does not mean what a package wants it to, why not, and what to write instead."""
+    """The unusable names that packages define, with the reason and what to write instead."""
     why = {}
     for name, same in _entries().items():
         listed = " and ".join(map(described_entry, same))
         if name in SUBJECTS:
-            why[name] = f"toeplitz-core's own, and not {listed}: write that instead of the name"
+            why[name] = f"a subject of toeplitz-core and does not select {listed}; write module:callable instead"
         elif len(same) > 1:
-            why[name] = f"both {listed}: write the one you mean instead of the name"
+            why[name] = f"ambiguous, because packages define it differently: {listed}; write module:callable instead"
     return why
 
 
 def described_entry(entry: EntryPoint) -> str:
-    """What it means, and which distribution says so."""
-    return f"{entry.value}, of {entry.dist.name if entry.dist else 'an unknown package'}"
+    """The object that an entry point names, and the package that defines it."""
+    return f"{entry.value}, from {f'package {entry.dist.name}' if entry.dist else 'an unknown package'}"
 
 
 def dangling(entry: EntryPoint) -> str:
-    """Why it means nothing, as far as that can be seen without an import; empty if it may mean something."""
+    """Why an entry point cannot work, checked without an import; empty if it may work."""
     look_here()
     module, attribute = target(entry)
     if not module or not attribute:
@@ -56,6 +56,6 @@ def dangling(entry: EntryPoint) -> str:
 
 
 def target(entry: EntryPoint) -> tuple[str, str]:
-    """Module and attribute; empty where the value has none. Its own properties raise where it is malformed."""
+    """Module and attribute of an entry point, empty if missing; ``EntryPoint``'s own properties would raise."""
     module, _, attribute = re.sub(r"\[.*\]\s*$", "", entry.value).partition(":")
     return module.strip(), attribute.strip()

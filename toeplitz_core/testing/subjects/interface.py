@@ -1,4 +1,4 @@
-"""What the suite needs of an implementation under test."""
+"""The interface of an implementation under test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from toeplitz_core.testing.oracle.arithmetics import strictest
 from toeplitz_core.testing.subjects.outcome import Answer, BrokenContract, NotClaimed, Outcome, described
 from toeplitz_core.testing.support.spelling import listed
 
-# What a subject can be asked for: the convolution, and what belongs to it. See the folder pytorch.
+# The procedures that a subject can be asked to run: the convolution and related computations (see folder pytorch).
 Procedure = Literal[
     "forward",
     "contract",
@@ -30,29 +30,29 @@ Procedure = Literal[
     "argument_checks",
 ]
 
-# What strides a result may be declared to have.
+# The memory formats that a subject can declare for its results.
 MemoryFormat = Literal["contiguous", "channels_last"]
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What an implementation claims to do. It is asked for nothing else.
+    """What an implementation claims to do. Nothing else is tested.
 
     Parameters
     ----------
     devices : tuple of str, optional
-        The types of devices that it computes on, such as ``("cpu",)``; if None, all that torch has.
+        The types of devices that it computes on, such as ``("cpu",)``; None means all that torch has.
     dtypes : tuple of str, optional
-        Those that it computes in, such as ``("float32",)``; if None, all.
+        The dtypes that it computes in, such as ``("float32",)``; None means all.
     procedures : tuple of str
-        What it can be asked for: see :meth:`Subject.perform`.
+        The procedures that it supports; see :meth:`Subject.perform`.
     draws : int
-        How often data is drawn for one geometry: more than once where each geometry has to be compiled, which takes
-        longer than all that follows.
+        How often data is drawn for one geometry. More than once pays off if each geometry must be compiled, because
+        compiling takes longer than running.
     repeatable : bool
-        Whether the same call always gives the same bits.
+        Whether the same call always returns the same bits.
     absent : str
-        Why it cannot be run here, such as a package that is not installed; empty if it can.
+        Why it cannot run here, such as a missing package; empty if it can.
     """
 
     devices: tuple[str, ...] | None = None
@@ -67,14 +67,14 @@ class Claims:
             raise ValueError(f"draws={self.draws} must be >= 1")
 
     def not_on(self, device: str) -> str:
-        """Why it does not run on a device, whether or not that is present; empty if it does."""
+        """Why it does not run on a device, even if the device is present; empty if it does."""
         kind = torch.device(device).type
         if self.absent or self.devices is None or kind in self.devices:
             return self.absent
         return f"computes on {listed(self.devices)}, not on {kind}"
 
     def not_asked(self, dtype: str, procedure: Procedure) -> str:
-        """Why it is not asked for a procedure in a dtype; empty if it is."""
+        """Why it does not support a procedure in a dtype; empty if it does."""
         if self.dtypes is not None and dtype not in self.dtypes:
             return f"supports only {listed(self.dtypes)}"
         return "" if procedure in self.procedures else f"has no {procedure.replace('_', ' ')}"
@@ -82,7 +82,7 @@ class Claims:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Environment variables that a subject needs before its process starts, such as ``ONEDNN_MAX_CPU_ISA``.
+    """Environment variables that a subject's process must start with, such as ``ONEDNN_MAX_CPU_ISA``.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class Environment:
 
 
 class Implementation(Protocol):
-    """An implementation that can be called: in this process (every :class:`Subject`) or in another."""
+    """An implementation that can be called, in this process (every :class:`Subject`) or in another process."""
 
     @property
     def name(self) -> str: ...
@@ -102,54 +102,54 @@ class Implementation(Protocol):
     def claims(self) -> Claims: ...
 
     def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:
-        """Call it. Whatever it does becomes an outcome."""
+        """Call the implementation. Everything that can happen becomes an outcome."""
         ...
 
     def answer(self, call: Call) -> Answer:
-        """Call it with arguments that may be invalid."""
+        """Call the implementation with arguments that may be invalid."""
         ...
 
     def restart(self) -> None:
-        """Forget what earlier calls left behind, as far as that is possible."""
+        """Discard state that earlier calls left behind, if possible."""
         ...
 
     def poisoned(self) -> Sequence[Implementation]:
-        """The same in processes whose allocator fills the memory it gives out, each with another byte; else none."""
+        """The same implementation in processes that fill new memory, each with another byte; empty if impossible."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """An implementation that cannot be run here. No case reaches it.
+    """An implementation that cannot run here. It is never called.
 
     Parameters
     ----------
     name : str
     claims : Claims
-        ``claims.absent`` says why.
+        ``claims.absent`` gives the reason.
     """
 
     name: str
     claims: Claims
 
     def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:  # noqa: ARG002  # as every implementation
-        """Say why not."""
+        """Return the reason why it cannot run."""
         return Outcome("unsupported", strictest(case), message=self.claims.absent)
 
     def answer(self, call: Call) -> Answer:  # noqa: ARG002  # as every implementation
-        """Say why not."""
+        """Return the reason why it cannot run."""
         return Answer("unsupported", message=self.claims.absent)
 
     def restart(self) -> None:
-        """Nothing is there."""
+        """Do nothing: no process runs."""
 
     def poisoned(self) -> Sequence[Implementation]:
-        """None."""
+        """Return nothing: it cannot run."""
         return ()
 
 
 class Subject(ABC):
-    """An implementation of conv2d. Subclasses say what they support, how they compute, and compute.
+    """An implementation of conv2d. Subclasses declare what they support and how they compute, and compute.
 
     Attributes
     ----------
@@ -158,7 +158,7 @@ class Subject(ABC):
 
     Examples
     --------
-    A subject on NumPy arrays, which does nothing but pointwise convolutions:
+    A subject on NumPy arrays that supports only pointwise convolutions:
 
     >>> import numpy as np
     >>> class Pointwise(Subject):
@@ -180,22 +180,22 @@ class Subject(ABC):
     claims: Claims = Claims()
 
     def supports(self, case: Case) -> bool:  # noqa: ARG002  # for subclasses
-        """Whether the implementation claims to handle a case; it is not called if not.
+        """Whether the implementation claims to support a case. If not, it is not called.
 
-        ``NotImplementedError``, raised instead of returning False, gives a reason.
+        Raise ``NotImplementedError`` instead of returning False to give a reason.
         """
         return True
 
     def arithmetic(self, case: Case) -> Arithmetic:
-        """How it computes: what its error is judged by. The strictest for the dtype unless it declares otherwise."""
+        """How it computes, which sets its error bound. The default is the strictest arithmetic of the dtype."""
         return strictest(case)
 
     def gradient_arithmetic(self, case: Case, operand: str) -> Arithmetic:  # noqa: ARG002  # for subclasses
-        """How it computes the gradient in ``input``, ``weight`` or ``bias``: like the result, unless it says so."""
+        """How it computes the gradient in ``input``, ``weight`` or ``bias``. By default, like the result."""
         return self.arithmetic(case)
 
     def memory_format(self, case: Case) -> MemoryFormat | None:  # noqa: ARG002  # for subclasses
-        """The memory format that its result has, which is then held to; None for any."""
+        """The memory format that its result must have; None for any."""
         return None
 
     @abstractmethod
@@ -203,28 +203,28 @@ class Subject(ABC):
         """The result for a case. ``NotImplementedError`` means unsupported; any other exception is a failure."""
 
     def perform(self, procedure: Procedure, case: Case, operands: Operands) -> Mapping[str, torch.Tensor]:
-        """The results, by name, of what laws other than those of the result itself ask for."""
+        """Run a procedure that a law asks for, and return its results by name."""
         if procedure != "forward":
             raise NotImplementedError(f"has no {procedure.replace('_', ' ')}")
         return {"output": self.forward(case, operands)}
 
     def invoke(self, call: Call) -> torch.Tensor:
-        """What it returns for the arguments of a call, which may be invalid: ``argument_checks`` of ``procedures``."""
+        """The result for arguments that may be invalid; needed only for the procedure ``argument_checks``."""
         raise NotImplementedError
 
     def kernel(self, case: Case, operands: Operands) -> str:  # noqa: ARG002  # for subclasses
-        """The name of the kernel that computes the convolution, if it is known: for statistics."""
+        """The name of the kernel that computes the convolution, for statistics; empty if unknown."""
         return ""
 
     def restart(self) -> None:  # noqa: B027  # there is nothing that a subject must do
-        """Nothing: this process goes on."""
+        """Do nothing: this process cannot be restarted."""
 
     def poisoned(self) -> Sequence[Implementation]:
-        """None: the allocator reads its settings when a process starts."""
+        """Return nothing: the allocator reads its settings only when a process starts."""
         return ()
 
     def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:
-        """Call it in this process."""
+        """Call the implementation in this process."""
         arithmetic = strictest(case)
         try:
             if (reason := self._refusal(case)) is not None:
@@ -242,8 +242,8 @@ class Subject(ABC):
             return Outcome("raised", arithmetic, message=str(error))
         except KeyboardInterrupt:
             raise
-        # Let through, sys.exit(0) in an implementation would end the run as a success.
-        except BaseException as error:  # noqa: BLE001  # whatever it raises on a valid call is a finding
+        # If sys.exit(0) in an implementation passed through, it would end the run as a success.
+        except BaseException as error:  # noqa: BLE001  # any exception on a valid call is a finding
             return Outcome("raised", arithmetic, message=f"raised {described(error)}")
         for name, result in results.items():
             if (reason := _unreadable(case, result)) is not None:
@@ -253,20 +253,20 @@ class Subject(ABC):
         return Outcome("returned", arithmetic, results, unclaimed, gradients=of_gradients, kernel=kernel)
 
     def answer(self, call: Call) -> Answer:
-        """Call it in this process with arguments that may be invalid."""
+        """Call the implementation in this process with arguments that may be invalid."""
         if type(self).invoke is Subject.invoke:
             return Answer("unsupported", message="does not claim to check its arguments")
         try:
             result = self.invoke(call)
         except KeyboardInterrupt:
             raise
-        except NotImplementedError as error:  # a refusal, or a valid call that it does without
+        except NotImplementedError as error:  # a refusal, or a valid call that it does not support
             return Answer("unimplemented", message=described(error))
         except BrokenContract as error:
             return Answer("raised", message=str(error))
         except Exception as error:  # noqa: BLE001  # any exception can be a refusal
             return Answer("refused", message=described(error))
-        except BaseException as error:  # noqa: BLE001  # SystemExit, say: it would end the program that called
+        except BaseException as error:  # noqa: BLE001  # such as SystemExit, which would end the caller's program
             return Answer("raised", message=f"raised {described(error)}")
         if (reason := _unreadable(None, result)) is not None:
             return Answer("raised", message=reason)
@@ -283,7 +283,7 @@ class Subject(ABC):
 
 
 def _unreadable(case: Case | None, output: object) -> str | None:
-    """Why a result cannot be looked at: not a dense tensor on the device of the case, if there is one."""
+    """Why a result cannot be judged: it is not a dense tensor, or not on the device of the case (if given)."""
     if not isinstance(output, torch.Tensor):
         return f"returned {type(output).__name__}, not a torch.Tensor"
     if output.layout != torch.strided:
@@ -294,5 +294,5 @@ def _unreadable(case: Case | None, output: object) -> str | None:
 
 
 def _materialised(result: torch.Tensor) -> torch.Tensor:
-    """A result as numbers in memory: no graph is kept, and what torch conjugates or negates later is done."""
+    """A result as plain values: detached from its graph, with any lazy conjugation or negation applied."""
     return result.detach().resolve_conj().resolve_neg()

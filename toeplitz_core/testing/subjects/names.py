@@ -1,4 +1,4 @@
-"""Which implementation a name means."""
+"""Find the implementation that a name stands for."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from toeplitz_core.testing.support.modules import convolutions, is_file, look_he
 
 
 def environment(name: str) -> Environment:
-    """What a subject's process must start with."""
+    """The environment that a subject's process must start with."""
     return SUBJECTS[name].environment if name in SUBJECTS else Environment()
 
 
 def absent(name: str) -> str:
-    """Why a subject cannot run here, with the command that would change it; empty if nothing is known against it."""
+    """Why a subject cannot run here, with the command that installs what is missing; empty if nothing is."""
     return SUBJECTS[name].absent if name in SUBJECTS else ""
 
 
 def check_name(name: str) -> str:
-    """The name, if it can mean a subject; whether it does is seen when it is imported.
+    """Return a name that may stand for a subject; only an import shows whether it does.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def check_name(name: str) -> str:
 
 
 def _hint(name: str, names: Sequence[str]) -> str:
-    """What was probably meant by a name without a colon, if it can be guessed."""
+    """A suggestion for a misspelt name without a colon; empty if there is none."""
     look_here()
     module = _without_suffix(name)
     if is_file(module):
@@ -60,16 +60,16 @@ def _hint(name: str, names: Sequence[str]) -> str:
 
 
 def _without_suffix(module: str) -> str:
-    """The name of a module of which somebody has given the file."""
+    """The name of a module, also if its file name was given."""
     if not module.endswith(".py"):
         return module
     return ".".join(part for part in PurePath(module.removesuffix(".py")).parts if part not in (".", "/"))
 
 
 def resolve(name: str) -> Subject:
-    """The subject of a name: a registered one, an entry point, or ``package.module:callable``.
+    """The subject that a name stands for: a registered one, an entry point, or ``package.module:callable``.
 
-    The last is looked for in the working directory too.
+    Modules in the working directory are found too.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def _imported(name: str, module: str, attribute: str, *, said: str) -> Subject:
     look_here()
     try:
         found = importlib.import_module(module)
-    except (Exception, SystemExit) as error:  # whatever a module raises when it is imported
+    except (Exception, SystemExit) as error:  # a module can raise anything when it is imported
         reason = f"{described(error)}{_not_found(module, error)}"
         raise ValueError(f"{said}: cannot import {module}: {reason}") from error
     for part in attribute.split("."):
@@ -103,7 +103,7 @@ def _imported(name: str, module: str, attribute: str, *, said: str) -> Subject:
 
 
 def _not_found(module: str, error: BaseException) -> str:
-    """The nearest modules, where it is the module itself that is not there, and not one that it imports."""
+    """The nearest module names, if the module itself is missing and not one that it imports."""
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     if missing is None or not f"{module}.".startswith(f"{missing}."):
         return ""
@@ -113,14 +113,14 @@ def _not_found(module: str, error: BaseException) -> str:
 
 
 def as_subject(found: Any, name: str) -> Subject:
-    """A subject of whatever can be one: a Subject, a class of them that takes no arguments, or a callable.
+    """Make a subject from a Subject, from a subclass of it that takes no arguments, or from a callable.
 
-    A callable has ``F.conv2d``'s signature, takes tensors, and claims to support everything.
+    A callable must have ``F.conv2d``'s signature and take tensors. It is taken to support everything.
 
     Raises
     ------
     ValueError
-        If it is none of these.
+        If the object is none of these.
     """
     if isinstance(found, type) and issubclass(found, Subject):
         try:
@@ -128,7 +128,7 @@ def as_subject(found: Any, name: str) -> Subject:
         except TypeError as error:
             raise ValueError(f"subject '{name}': cannot make a {found.__name__} without arguments: {error}") from error
     if isinstance(found, Subject):
-        # What is printed and replayed is the name that was asked for.
+        # Reports and replay lines must use the name that the user gave.
         found.name = name
         return found
     if not callable(found):
@@ -141,7 +141,7 @@ def as_subject(found: Any, name: str) -> Subject:
 def named_subjects(
     subjects: Callable[..., Any] | Subject | str | Sequence[Callable[..., Any] | Subject | str],
 ) -> dict[str, Subject | None]:
-    """Subjects by their names: None for one that another process can import by that name.
+    """Subjects by name; the value is None if another process can import the subject by that name.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What became of a call of an implementation."""
+"""The outcome of a call of an implementation."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 from toeplitz_core.bound import Arithmetic
 
 
-class BrokenContract(Exception):  # noqa: N818  # its message is what is reported
-    """An implementation did what none may do, whatever its result."""
+class BrokenContract(Exception):  # noqa: N818  # its message is the report
+    """An implementation did something that is forbidden, even if its result is right."""
 
 
-class NotClaimed(NotImplementedError):  # noqa: N818  # nothing is wrong
-    """Results of a kind that the implementation does not claim to have: they may be wrong, but prove nothing.
+class NotClaimed(NotImplementedError):  # noqa: N818  # it is not an error
+    """Results that the implementation does not claim to support. If they are right, they prove nothing.
 
     Parameters
     ----------
@@ -31,22 +31,22 @@ class NotClaimed(NotImplementedError):  # noqa: N818  # nothing is wrong
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one call with a case.
+    """The outcome of one call with a case.
 
     Parameters
     ----------
     status : str
-        ``returned``, or why there is no result.
+        ``returned``, or the kind of reason why there is no result.
     arithmetic : Arithmetic
-        What the implementation declares for the case.
+        The arithmetic that the implementation declares for the case.
     results : mapping of str to tensor
-        By name, if the call returned; that of the convolution itself is ``output``.
+        The results by name, if the call returned. The result of the convolution itself is ``output``.
     message : str
-        Why there is no result, or why the implementation does not claim results of their kind.
+        Why there is no result, or why the implementation does not claim results of this kind.
     printed : str
-        What was written to the standard streams, where that was caught.
+        Text written to the standard streams, if it was captured.
     gradients : mapping of str to Arithmetic
-        What the implementation declares for the gradient in each operand.
+        The arithmetic that the implementation declares for the gradient in each operand.
     kernel : str
         The kernel that computed the result, if known.
     """
@@ -65,24 +65,24 @@ class Outcome:
         return self.results.get("output")
 
     def spoiled(self, message: str, printed: str) -> Self:
-        """The outcome of a call that has changed the state of its process, which is what counts then."""
+        """The outcome if the call changed the state of its process, which overrides its result."""
         return replace(self, status="spoiled", results={}, message=message, printed=printed)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a call whose arguments may be invalid.
+    """The outcome of a call whose arguments may be invalid.
 
     Parameters
     ----------
     status : str
-        ``returned``, ``refused`` by an exception, ``unimplemented`` by ``NotImplementedError``, or as of an
+        ``returned``, ``refused`` by an exception, ``unimplemented`` by ``NotImplementedError``, or as in
         :class:`Outcome`.
     result : tensor, optional
     message : str
         Why there is no result.
     printed : str
-        What was written to the standard streams, where that was caught.
+        Text written to the standard streams, if it was captured.
     """
 
     status: Literal["returned", "refused", "unimplemented", "unsupported", "raised", "spoiled", "crashed", "timed out"]
@@ -91,7 +91,7 @@ class Answer:
     printed: str = ""
 
     def spoiled(self, message: str, printed: str) -> Self:
-        """The answer to a call that has changed the state of its process, which is what counts then."""
+        """The answer if the call changed the state of its process, which overrides its result."""
         return replace(self, status="spoiled", result=None, message=message, printed=printed)
 
 

@@ -1,4 +1,4 @@
-"""The implementations that have a name, and what each needs to run."""
+"""The registered implementations, and what each needs to run."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _PLAIN = Environment()
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """A subject with a name: how it is made, what it is, and what it needs.
+    """A registered subject: how it is made, what it is, and what it needs.
 
     Parameters
     ----------
     make : callable
-        It imports what it needs: the judge's own process makes none but those that run inline.
+        Makes the subject and imports what it needs. The judge's own process calls it only for inline subjects.
     statement : str
-        What it is, for lists.
+        A description, for lists.
     environment : Environment
-        What its process must start with.
+        The environment that its process must start with.
     packages : tuple of str
-        Distributions that it needs besides the requirements of this package.
+        Distributions that it needs in addition to the requirements of this package.
     extra : str
-        The extra of this package that has them.
+        The extra of this package that installs them.
     """
 
     make: Callable[[], Subject]
@@ -42,7 +42,7 @@ class Registered:
 
     @property
     def absent(self) -> str:
-        """What is not installed, with the command that would change it; empty if everything is."""
+        """The missing packages, with the command that installs them; empty if none is missing."""
         missing = [package for package in self.packages if _installed(package) is None]
         if not missing:
             return ""
@@ -51,7 +51,7 @@ class Registered:
 
     @property
     def versions(self) -> dict[str, str]:
-        """Of the packages that it needs and that are there."""
+        """The versions of those needed packages that are installed."""
         found = {package: _installed(package) for package in self.packages}
         return {package: text for package, text in found.items() if text is not None}
 
@@ -64,7 +64,7 @@ def _installed(package: str) -> str | None:
 
 
 def _isa(name: str) -> Registered:
-    """Limits the instructions that oneDNN may use; it reads that when the process starts."""
+    """Limit the instruction set that oneDNN may use, which it reads when the process starts."""
     return Registered(
         lambda: torch_subject(f"torch-{name.lower().replace('_', '-')}", devices=("cpu",)),
         f"torch, oneDNN limited to {name}",
@@ -81,15 +81,15 @@ def _threads(count: int) -> Registered:
 
 
 SUBJECTS: dict[str, Registered] = {
-    "torch": Registered(lambda: torch_subject("torch"), "torch.nn.functional.conv2d as it comes"),
+    "torch": Registered(lambda: torch_subject("torch"), "torch.nn.functional.conv2d with default settings"),
     "torch-channels-last": Registered(variants.torch_channels_last, "torch, input and weight in channels_last"),
     "torch-native": Registered(variants.torch_native, "torch, oneDNN and NNPACK switched off"),
-    "torch-nnpack": Registered(variants.torch_nnpack, "torch, oneDNN off: NNPACK takes batches of 16 and more"),
+    "torch-nnpack": Registered(variants.torch_nnpack, "torch, oneDNN off: NNPACK computes batches of 16 or more"),
     "torch-deterministic": Registered(variants.torch_deterministic, "torch, deterministic algorithms only"),
     "torch-inference": Registered(variants.torch_inference, "torch in inference mode"),
-    "torch-compile": Registered(variants.torch_compile, "torch.compile, one compilation a geometry"),
-    "torch-autocast": Registered(variants.TorchAutocast, "torch within autocast: float32 computed in bfloat16"),
-    "torch-cuda": Registered(variants.torch_cuda, "torch on a GPU as it comes: float32 rounded to TF32"),
+    "torch-compile": Registered(variants.torch_compile, "torch.compile, compiled once per geometry"),
+    "torch-autocast": Registered(variants.TorchAutocast, "torch under autocast: float32 computed in bfloat16"),
+    "torch-cuda": Registered(variants.torch_cuda, "torch on a GPU with default settings: float32 rounded to TF32"),
     "torch-cuda-fp32": Registered(variants.torch_cuda_fp32, "torch on a GPU, TF32 switched off"),
     "torch-1-threads": _threads(1),
     "torch-2-threads": _threads(2),
@@ -98,32 +98,32 @@ SUBJECTS: dict[str, Registered] = {
     "torch-avx512-core": _isa("AVX512_CORE"),
     "onnxruntime": Registered(
         onnx_runtime.onnxruntime,
-        "ONNX Runtime's Conv on the CPU, weight and bias constants of the model",
+        "ONNX Runtime's Conv on the CPU; weight and bias are constants of the model",
         packages=onnx_runtime.PACKAGES,
         extra="onnxruntime",
     ),
     "onnxruntime-dynamic": Registered(
         onnx_runtime.onnxruntime_dynamic,
-        "ONNX Runtime's Conv on the CPU, weight and bias inputs of the model",
+        "ONNX Runtime's Conv on the CPU; weight and bias are inputs of the model",
         packages=onnx_runtime.PACKAGES,
         extra="onnxruntime",
     ),
     "jax": Registered(
         jax_lax.jax,
-        "jax.lax.conv_general_dilated on the CPU, images NCHW, one compilation a geometry",
+        "jax.lax.conv_general_dilated on the CPU, images NCHW, compiled once per geometry",
         jax_lax.ENVIRONMENT,
         packages=jax_lax.PACKAGES,
         extra="jax",
     ),
     "jax-nhwc": Registered(
         jax_lax.jax_nhwc,
-        "jax.lax.conv_general_dilated on the CPU, images NHWC, one compilation a geometry",
+        "jax.lax.conv_general_dilated on the CPU, images NHWC, compiled once per geometry",
         jax_lax.ENVIRONMENT,
         packages=jax_lax.PACKAGES,
         extra="jax",
     ),
-    "naive": Registered(naive.naive, "loops over output pixels, product after product in plain order"),
-    "numpy": Registered(numpy_windows.numpy_windows, "NumPy: all windows as a view, times the weight"),
+    "naive": Registered(naive.naive, "loops over output pixels, adds one product at a time in index order"),
+    "numpy": Registered(numpy_windows.numpy_windows, "NumPy: a view of all windows, multiplied by the weight"),
     "scipy": Registered(
         scipy_signal.scipy_signal,
         "scipy.signal.correlate2d for each pair of channels",

@@ -1,1 +1,1 @@
-"""Other libraries than torch, one per file."""
+"""Subjects from libraries other than torch, one library per file."""

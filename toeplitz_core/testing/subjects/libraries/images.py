@@ -1,4 +1,4 @@
-"""What convolutions of plain arrays have in common: images with their padding around them."""
+"""Shared code of the subjects on plain arrays: padded images and the bias."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def padded_images(
     dilation: tuple[int, ...],
     groups: int,
 ) -> tuple[Array, ConvGeometry]:
-    """A batch of images within their padding (an unbatched input is a batch of one), and the geometry.
+    """The batch of padded images (an unbatched input becomes a batch of one), and the geometry.
 
     Examples
     --------
@@ -37,6 +37,6 @@ def padded_images(
 
 
 def with_bias(y: Array, bias: Array | None, x: Array) -> Array:
-    """The result with its bias; without an axis for the batch where the input has none."""
+    """The result plus the bias, without a batch axis if the input has none."""
     y = y if bias is None else y + bias[:, None, None]
     return y if x.ndim == 4 else y[0]

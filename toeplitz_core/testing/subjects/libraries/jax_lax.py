@@ -27,29 +27,29 @@ if TYPE_CHECKING:
     from toeplitz_core.testing.data.operands import Operands
 
 PACKAGES = ("jax", "jaxlib")
-# JAX would take a GPU where it finds one, and most of its memory.
+# Otherwise JAX would use a GPU if there is one, and reserve most of its memory.
 ENVIRONMENT = Environment((("JAX_PLATFORMS", "cpu"),))
-# Compiled convolutions that are kept: of a geometry its draws follow each other, and shrinking comes back to some. What
-# JAX itself keeps of the others is some kilobytes each (30 MB in 1,000), with jax.clear_caches() or without.
+# How many compiled convolutions are kept. The draws of a geometry follow each other, and shrinking returns to earlier
+# geometries. JAX itself keeps about 30 kB for each (30 MB for 1,000), with or without jax.clear_caches().
 _KEPT = 64
 
 
 class JaxSubject(Subject):
     """``jax.lax.conv_general_dilated`` and the addition of a bias, jitted together.
 
-    The convolution of XLA knows unequal padding of both sides, so ``"same"`` is written out; it knows no unbatched
-    input, which is given to it as a batch of one.
+    XLA's convolution supports unequal padding on the two sides, so ``"same"`` is passed as numbers. It does not
+    support unbatched input, which is passed as a batch of one.
 
     Parameters
     ----------
     name : str
     channels_last : bool
-        Whether JAX is told that images are NHWC and weights HWIO, instead of NCHW and OIHW. The arrays are then views
-        of those that the case describes; JAX copies what is not contiguous.
+        Whether JAX gets images as NHWC and weights as HWIO, instead of NCHW and OIHW. The arrays are then views of
+        those that the case describes; JAX copies arrays that are not contiguous.
     """
 
-    # A compilation takes 80 to 200 ms, all else 5 to 10: one geometry serves each recipe of a law once, the six of real
-    # data at most. More draws would be cheaper still, but it is in geometries that convolutions differ.
+    # Compiling takes 80 to 200 ms, everything else 5 to 10 ms. One geometry therefore serves each recipe of a law once
+    # (six recipes at most, for real data). More draws would be cheaper still, but convolutions differ by geometry.
     claims = Claims(devices=("cpu",), draws=6)
 
     def __init__(self, name: str, *, channels_last: bool = False) -> None:
@@ -61,23 +61,22 @@ class JaxSubject(Subject):
 
     def supports(self, case: Case) -> bool:
         if case.geometry.rank > 3:
-            raise NotImplementedError(f"the axes have names for 1 to 3 of them, not {case.geometry.rank}")
+            raise NotImplementedError(f"supports 1 to 3 axes, not {case.geometry.rank}")
         if case.torch_dtype.is_complex and RECIPES[case.data].kind == "real":
-            # (xr + xi) wr, xr (wi - wr) and xi (wr + wi), a difference of which is the real part too: other products
-            # than those whose magnitudes the oracle sums. On whole numbers all of them are exact.
+            # The products are (xr + xi) wr, xr (wi - wr) and xi (wr + wi), and even the real part is a difference of
+            # two of them. The oracle's bound sums the magnitudes of other products. On integers all of them are exact.
             raise NotImplementedError(f"no bound is derived for the three real products that JAX makes of {case.dtype}")
         return True
 
     def arithmetic(self, case: Case) -> Arithmetic:
-        """Direct sums, in float32 for half precision; what becomes of subnormals and of a bias is XLA's.
+        """Direct sums, in float32 for half precision; XLA flushes subnormals and may add the bias after rounding.
 
-        XLA's runtime sets the processor to take subnormal operands as zero and to flush subnormal results, which its
-        developers intend (issue 16200 of jax-ml/jax, "working as intended"). float16 is spared: its convolution is
-        computed in float32 (the compiled modules say so), where its smallest product is a normal number, and the
-        conversion back keeps subnormals. bfloat16 has the exponents of float32, so it is not.
+        XLA's runtime sets the processor to treat subnormal operands as zero and to flush subnormal results. Its
+        developers intend this (issue 16200 of jax-ml/jax, "working as intended"). float16 is not affected: its
+        convolution is computed in float32 (the compiled modules say so), where its smallest product is a normal number,
+        and the conversion back keeps subnormals. bfloat16 has the exponents of float32, so it is affected.
 
-        To XLA a bias is another operation, on the result that is rounded already; it may remove that rounding where
-        both are fused.
+        To XLA the bias is a separate operation on the rounded result. If it fuses the two, it may skip that rounding.
         """
         declared = strictest(case)
         if case.dtype == "int64":
@@ -100,12 +99,12 @@ class JaxSubject(Subject):
         return to_tensor(y if case.batch is not None else y[0])
 
     def _context(self) -> contextlib.AbstractContextManager[None]:
-        """64 bits, for this call alone: the switch is JAX's, and others in this process may use it."""
+        """Enable 64 bits for this call only, because other code in this process may use JAX too."""
         context: contextlib.AbstractContextManager[None] = self._jax.enable_x64(True)
         return context
 
     def _compile(self, case: Case) -> Callable[..., Any]:
-        """The convolution of a geometry and dtype, ahead of time."""
+        """Compile the convolution for a geometry and dtype ahead of time."""
         self.compilations += 1
         geometry, lax = case.geometry, self._jax.lax
         axes = "DHW"[-geometry.rank :]
@@ -140,10 +139,10 @@ class JaxSubject(Subject):
 
 
 def jax() -> Subject:
-    """NCHW and OIHW."""
+    """JAX with images in NCHW and weights in OIHW."""
     return JaxSubject("jax")
 
 
 def jax_nhwc() -> Subject:
-    """NHWC and HWIO."""
+    """JAX with images in NHWC and weights in HWIO."""
     return JaxSubject("jax-nhwc", channels_last=True)

@@ -1,4 +1,4 @@
-"""The convolution of textbooks: for each output pixel, product after product of its window, in plain order."""
+"""The textbook convolution: for each output pixel, the products of its window are added in index order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def conv2d(
     dilation: tuple[int, ...] = (1, 1),
     groups: int = 1,
 ) -> torch.Tensor:
-    """Each result begins with its bias and adds one product at a time: by channel, row and column of the kernel.
+    """Each output starts with its bias and adds one product at a time, by channel, row and column of the kernel.
 
     Half precision is summed in float32 and rounded once, everything else in its own dtype.
 
@@ -56,12 +56,12 @@ def _widened(values: torch.Tensor) -> Array:
 
 
 def _added_in_order(start: Array, products: Array) -> Array:
-    """The products of the last three axes, added to a start one by one: NumPy's own sums go by pairs and blocks."""
+    """Add the products of the last three axes to ``start`` one by one; ``numpy.sum`` would add pairs and blocks."""
     terms = np.concatenate((start[..., None], products.reshape(*start.shape, math.prod(products.shape[2:]))), axis=-1)
     sums: Array = np.add.accumulate(terms, axis=-1)[..., -1]
     return sums
 
 
 def naive() -> TorchSubject:
-    """On the CPU, whatever the dtype."""
+    """The textbook loops on the CPU, for every dtype."""
     return TorchSubject("naive", conv2d, devices=("cpu",), differentiable=False)

@@ -1,4 +1,4 @@
-"""NumPy: all windows of an image as a view, and a matrix product with them."""
+"""NumPy: a view of all windows of an image, and a matrix product with the weight."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from toeplitz_core.bound import Arithmetic
     from toeplitz_core.testing.case.case import Case
 
-# NumPy has no bfloat16 of its own.
+# NumPy itself has no bfloat16.
 _DTYPES = tuple(name for name in CASE_DTYPES if name != "bfloat16")
 
 
@@ -30,7 +30,7 @@ def conv2d(
     dilation: tuple[int, ...],
     groups: int,
 ) -> Array:
-    """The windows of each group, one a row, times its kernels, one a column.
+    """The product of a matrix with one window per row and a matrix with one kernel per column, for each group.
 
     Examples
     --------
@@ -52,10 +52,10 @@ def conv2d(
 
 
 def _arithmetic(case: Case) -> Arithmetic:
-    # float16 is multiplied and added in float32 and rounded (measured: 5000 ones add up to 5000); then comes the bias.
+    # float16 is multiplied and added in float32 and rounded (measured: 5000 ones add up to 5000). The bias comes last.
     return replace(strictest(case), bias_after_rounding=case.dtype == "float16" and case.bias)
 
 
 def numpy_windows() -> ArraySubject:
-    """On the CPU; every dtype that NumPy itself has."""
+    """NumPy on the CPU, for every dtype that NumPy itself has."""
     return ArraySubject("numpy", conv2d, dtypes=_DTYPES, arithmetic=_arithmetic)

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: a model of one Conv node, made and run for each case."""
+"""ONNX Runtime on the CPU: each case builds and runs a model with one Conv node."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
     from toeplitz_core.testing.data.operands import Operands
 
 PACKAGES = ("onnxruntime", "onnx")
-# The newest definition of Conv (it added bfloat16), and the format of files that came with it.
+# The newest definition of Conv, which added bfloat16, and the file format version that came with it.
 OPSET, IR_VERSION = 22, 10
 _ERRORS_ONLY = 3
 
 
 class OnnxRuntimeSubject(Subject):
-    """ONNX Runtime's Conv, on one thread, optimised as it comes.
+    """ONNX Runtime's Conv on one thread, with the default optimisations.
 
-    Its definition knows unequal padding of both sides, so ``"same"`` is written out; it knows no unbatched input, which
-    is given to it as a batch of one.
+    Conv supports unequal padding on the two sides, so ``"same"`` is passed as numbers. It does not support unbatched
+    input, which is passed as a batch of one.
 
     Parameters
     ----------
     name : str
     constant : bool
-        Weight and bias are constants of the model, as in real ones: they are then packed, or laid out for the blocked
-        kernels, when the model is loaded. If not, they are inputs like the image.
+        Whether weight and bias are constants of the model, as in real models, so that they are packed, or laid out for
+        the blocked kernels, when the model is loaded. Otherwise they are inputs like the image.
     """
 
-    # Of the dtypes that the definition allows, those that the CPU's execution provider has a kernel for.
+    # The dtypes of the definition for which the CPU execution provider has a kernel.
     claims = Claims(devices=("cpu",), dtypes=("float32", "float16"))
 
     def __init__(self, name: str, *, constant: bool) -> None:
@@ -54,8 +54,8 @@ class OnnxRuntimeSubject(Subject):
         return True
 
     def arithmetic(self, case: Case) -> Arithmetic:
-        # Conv of float16 on x86 is that of float32 between two Casts, which the graph transformer InsertCast adds: the
-        # result, bias included, is rounded once. float32 is summed as it is (an sgemm, or the blocked kernels).
+        # On x86, Conv of float16 is Conv of float32 between two Casts, which the graph transformer InsertCast adds. The
+        # result with its bias is rounded once. float32 is summed in float32 (by sgemm or the blocked kernels).
         return strictest(case)
 
     def forward(self, case: Case, operands: Operands) -> torch.Tensor:
@@ -68,7 +68,7 @@ class OnnxRuntimeSubject(Subject):
         return to_tensor(y if case.batch is not None else y[0])
 
     def _session(self, case: Case, x: np.ndarray[Any, Any], parameters: dict[str, Any]) -> Any:
-        """A model of one node, loaded."""
+        """Build and load a model with one node."""
         helper, geometry = self._onnx.helper, case.geometry
         given = {name: values for name, values in parameters.items() if values is not None}
         node = helper.make_node(
@@ -92,17 +92,17 @@ class OnnxRuntimeSubject(Subject):
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
         options = self._runtime.SessionOptions()
-        # A pool of threads for each of thousands of sessions would cost more than the convolutions.
+        # Thousands of sessions, each with a thread pool, would cost more than the convolutions.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = _ERRORS_ONLY
         return self._runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def onnxruntime() -> Subject:
-    """Weight and bias as constants."""
+    """ONNX Runtime with weight and bias as constants of the model."""
     return OnnxRuntimeSubject("onnxruntime", constant=True)
 
 
 def onnxruntime_dynamic() -> Subject:
-    """Weight and bias as inputs."""
+    """ONNX Runtime with weight and bias as inputs of the model."""
     return OnnxRuntimeSubject("onnxruntime-dynamic", constant=False)

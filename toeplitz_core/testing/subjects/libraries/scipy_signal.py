@@ -23,10 +23,11 @@ def conv2d(
     dilation: tuple[int, ...],
     groups: int,
 ) -> Array:
-    """The correlations of all channels, added up; of every result the stride keeps some.
+    """The sum of the correlations of all channels, subsampled by the stride.
 
-    A dilated kernel reads pixels of one residue only: one correlation for each residue takes the place of a kernel with
-    zeros between its taps, which would make NaN of pixels that the convolution does not read.
+    A dilated kernel reads only pixels with the same residue modulo the dilation, so each residue is correlated
+    separately. A kernel with zeros between its taps would return NaN because of pixels that the convolution does not
+    read.
     """
     from scipy.signal import correlate2d  # noqa: PLC0415  # an optional package
 
@@ -48,5 +49,5 @@ def conv2d(
 
 
 def scipy_signal() -> ArraySubject:
-    """On the CPU; every dtype that correlate2d takes."""
+    """SciPy on the CPU, for every dtype that correlate2d supports."""
     return ArraySubject("scipy", conv2d, dtypes=_DTYPES)

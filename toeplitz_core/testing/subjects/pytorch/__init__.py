@@ -1,1 +1,1 @@
-"""torch, and whatever has the signature of ``F.conv2d``."""
+"""Subjects on torch tensors: torch itself, and callables with the signature of ``F.conv2d``."""

@@ -1,8 +1,8 @@
-"""What a call may do to memory: nothing to its operands, to earlier results, to what is not its own.
+"""The contract on memory: a call must not change its operands, earlier results or memory that is not its own.
 
-A procedure takes the function as :data:`Convolution` with the operands' strides and device already as the case wants
-them, and returns named tensors; those whose names begin with the same word are to be the same. A ``BrokenContract`` is
-a finding that no tensor could show.
+A procedure takes the function as :data:`Convolution`, with operands that already have the case's strides and device. It
+returns named tensors; tensors whose names begin with the same word must be equal. ``BrokenContract`` reports a finding
+that no returned tensor could show.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _FORMATS: dict[MemoryFormat, torch.memory_format] = {
 
 
 def contract(call: Convolution, given: Tensors, memory_format: MemoryFormat | None = None) -> dict[str, torch.Tensor]:
-    """The result, and those of more calls with the same operands; between them, whether memory is respected.
+    """The results of several calls with the same operands, with checks of memory between them.
 
     Raises
     ------
     BrokenContract
-        If an operand, or what its storage holds beside it, is not what it was; if the result shares memory with an
-        operand, or is not in the memory format that was declared; if a later call changes it.
+        If an operand, or its storage around it, has changed; if the result shares memory with an operand; if the
+        result is not in the declared memory format; if a later call changes an earlier result.
     """
     names = [name for name in OPERANDS if name in given]
     before = contents({name: given[name] for name in names})
     result = call(*arguments(given))
     if not isinstance(result, torch.Tensor) or result.is_meta or result.layout is not torch.strided:
-        return {"output": result}  # nothing else can be asked of it
+        return {"output": result}  # nothing else can be checked
     check_unchanged(given, before)
     _check_owned(result, given)
     if memory_format is not None and not _is_in(result, memory_format):
@@ -52,20 +52,20 @@ def contract(call: Convolution, given: Tensors, memory_format: MemoryFormat | No
     found = {"output": kept, "output after other calls": again.clone()}
     time = "after the same call"
     if not (_overlaps_itself(again) or (again.is_inference() and not torch.is_inference_mode_enabled())):
-        again.neg_()  # whoever asked for a result may write to it
+        again.neg_()  # the caller may write to a result
         time = "after an earlier result was overwritten"
     found[f"output {time}"] = call(*arguments(given)).clone()
     for weight in _trivial(given["weight"]):
         _check_owned(call(given["input"], weight, given.get("bias")), {**given, "weight": weight})
     for operand in ("input", "weight"):
-        # The same tensors with other numbers in them, as after a step of an optimizer. Rounding is as good as before.
+        # The same tensors with other values, as after an optimizer step. Negation keeps the rounding errors the same.
         negated = [given[name] for name in (operand, "bias") if name in given]
         if not any(map(_overlaps_itself, negated)):
             with _negated(negated):
                 found[f"output-of-another-{operand}"] = -call(*arguments(given))
-    call(*arguments(others))  # however many buffers are in turn, up to eight: another result was in that of the first
+    call(*arguments(others))  # with up to eight buffers in rotation, the first one has been reused by now
     if not torch.equal(in_bytes(result), in_bytes(kept)):
-        raise BrokenContract("changed the result of an earlier call by a later one")
+        raise BrokenContract("changed the result of an earlier call during a later one")
     return found
 
 
@@ -75,34 +75,34 @@ def arguments(values: Tensors) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor
 
 
 def contents(given: Tensors) -> dict[str, torch.Tensor]:
-    """All that the memory of operands holds now, and beside them, for :func:`check_unchanged`."""
+    """A copy of the whole storage of each operand, for :func:`check_unchanged`."""
     return {name: _storage(tensor).clone() for name, tensor in given.items()}
 
 
 def check_unchanged(given: Tensors, before: Tensors) -> None:
-    """A call leaves its operands as they were.
+    """Check that a call left its operands unchanged.
 
     Raises
     ------
     BrokenContract
-        If one is not, or if gradients were asked of it.
+        If an operand or its storage has changed, or if its ``requires_grad`` was set.
     """
     for name, content in before.items():
         if not torch.equal(_storage(given[name]), content):
-            raise BrokenContract(f"changed its {name}, or memory beside it")
+            raise BrokenContract(f"changed its {name}, or memory next to it")
         if given[name].requires_grad:
             raise BrokenContract(f"changed requires_grad of its {name}")
 
 
 def _check_owned(result: torch.Tensor, given: Tensors) -> None:
-    """A result shares no memory with the operands."""
+    """Check that a result shares no memory with the operands."""
     for name in OPERANDS:
         if name in given and result.numel() and _overlap(result, given[name]):
             raise BrokenContract(f"returned a result that shares memory with its {name}")
 
 
 def _trivial(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The weights of two convolutions that are tempting to skip: nothing but the bias, and the image itself."""
+    """Two weights for which a kernel might skip the work: the result is the bias, or the image itself."""
     zeros = torch.zeros_like(weight, memory_format=torch.contiguous_format)
     one = zeros.clone().flatten(2)
     if one.numel():
@@ -112,13 +112,13 @@ def _trivial(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _twice(x: torch.Tensor, rank: int) -> torch.Tensor:
-    """A batch of an image, or images, and of them again."""
+    """A batch that holds the image, or the images, twice."""
     return torch.cat((x, x)) if x.ndim == rank else torch.stack((x, x))
 
 
 @contextlib.contextmanager
 def _negated(tensors: Sequence[torch.Tensor]) -> Iterator[None]:
-    """With the opposite numbers in the same tensors."""
+    """Negate tensors in place within the context."""
     for tensor in tensors:
         tensor.neg_()
     try:
@@ -129,23 +129,23 @@ def _negated(tensors: Sequence[torch.Tensor]) -> Iterator[None]:
 
 
 def _overlaps_itself(tensor: torch.Tensor) -> bool:
-    """Whether several elements are one number in memory, which cannot be written."""
+    """Whether several elements share one memory location, so that the tensor cannot be written in place."""
     return any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True))
 
 
 def _storage(tensor: torch.Tensor) -> torch.Tensor:
-    """All bytes that a tensor's memory has, those between its elements too."""
+    """All bytes of a tensor's storage, including those between its elements."""
     return torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(tensor.untyped_storage())
 
 
 def _is_in(tensor: torch.Tensor, memory_format: MemoryFormat) -> bool:
-    """Whether strides are those of a memory format; an image without a batch is taken for a batch of one."""
+    """Whether a tensor is in a memory format; an image without a batch axis counts as a batch of one."""
     batched = tensor if tensor.ndim == 4 else tensor[None]  # batch, channels and two axes
     return not tensor.numel() or batched.is_contiguous(memory_format=_FORMATS[memory_format])
 
 
 def _overlap(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether the memory of two tensors meets, be it in two storages."""
+    """Whether the memory of two tensors overlaps, even if they have different storages."""
     first, second = a.untyped_storage(), b.untyped_storage()
     begin = max(first.data_ptr(), second.data_ptr())
     return begin < min(first.data_ptr() + first.nbytes(), second.data_ptr() + second.nbytes())

@@ -1,6 +1,6 @@
-"""Derivatives of a function on torch tensors: gradients of all kinds, with the results that they are derivatives of.
+"""Derivatives of a function on torch tensors: gradients of all kinds, together with the results.
 
-Each procedure takes the function and the operands, and returns named tensors, as :mod:`.contract` says.
+Each procedure takes the function and the operands and returns named tensors, as :mod:`.contract` describes.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ from toeplitz_core.testing.subjects.pytorch.contract import Convolution, Tensors
 
 
 class DetachedError(NotImplementedError):
-    """A result that autograd does not know."""
+    """A result is not attached to autograd."""
 
 
 def gradients(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
-    """Gradients of ``grad . call(...)`` in all operands at once, and in some, the others not differentiable.
+    """Gradients of ``grad . call(...)`` in all operands at once, and in each smaller set of operands.
 
-    With them come the results that they are gradients of.
+    The results of the calls are returned with them.
 
     Raises
     ------
     BrokenContract
-        If a result is attached to autograd where no operand wants a gradient, or is not where one does; if no gradient
-        reaches an operand that does; if a backward pass leaves something behind in the operands; if a later call or
-        backward pass changes what an earlier one returned.
+        If a result is attached to autograd although no operand requires a gradient, or detached although one does; if
+        such an operand gets no gradient; if a backward pass changes ``grad`` or ``requires_grad`` of an operand; if a
+        later call or backward pass changes what an earlier one returned.
     """
     names = [name for name in OPERANDS if name in given]
     constant = call(*arguments(_leaves(given, ())))
     if constant.requires_grad:
-        raise BrokenContract("returned a result that is attached to autograd, though no operand wants a gradient")
+        raise BrokenContract("returned a result that is attached to autograd, although no operand requires a gradient")
     found = {"output where no gradient is wanted": constant, **_gradients_in_all(call, given, names)}
     for chosen in _subsets(names)[1:]:
         leaves = _leaves(given, chosen)
-        # No leaves of a graph, as behind the first layer.
+        # Not leaves of the graph, as in every layer after the first.
         passed_on = {name: leaf[...] if name in chosen else leaf for name, leaf in leaves.items()}
         result = call(*arguments(passed_on))
         found[f"output with gradients in {_listed(chosen)}"] = result.detach()
         if not result.requires_grad:
             if not result.numel():  # nothing depends on anything
                 continue
-            raise BrokenContract(f"its result is detached from autograd where {_listed(chosen)} is not")
+            raise BrokenContract(f"its result is detached from autograd although {_listed(chosen)} needs a gradient")
         values = _backward(result, {name: leaves[name] for name in chosen}, given["grad"])
         for name, value in values.items():
             others = [other for other in chosen if other != name]
@@ -60,7 +60,7 @@ def gradients(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
 
 
 def _gradients_in_all(call: Convolution, given: Tensors, names: Sequence[str]) -> dict[str, torch.Tensor]:
-    """Gradients in all operands: twice, while there is another graph; and of operands that a step has changed."""
+    """Gradients in all operands: twice, next to another graph, and after the operands were changed in place."""
     leaves, others = _leaves(given, names), _leaves({name: -given[name] for name in names}, names)
     result = attached(call(*arguments(leaves)))
     found = {f"output with gradients in {_listed(names)}": result.detach()}
@@ -79,9 +79,9 @@ def _gradients_in_all(call: Convolution, given: Tensors, names: Sequence[str]) -
         values = _backward(other, others, given["grad"])
     except BrokenContract:
         raise
-    except Exception:  # noqa: BLE001  # autograd refuses a graph whose operands have changed
+    except Exception:  # noqa: BLE001  # autograd refuses a graph whose operands were changed in place
         values = {}
-    # What it was the gradient of had the opposite input and weight.
+    # These gradients belong to the negated input and weight.
     found |= {f"{name} of what has changed since": -v if name != "bias" else v for name, v in values.items()}
     again = attached(call(*arguments(others)))
     found["output of what has changed"] = again.detach()
@@ -92,15 +92,15 @@ def _gradients_in_all(call: Convolution, given: Tensors, names: Sequence[str]) -
 
 
 def _check_kept(found: Tensors, before: Tensors) -> None:
-    """What was returned once is not changed by another call, or by another backward pass."""
+    """Check that another call or backward pass did not change what was returned before."""
     for name, content in before.items():
         if not torch.equal(in_bytes(found[name]), content):
             what = "result" if name.startswith("output") else f"gradient in its {name.partition(' ')[0]}"
-            raise BrokenContract(f"changed the {what} of an earlier call that autograd recorded by a later one")
+            raise BrokenContract(f"changed the {what} of an earlier recorded call during a later one")
 
 
 def _subsets(names: list[str]) -> list[tuple[str, ...]]:
-    """All of them, then fewer and fewer."""
+    """All non-empty subsets, the largest first."""
     return [chosen for count in range(len(names), 0, -1) for chosen in itertools.combinations(names, count)]
 
 
@@ -114,13 +114,13 @@ def _backward(result: torch.Tensor, leaves: Tensors, grad: torch.Tensor, **kept:
     for (name, leaf), value in zip(leaves.items(), values, strict=True):
         if value is None and result.numel():
             raise BrokenContract(f"no gradient reaches its {name}")
-        # Of an empty result nothing depends on anything, and autograd may know that.
+        # An empty result depends on nothing, and autograd may report that as no gradient.
         found[name] = torch.zeros_like(leaf) if value is None else value
     return found
 
 
 def _check_left_alone(leaves: Tensors, chosen: Collection[str]) -> None:
-    """torch.autograd.grad returns gradients, and does nothing else."""
+    """Check that the backward pass changed neither ``requires_grad`` nor ``grad`` of an operand."""
     for name, leaf in leaves.items():
         if leaf.requires_grad != (name in chosen):
             raise BrokenContract(f"changed requires_grad of its {name}")
@@ -133,9 +133,10 @@ def _listed(names: Collection[str]) -> str:
 
 
 def double_backward(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
-    """Gradients in input, weight and ``grad`` of the gradients, these multiplied by the directions.
+    """Gradients in input, weight and ``grad`` of the inner product of the gradients with the directions.
 
-    Besides, the gradient in ``grad`` alone, of that in one operand: the derivative of the result along its direction.
+    Also, for each operand, the gradient in ``grad`` of its gradient alone. That is the derivative of the result along
+    the direction of the operand.
     """
     names = [name for name in OPERANDS if name in given]
     found = _of_gradients(call, given, names, ("input", "weight", "grad"))
@@ -153,7 +154,7 @@ def double_backward(call: Convolution, given: Tensors) -> dict[str, torch.Tensor
 def _of_gradients(
     call: Convolution, given: Tensors, chosen: Collection[str], targets: Collection[str]
 ) -> dict[str, torch.Tensor]:
-    """Of gradients in some operands, multiplied by their directions, the gradients in some; and the result."""
+    """Differentiate the gradients in the chosen operands, along their directions, by the targets; and the result."""
     leaves = {name: given[name].detach().requires_grad_(name in chosen) for name in OPERANDS if name in given}
     grad = given["grad"].detach().requires_grad_()
     result = attached(call(*arguments(leaves)))
@@ -165,9 +166,9 @@ def _of_gradients(
         directions = [given[f"{name} direction"] for name in known]
         second = torch.autograd.grad(list(known.values()), list(wanted.values()), directions, allow_unused=True)
     if all(value is None for value in second):
-        # Not even linear in grad: differentiable once, as torch.autograd.function.once_differentiable makes it.
-        raise DetachedError("its gradients are not attached to autograd, so that they have no gradients themselves")
-    # Of an empty batch nothing depends on anything, and autograd may know that.
+        # Not even linear in grad: torch.autograd.function.once_differentiable, say, allows only one derivative.
+        raise DetachedError("its gradients are not attached to autograd, so they have no gradients themselves")
+    # The result of an empty batch depends on nothing, and autograd may report that as no gradient.
     values = zip(wanted.items(), second, strict=True)
     return {"output": result} | {
         name: torch.zeros_like(leaf) if value is None else value for (name, leaf), value in values
@@ -175,7 +176,7 @@ def _of_gradients(
 
 
 def forward_mode(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
-    """The result and its derivative along the directions, carried forward; and that along each of them alone."""
+    """The result and its forward-mode derivative along all directions together and along each one alone."""
     names = [name for name in OPERANDS if name in given]
     found: dict[str, torch.Tensor] = {}
     for key, chosen in {"tangent": names, **{f"along-{name}": [name] for name in names}}.items():
@@ -188,7 +189,7 @@ def forward_mode(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
             }
             result = forward_ad.unpack_dual(call(*arguments(duals)))
             if result.tangent is None:
-                message = f"its result carries no derivative forward from its {_listed(chosen)}"
+                message = f"its result has no forward-mode derivative along its {_listed(chosen)}"
                 raise BrokenContract(message) if found else DetachedError(message)
             found[key] = result.tangent.clone()
             found[f"output with directions of {_listed(chosen)}"] = result.primal.clone()
@@ -196,10 +197,10 @@ def forward_mode(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
 
 
 def functional_gradients(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
-    """The gradients by ``torch.func.vjp``, which takes ``grad`` as it is, and by ``torch.func.grad`` of a sum."""
+    """Gradients by ``torch.func.vjp`` with ``grad``, and by ``torch.func.grad`` of the sum of products with it."""
     names = tuple(name for name in OPERANDS if name in given)
     values = [given[name].detach() for name in names]
-    # torch.func takes what is detached for a constant, whose gradient is zero.
+    # torch.func treats a detached result as a constant with gradient zero.
     attached(call(*arguments(_leaves(given, names))))
 
     def result(*values: torch.Tensor) -> torch.Tensor:
@@ -217,10 +218,10 @@ def functional_gradients(call: Convolution, given: Tensors) -> dict[str, torch.T
 
 
 def vmap(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
-    """By ``torch.func.vmap``: results image by image, weight by weight, bias by bias; weight gradients of each image.
+    """Results of ``torch.func.vmap`` over images, weights and biases, and the weight gradient of each image.
 
-    An input without a batch is mapped as a batch of one. There are two weights and two biases: those of the case, and
-    minus these. Images lie on the first axis and on the last one, weights on the second.
+    An input without a batch axis is mapped as a batch of one. Two weights and two biases are mapped: those of the case
+    and their negatives. Images are mapped over the first and over the last axis, weights over the second.
     """
     weight, bias = given["weight"], given.get("bias")
     attached(call(*arguments(_leaves(given, OPERANDS))))
@@ -253,7 +254,7 @@ def vmap(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
 def transposed(
     function: Callable[..., torch.Tensor], geometry: ConvGeometry, grad: torch.Tensor, weight: torch.Tensor
 ) -> torch.Tensor:
-    """``F.conv_transpose2d`` of ``grad`` with the same weight, with the output padding that gives the input's size."""
+    """``F.conv_transpose2d`` of ``grad`` with the same weight; the output padding gives the size of the input."""
     if any(low != high for low, high in geometry.pads):
         raise NotImplementedError("conv_transpose2d pads both sides alike")
     padding = [low for low, _ in geometry.pads]
@@ -273,19 +274,19 @@ DERIVATIVES: dict[Procedure, Callable[[Convolution, Tensors], dict[str, torch.Te
 }
 
 
-# Of the error of an operator of torch.library that has no derivative.
+# Part of the error of a torch.library operator that has no derivative.
 _NO_FORMULA = "no autograd formula was registered"
-# Convolutions of one tap, and such that are padded: who has derivatives has one of them.
+# Ordinary convolutions: a function with derivatives has them for at least one of these.
 _ORDINARY = tuple((size, padding, bias) for size, padding in ((1, 0), (3, 1)) for bias in (True, False))
 
 
 def why_not_differentiable(
     procedure: Procedure, function: Callable[..., torch.Tensor], dtype: torch.dtype, device: str
 ) -> str:
-    """Why a procedure of :data:`DERIVATIVES` comes to an end for no ordinary convolution; empty if it does for one.
+    """Why a procedure of :data:`DERIVATIVES` fails for every ordinary convolution; empty if it works for one.
 
-    A wrong one is one too, as is a backward pass that autograd has recorded and that fails: not being implemented is
-    said by ``NotImplementedError``, and by a custom operator's missing formula.
+    A wrong derivative counts as working. So does a recorded backward pass that fails, unless it fails with
+    ``NotImplementedError`` or because a custom operator has no formula.
     """
     reason = ""
     for size, padding, with_bias in _ORDINARY:
@@ -304,7 +305,7 @@ def why_not_differentiable(
                 DERIVATIVES[procedure](call, given)
         except BrokenContract:
             return ""
-        except Exception as error:  # noqa: BLE001  # it has none, for whatever reason
+        except Exception as error:  # noqa: BLE001  # any exception may mean that it has no derivatives
             implemented = not isinstance(error, NotImplementedError) and _NO_FORMULA not in str(error)
             if procedure == "gradients" and implemented and _is_recorded(call, given):
                 return ""
@@ -315,14 +316,14 @@ def why_not_differentiable(
 
 
 def _is_recorded(call: Convolution, given: Tensors) -> bool:
-    """Whether a result knows what it came from."""
+    """Whether a result is attached to autograd."""
     with contextlib.suppress(Exception), torch.enable_grad():
         return call(*arguments(_leaves(given, OPERANDS))).requires_grad
     return False
 
 
 def attached(result: torch.Tensor) -> torch.Tensor:
-    """A result that autograd knows."""
+    """Return the result if it is attached to autograd, else raise ``DetachedError``."""
     if not result.requires_grad:
-        raise DetachedError("its result is not attached to autograd, so that there are no gradients")
+        raise DetachedError("its result is not attached to autograd, so it has no gradients")
     return result

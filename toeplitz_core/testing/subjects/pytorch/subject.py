@@ -1,4 +1,4 @@
-"""A callable with the signature of ``torch.nn.functional.conv2d`` on torch tensors: torch itself, anyone's kernel."""
+"""Callables on torch tensors with the signature of ``torch.nn.functional.conv2d``: torch itself, or a kernel."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ class TorchSubject(Subject):
     name : str
     function : callable
     layout : str
-        The layout of input and weight where a case names none; contiguous where the operand cannot have it.
+        The layout of input and weight if the case names none. An operand that cannot have it is contiguous.
     context : callable
-        Makes the context manager in which the function is called: torch's switches.
+        Makes the context manager in which the function is called, such as one that sets torch's switches.
     arithmetic : callable
-        From a case to how the function computes; called in the context too.
+        Takes a case and returns how the function computes. It is called in the context too.
     gradient_arithmetic : callable, optional
-        From a case and the name of an operand to how the gradient in it is computed; like the result, if not given.
+        Takes a case and the name of an operand, and returns how its gradient is computed. By default, like the result.
     devices, dtypes, repeatable
-        As of :class:`Claims`. Who is repeatable gives the same bits for the same backward pass too.
+        As in :class:`Claims`. A repeatable subject also returns the same bits for the same backward pass.
     transposed : callable, optional
         The function of the same library with ``F.conv_transpose2d``'s signature.
     differentiable : bool, optional
-        Whether derivatives must exist. If not given, those of a kind must if an ordinary convolution has them; where
-        its result is detached from autograd, or the derivative raises, the function does not support them. But a
-        backward pass that autograd has recorded must work. In any case ``NotImplementedError`` means that something is
-        not supported, and derivatives that are there must be right.
+        Whether derivatives must exist. By default, each kind of derivative must exist if the function has it for an
+        ordinary convolution. If the result is detached from autograd or the derivative raises there, the function does
+        not support that kind. A backward pass that autograd has recorded must work. In all cases
+        ``NotImplementedError`` means that something is not supported, and existing derivatives must be right.
     checks_arguments : bool
-        Whether it claims to accept the calls that ``F.conv2d`` documents as valid, in any spelling, and to refuse all
+        Whether it claims to accept all calls that ``F.conv2d`` documents as valid, in any spelling, and to refuse all
         others.
     memory_format : callable, optional
-        From a case to the memory format of the result, ``"contiguous"`` or ``"channels_last"``, or to None where any
-        may come; nothing is declared if not given.
+        Takes a case and returns the memory format of the result: ``"contiguous"``, ``"channels_last"``, or None for
+        any. By default, nothing is declared.
     """
 
     def __init__(
@@ -175,12 +175,12 @@ class TorchSubject(Subject):
                 raise NotImplementedError(reason) from error
             if 0 not in case.output_shape:
                 raise BrokenContract(str(error)) from error
-            return {}  # of an empty result nothing depends on anything, and autograd may know that
+            return {}  # an empty result depends on nothing, so it may be detached
         except (BrokenContract, NotImplementedError):
             raise
         except Exception as error:
             if self.differentiable is None and _lacks_memory(error):
-                # A graph of second derivatives may be larger than what a worker may have.
+                # A graph of second derivatives may exceed the memory limit of a worker.
                 raise NotImplementedError(f"it needs more memory than there is: {described(error)}") from error
             if reason := self._why_unclaimed(procedure, case):
                 raise NotImplementedError(reason) from error
@@ -191,9 +191,9 @@ class TorchSubject(Subject):
         return found
 
     def _why_unclaimed(self, procedure: Procedure, case: Case) -> str:
-        """Why it has no derivatives of a kind: no ordinary convolution has them, and it says nothing about them.
+        """Why a kind of derivative is not claimed: the subject declares nothing, and no ordinary convolution has it.
 
-        The answer, empty if it has them, depends on the subject alone, and not on which cases came before.
+        Empty if it is claimed. The answer depends on the subject alone, and not on earlier cases.
         """
         if self.differentiable is not None:
             return "" if self.differentiable else "has no derivatives"
@@ -201,17 +201,17 @@ class TorchSubject(Subject):
         if key not in self._missing:
             self._missing[key] = why_not_differentiable(procedure, self.function, case.torch_dtype, case.device)
         reason, kind = self._missing[key], procedure.replace("_", " ")
-        return f"no ordinary convolution of it has {kind}: {reason}" if reason else ""
+        return f"has no {kind}, not even for an ordinary convolution: {reason}" if reason else ""
 
     @contextlib.contextmanager
     def _called(self, *, grad: bool = False) -> Iterator[None]:
-        # What a library warns of is not what is judged, and a warning turned into an error would be blamed on it.
+        # Warnings are not judged, and a warning turned into an error would count as a failure of the library.
         with warnings.catch_warnings(), torch.set_grad_enabled(grad):
             warnings.simplefilter("ignore")
             try:
                 with self.context():
                     yield
-            finally:  # whatever else came of that
+            finally:  # even if the call raised
                 if torch.is_grad_enabled() is not grad:
                     raise BrokenContract(f"left torch.set_grad_enabled({not grad}) behind")
 
@@ -222,7 +222,7 @@ def _lacks_memory(error: Exception) -> bool:
 
 
 def _content(tensor: Any) -> tuple[object, ...]:
-    """What a call may not change of a tensor: shape, strides, dtype and bytes, of which one on meta has none."""
+    """Everything about a tensor that a call must not change: shape, strides, dtype and, unless on meta, bytes."""
     form = tuple(tensor.shape), tensor.stride(), tensor.dtype
     if tensor.is_meta:
         return form

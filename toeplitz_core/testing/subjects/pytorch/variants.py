@@ -1,4 +1,4 @@
-"""The variants of torch that have a name: its switches, layouts and instruction sets."""
+"""The registered variants of torch: switches, layouts and instruction sets."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from toeplitz_core.testing.subjects.pytorch.subject import TorchSubject
 
 @contextlib.contextmanager
 def _without_onednn() -> Iterator[None]:
-    """Neither oneDNN nor NNPACK, which takes its place for larger batches: torch's own kernels."""
+    """Switch off oneDNN, and NNPACK, which replaces it for larger batches: torch's own kernels compute."""
     with torch.backends.mkldnn.flags(enabled=False), torch.backends.nnpack.flags(enabled=False):
         yield
 
 
 @contextlib.contextmanager
 def _deterministic() -> Iterator[None]:
-    # torch.use_deterministic_algorithms would tell torch.compile too, which takes seconds to import in each process.
+    # torch.use_deterministic_algorithms would also import torch.compile, which takes seconds in each process.
     before = torch.get_deterministic_debug_mode()
     torch.set_deterministic_debug_mode("error")
     try:
@@ -35,9 +35,9 @@ def _deterministic() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_tf32() -> Iterator[None]:
-    """float32 as such, in cuDNN's convolutions and in the matrix products that may take their place."""
-    # torch.backends.cudnn.flags would switch its benchmark off besides, and cannot be entered where a program has set
-    # these switches itself.
+    """Switch off TF32 in cuDNN's convolutions and in the matrix products that may replace them."""
+    # torch.backends.cudnn.flags would also switch off cuDNN's benchmark mode, and raises if a program has set these
+    # switches itself.
     switches = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]  # torch's stubs leave it out
     before = [switch.fp32_precision for switch in switches]
     for switch in switches:
@@ -60,7 +60,7 @@ def torch_subject(
     checks_arguments: bool = True,
     repeatable: bool = False,
 ) -> TorchSubject:
-    """The convolution of torch itself, with the arithmetic that follows from its switches."""
+    """A subject for torch's own convolution, with the arithmetic that follows from torch's switches."""
     return TorchSubject(
         name,
         function,
@@ -77,35 +77,35 @@ def torch_subject(
 
 
 def torch_channels_last() -> Subject:
-    """Operands in channels_last."""
+    """Make torch with operands in channels_last."""
     return torch_subject("torch-channels-last", layout="channels_last")
 
 
 def torch_native() -> Subject:
-    """Neither oneDNN nor NNPACK."""
+    """Make torch with its own kernels, without oneDNN and NNPACK."""
     return torch_subject("torch-native", context=_without_onednn, devices=("cpu",))
 
 
 def torch_nnpack() -> Subject:
-    """NNPACK in oneDNN's place: Winograd or FFT for batches of 16 and more."""
+    """Make torch with NNPACK instead of oneDNN: Winograd or FFT for batches of 16 or more."""
     context = partial(torch.backends.mkldnn.flags, enabled=False)
     return torch_subject("torch-nnpack", context=context, devices=("cpu",))
 
 
 def torch_deterministic() -> Subject:
-    """Deterministic algorithms only."""
+    """Make torch with deterministic algorithms only."""
     return torch_subject("torch-deterministic", context=_deterministic, repeatable=True)
 
 
 def torch_inference() -> Subject:
-    """In inference mode."""
+    """Make torch in inference mode."""
     return torch_subject("torch-inference", context=torch.inference_mode, differentiable=False)
 
 
 class TorchAutocast(TorchSubject):
-    """float32 within ``torch.autocast``, which rounds the operands, bias included, to bfloat16.
+    """float32 under ``torch.autocast``, which rounds all operands, including the bias, to bfloat16.
 
-    The result is bfloat16 too; it is widened to float32, which changes nothing.
+    The result is bfloat16 too. It is widened to float32, which is exact.
     """
 
     def __init__(self) -> None:
@@ -120,17 +120,17 @@ class TorchAutocast(TorchSubject):
 
 
 def torch_cuda() -> Subject:
-    """On a GPU, as torch comes: float32 is rounded to TF32."""
+    """Make torch on a GPU with default settings: float32 is rounded to TF32."""
     return torch_subject("torch-cuda", devices=("cuda",))
 
 
 def torch_cuda_fp32() -> Subject:
-    """On a GPU, without TF32."""
+    """Make torch on a GPU without TF32."""
     return torch_subject("torch-cuda-fp32", context=_without_tf32, devices=("cuda",))
 
 
 def torch_compile() -> Subject:
-    """Compiled, for each geometry anew."""
+    """Make torch.compile, which compiles again for each geometry."""
     function = torch.compile(torch.nn.functional.conv2d, dynamic=False)
-    # The arguments are checked while it compiles, by torch's own functions.
+    # torch's own functions check the arguments during compilation.
     return torch_subject("torch-compile", function=function, checks_arguments=False)
