@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,7 @@ from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.findings.entry import Entry
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.isolation.isolated import IsolatedSubject
-from toeplitz_core.testing.isolation.sandbox import TIMEOUT, Sandbox
+from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.run.pool import missing
@@ -40,19 +41,33 @@ ANY = Case.parse("input=1x1x1x1 weight=1x1x1x1")
 FEWER = dict.fromkeys(("naive", "numpy", "scipy"), 10)
 
 
+@pytest.fixture(scope="module")
+def isolation() -> Iterator[Sandbox]:
+    """Processes of all variants: those with the same environment share the one that forks their workers."""
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[Sandbox]:
+    """Processes for known failures that do not return."""
+    with Sandbox(timeout=HANG) as sandbox:
+        yield sandbox
+
+
 @pytest.mark.parametrize("name", VARIANTS)
-def test_variant(name: str) -> None:
+def test_variant(name: str, isolation: Sandbox) -> None:
     """No case breaks a law in a way that is not listed, and most prove something; without a GPU, none is run there."""
     device = "cuda" if name in GPU else "cpu"
-    with Sandbox() as isolation:
-        runner = IsolatedSubject(isolation, name, environment(name), fork=device == "cpu")
-        results = []
-        for laws, examples in ((FORWARD, FEWER.get(name, EXAMPLES)), (OTHERS, OTHER_EXAMPLES)):
-            profile = replace(PROFILES["gate"], examples=examples)
-            bench = Bench([runner], laws, CASE_DTYPES, [device], profile, known=KNOWN)
-            found = bench.run().came
-            assert len(found) == len(bench.steps)
-            results += found
+    variant = IsolatedSubject(isolation, name, environment(name), fork=device == "cpu")
+    results = []
+    for laws, examples in ((FORWARD, FEWER.get(name, EXAMPLES)), (OTHERS, OTHER_EXAMPLES)):
+        profile = replace(PROFILES["gate"], examples=examples)
+        bench = Bench([variant], laws, CASE_DTYPES, [device], profile, known=KNOWN)
+        found = bench.run().came
+        assert len(found) == len(bench.steps)
+        results += found
+    variant.close()
     right = (Status.PASS, Status.KNOWN, Status.UNSUPPORTED) if not missing(device) else (Status.NOT_RUN,)
     broken = [r for r in results if r.status not in right or r.nothing_proven]
     lines = (f"{r.law} {r.dtype}: {r.status} {r.message} {r.failure and r.failure.case}" for r in broken)
@@ -60,7 +75,7 @@ def test_variant(name: str) -> None:
 
 
 @pytest.mark.parametrize("entry", KNOWN.entries, ids=lambda entry: entry.name)
-def test_known_failure_is_still_there(entry: Entry) -> None:
+def test_known_failure_is_still_there(entry: Entry, isolation: Sandbox, impatient: Sandbox) -> None:
     """The example of each entry fails as listed, in this torch, for the first subject that it names."""
     if not entry.applies:
         pytest.skip(f"{entry.name} is listed for {dict(entry.versions)}")
@@ -68,12 +83,12 @@ def test_known_failure_is_still_there(entry: Entry) -> None:
         pytest.skip(f"oneDNN takes the kernels that fail on AVX512, not on {capability}")
     if entry.example.dtype == "bfloat16" and not torch.cpu._is_avx512_bf16_supported():  # it has no other name
         pytest.skip("oneDNN takes the kernels that fail where the processor multiplies bfloat16")
-    with Sandbox(timeout=HANG if entry.status is Status.TIMEOUT else TIMEOUT) as isolation:
-        runner = IsolatedSubject(isolation, entry.subjects[0], environment(entry.subjects[0]))
-        runner.run(ANY, draw(ANY))  # a first call may take longer, and is waited for
-        verdicts = []
-        for verdict in repeated(LAWS[entry.laws[0]], runner, entry.example):
-            verdicts.append(verdict)
-            if verdict.status is not Status.PASS:
-                break
+    name = entry.subjects[0]
+    subject = IsolatedSubject(impatient if entry.status is Status.TIMEOUT else isolation, name, environment(name))
+    subject.run(ANY, draw(ANY))  # a first call may take longer, and is waited for
+    verdicts = []
+    for verdict in repeated(LAWS[entry.laws[0]], subject, entry.example):
+        verdicts.append(verdict)
+        if verdict.status is not Status.PASS:
+            break
     assert verdict.status == entry.status, f"stale: {[f'{verdict.status} {verdict.message}' for verdict in verdicts]}"
