@@ -164,7 +164,7 @@ _LITERAL = f"must be a Python literal without blanks, {_LITERALS}"
         ("input=float32[2x] weight=1", f"'input=float32[2x]' {_OPERAND}invalid decimal literal"),
         (
             "input=1 weight=1 stride=int8[1]",
-            f"'stride=int8[1]' {_LITERAL}only input, weight, bias can be such a tensor",
+            f"'stride=int8[1]' {_LITERAL}only input, weight, bias can be given as dtype[shape]",
         ),
         ("input=1 weight=1 stride=(1,", f"'stride=(1,' {_LITERAL}'(' was never closed"),
         ("input=1 weight=1 stride=eval('1')", f"\"stride=eval('1')\" {_LITERAL}eval is not known"),

@@ -1,1 +1,1 @@
-"""What is asked: cases and calls as values with one line of text, dtypes, layouts, attributes."""
+"""The questions: cases and calls as values with a one-line text form, and their dtypes, layouts and attributes."""

@@ -1,4 +1,4 @@
-"""The attributes of a case and of a call: what a condition may speak of, by name."""
+"""The named attributes of a case and of a call that a condition may use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from toeplitz_core.testing.case.case import Case
 
 
 class Attribute(NamedTuple):
-    """What a name in a condition means, and its value for a case or a call."""
+    """A name that a condition may use.
+
+    Parameters
+    ----------
+    meaning : str
+        What the name means.
+    of : callable
+        Computes its value for a case or a call.
+    """
 
     meaning: str
     of: Callable[[Any], Any]
@@ -52,38 +60,38 @@ def _idle_taps(case: Case) -> tuple[bool, ...]:
 
 
 def _layout(operand: str) -> Attribute:
-    meaning = f"layout of the {operand} that the case names; 'default' where it names none"
+    meaning = f"layout of the {operand} in the case; 'default' if the case does not name one"
     return Attribute(meaning, lambda case: case.layout(operand) or "default")
 
 
 ATTRIBUTES: dict[str, Attribute] = {
-    "dtype": Attribute("as in the case: 'float32', ...", lambda case: case.dtype),
+    "dtype": Attribute("dtype of the case: 'float32', ...", lambda case: case.dtype),
     "device": Attribute("kind of device, without its number: 'cpu', 'cuda', ...", lambda c: c.device.partition(":")[0]),
     "data": Attribute("name of the data recipe: 'integers', ...", lambda case: case.data),
-    "seed": Attribute("of the data", lambda case: case.seed),
-    "bias": Attribute("whether there is one", lambda case: case.bias),
-    "batched": Attribute("whether the input has an axis for the batch", lambda case: case.batch is not None),
+    "seed": Attribute("seed of the data", lambda case: case.seed),
+    "bias": Attribute("whether the case has a bias", lambda case: case.bias),
+    "batched": Attribute("whether the input has a batch axis", lambda case: case.batch is not None),
     "batch": Attribute("number of images; 1 if unbatched", lambda case: 1 if case.batch is None else case.batch),
     "groups": Attribute("number of groups", lambda case: case.groups),
-    "in_channels": Attribute("of all groups together", lambda case: case.geometry.in_channels),
-    "out_channels": Attribute("of all groups together", lambda case: case.geometry.out_channels),
+    "in_channels": Attribute("input channels of all groups together", lambda case: case.geometry.in_channels),
+    "out_channels": Attribute("output channels of all groups together", lambda case: case.geometry.out_channels),
     "group_channels": Attribute("input channels of one group", lambda case: case.weight[1]),
     "depthwise": Attribute(
         "one input channel in each of several groups", lambda case: case.groups > 1 and case.weight[1] == 1
     ),
     "rank": Attribute("number of axes of an image: 2", lambda case: case.geometry.rank),
-    "input_size": Attribute("per axis", lambda case: case.geometry.input_size),
-    "kernel_size": Attribute("per axis", lambda case: case.geometry.kernel_size),
-    "stride": Attribute("per axis", lambda case: case.geometry.stride),
-    "dilation": Attribute("per axis", lambda case: case.geometry.dilation),
-    "padding": Attribute("zeros (before, after) per axis, 'same' worked out", lambda case: case.geometry.pads),
+    "input_size": Attribute("pixels per axis, without padding", lambda case: case.geometry.input_size),
+    "kernel_size": Attribute("taps per axis", lambda case: case.geometry.kernel_size),
+    "stride": Attribute("stride per axis", lambda case: case.geometry.stride),
+    "dilation": Attribute("dilation per axis", lambda case: case.geometry.dilation),
+    "padding": Attribute("zeros (before, after) per axis, also for 'same'", lambda case: case.geometry.pads),
     "padding_name": Attribute(
-        "'same' or 'valid' where the padding is given so, else ''",
+        "'same' or 'valid' if the padding is given by name, else ''",
         lambda case: case.padding if isinstance(case.padding, str) else "",
     ),
-    "output_size": Attribute("per axis", lambda case: case.geometry.output_size),
-    "nnz": Attribute("products of an image that are not of padding; 0 if only that is read", lambda c: c.geometry.nnz),
-    "all_padding": Attribute("whether some output's window lies wholly in the padding", is_all_padding),
+    "output_size": Attribute("outputs per axis", lambda case: case.geometry.output_size),
+    "nnz": Attribute("products per image, without padding; 0 if every tap reads padding", lambda c: c.geometry.nnz),
+    "all_padding": Attribute("whether the window of some output lies wholly in the padding", is_all_padding),
     "idle_taps": Attribute("per axis, whether some tap of the kernel never meets a pixel", _idle_taps),
     "layout_input": _layout("input"),
     "layout_weight": _layout("weight"),
@@ -103,7 +111,7 @@ def _dtype(operand: str) -> Attribute:
 def _tensor(call: Call, operand: str) -> TensorSpec:
     value = call[operand]
     if not isinstance(value, TensorSpec):
-        raise TypeError(f"{operand} is no tensor")
+        raise TypeError(f"{operand} is not a tensor")
     return value
 
 
@@ -116,7 +124,7 @@ def _numbers(parameter: str) -> Attribute:
 
 def _per_axis(value: object) -> tuple[int, ...]:
     entries = tuple(value) if isinstance(value, tuple | list) else (value,)
-    numbers = tuple(operator.index(entry) for entry in entries)  # TypeError: it does not fit
+    numbers = tuple(operator.index(entry) for entry in entries)  # TypeError unless it is an integer
     return numbers * 2 if len(numbers) == 1 else numbers
 
 
@@ -136,7 +144,7 @@ def _type_names(value: object) -> tuple[str, ...]:
     return (type(value).__name__, *(_type_names(entry)[0] for entry in entries))
 
 
-# What a parameter is can be anything in a call: the names differ from those of a case.
+# The names differ from those of a case, because a parameter of a call can be any object.
 CALL_ATTRIBUTES: dict[str, Attribute] = {
     "call": Attribute("the whole line", str),
     "input_shape": _shape("input"),

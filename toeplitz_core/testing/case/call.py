@@ -1,12 +1,12 @@
 """A call of conv2d as a value with a one-line text form: any call, valid or not.
 
-A line holds everything that is needed to make the call again, on any machine::
+A line has everything that is needed to repeat the call on any machine::
 
     call input=float32[2x3x5x5] weight=float32[4x3x3x3] bias=float32[4] stride=(1,0) padding='same'
 
-Every word behind the first is ``name=value``. A tensor is ``dtype[shape]``, with ``@device`` behind it where it is not
-on the CPU. Every other value is a Python literal without blanks, or one of the objects of :data:`NAMED`, such as
-``torch.tensor(2)``. A case of the laws on values has no ``call`` before it: see :mod:`toeplitz_core.testing.case.case`.
+Every word after the first is ``name=value``. A tensor is ``dtype[shape]``, followed by ``@device`` if it is not on the
+CPU. Every other value is a Python literal without blanks, or one of the objects of :data:`NAMED`, such as
+``torch.tensor(2)``. The line of a case does not begin with ``call``: see :mod:`toeplitz_core.testing.case.case`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from toeplitz_core.testing.case.case import OPERANDS, Case
 from toeplitz_core.testing.case.dtypes import DTYPES
 from toeplitz_core.testing.support.spelling import legal_words
 
-# The first word of a line, which tells it from a case.
+# The first word of a call's line; the line of a case has no such word.
 WORD = "call"
-# The law that calls are for.
+# The law that is checked on calls.
 LAW = "errors"
 
-DEVICES = ("cpu", "meta", "cuda")  # the last with a number behind it too: cuda:1
+DEVICES = ("cpu", "meta", "cuda")  # cuda may be followed by a number: cuda:1
 
-# Objects beside literals that people hand over as a number or as a tuple of numbers.
+# Objects other than literals that people pass as a number or as a tuple of numbers.
 NAMED: dict[str, Callable[..., object]] = {
     "numpy.array": np.array,
     "numpy.bool": np.bool_,
@@ -52,7 +52,13 @@ _TENSOR = re.compile(r"(?P<dtype>[a-z]\w*)\[(?P<shape>(?:\d+(?:x\d+)*)?)\](?:@(?
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A tensor operand: dtype, shape and device. Its values follow from the operand's name.
+    """A tensor operand. Its values follow from the operand's name.
+
+    Parameters
+    ----------
+    dtype : str
+    shape : tuple of int
+    device : str
 
     Examples
     --------
@@ -80,9 +86,10 @@ class TensorSpec:
         return self.device.partition(":")[0]
 
     def tensor(self, seed: int) -> torch.Tensor:
-        """The tensor: integers -1, 0 and 1 (unsigned: 0, 1 and 2; bool: whether not 0) drawn from the seed.
+        """The tensor, with integers -1, 0 and 1 drawn from the seed (unsigned: 0, 1 and 2; bool: True if not 0).
 
-        So small that every sum is exact in any order for the shapes in use, in float16 and bfloat16 too.
+        The numbers are so small that for the shapes in use every sum is exact in any order, even in float16 and
+        bfloat16.
         """
         dtype = DTYPES[self.dtype].torch
         bits = np.random.PCG64(seed).random_raw(math.prod(self.shape)) % np.uint64(3)
@@ -96,7 +103,20 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """Whether a function accepted a call: the result with its shape and dtype, or the error with its message."""
+    """Whether a function accepted a call, with its result or its error.
+
+    Parameters
+    ----------
+    accepted : bool
+    shape, dtype : tuple of int, torch.dtype, optional
+        Shape and dtype of the result.
+    error : type of Exception, optional
+        The type of the error that the function raised.
+    message : str
+        The message of that error.
+    value : tensor, optional
+        The result; it is not compared.
+    """
 
     accepted: bool
     shape: tuple[int, ...] | None = None
@@ -115,20 +135,21 @@ class Acceptance:
 class Call:
     """One call of conv2d, valid or not.
 
-    The fields are the arguments as text, in one spelling each: so ``1``, ``True`` and ``1.0`` are three different
-    values, and what has no equality of its own (an array, a tensor) can be compared.
+    The fields are the arguments as text, and each value has exactly one spelling. So ``1``, ``True`` and ``1.0`` are
+    three different values, and arrays and tensors can be compared.
 
     Parameters
     ----------
     input, weight, bias : str
         A tensor such as ``float32[2x3x5x5]`` or ``float32[4]@meta``, or any value that ``stride`` may have.
     stride, padding, dilation, groups : str
-        A Python literal or an object of :data:`NAMED`. Defaults are those of conv2d; they are not passed on.
+        A Python literal or an object of :data:`NAMED`. The defaults are those of conv2d; they are not passed to the
+        function.
 
     Raises
     ------
     ValueError
-        The text of a field is malformed.
+        If the text of a field is malformed.
 
     Examples
     --------
@@ -155,7 +176,7 @@ class Call:
 
     @classmethod
     def parse(cls, line: str) -> Call:
-        """The call that a line describes; the word ``call`` at its head may be missing.
+        """The call that a line describes; the first word ``call`` may be missing.
 
         Examples
         --------
@@ -184,43 +205,43 @@ class Call:
         return " ".join((WORD, *(f"{name}={text}" for name, text, default in words if text != default)))
 
     def replace(self, *, law: str | None) -> Self:
-        """Itself: a call names no law, since there is one only."""
+        """The call itself: a call does not name a law, because only one law is checked on calls."""
         if law not in (None, LAW):
             raise ValueError(f"law={law} must be {LAW} for a call")
         return self
 
     @property
     def law(self) -> str:
-        """The law that it is for."""
+        """The law that is checked on calls."""
         return LAW
 
     @property
     def operands(self) -> tuple[TensorSpec, ...]:
-        """Those of input, weight and bias that are tensors."""
+        """The operands among input, weight and bias that are tensors."""
         return tuple(value for name in OPERANDS if isinstance(value := self[name], TensorSpec))
 
     @property
     def dtype(self) -> str:
-        """That of its first tensor; float32 without any."""
+        """The dtype of the first tensor; float32 if there is no tensor."""
         return next((operand.dtype for operand in self.operands), "float32")
 
     @property
     def device(self) -> str:
-        """The accelerator that it needs, or cpu."""
+        """The accelerator that the call needs, or cpu."""
         return next((operand.device for operand in self.operands if operand.kind == "cuda"), "cpu")
 
     @property
     def layouts(self) -> tuple[tuple[str, str], ...]:
-        """None: its tensors are contiguous."""
+        """Always empty: the tensors of a call are contiguous."""
         return ()
 
     @property
     def nbytes(self) -> int:
-        """Of the operands."""
+        """Bytes of the operands."""
         return sum(math.prod(operand.shape) * DTYPES[operand.dtype].torch.itemsize for operand in self.operands)
 
     def __getitem__(self, name: str) -> Any:  # an argument can be anything
-        """An argument's value; that of a tensor operand is its :class:`TensorSpec`.
+        """The value of an argument; a tensor operand is given as its :class:`TensorSpec`.
 
         Examples
         --------
@@ -232,7 +253,7 @@ class Call:
         return _value(getattr(self, name))
 
     def arguments(self) -> tuple[tuple[object, ...], dict[str, object]]:
-        """Positional and keyword arguments, tensors built: input and weight, and whatever is not a default."""
+        """Positional arguments (input and weight) and keyword arguments (all that are not default), tensors built."""
         values: dict[str, object] = {}
         for f in fields(self):
             if getattr(self, f.name) != f.default:
@@ -241,13 +262,13 @@ class Call:
         return tuple(values.pop(name) for name in _REQUIRED), values
 
     def accepted_by(self, function: Callable[..., torch.Tensor]) -> Acceptance:
-        """What a function with conv2d's signature makes of the call. Every ordinary exception is an outcome."""
+        """The outcome of calling a function with conv2d's signature; every ordinary exception is an outcome."""
         args, kwargs = self.arguments()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 value = function(*args, **kwargs)
-            except Exception as error:  # noqa: BLE001  # whatever is raised is the outcome
+            except Exception as error:  # noqa: BLE001  # any error is the outcome
                 return Acceptance(accepted=False, error=type(error), message=str(error))
         return Acceptance(accepted=True, shape=tuple(value.shape), dtype=value.dtype, value=value)
 
@@ -256,12 +277,12 @@ NAMES = tuple(f.name for f in fields(Call))
 
 
 def parse_line(line: str) -> Case | Call:
-    """The case or the call that a line describes, by its first word.
+    """The case or the call that a line describes; the first word decides which.
 
     Raises
     ------
     ValueError
-        With the word that is wrong, and what is legal.
+        If the line is malformed. The message names the wrong word and what is legal.
     """
     return Call.parse(line) if line.split()[:1] == [WORD] else Case.parse(line)
 
@@ -272,7 +293,7 @@ def _canonical(name: str, text: str) -> str:
         if not isinstance(value, TensorSpec):
             return _spelling(ast.parse(text, mode="eval").body)
         if name not in OPERANDS:
-            raise ValueError(f"only {', '.join(OPERANDS)} can be such a tensor")  # noqa: TRY301  # one of many reasons
+            raise ValueError(f"only {', '.join(OPERANDS)} can be given as dtype[shape]")  # noqa: TRY301  # caught below
     except (ValueError, TypeError, SyntaxError, ArithmeticError, RuntimeError, MemoryError) as error:
         legal = "a Python literal without blanks"
         if name in OPERANDS:
@@ -310,7 +331,7 @@ def _evaluate(node: ast.expr) -> object:
 
 
 def _spelling(node: ast.expr) -> str:
-    """The one spelling of a value that ``_evaluate`` accepts: no blanks, ASCII only."""
+    """The unique spelling of a value that ``_evaluate`` accepts: without blanks, only ASCII."""
     match node:
         case ast.Call(func=function, args=arguments):
             return f"{ast.unparse(function)}({','.join(map(_spelling, arguments))})"

@@ -1,4 +1,4 @@
-"""A case: everything that one test of a convolution depends on, as a value with a line of text."""
+"""A case: everything that one test of a convolution depends on, as a value with a one-line text form."""
 
 from __future__ import annotations
 
@@ -17,29 +17,33 @@ from toeplitz_core.testing.case.recipes import RECIPES
 from toeplitz_core.testing.support.spelling import legal_words
 
 OPERANDS = ("input", "weight", "bias")
-# What may have a layout of its own: ``grad`` is the gradient of the result.
+# Tensors whose layout a case may name; ``grad`` is the gradient of the result.
 _LAID_OUT = (*OPERANDS, "grad")
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One convolution with its data: what a law is checked on. ``str(case)`` parses back to an equal case.
+    """One convolution with its data, on which a law is checked. ``str(case)`` parses back to an equal case.
 
     Parameters
     ----------
     input, weight : tuple of int
-        Shapes. The weight gives the number of axes; an input with one axis fewer than the weight is unbatched.
+        Shapes. The weight decides the number of axes; an input with one axis fewer than the weight is unbatched.
     stride, padding, dilation, groups
-        As for :class:`toeplitz_core.ConvGeometry`, and normalised like there.
+        As for :class:`toeplitz_core.ConvGeometry`, and normalised in the same way.
     bias : bool
+        Whether the convolution has a bias.
     dtype : str
         One of ``CASE_DTYPES``.
     layouts : tuple of (operand, layout)
-        Strides of ``input``, ``weight``, ``bias`` and ``grad`` where the case names them; elsewhere the subject's.
+        Layouts of ``input``, ``weight``, ``bias`` and ``grad``. The subject chooses the layout of an operand that is
+        not named.
     data : str
         A recipe of :mod:`toeplitz_core.testing.data.recipes`.
     seed : int
+        Seed of the data, in [0, 2**64).
     device : str
+        A device of torch: ``cpu``, ``cuda``, ``cuda:1``, ...
     law : str, optional
         The law that failed on this case.
 
@@ -102,7 +106,7 @@ class Case:
         if self.batch is not None and self.batch < 0:
             raise ValueError(f"input={_sizes(self.input)} has batch {self.batch}, which must be >= 0")
         if unknown := [operand for operand, _ in self.layouts if operand not in _LAID_OUT]:
-            raise ValueError(f"layout.{unknown[0]} must be the layout of one of {', '.join(_LAID_OUT)}")
+            raise ValueError(f"layout.{unknown[0]}: the operand must be one of {', '.join(_LAID_OUT)}")
         assign(self, "layouts", tuple(sorted(self.layouts, key=lambda item: _LAID_OUT.index(item[0]))))
         shapes = {"input": self.input, "weight": self.weight, "bias": self.weight[:1], "grad": self.output_shape}
         for operand, layout in self.layouts:
@@ -110,7 +114,7 @@ class Case:
 
     @classmethod
     def of(cls, geometry: ConvGeometry, batch: int | None = 1, **rest: Any) -> Case:
-        """The case of a geometry; ``batch`` None is unbatched."""
+        """The case of a geometry; it is unbatched if ``batch`` is None."""
         front = () if batch is None else (batch,)
         return cls(
             (*front, geometry.in_channels, *geometry.input_size),
@@ -143,16 +147,16 @@ class Case:
         return DTYPES[self.dtype].torch
 
     def layout(self, operand: str) -> str | None:
-        """The layout that the case names for an operand, or None."""
+        """The layout that the case names for an operand; None if the subject chooses it."""
         return dict(self.layouts).get(operand)
 
     def replace(self, **changes: Any) -> Case:
-        """A copy with other values."""
+        """A copy with some fields changed."""
         return replace(self, **changes)
 
     @classmethod
     def parse(cls, line: str) -> Case:
-        """The case that a line of text describes; ``ValueError`` points at the word that is wrong."""
+        """The case that a line of text describes; a ``ValueError`` names the wrong word."""
         values: dict[str, Any] = {}
         for number, word in enumerate(line.split(), start=1):
             key, equals, text = word.partition("=")
@@ -175,7 +179,7 @@ class Case:
         return self.text()
 
     def text(self, *, full: bool = False) -> str:
-        """The case as one line: without what is default, or ``full``."""
+        """The case as one line, without defaults, or with them if ``full``."""
         words = [f"input={_sizes(self.input)}", f"weight={_sizes(self.weight)}"]
         for name, default in (("stride", 1), ("padding", 0), ("dilation", 1)):
             value = getattr(self, name)
@@ -203,7 +207,7 @@ class Case:
 
 
 def check_device(name: str) -> str:
-    """The name itself; ``ValueError`` where torch knows no such kind of device, present or not."""
+    """The name itself; ``ValueError`` if torch does not know the kind of device. The device need not be present."""
     try:
         torch.device(name)
     except RuntimeError:
@@ -225,7 +229,7 @@ _SIZES = re.compile(r"\d+(x\d+)*", flags=re.ASCII)
 
 
 def _sizes_from(least: int, example: str) -> Callable[[str], tuple[int, ...]]:
-    # A number below the least is left to the geometry, which knows its axis.
+    # The geometry checks the minimum, because its message can name the axis.
     def parse(text: str) -> tuple[int, ...]:
         if not _SIZES.fullmatch(text):
             raise ValueError(f"must be whole numbers joined by x, each >= {least}, such as {example}")

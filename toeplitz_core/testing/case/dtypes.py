@@ -1,4 +1,4 @@
-"""The dtypes: one table of what each is called and where it is used."""
+"""The dtypes: one table of their names and uses."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class Dtype:
     ----------
     torch : torch.dtype
     aliases : tuple of str
-        What other libraries call it, the shortest first: the heading of its column.
+        Its names in other libraries. The first one is the shortest: it heads the dtype's column in tables.
     in_cases : bool
-        Whether a :class:`Case` may have it, so that values are judged in it. A :class:`Call` may have any.
+        Whether a :class:`Case` may have this dtype, so that values are judged in it. A :class:`Call` may have any.
     convolved : bool
-        Whether ``F.conv2d`` computes in it on a CPU.
+        Whether ``F.conv2d`` supports it on a CPU.
     related_to : str
-        The dtype of cases that it is drawn with where only arguments are judged.
+        The dtype of cases with which it is drawn when only arguments are judged.
     """
 
     torch: torch.dtype
@@ -37,7 +37,7 @@ class Dtype:
 
     @property
     def is_rounded(self) -> bool:
-        """Whether sums of real numbers are rounded: all but whole numbers."""
+        """Whether sums of real numbers are rounded: true for every dtype except integers."""
         return self.torch.is_floating_point or self.torch.is_complex
 
 
@@ -62,5 +62,5 @@ DTYPES: dict[str, Dtype] = {
 CASE_DTYPES = tuple(name for name, dtype in DTYPES.items() if dtype.in_cases)
 ROUNDED_DTYPES = tuple(name for name in CASE_DTYPES if DTYPES[name].is_rounded)
 REAL_DTYPES = tuple(name for name in CASE_DTYPES if DTYPES[name].is_real)
-# For messages about a misspelt name.
+# For suggestions in messages about a misspelt dtype.
 ALIASES = {alias: name for name in CASE_DTYPES for alias in DTYPES[name].aliases}

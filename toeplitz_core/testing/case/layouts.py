@@ -1,4 +1,4 @@
-"""Memory layouts of operands: the same values in other strides, the gaps between them filled with NaN."""
+"""Memory layouts of operands: the same values with other strides; gaps between them are filled with NaN."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _odd_strides(values: torch.Tensor) -> torch.Tensor:
     return base.as_strided(base.shape, strides)
 
 
-# What each is, and the numbers of axes that it exists for.
+# Each layout's function, its description, and the numbers of axes for which it exists.
 LAYOUTS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str, range]] = {
     "contiguous": (_contiguous, "row-major", range(1, 9)),
     "channels_last": (_channels_last, "torch.channels_last: channels innermost", range(4, 5)),
@@ -86,7 +86,7 @@ LAYOUTS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str, range]] = 
 }
 
 
-# And those of the gradient of a result besides: an operand that is one number all over would show little.
+# More layouts, for the gradient of a result only: an operand that repeats one number would reveal few faults.
 OF_GRADIENTS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str, range]] = {
     "repeated": (_repeated, "one number, with stride 0 on all axes, as the gradient of a sum is", range(1, 9)),
 }
@@ -101,7 +101,7 @@ def layouts_of(operand: str) -> dict[str, tuple[Callable[[torch.Tensor], torch.T
 
 
 def check_layout(operand: str, layout: str, shape: Shape) -> None:
-    """``ValueError`` where an operand of this shape cannot have the layout."""
+    """Raise ``ValueError`` if an operand of this shape cannot have the layout."""
     legal = layouts_of(operand)
     if layout not in legal:
         raise ValueError(f"layout.{operand}={layout} must be one of {', '.join(legal)}")
@@ -112,11 +112,11 @@ def check_layout(operand: str, layout: str, shape: Shape) -> None:
 
 
 def apply_layout(values: torch.Tensor, layout: str) -> torch.Tensor:
-    """The same values with the strides of a layout: ``expanded`` repeats the first slice, ``repeated`` one number."""
+    """The values in a layout; ``expanded`` repeats the first slice and ``repeated`` the first number."""
     return (LAYOUTS | OF_GRADIENTS)[layout][0](values)
 
 
 def _poisoned(shape: Shape, like: torch.Tensor) -> torch.Tensor:
-    """A buffer in which an element that must not be read is conspicuous."""
+    """A buffer filled with a conspicuous value, so that reading a gap shows in the result."""
     poison = float("nan") if like.is_floating_point() or like.is_complex() else torch.iinfo(like.dtype).max // 3
     return torch.full(shape, poison, dtype=like.dtype, device=like.device)

@@ -1,6 +1,6 @@
-"""The recipes: named ways to fill the operands of a case, and how the results are then judged.
+"""The recipes: named ways to fill the operands of a case, with the way to judge the results.
 
-``toeplitz_core.testing.data`` has the numbers.
+``toeplitz_core.testing.data`` draws the numbers.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-# How results are judged: exactly, where sums are exact in the output's format (``storage``) or in the accumulator; by
-# the bound; or by class (``special``): NaN, the infinities, and finite numbers, which are exact.
+# How results are judged. ``storage`` and ``accumulator``: exactly, because sums are exact in the output's format or in
+# the accumulator. ``real``: by the error bound. ``special``: by class (NaN, each infinity, or finite); finite results
+# are exact.
 Kind = Literal["storage", "accumulator", "real", "special"]
 
 
@@ -22,10 +23,10 @@ class Recipe:
     kind : str
         How results are judged.
     statement : str
-        What the numbers are.
+        A description of the numbers.
     has_gradients : bool
-        Whether a gradient of the result can be drawn with them: exact numbers of both signs, or real ones of ordinary
-        size.
+        Whether a gradient of the result can be drawn by the same recipe. This is so for exact numbers of both signs,
+        and for real numbers of ordinary size.
     """
 
     kind: Kind

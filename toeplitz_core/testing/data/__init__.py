@@ -1,1 +1,1 @@
-"""The numbers of a case: operands, recipes, gradients."""
+"""The numbers of a case: its operands, drawn by recipes, and its gradients."""

@@ -1,8 +1,9 @@
-"""Gradients of a case: what the result is multiplied by, directions, and the sums that gradients are.
+"""Gradients of a case: the gradient ``g`` of its result, directions, and the sums that the gradients are.
 
-For ``y = T x + b`` and a number ``g . y`` the gradient in the input is ``T' g`` (the conjugate transpose), that in the
-weight sums ``g`` times the pixel that the tap reads over images and positions, that in the bias sums ``g``. Each is a
-sum of products like the convolution itself, so the same bound holds, with the number of products of each.
+For ``y = T x + b`` and the number ``g . y`` there are three gradients. The gradient in the input is ``T' g`` (``T'`` is
+the conjugate transpose). The gradient in the weight sums ``g`` times the pixel that the tap reads, over images and
+positions. The gradient in the bias sums ``g``. Each is a sum of products like the convolution itself, so the same bound
+applies with the number of products of each.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from toeplitz_core.testing.data.whole_numbers import Signed, accumulator_limit, 
 
 
 def draw_with_gradient(case: Case) -> Operands:
-    """The operands of a case, and what its result is multiplied by: chosen so that the sums of gradients fit too."""
+    """The operands of a case and the gradient of its result, drawn so that the sums of all gradients fit too."""
     operands = draw(case)
     if RECIPES[case.data].kind == "real":
         return _real(case, operands)
@@ -32,10 +33,10 @@ def draw_with_gradient(case: Case) -> Operands:
 
 
 def _exact(case: Case, operands: Operands) -> Operands:
-    """Integers whose products' sums stay within the limit of the recipe; thinned where even ones and zeros do not."""
+    """Integers whose sums of products stay within the recipe's limit; some are set to zero if even ones exceed it."""
     limit = storage_limit(case) if RECIPES[case.data].kind == "storage" else accumulator_limit(case)
     ones = torch.ones(case.output_shape, dtype=torch.float64)
-    parts = 4 if case.torch_dtype.is_complex else 1  # size() of two parts that are as large as they may be
+    parts = 4 if case.torch_dtype.is_complex else 1  # size() of two parts of the largest magnitude
     largest = parts * _largest_sum(case, operands, ones)
     g_max = max(1, min(widest_operand(case), int(limit / largest) if largest else limit))
     fill = Signed()
@@ -51,7 +52,7 @@ def _exact(case: Case, operands: Operands) -> Operands:
 
 
 def _real(case: Case, operands: Operands) -> Operands:
-    """Real numbers, scaled by a power of two where a sum could overflow."""
+    """Real numbers, scaled by a power of two if a sum could overflow."""
     grad = filled(case, "grad", case.output_shape, FILLS[case.data](case))
     threshold = 2.0 ** (format_of(case.torch_dtype).max_exponent - 1)
     over = _largest_sum(case, operands, size(grad)) / threshold
@@ -60,13 +61,13 @@ def _real(case: Case, operands: Operands) -> Operands:
 
 
 def _largest_sum(case: Case, operands: Operands, grad: torch.Tensor) -> float:
-    """The largest sum of magnitudes of a gradient."""
+    """The largest sum of magnitudes in any of the gradients."""
     found = plain_gradients(case, size(operands.input), size(operands.weight), grad)
     return max((float(values.max()) for values in found.values() if values.numel()), default=0.0)
 
 
 def draw_with_directions(case: Case) -> Operands:
-    """Besides, whole numbers of -1, 0 and 1 for each operand: in which directions derivatives of second order are."""
+    """The draw of :func:`draw_with_gradient`, with a direction of -1, 0 and 1 per operand for second derivatives."""
     operands = draw_with_gradient(case)
     limit = storage_limit(case) if RECIPES[case.data].kind == "storage" else accumulator_limit(case)
     shapes = {"input": case.input, "weight": case.weight} | ({"bias": case.weight[:1]} if case.bias else {})
@@ -92,7 +93,7 @@ def _largest_derivative(case: Case, operands: Operands, directions: Mapping[str,
 
 
 def plain_gradients(case: Case, x: torch.Tensor, weight: torch.Tensor, grad: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The gradients in input, weight and bias, of tensors in the shapes of a case, in the dtype given."""
+    """The gradients in input, weight and bias, for tensors in the shapes of a case, computed in their dtype."""
     g = case.geometry
     y = by_image(g, grad)
     return {
@@ -109,7 +110,7 @@ def plain_derivatives(
     grad: torch.Tensor,
     directions: Mapping[str, torch.Tensor],
 ) -> dict[str, torch.Tensor]:
-    """The derivatives of ``grad . (gradients along directions)``, in the shapes of the operands, in the dtype given."""
+    """The derivatives of ``grad . (gradients along directions)``, in the operands' shapes, computed in their dtype."""
     g = case.geometry
     dx, dw = directions["input direction"], directions["weight direction"]
     along = {"along-input": forward(g, weight, by_image(g, dx)), "along-weight": forward(g, dw, by_image(g, x))}
@@ -125,5 +126,5 @@ def plain_derivatives(
 
 
 def conjugate(values: torch.Tensor) -> torch.Tensor:
-    """The conjugate, as numbers in memory."""
+    """The conjugate, stored in memory rather than as a lazy view."""
     return values.conj().resolve_conj()

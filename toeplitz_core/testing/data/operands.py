@@ -1,7 +1,7 @@
-"""The operands of a case, and the random bits that they are made of, bit-identical on every machine.
+"""The operands of a case and their random bits, bit-identical on every machine.
 
-Random bits come from NumPy's raw PCG64 stream and are turned into numbers by integer and dyadic arithmetic only: no
-library's float sampling, and no libm, has a say in what a seed means.
+Random bits come from NumPy's raw PCG64 stream. Only integer and dyadic arithmetic turns them into numbers, so a seed
+does not depend on a library's float sampling or on libm.
 """
 
 from __future__ import annotations
@@ -26,14 +26,19 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class Operands:
     """The values of a case's tensors, contiguous on the CPU, in the case's dtype.
 
-    ``miss_probability`` is, for a *linear* wrong implementation, the chance that one wrong output row goes unnoticed in
-    this draw: at most the largest probability with which an input element takes any one value (Freivalds, 1977). That
-    is of exact results: where sums are rounded to a narrower output, what is below its spacing goes unnoticed besides.
-    There ``integers``, which no output rounds, is the recipe that looks for wrong taps; the others look at the
-    accumulator.
-
-    ``more`` has what laws about gradients need besides: ``grad``, of the result's shape, by which it is multiplied, and
-    directions such as ``input direction``.
+    Parameters
+    ----------
+    input, weight : tensor
+    bias : tensor, optional
+    miss_probability : float
+        For a *linear* wrong implementation, the probability that one wrong output row goes unnoticed in this draw. It
+        is at most the largest probability with which an input element takes any one value (Freivalds, 1977). This
+        applies to exact results. If sums are rounded to a narrower output, errors below its spacing go unnoticed too.
+        So wrong taps are found by the recipe ``integers``, whose results are never rounded; the other recipes test the
+        accumulator.
+    more : mapping of str to tensor
+        Further tensors for laws about gradients: ``grad``, the gradient of the result in its shape, and directions such
+        as ``input direction``.
     """
 
     input: torch.Tensor
@@ -44,7 +49,7 @@ class Operands:
 
 
 class Bits:
-    """Random numbers from raw bits, a stream of its own for each operand of a case."""
+    """Random numbers from raw bits, with a separate stream for each operand of a case."""
 
     def __init__(self, case: Case, operand: str) -> None:
         self._stream = np.random.PCG64([case.seed, *operand.encode()])
@@ -63,7 +68,7 @@ class Bits:
         return 1 - 2 * (self.raw(count) & 1)
 
     def normal(self, count: int) -> Array:
-        """Nearly unit normal float64: 7/4 of the sum of four uniform numbers less its mean (Irwin-Hall), exactly."""
+        """Nearly unit normal float64: exactly 7/4 of the sum of four uniform numbers minus its mean (Irwin-Hall)."""
         total = self.raw(4 * count).reshape(4, count).sum(axis=0) - 2 * 2**32
         return np.asarray(total * 7, dtype=np.float64) * 2.0**-34
 
@@ -75,15 +80,15 @@ def filled(
     fill: Callable[[Bits, int], Array],
     dtype: torch.dtype | None = None,
 ) -> torch.Tensor:
-    """A tensor of a case's dtype, filled in blocks so that wide intermediate numbers stay small.
+    """A tensor of a case's dtype, filled in blocks so that wide intermediate arrays stay small.
 
-    An expanded operand repeats its first slice, a repeated one a number.
+    An ``expanded`` operand repeats its first slice, a ``repeated`` operand its first number.
     """
     layout = case.layout(name.partition(".")[0].partition(" ")[0])
     drawn = {"expanded": (1, *shape[1:]), "repeated": (1,) * len(shape)}.get(str(layout), shape)
     drawn = drawn if math.prod(shape) else shape
     tensor = torch.empty(drawn, dtype=dtype or case.torch_dtype)
-    # Real and imaginary part, or the tensor itself, as flat views: a large operand exists once.
+    # Real and imaginary part, or the tensor itself, as flat views, so that a large operand is in memory only once.
     flats = torch.view_as_real(tensor).view(-1, 2).unbind(1) if tensor.is_complex() else (tensor.view(-1),)
     for stream, flat in zip((name, name + ".imag"), flats, strict=False):
         bits = Bits(case, stream)
@@ -94,7 +99,7 @@ def filled(
 
 
 def largest_part(values: torch.Tensor) -> float:
-    """The largest magnitude of an element, or of its parts."""
+    """The largest magnitude of an element; for complex elements, of a real or imaginary part."""
     if not values.numel():
         return 0.0
     low, high = torch.aminmax(torch.view_as_real(values) if values.is_complex() else values)
@@ -102,27 +107,27 @@ def largest_part(values: torch.Tensor) -> float:
 
 
 def magnitude_of(case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """``S`` for real data; for complex data a sum that no part of any of its products or Gauss's sums exceeds."""
+    """``S`` for real data; for complex data an upper bound of every part of its products and of Gauss's sums."""
     g = case.geometry
     s = forward(g, size(weight), by_image(g, size(x)))
     return s if bias is None else s + size(bias)[:, None]
 
 
 def size(values: torch.Tensor) -> torch.Tensor:
-    """Magnitudes, of complex numbers such that no part of a product or of Gauss's sums exceeds the product of two."""
+    """Magnitudes. For complex numbers, the product of two bounds every part of their product and of Gauss's sums."""
     if values.is_complex():
         return 2 * (values.real.double().abs() + values.imag.double().abs())
     return values.double().abs()
 
 
 def wide(values: torch.Tensor) -> torch.Tensor:
-    """The same numbers where their sums are exact."""
+    """The same numbers in a dtype in which their sums are exact."""
     if values.is_complex():
         return values.to(torch.complex128)
     return values.double() if values.is_floating_point() else values
 
 
 def in_bytes(values: torch.Tensor) -> torch.Tensor:
-    """The bytes of the elements: NaN and the sign of zero count too."""
-    # A clone: a contiguous tensor of one element may have any strides.
+    """The bytes of the elements, for comparisons in which NaN and the sign of zero count."""
+    # Clone, because a contiguous tensor of one element may have any strides.
     return values.clone(memory_format=torch.contiguous_format).view(-1).view(torch.uint8)

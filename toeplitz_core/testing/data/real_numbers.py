@@ -1,4 +1,4 @@
-"""Real numbers, by distributions that bring out rounding errors, overflow and underflow."""
+"""Real numbers, from distributions that reveal rounding errors, overflow and underflow."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from toeplitz_core.testing.data.operands import Array, Bits, Operands, filled, l
 
 
 def real_numbers(case: Case) -> Operands:
-    """Real numbers, the input scaled down by a power of two where a sum could overflow the output's format."""
+    """Real numbers; the input is scaled down by a power of two if a sum could overflow the output's format."""
     fill = FILLS[case.data](case)
     x, weight = filled(case, "input", case.input, fill), filled(case, "weight", case.weight, fill)
     bias = filled(case, "bias", case.weight[:1], fill) if case.bias else None
     threshold = 2.0 ** (format_of(case.torch_dtype).max_exponent - 1)
-    # Complex numbers: four products of parts, twice what their sums are.
+    # The factors 8 and 4 also cover complex numbers: four products of parts, doubled.
     largest = 8 * largest_part(x) * largest_part(weight) * math.prod(case.weight[1:]) + (
         0 if bias is None else 4 * largest_part(bias)
     )
@@ -38,9 +38,9 @@ def overflowing_numbers(case: Case) -> Operands:
     magnitude = magnitude_of(case, x, weight, None)
     largest = float(magnitude.max()) if magnitude.numel() else 0.0
     bits = Bits(case, "scale")
-    # At most 2^limit, up to twice, four or eight times that: without an overflow, with few, or with many.
+    # The largest sum is at most 1, 2, 4 or 8 times 2^limit: there is no overflow, or a few, or many.
     room = limit + int(bits.integers(1, 0, 3)[0]) - math.frexp(largest)[1]
-    # Both factors large, or only one. Neither may be infinite itself.
+    # Both factors are large, or only one. Neither may itself be infinite.
     heights = [limit - math.frexp(largest_part(t))[1] for t in (x, weight)]
     up = [room // 2, min(room, heights[0]), room - min(room, heights[1])][int(bits.integers(1, 0, 2)[0])]
     up = min(up, heights[0])
@@ -49,7 +49,7 @@ def overflowing_numbers(case: Case) -> Operands:
 
 
 def _raised(values: torch.Tensor, exponent: int) -> torch.Tensor:
-    """``values * 2^exponent``, by factors that are numbers of the narrowest format."""
+    """``values * 2^exponent``, in steps whose factors the narrowest format can represent."""
     while exponent:
         step = max(-14, min(14, exponent))
         values, exponent = values * 2.0**step, exponent - step
@@ -80,12 +80,12 @@ def _wide(bits: Bits, count: int, *, spread: int) -> Array:
 
 
 def _constant(bits: Bits, count: int) -> Array:
-    # One number a tensor, in [1, 2): constants make rounding errors add up rather than cancel.
+    # One number per tensor, in [1, 2): constants make rounding errors add up rather than cancel.
     return np.full(count, 1 + float(bits.raw(1)[0]) * 2.0**-32)
 
 
 def _alternating(bits: Bits, count: int) -> Array:
-    # Neighbours nearly cancel, but for noise of 2^-8; both operands alternate where the row length is odd.
+    # Neighbours cancel except for noise of 2^-8; both operands alternate if the row length is odd.
     return (1 - 2 * (np.arange(count) % 2)) * (1 + bits.normal(count) * 2.0**-8)
 
 
@@ -93,9 +93,9 @@ def _wide_spread(case: Case) -> int:
     return 4 if format_of(case.torch_dtype) == FLOAT16 else 24
 
 
-# How the recipes that only differ in that fill an operand.
+# For recipes that differ only in how they fill an operand: the function that fills it.
 FILLS: dict[str, Callable[[Case], Callable[[Bits, int], Array]]] = {
-    "normal": lambda case: Bits.normal,  # noqa: ARG005  # as the others
+    "normal": lambda case: Bits.normal,  # noqa: ARG005  # same signature as the others
     "wide": lambda case: partial(_wide, spread=_wide_spread(case)),
     "constant": lambda case: _constant,  # noqa: ARG005
     "alternating": lambda case: _alternating,  # noqa: ARG005

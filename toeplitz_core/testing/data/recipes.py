@@ -1,4 +1,4 @@
-"""The operands of a case, by its recipe."""
+"""The operands of a case, drawn by its recipe."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from toeplitz_core.testing.data.whole_numbers import accumulator_limit, impulses
 
 
 def draw(case: Case) -> Operands:
-    """The operands of a case, by its recipe and seed."""
+    """The operands of a case, drawn by its recipe from its seed."""
     return _DRAWS[case.data](case)
 
 
 def _nonfinite(case: Case) -> Operands:
-    """The exact integers, with NaN, infinities and zeros here and there."""
+    """Exact integers with some NaN, infinities and zeros."""
     exact = whole_numbers(case, limit=storage_limit(case), wide="both")
     if case.dtype == "int64":
         return exact
     taps = max(1, math.prod(case.weight[1:]))
 
     def sprinkled(name: str, values: torch.Tensor, one_in: int) -> torch.Tensor:
-        # 0, 1 and 2: NaN and the infinities. Of those times zero is NaN: some zeros more, on both sides, for that.
+        # 0, 1 and 2 become NaN and the infinities. Infinity times zero is NaN, so both factors get more zeros too.
         odd = filled(
             case, f"{name}.odd", tuple(values.shape), lambda b, n: b.integers(n, 0, 3 * one_in - 1), torch.int64
         )
@@ -35,13 +35,13 @@ def _nonfinite(case: Case) -> Operands:
         return values if name == "bias" else values.where((odd < 3) | (odd % 8 != 3), 0)
 
     x = sprinkled("input", exact.input, 4 * taps)
-    # One that is not finite decides all results of its channel: in most cases there is none.
+    # A weight that is not finite decides all results of its channel, so most cases have none.
     weight = sprinkled("weight", exact.weight, 4 * taps * case.weight[0])
     bias = None if exact.bias is None else sprinkled("bias", exact.bias, 8)
     return Operands(x, weight, bias, exact.miss_probability)
 
 
-# By the names of ``case.recipes.RECIPES``, which says what each is.
+# By the names of ``case.recipes.RECIPES``, which describes each recipe.
 _DRAWS: dict[str, Callable[[Case], Operands]] = {
     "integers": lambda case: whole_numbers(case, limit=storage_limit(case), wide="both"),
     "accumulator": lambda case: whole_numbers(case, limit=accumulator_limit(case), wide="both"),

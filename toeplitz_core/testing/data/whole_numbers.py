@@ -1,9 +1,10 @@
-"""Whole numbers whose sums are exact: in the output's format, or in the accumulator.
+"""Whole numbers whose sums are exact in the output's format or in the accumulator.
 
-They follow the idea of integer fills (the BLAS testers of Dongarra et al., 1990; oneDNN's benchdnn): if no sum of
-magnitudes ``S = |T| |x| + |b|`` exceeds what a format holds exactly, then every partial sum in any order is exact, and
-a correct result can be compared with ``==``. ``S`` is computed exactly and the *input* is thinned until it fits, never
-the weights: a weight that is zero hides a wrong tap for good, an input pixel only in one draw.
+The idea is that of integer fills (the BLAS testers of Dongarra et al., 1990; oneDNN's benchdnn). If no sum of
+magnitudes ``S = |T| |x| + |b|`` exceeds the integers that a format holds exactly, then every partial sum in any order
+is exact, and a correct result can be compared with ``==``. ``S`` is computed exactly, and *input* elements are set to
+zero until ``S`` fits. Weights are never set to zero: a zero weight always hides a wrong tap, a zero input pixel hides
+it only in one draw.
 """
 
 from __future__ import annotations
@@ -19,28 +20,30 @@ from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Array, Bits, Operands, filled, magnitude_of
 
-# Integer dtypes wrap around beyond 2^63; staying within float64's integers keeps their sums exact for the oracle too.
+# int64 wraps around only beyond 2^63, but sums within float64's integers are exact for the oracle too.
 _INT64_LIMIT = 2**53 - 1
-# Sums that a float64 no longer holds, and that stay whole where twice of them are added.
+# A limit beyond float64's integers, such that twice such a sum still fits in int64.
 _INT64_SUMS = 2**62 - 1
-# Beyond this many multiplications the sums of magnitudes of one draw are not computed to see whether they fit.
+# With more multiplications than this, computing the sums of magnitudes of a draw takes too long.
 _CHECKED_PRODUCTS = 2**22
-# The widest odd operand whose products still leave room for a sum: two bits more than TF32 keeps, or half of float64.
+# The widest odd operand whose products leave room for a sum: two bits more than TF32 keeps, or half of float64's.
 _PROBE_BITS = {"float32": 2**13 - 1, "complex64": 2**13 - 1, "float64": 2**27 - 1, "complex128": 2**27 - 1}
 
 
 def whole_numbers(case: Case, *, limit: int, wide: Literal["both", "input", "weight"]) -> Operands:
     """Integers whose sums of magnitudes stay within ``limit``.
 
-    ``both``: signed, as wide on either side as there is room. Otherwise the probe: positive odd numbers, as wide as the
-    format's precision allows on one side, so that rounding that operand, or accumulating narrowly, loses the low bit.
+    With ``wide="both"`` the numbers are signed, and both operands are as wide as the limit allows. Otherwise they are
+    the probe: positive odd numbers, and the named operand is as wide as the format's precision allows. So rounding that
+    operand, or accumulating in a narrower format, loses the low bit.
     """
     parts = 4 if case.torch_dtype.is_complex else 1
     taps = max(1, math.prod(case.weight[1:])) * parts
-    # A random sum stays well below the largest possible one. Where checking that is too dear, it must not be needed.
+    # A random sum is usually well below the largest possible one, so the operands may be wider; this is checked below.
+    # If the check would be too slow, the operands must be narrow enough without it.
     optimism = 1 if case.geometry.nnz > _CHECKED_PRODUCTS else 2
     room = limit // (taps + 1)
-    # Products that no float64 holds either, where sums may be as large.
+    # If sums may exceed float64's integers, products may too.
     widest = 2**30 - 1 if limit == _INT64_SUMS else widest_operand(case)
     if wide == "both":
         fill: Signed | Odd = Signed()
@@ -57,7 +60,7 @@ def whole_numbers(case: Case, *, limit: int, wide: Literal["both", "input", "wei
         return filled(case, name, shape, lambda bits, count: fill(bits, count, largest, zero=name != "weight"))
 
     def excess(x: torch.Tensor) -> float:
-        """The largest ``S`` in units of the limit; nothing is computed where it cannot exceed it."""
+        """The largest ``S`` in units of the limit; 0 without a computation if ``S`` cannot exceed the limit."""
         if taps * x_max * w_max + parts * b_max <= limit:
             return 0.0
         magnitude = magnitude_of(case, x, weight, bias)
@@ -66,7 +69,7 @@ def whole_numbers(case: Case, *, limit: int, wide: Literal["both", "input", "wei
     bias = operand("bias", case.weight[:1], b_max) if case.bias else None
     weight = operand("weight", case.weight, w_max)
     x = operand("input", case.input, x_max)
-    # The side that is not probed is made narrower first; only what is left of the excess is thinned away.
+    # First narrow the operand that is not probed; only the remaining excess is removed by setting inputs to zero.
     while (over := excess(x)) > 1 and (w_max if wide == "input" else x_max) > 3:
         if wide == "input":
             w_max = max(1, min(w_max - 1, int(w_max / over)))
@@ -86,7 +89,7 @@ def whole_numbers(case: Case, *, limit: int, wide: Literal["both", "input", "wei
 
 
 class Signed:
-    """Integers of either sign; zero only where it is allowed."""
+    """Integers of either sign; zeros only if allowed."""
 
     def __call__(self, bits: Bits, count: int, largest: int, *, zero: bool) -> Array:
         if zero:
@@ -94,7 +97,7 @@ class Signed:
         return bits.integers(count, 1, largest) * bits.signs(count)
 
     def values(self, largest: int) -> int:
-        """How many values there are, equally likely (zero included)."""
+        """The number of equally likely values, zero included."""
         return 2 * largest + 1
 
     def zeros(self, largest: int) -> float:
@@ -103,7 +106,7 @@ class Signed:
 
 
 class Odd:
-    """Positive odd integers from the upper half of the range, where they need all their bits."""
+    """Positive odd integers from the upper half of the range: they need all bits of the range."""
 
     def __call__(self, bits: Bits, count: int, largest: int, *, zero: bool) -> Array:  # noqa: ARG002  # as Signed
         low, high = self._range(largest)
@@ -122,9 +125,10 @@ class Odd:
 
 
 def impulses(case: Case) -> Operands:
-    """A unit impulse in each channel of each image: every result shows the weights that meet one.
+    """A unit impulse in each channel of each image: every result is the sum of the weights that meet an impulse.
 
-    A window may see an impulse of each channel, so the weights share what the output's format holds.
+    A window may contain one impulse per channel, so the weights are small enough for the output's format to hold their
+    sum.
     """
     limit = storage_limit(case)
     channels = max(1, case.geometry.group_channels)
@@ -141,7 +145,7 @@ def impulses(case: Case) -> Operands:
     drawn = rows[:1] if repeated and case.batch is None else drawn
     bits = Bits(case, "input")
     places = bits.integers(len(drawn), 0, case.geometry.pixels - 1)
-    # As many channels as there is room for in a sum of weights of 1.
+    # With too many channels for a sum of unit weights, only some channels get an impulse.
     shown = bits.integers(len(drawn), 0, max(0, channels * 2 * parts * 2 // limit)) == 0
     if len(rows):
         index = torch.from_numpy(np.resize(places, len(rows)))
@@ -153,7 +157,7 @@ def impulses(case: Case) -> Operands:
 
 
 def _unread(geometry: ConvGeometry) -> float:
-    """The largest share of pixels that a tap, which reads any, does not read."""
+    """The largest share of pixels that a tap does not read, over the taps that read at least one pixel."""
     share = 1.0
     for axis in range(geometry.rank):
         first, count = geometry.live_taps(axis, torch.arange(geometry.output_size[axis]))
@@ -164,12 +168,12 @@ def _unread(geometry: ConvGeometry) -> float:
 
 
 def storage_limit(case: Case) -> int:
-    """Integers that the output's format, and with it every wider one, holds exactly."""
+    """Up to this, the output's format and every wider one hold integers exactly."""
     return _INT64_LIMIT if case.dtype == "int64" else _integers(format_of(case.torch_dtype).precision)
 
 
 def accumulator_limit(case: Case) -> int:
-    """Integers that the accumulator holds exactly, and that do not overflow the output."""
+    """Up to this, the accumulator holds integers exactly and the output does not overflow."""
     if case.dtype == "int64":
         return _INT64_SUMS
     accumulator = Arithmetic.strictest(case.torch_dtype).accumulator
@@ -177,12 +181,12 @@ def accumulator_limit(case: Case) -> int:
 
 
 def widest_operand(case: Case) -> int:
-    """Operands must be exact in the dtype; beyond 2^27 their products leave float64's integers."""
+    """The largest operand: it must be exact in the dtype, and beyond 2^27 products exceed float64's integers."""
     if case.dtype == "int64":
         return 2**27 - 1
     return _integers(min(format_of(case.torch_dtype).precision, 27))
 
 
 def _integers(bits: int) -> int:
-    """The largest integer of so many bits."""
+    """The largest integer with this number of bits."""
     return (1 << bits) - 1

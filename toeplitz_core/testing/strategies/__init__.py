@@ -1,1 +1,1 @@
-"""Hypothesis strategies for cases and calls; the sweep."""
+"""Hypothesis strategies for cases and calls, and the sweep."""

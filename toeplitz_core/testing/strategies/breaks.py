@@ -1,7 +1,7 @@
-"""Ways to break a call: each replaces some arguments of a valid one.
+"""Ways to break a call: each replaces some arguments of a valid call.
 
-Not every break makes a call invalid: an empty batch, or an integer by another name, is legal. Which calls are is not
-decided here.
+Not every break makes the call invalid: an empty batch or an unusual spelling of an integer is legal. This module does
+not decide which calls are valid.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from toeplitz_core.testing.strategies.spellings import (
     Table,
 )
 
-# Pixels that an axis has beyond those that the first output needs: with 2 x padding this bounds every result.
+# Most pixels of an axis in addition to those that the first output needs: with 2 x padding this bounds every result.
 SPARE_PIXELS = 6
 
-# The simplest first, as examples shrink.
+# The simplest dtype comes first, because examples shrink towards it.
 CONVOLVED = ("float32", *(name for name, dtype in DTYPES.items() if dtype.convolved and name != "float32"))
 _UNSUPPORTED = tuple(name for name, dtype in DTYPES.items() if not dtype.convolved)
 
@@ -49,7 +49,20 @@ Changes = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A valid call before it is spelled out."""
+    """A valid call before its arguments are written as text.
+
+    Parameters
+    ----------
+    geometry : ConvGeometry
+    batch : int or None
+        Number of images; None if unbatched.
+    dtype : str
+        The dtype of every operand.
+    bias : bool
+        Whether the call has a bias.
+    device : str
+        The device of every operand.
+    """
 
     geometry: ConvGeometry
     batch: int | None
@@ -58,7 +71,7 @@ class Base:
     device: str = "cpu"
 
     def operand(self, name: str, shape: tuple[int, ...] | None = None) -> TensorSpec:
-        """An operand of the call, or one of its dtype in another shape."""
+        """An operand of the call, optionally with another shape."""
         return TensorSpec(self.dtype, self.shape(name) if shape is None else shape, self.device)
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -69,7 +82,7 @@ class Base:
         return g.weight_shape if name == "weight" else (g.out_channels,)
 
     def number(self, name: str) -> int:
-        """A number that is valid for a parameter on every axis; for padding as a string, about what it stands for."""
+        """A number that is valid for a parameter on every axis; for ``"same"`` and ``"valid"``, the largest pad."""
         g = self.geometry
         if name == "groups":
             return g.groups
@@ -79,7 +92,7 @@ class Base:
         return min(numbers)
 
     def images(self, channels: int, *size: int) -> tuple[int, ...]:
-        """The shape of an input, batched or not as the call is."""
+        """The shape of an input with these channels and this size, batched only if the call is."""
         return (channels, *size) if self.batch is None else (self.batch, channels, *size)
 
 
@@ -104,7 +117,7 @@ def _bias_length(draw: st.DrawFn, base: Base) -> Changes:
 
 def _bias_of_one(draw: st.DrawFn, base: Base) -> Changes:
     g = base.geometry
-    outputs = g.groups * draw(st.sampled_from((2, 3)))  # several, whatever the groups
+    outputs = g.groups * draw(st.sampled_from((2, 3)))  # more than one for any number of groups
     return {
         "weight": str(base.operand("weight", (outputs, g.group_channels, *g.kernel_size))),
         "bias": str(base.operand("bias", (1,))),
@@ -145,7 +158,7 @@ def _too_small(name: str) -> Break:
     smallest = 0 if name == "padding" else 1
 
     def below(draw: st.DrawFn, base: Base) -> Changes:
-        # Most often the neighbour of what is legal, where checks are off by one.
+        # Most often the neighbour of the smallest legal value, where checks are off by one.
         value = smallest - draw(st.sampled_from((1,) * 8 + (2, 3, 2**31, 2**31 + 1, 2**62, 2**63, 2**63 + 1)))
         if name == "groups":
             return {name: str(value)}
@@ -154,7 +167,7 @@ def _too_small(name: str) -> Break:
         spelled = (value, value, (value, value), (value, valid), (valid, value), [value])
         changes = {name: repr(draw(st.sampled_from(spelled)))}
         if name == "padding":
-            # So large that nothing else is wrong: a kernel that crops would otherwise find the image too small for it.
+            # The image is large: negative padding crops it, the kernel must still fit, and nothing else may be wrong.
             size = (extent + SPARE_PIXELS for extent in base.geometry.kernel_extent)
             changes["input"] = str(base.operand("input", base.images(base.geometry.in_channels, *size)))
         return changes
@@ -203,7 +216,7 @@ def _kernel_too_large(draw: st.DrawFn, base: Base) -> Changes:
 
 
 def _spelled(name: str, numbers: Table, pairs: Table = ()) -> Break:
-    """The spelling of a number, or of a pair where the parameter has an entry for each axis."""
+    """The spelling of a number, or of a pair if the parameter has an entry for each axis."""
     table = numbers if name == "groups" else numbers + pairs
 
     def spelled(draw: st.DrawFn, base: Base) -> Changes:
@@ -218,7 +231,7 @@ def _bool(name: str) -> Break:
     def truth_value(draw: st.DrawFn, base: Base) -> Changes:
         changes = spelled(draw, base)
         if name == "groups":
-            # That of one group, which True is equal to.
+            # The weight for one group, because True is equal to 1.
             g = base.geometry
             changes["weight"] = str(base.operand("weight", (g.out_channels, g.in_channels, *g.kernel_size)))
         return changes
@@ -243,7 +256,7 @@ def _same_with_stride(draw: st.DrawFn, _: Base) -> Changes:
 
 
 def _padding_string(draw: st.DrawFn, _: Base) -> Changes:
-    return {"padding": draw(weighted(*PADDING_STRINGS)), "stride": "1"}  # which 'same' needs
+    return {"padding": draw(weighted(*PADDING_STRINGS)), "stride": "1"}  # 'same' needs stride 1
 
 
 def _empty_axis(draw: st.DrawFn, base: Base) -> Changes:
@@ -292,14 +305,15 @@ def _huge(name: str, *groups: tuple[int, ...]) -> Break:
 
 
 def _huge_padding(draw: st.DrawFn, _: Base) -> Changes:
-    # The stride grows with it: there are a few outputs per axis, or an error. Never a result that fills the memory.
+    # The stride grows with the padding, so the result has a few outputs per axis, or the call fails. It never fills the
+    # memory.
     value = draw(st.sampled_from(HUGE))
     stride = min(value, 2**63 - 1) // draw(st.sampled_from((1, 2)))
     return {"padding": str(value), "stride": str(stride)}
 
 
 def _huge_result(draw: st.DrawFn, _: Base) -> Changes:
-    # 2^48 elements and more: beyond any address space, so that an allocator can only refuse. On one axis alone, so that
+    # 2^48 elements and more: beyond any address space, so that an allocator must refuse. Only one axis is huge, so that
     # no product of sizes overflows.
     padding = draw(st.sampled_from((f"({2**47},0)", f"(0,{2**47})")))
     return {"padding": padding, "stride": "1", "dilation": "1"}

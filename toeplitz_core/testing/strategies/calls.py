@@ -1,7 +1,6 @@
 """Strategies for calls of conv2d: valid ones, and broken ones.
 
-A call is broken by construction: a valid one is drawn, and one or two entries of :data:`BREAKS` replace some of its
-arguments.
+A broken call begins as a valid one; then one or two entries of :data:`BREAKS` replace some of its arguments.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.strategies.breaks import BREAKS, CONVOLVED, PER_AXIS, SPARE_PIXELS, Base, Changes
 from toeplitz_core.testing.strategies.geometries import geometries, weighted
 
-# Multiplications of one image: argument checks do not depend on size, so small ones serve as well.
+# Limit on the multiplications of one image: argument checks do not depend on size, so small calls are enough.
 MAX_PRODUCTS = 2**8
 
 
 def small(geometry: ConvGeometry) -> ConvGeometry:
-    """The geometry with few pixels beyond those that the first output needs."""
+    """The geometry with an input that is at most ``SPARE_PIXELS`` larger than the first output needs."""
     g = geometry
     axes = zip(g.input_size, g.kernel_extent, g.pads, strict=True)
     size = tuple(min(n, max(1, e - before - after) + SPARE_PIXELS) for n, e, (before, after) in axes)
@@ -32,13 +31,13 @@ def small(geometry: ConvGeometry) -> ConvGeometry:
     )  # fmt: skip
 
 
-# Made once: making a strategy is slow.
+# Created once, because creating a strategy is slow.
 _SMALL = geometries(max_products=MAX_PRODUCTS).map(small)
 
 
 @st.composite
 def bases(draw: st.DrawFn, dtypes: Sequence[str], device: str) -> Base:
-    """Valid calls, small ones."""
+    """Small valid calls."""
     return Base(
         geometry=draw(_SMALL),
         batch=draw(st.sampled_from((1, None, 2))),
@@ -49,7 +48,7 @@ def bases(draw: st.DrawFn, dtypes: Sequence[str], device: str) -> Base:
 
 
 def _written(draw: st.DrawFn, values: tuple[int, ...] | str) -> str:
-    """A parameter with one value per axis in one of its ways: an int or one entry where the axes agree, tuple, list."""
+    """A parameter with one value per axis as text: a tuple or list; also an int or one entry if the axes agree."""
     if isinstance(values, str):
         return repr(values)
     ways: list[object] = [values, list(values)]
@@ -60,7 +59,7 @@ def _written(draw: st.DrawFn, values: tuple[int, ...] | str) -> str:
 
 @st.composite
 def valid_calls(draw: st.DrawFn, base: Base) -> Call:
-    """A valid call, in one of its spellings."""
+    """Valid calls, each in one of its spellings."""
     g = base.geometry
     parameters = {name: _written(draw, getattr(g, name)) for name in PER_AXIS}
     bias = str(base.operand("bias")) if base.bias else "None"
@@ -81,7 +80,7 @@ def _calls(
     changes: Changes = {}
     for name in (*together, *(draw(breaks) for _ in range(draw(number)))):
         further = BREAKS[name](draw, base)
-        if changes.keys().isdisjoint(further):  # two breaks of one argument would be one, and could undo a bound
+        if changes.keys().isdisjoint(further):  # a second break of an argument would replace the first, or undo a bound
             changes |= further
             event(f"call: {name}")
     if not changes:
@@ -98,18 +97,19 @@ def calls(
 ) -> st.SearchStrategy[Call]:
     """Calls of conv2d: valid, or broken in one way or two.
 
-    Each way comes as often as any other, in however many variants: an argument that is not checked shows in few calls.
+    Each way is equally frequent, no matter how many variants it has, so that a few calls reveal an argument that is not
+    checked.
 
     Parameters
     ----------
     breaks : strategy for keys of :data:`BREAKS`, optional
-        The ways to break a call, one of them at least. By default every way, and valid calls too.
+        The ways to break a call; each call has at least one. By default all ways are drawn, and valid calls too.
     together : keys of :data:`BREAKS`
-        Ways that are always taken, before the others.
+        Ways that are always applied, before the others.
     dtypes : sequence of str
-        What all operands have, but for what breaks a call; the simplest first.
+        Dtypes to choose from, the simplest first. All operands have the chosen one, unless a break changes it.
     device : str
-        Where they are, likewise.
+        The device of all operands, unless a break changes it.
 
     Examples
     --------
@@ -120,7 +120,7 @@ def calls(
     number = weighted((3, (0,)), (14, (1,)), (3, (2,))) if breaks is None else weighted((3, (1,)), (1, (2,)))
     names = st.sampled_from(tuple(BREAKS)) if breaks is None else breaks
     drawn = _calls(names, number, tuple(together), tuple(dtypes), device)
-    # Hypothesis follows an example with several of its variations, in which draws are copied over draws from equal
-    # strategies: the same way to break a call would then come many times in a row, and others not at all. It leaves
-    # alone what is within a list of unique elements, even of one.
+    # After an example, Hypothesis tries several variations of it that copy draws between equal strategies. The same way
+    # to break a call would then come many times in a row, and others not at all. Hypothesis does not vary the elements
+    # of a unique list, not even of a list with one element.
     return st.lists(drawn, min_size=1, max_size=1, unique=True).map(itemgetter(0))

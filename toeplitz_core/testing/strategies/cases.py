@@ -14,13 +14,13 @@ from toeplitz_core.testing.strategies.geometries import MAX_PRODUCTS, geometries
 
 
 def layouts(axes: int, *, legal: Collection[str], operand: str = "input") -> st.SearchStrategy[str | None]:
-    """The layout of an operand with this number of axes; None is the subject's own."""
+    """Layouts of an operand with this number of axes; None leaves the choice to the subject."""
     names = tuple(name for name, (_, _, ranks) in layouts_of(operand).items() if axes in ranks and name in legal)
     if not names:
         return st.none()
-    # Most gradients that come to a convolution alone are those of a sum.
+    # Most gradients that reach a convolution directly are those of a sum: one repeated number.
     often = ((1, ("repeated",)),) if "repeated" in names else ()
-    place = ("input", "weight", "grad", "bias").index(operand) % 3  # of a bias there are other names
+    place = ("input", "weight", "grad", "bias").index(operand) % 3  # a bias has other layouts, so it may share a place
     return weighted((3, (None,)), (2, names), *often, place=place)
 
 
@@ -45,13 +45,12 @@ def cases(
     geometry : strategy of ConvGeometry, optional
         :func:`geometries` if not given.
     dtypes, recipes : sequences of str
-        What to choose from, the simplest first.
+        Dtypes and recipes to choose from, the simplest first.
     legal_layouts : collection of str
-        Memory layouts that input, weight, bias and the gradient of the result may have, each on its own.
+        Memory layouts to choose from, independently for input, weight, bias and the gradient of the result.
     device : str
     gradient : bool
-        Whether the law reads a gradient of the result, so that this has a layout too: for others, a word in the case
-        that changes nothing.
+        Whether to draw a layout for the gradient of the result. It matters only to laws that read this gradient.
 
     Examples
     --------
@@ -60,7 +59,7 @@ def cases(
     'input=1x1x1x1 weight=1x1x1x1 bias'
     """
     g = draw(_all_geometries() if geometry is None else geometry)
-    # Batches around 16 switch algorithms in some libraries; the empty one is forgotten by others.
+    # Some libraries switch algorithms at batches around 16; others forget the empty batch.
     batch = draw(weighted((8, (1,)), (5, (2, 3)), (2, (None,)), (1, (0,)), (3, (15, 16, 17, 32))))
     if batch and batch * max(g.nnz, g.in_channels * g.pixels, g.out_channels * g.positions) > 2 * MAX_PRODUCTS:
         batch = 1

@@ -1,8 +1,8 @@
-"""Strategies for geometries, weighted towards the conditions under which convolutions were found wrong.
+"""Strategies for geometries, weighted towards the conditions in which real convolutions had faults.
 
-All are valid by construction (nothing is filtered out) and shrink towards 1x1 kernels, one output, one channel, stride
-1 and no padding. The output size is drawn first and the input follows from it, so that degenerate outputs, remainders
-of the stride and windows wholly in padding are common rather than accidents.
+All geometries are valid by construction (nothing is filtered out). They shrink towards 1x1 kernels, one output, one
+channel, stride 1 and no padding. The output size is drawn first, and the input size follows from it. So degenerate
+outputs, remainders of the stride and windows that lie wholly in padding are common rather than accidental.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from toeplitz_core.geometry import ConvGeometry
 
 T = TypeVar("T")
 
-# Sizes beside the widths of tiles and vector registers, where remainders are handled by other code.
+# The widths of tiles and vector registers and their neighbours, where other code handles the remainders.
 BOUNDARIES = (7, 8, 9, 15, 16, 17, 31, 32, 33)
-# Multiplications of one convolution without its batch: keeps an example in the range of a millisecond.
+# Limit on the multiplications of one image: an example then takes about a millisecond.
 MAX_PRODUCTS = 2**18
 
 
@@ -37,11 +37,11 @@ class _Axis:
 
 @functools.cache
 def weighted(*groups: tuple[int, tuple[T, ...]], place: int = 0) -> st.SearchStrategy[T]:
-    """One of the values of several groups, the groups by weight. Shrinks towards the first value of the first group.
+    """One value from weighted groups of values; it shrinks towards the first value of the first group.
 
-    One draw from a table rather than a choice of strategies: an example is dozens of choices, and each costs.
-    Hypothesis copies values between draws from equal strategies, which would tie the height to the width in most
-    examples: draws at different ``place`` come from tables that are not equal, being repeated.
+    The strategy is one draw from a table, not a choice of strategies, because an example has dozens of choices and each
+    takes time. Hypothesis copies values between draws from equal strategies, which would tie the height to the width in
+    most examples. So each ``place`` has a table of another length: the table is repeated.
     """
     size = math.lcm(*(len(values) for _, values in groups))
     copies = [weight * size // len(values) for weight, values in groups]
@@ -51,42 +51,42 @@ def weighted(*groups: tuple[int, tuple[T, ...]], place: int = 0) -> st.SearchStr
 
 
 def kernel_sizes(*, limit: int = 17, place: int = 0) -> st.SearchStrategy[int]:
-    """Taps along one axis."""
+    """Number of kernel taps along one axis."""
     return _up_to(min(limit, 17), ((4, (1,)), (6, (3,)), (4, (2,)), (4, (4, 5, 6, 7)), (2, (8, 9, 11, 16, 17))), place)
 
 
 def output_sizes(*, limit: int = BOUNDARIES[-1], place: int = 0) -> st.SearchStrategy[int]:
-    """Outputs along one axis: tiny ones often, and the neighbours of tile sizes."""
+    """Number of outputs along one axis, often tiny or the neighbour of a tile size."""
     return _up_to(min(limit, BOUNDARIES[-1]), ((2, (1,)), (3, (2, 3)), (2, (4, 5, 6)), (3, BOUNDARIES)), place)
 
 
 def channels(*, limit: int = 64, place: int = 0) -> st.SearchStrategy[int]:
-    """Channels per group: one often, then few, then beside the widths of vector registers."""
+    """Channels per group: often one or a few, sometimes the neighbour of the width of a vector register."""
     few, beside, many = (2, 3, 4, 5, 6, 7), (9, 15, 16, 17), (31, 32, 33, 64)
     return _up_to(min(limit, many[-1]), ((6, (1,)), (6, few), (2, (8,)), (4, beside), (2, many)), place)
 
 
 @functools.cache
 def _up_to(limit: int, groups: tuple[tuple[int, tuple[int, ...]], ...], place: int) -> st.SearchStrategy[int]:
-    """Like ``weighted``, of the values that are at most ``limit``."""
+    """Like ``weighted``, but only with values that are at most ``limit``."""
     within = ((weight, tuple(value for value in values if value <= limit)) for weight, values in groups)
     return weighted(*((weight, values) for weight, values in within if values), place=place)
 
 
 def _draw_axis(draw: st.DrawFn, place: int, *, kernel: int | None, mode: str, pairs: int) -> _Axis:
-    """An axis on which no more than ``pairs`` pairs of an output and a tap meet; its kernel is drawn if None is given.
+    """An axis with at most ``pairs`` pairs of an output and a tap; the kernel is drawn if None is given.
 
-    Everything is drawn in every mode, and from the same tables whatever was drawn before: what is drawn then keeps its
-    meaning while Hypothesis shrinks something else, and no mode is simpler than another for being shorter.
+    Every mode makes the same draws, from the same tables, no matter what was drawn before. So a draw keeps its meaning
+    while Hypothesis shrinks another one, and no mode counts as simpler because it draws less.
     """
     free = draw(kernel_sizes(limit=pairs, place=place))
     kernel = free if kernel is None else kernel
     dilation = draw(weighted((16, (1,)), (3, (2, 3)), (1, (4, 5, 7)), place=place))
     extent = (kernel - 1) * dilation + 1
-    # Negative: so far beyond the kernel.
+    # A negative step -n means a stride of the kernel's extent plus n.
     step = draw(weighted((7, (1,)), (9, (2, 3)), (3, (-1, -2, -3)), place=place))
     stride = 1 if mode == "same" else step if step > 0 else extent - step
-    # The stride counts like taps: it makes the input as large.
+    # The stride counts like taps, because a large stride makes the input just as large.
     output = draw(output_sizes(limit=max(1, pairs // max(kernel, stride)), place=place))
     slack = draw(weighted((1, (0,)), (1, (1, 2, 3, 5)), place=place))
     margin = draw(
@@ -99,18 +99,18 @@ def _draw_axis(draw: st.DrawFn, place: int, *, kernel: int | None, mode: str, pa
         # "all" and "more": some windows lie wholly in padding.
         margins = {"half": extent // 2, "1": 1, "2": 2, "full": extent - 1, "all": extent, "more": extent + 1}
         padding = margins.get(margin, 0)
-    # Slack: pixels behind the last window, which no output reads.
+    # Slack: pixels after the last window, which no output reads.
     size = (output - 1) * stride + extent - 2 * padding + slack % stride
     if size < 1:
-        # The padding alone has room for these outputs. A tiny input then leaves taps, or outputs, that never meet it.
+        # The padding alone is large enough for these outputs. With a tiny input, some taps or outputs never meet it.
         size = max(min(1 + slack % 3, pairs // kernel), extent - 2 * padding)
     return _Axis(size, kernel, stride, padding, dilation)
 
 
 def _draw_missed_axis(draw: st.DrawFn) -> _Axis:
-    """A strided axis of one tap that steps over the image: nothing but padding is read, and no product is left.
+    """A strided axis with one tap that steps over the image: every output reads only padding.
 
-    The axes above have such windows too, but seldom no others.
+    ``_draw_axis`` makes such windows too, but seldom an axis with no others.
     """
     size = draw(st.sampled_from((1, 2, 3)))
     stride = size + draw(st.sampled_from((1, 2, 3)))
@@ -130,7 +130,7 @@ def geometries(
     rank : int
         Number of axes.
     max_products : int
-        Limit on the multiplications of one image, those by padding not counted (``nnz``).
+        Limit on the multiplications of one image; products with padding do not count (``nnz``).
     strings : bool
         Whether ``padding`` may be ``"same"`` or ``"valid"``.
 
@@ -142,7 +142,7 @@ def geometries(
     """
     pairs = _root(max_products, rank)
     mode = draw(weighted((16, ("numbers",)), (3, ("same",)), (1, ("valid",)))) if strings else "numbers"
-    # Kernels that are pointwise, flat (1xk, as separable networks have) or square, besides those whose axes differ.
+    # Kernels may be pointwise, flat (1xk, as in separable networks), square, or free (each axis drawn separately).
     shape = draw(weighted((11, ("free",)), (2, ("pointwise",)), (4, ("square",)), (3, tuple(range(rank)))))
     axes: list[_Axis] = []
     for axis in range(rank):
@@ -160,14 +160,14 @@ def geometries(
         "dilation": tuple(a.dilation for a in axes),
     }
     single = ConvGeometry(1, 1, **sizes)
-    # Pixels count too: data is drawn for those that no output reads.
+    # Pixels count too, because data is also drawn for pixels that no output reads.
     room = max(1, max_products // max(1, single.nnz, single.pixels, single.positions))
     groups, inputs, multiplier = _draw_channels(draw, room)
     return ConvGeometry(groups * inputs, groups * multiplier, groups=groups, **sizes)
 
 
 def _draw_channels(draw: st.DrawFn, room: int) -> tuple[int, int, int]:
-    """Groups, and input and output channels of each, with no more than ``room`` products of a pixel's channels."""
+    """Number of groups, and input and output channels of each; their product is at most ``room``."""
     kind = draw(weighted((12, ("one group",)), (4, ("depthwise",)), (4, ("groups",))))
     if room == 1:
         return 1, 1, 1
@@ -180,6 +180,6 @@ def _draw_channels(draw: st.DrawFn, room: int) -> tuple[int, int, int]:
 
 
 def _root(number: int, degree: int) -> int:
-    """The largest integer whose power is at most ``number``."""
+    """The largest integer whose ``degree``-th power is at most ``number``."""
     root: int = round(number ** (1 / degree))
     return root if root**degree <= number else root - 1

@@ -1,4 +1,4 @@
-"""A sweep: not some convolutions but every one that is near the smallest, the nearest first."""
+"""A sweep: every convolution near the smallest one, the nearest first."""
 
 from __future__ import annotations
 
@@ -8,21 +8,28 @@ from typing import Any
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.testing.case.case import Case
 
-# Nine steps are over a million convolutions.
+# Nine steps would be over a million convolutions.
 MOST_STEPS = 8
 
-# From a number of steps to the values of a parameter that are so many steps from its smallest.
+# Maps n to the values of a parameter that are n steps from its smallest value.
 _Values = Callable[[int], Sequence[Any]]
 
 
 def convolutions(steps: int) -> Iterator[Case]:
-    """Every convolution that is at most so many steps from the smallest one, in the order of the steps.
+    """Every convolution that is at most ``steps`` steps from the smallest one, in the order of the steps.
 
-    The smallest has one image, one channel, one pixel and a kernel of one tap, with stride 1, padding 0, dilation 1,
-    one group and no bias. A step is one more image; one more of pixels, taps, stride, padding or dilation along one
-    axis; one more group, of as many channels as the others; one more input or output channel in every group; a bias; no
-    batch instead of one image; or ``"same"`` or ``"valid"`` for the padding. What is no convolution is not among them:
-    a kernel that spans more than the padded image, and ``"same"`` with a stride.
+    The smallest convolution has one image, one channel, one pixel and a kernel of one tap, with stride 1, padding 0,
+    dilation 1, one group and no bias. One step is any of these changes:
+
+    - one more image;
+    - one more pixel, tap, stride, padding or dilation along one axis;
+    - one more group, with as many channels as the others;
+    - one more input or output channel in every group;
+    - a bias;
+    - no batch axis instead of one image;
+    - ``"same"`` or ``"valid"`` as padding.
+
+    Invalid combinations are left out: a kernel that spans more than the padded image, and ``"same"`` with a stride.
 
     Examples
     --------
@@ -39,18 +46,18 @@ def convolutions(steps: int) -> Iterator[Case]:
                 geometry = ConvGeometry(
                     groups * inputs, groups * outputs, size, kernel, stride, padding, dilation, groups
                 )
-            except ValueError:  # it knows what is no convolution
+            except ValueError:  # not a valid convolution
                 continue
             yield Case.of(geometry, batch, bias=bias)
 
 
 def number_of_convolutions(steps: int) -> int:
-    """How many there are up to so many steps from the smallest."""
+    """The number of convolutions that are at most ``steps`` steps from the smallest."""
     return sum(1 for _ in convolutions(steps))
 
 
 def _at(distance: int, parameters: Sequence[_Values]) -> Iterator[tuple[Any, ...]]:
-    """The values of all parameters that are so many steps from the smallest together; the last vary first."""
+    """All values of the parameters that are ``distance`` steps from the smallest in total; the last vary first."""
     if not parameters:
         yield from () if distance else ((),)
         return
@@ -65,7 +72,7 @@ def _counts(steps: int) -> tuple[int]:
 
 
 def _pairs(steps: int) -> list[tuple[int, int]]:
-    """Height and width."""
+    """Pairs of height and width."""
     return [(1 + height, 1 + steps - height) for height in range(steps + 1)]
 
 
@@ -82,7 +89,7 @@ def _bias(steps: int) -> tuple[bool, ...]:
     return ((False,), (True,))[steps] if steps < 2 else ()
 
 
-# Batch, input size, kernel size, stride, padding, dilation, groups, input and output channels of each, bias.
+# Batch, input size, kernel size, stride, padding, dilation, groups, input and output channels per group, bias.
 _PARAMETERS: tuple[_Values, ...] = (
     _batches,
     _pairs,

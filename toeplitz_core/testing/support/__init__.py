@@ -1,1 +1,1 @@
-"""What belongs to no stage of the pipeline: suggestions for typos, whole files, finding modules."""
+"""Helpers for every stage of the pipeline: suggestions for typos, atomic files, finding modules, interrupts."""

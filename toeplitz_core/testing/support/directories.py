@@ -1,4 +1,4 @@
-"""Temporary directories that outlive nobody: removed by their owner, or after its death by whoever comes next."""
+"""Temporary directories with an owner. The owner removes its directory; if it died, a later process does."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from filelock import FileLock, Timeout
 
 PREFIX = "toeplitz-core-"
 _LOCK = "owner.lock"
-# A directory without a lock may be one whose owner is about to make it. Older ones, in seconds, are nobody's.
+# Seconds. A directory without a lock may be so new that its owner has not locked it yet; an older one is abandoned.
 _SETTLED = 60.0
-# Whoever looks for abandoned directories holds the lock of each for a moment, which is shorter than this, in seconds.
+# Seconds. A search for abandoned directories takes the lock of each one for less than this.
 _MOMENT = 1.0
 
 
 class OwnedDirectory:
-    """A temporary directory, locked as long as this process lives.
+    """A temporary directory that is locked while this process lives.
 
     Parameters
     ----------
     kind : str
-        A part of its name: what it is for.
+        The purpose of the directory, a part of its name.
     parent : path, optional
-        Where it is made; the system's directory for temporary files if not given.
+        Where to create it; the system's directory for temporary files if not given.
     left : path, optional
-        One that another process has left, to be taken over; a new one if not given.
+        An abandoned directory of another process to take over; a new directory is created if not given.
 
     Raises
     ------
@@ -45,17 +45,17 @@ class OwnedDirectory:
             raise ValueError(f"{self.path} belongs to another process, which has not ended") from None
 
     def release(self) -> None:
-        """Leave the directory to whoever comes next."""
+        """Unlock the directory without removing it."""
         self._lock.release(force=True)
 
     def remove(self) -> None:
-        """Remove the directory and all that it holds."""
+        """Remove the directory and everything in it."""
         self.release()
         shutil.rmtree(self.path, ignore_errors=True)
 
 
 def is_owned(path: Path, kind: str) -> bool:
-    """Whether a path is that of an :class:`OwnedDirectory` of a kind."""
+    """Whether a path belongs to an :class:`OwnedDirectory` of a kind."""
     return path.name.startswith(f"{PREFIX}{kind}-")
 
 
@@ -70,6 +70,6 @@ def abandoned(kind: str, parent: Path | None = None) -> Iterator[Path]:
                 continue
             with FileLock(lock, timeout=0):
                 pass
-        except (Timeout, OSError):  # somebody's, or another user's
+        except (Timeout, OSError):  # the owner lives, or it is another user's
             continue
         yield path

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and where a run keeps what may be lost."""
+"""Files that are written completely or not at all, and the cache directory."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 
 
 def check_writable(path: str | Path) -> Path:
-    """The path itself; ``ValueError`` where no file can be written, which is better known before a long run."""
+    """The path itself; ``ValueError`` if no file can be written there, so that a long run fails before it starts."""
     path = Path(path)
     if path.is_dir():
-        raise ValueError(f"'{path}' must be a file, and is a directory")
+        raise ValueError(f"'{path}' must be a file, but is a directory")
     if not path.parent.is_dir():
-        raise ValueError(f"'{path}' must be in a directory that exists, and '{path.parent}' does not")
+        raise ValueError(f"'{path}' must be in a directory that exists, but '{path.parent}' does not")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise ValueError(f"'{path}' must be writable, and is not")
+        raise ValueError(f"'{path}' must be writable, but is not")
     return path
 
 
 def write_atomically(path: str | Path, text: str) -> None:
-    """Write a text file so that a reader, or what is left after a crash, has the old text or all of the new one."""
-    target = Path(path).resolve()  # a link stays one
+    """Write a text file atomically: a reader, or a crash, leaves either the old text or all of the new text."""
+    target = Path(path).resolve()  # a symbolic link stays a link
     if target.exists() and not target.is_file():  # a pipe or a terminal
         target.write_text(text, encoding="utf-8")
         return
@@ -34,9 +34,9 @@ def write_atomically(path: str | Path, text: str) -> None:
 
 
 def cache_directory() -> Path:
-    """Where a run keeps what may be lost: the user's cache directory, and never the one that the run is started in."""
+    """The directory for files that may be lost: the user's cache directory, never the working directory."""
     try:
-        import platformdirs  # noqa: PLC0415  # where it is missing, all but this directory works
+        import platformdirs  # noqa: PLC0415  # optional: without it, only this directory differs
     except ImportError:
         return Path(tempfile.gettempdir()) / "toeplitz-core"
     return platformdirs.user_cache_path("toeplitz-core", appauthor=False)

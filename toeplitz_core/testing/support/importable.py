@@ -1,4 +1,4 @@
-"""The name by which another process can import an object, and what it needs for that."""
+"""The name by which another process can import an object, and the path that it needs."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from toeplitz_core.testing.support.modules import find_spec
 
 
 def importable_name(found: object) -> str | None:
-    """``package.module:qualname`` that means the object itself in a new process too; None if there is none.
+    """``package.module:qualname`` that imports the same object in a new process; None if there is no such name.
 
-    A lambda, a local function and whatever else no module holds under a name have none.
+    Lambdas, local functions and other objects that are not attributes of a module have no such name.
     """
     module, qualname = getattr(found, "__module__", None), getattr(found, "__qualname__", None)
     if isinstance(module, str) and isinstance(qualname, str):
         there = sys.modules.get(module)
         if there is not None and _attribute(there, qualname) is found and _is_found_again(there):
             return f"{module}:{qualname}"
-    # An object that does not know its name, such as a Subject or a function of C: whoever holds it does.
+    # An object without a name of its own, such as a Subject or a C function: look for a module that has it.
     holders = [
         (name, attribute, holder)
         for name, holder in list(sys.modules.items())
@@ -30,15 +30,16 @@ def importable_name(found: object) -> str | None:
         for attribute, value in list(vars(holder).items())
         if value is found
     ]
-    # A module that is being imported only borrows it: most likely it is the test file.
+    # A module that is still being imported comes last: most likely it is the test file, which imports the object.
     holders.sort(key=lambda h: (getattr(h[2].__spec__, "_initializing", False), len(h[0]) + len(h[1])))
     return next((f"{name}:{attribute}" for name, attribute, holder in holders if _is_found_again(holder)), None)
 
 
 def needed_path(name: str) -> str | None:
-    """The directory that a new interpreter here lacks in order to import ``package.module:qualname``; None if none.
+    """The directory that a new interpreter must add to its path to import ``package.module:qualname``, or None.
 
-    It is a test runner's own, such as the folder of the tests. Relative to the working directory, if it is in there.
+    A test runner adds such a directory to its own path, for example the folder of the tests. The result is relative if
+    the directory is inside the working directory.
     """
     module, colon, _ = name.partition(":")
     spec = find_spec(module.partition(".")[0]) if colon else None
@@ -64,7 +65,7 @@ def _attribute(module: ModuleType, qualname: str) -> object:
 
 
 def _is_found_again(module: ModuleType) -> bool:
-    """Whether the path leads to this very module. One that a test runner has put in its place is not on it."""
+    """Whether the import path leads to this module. It does not if a test runner put the module in its place."""
     file, name = getattr(module, "__file__", None), module.__name__
     if name == "__main__" or file is None:
         return name in sys.builtin_module_names

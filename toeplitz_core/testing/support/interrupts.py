@@ -1,8 +1,8 @@
-"""Ctrl-C and SIGTERM: noted when they come, and raised where the program is ready for it.
+"""Ctrl-C and SIGTERM: recorded when they arrive, and raised where the program is ready for them.
 
-Python raises ``KeyboardInterrupt`` wherever it is at that moment. In a callback of the garbage collector, in a
-destructor or in the middle of a library it is lost, or comes out as another error. So the handler takes a note, which
-:func:`check` raises, and raises at once only where the program waits (:func:`at_once`), or if it is asked again.
+Python raises ``KeyboardInterrupt`` at any point of the program. In a callback of the garbage collector, in a destructor
+or inside a library it is lost or becomes another error. So the handler only records the request, and :func:`check`
+raises it. The handler raises at once only where the program waits (:func:`at_once`), or on a second request.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-# Seconds within which two signals are one request: ``timeout`` sends SIGTERM to a process, and then to its group.
+# Seconds within which two signals count as one request: ``timeout`` sends SIGTERM to a process, then to its group.
 _ONE_REQUEST = 1.0
-# Of the process, like signals.
+# Signals belong to the process, so this state is global too.
 _requested = False
 _raising = False
 _depth = 0
@@ -26,13 +26,13 @@ _noted_at = 0.0
 
 @contextlib.contextmanager
 def noted() -> Iterator[None]:
-    """Let no interrupt be lost: it is raised by the next :func:`check`, and at the end at the latest.
+    """Record interrupts so that none is lost: the next :func:`check` raises them, at the latest the end of the block.
 
-    Where a signal is ignored, as Ctrl-C is in a job that a script has put into the background, it still is.
+    A signal that is already ignored stays ignored, such as Ctrl-C in a background job of a script.
     """
     global _depth, _requested, _raising  # noqa: PLW0603
     before: dict[signal.Signals, Any] = {}
-    if not _depth:  # nothing of an earlier run is left
+    if not _depth:  # forget the requests of an earlier run
         _requested = _raising = False
     if threading.current_thread() is threading.main_thread() and not _depth:
         for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
@@ -43,7 +43,7 @@ def noted() -> Iterator[None]:
         yield
         check()
     except Exception as error:
-        if _requested:  # whatever comes out instead of the interrupt is one
+        if _requested:  # a library may have turned the interrupt into this error
             raise KeyboardInterrupt from error
         raise
     finally:
@@ -71,14 +71,14 @@ def request() -> None:
 
 
 def check() -> None:
-    """Raise ``KeyboardInterrupt`` if it was asked for."""
+    """Raise ``KeyboardInterrupt`` if one was requested."""
     if _requested:
         raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
 def at_once(raising: bool = True) -> Iterator[None]:
-    """Let an interrupt be raised as soon as it comes: for a program that only waits."""
+    """Raise interrupts as soon as they arrive; for code that only waits."""
     global _raising  # noqa: PLW0603
     before, _raising = _raising, raising and bool(_depth)
     try:
@@ -91,7 +91,7 @@ def at_once(raising: bool = True) -> Iterator[None]:
 
 @contextlib.contextmanager
 def ignored() -> Iterator[None]:
-    """Ignore interrupts for the seconds that it takes to end in order: that is the answer to any that came before."""
+    """Ignore interrupts during an orderly shutdown; earlier requests are dropped, since the shutdown answers them."""
     global _requested  # noqa: PLW0603
     before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
@@ -107,7 +107,7 @@ def ignored() -> Iterator[None]:
 
 @contextlib.contextmanager
 def blocked() -> Iterator[None]:
-    """Start a process that is not interrupted: it inherits that until it says what to do then."""
+    """Block interrupts while a process is started; it inherits the block until it calls :func:`unblock`."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -119,6 +119,6 @@ def blocked() -> Iterator[None]:
 
 
 def unblock() -> None:
-    """Receive signals again, in a process that was started while they were blocked."""
+    """Receive signals again in a process that was started while they were blocked."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})

@@ -1,4 +1,4 @@
-"""Which modules there are and what they define, without importing any: for the spelling of names."""
+"""Which modules exist and what they define, found without importing them: for suggestions about misspelt names."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
-# More names than this are no help.
+# More suggestions than this do not help.
 _SHOWN = 3
 
 
 def look_here() -> None:
-    """Put the working directory on the path, as ``python -m`` does; a console script leaves it out."""
+    """Put the working directory on the import path, as ``python -m`` does and a console script does not."""
     if os.getcwd() not in sys.path:  # noqa: PTH109  # sys.path holds strings
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
 
 
 def find_spec(name: str) -> ModuleSpec | None:
-    """Where a module would be found if it were not imported yet; importlib's own function looks at those that are."""
+    """The spec that a fresh import of a module would find; ``importlib.util.find_spec`` uses loaded modules instead."""
     path: list[str] | None = None
     spec = None
     parts = name.split(".")
@@ -38,16 +38,16 @@ def find_spec(name: str) -> ModuleSpec | None:
 
 
 def is_file(name: str) -> bool:
-    """Whether a module of that name is there and has a file: a folder without one is most likely no package."""
+    """Whether a module exists and has a file: a folder without ``__init__.py`` is most likely not a package."""
     spec = find_spec(name)
     return spec is not None and spec.origin is not None and Path(spec.origin).is_file()
 
 
 def nearest(name: str) -> list[str]:
-    """The modules whose names are most like one that is not there; of the package, where that is there.
+    """The existing modules whose names are closest to a missing one, within its package if the package exists.
 
-    What is in the working directory comes first: a name of somebody's is a misspelt one of theirs. It is none of the
-    standard library's, where no convolution is.
+    Modules in the working directory come first: users most likely misspelt a module of their own. The standard library
+    is left out, because it has no convolutions.
     """
     parent, _, last = name.rpartition(".")
     places = [os.getcwd()], sys.path  # noqa: PTH109  # as above
@@ -63,11 +63,11 @@ def nearest(name: str) -> list[str]:
 
 
 def convolutions(name: str) -> list[str]:
-    """What a module's source defines, or borrows, at its top level under a name that speaks of a convolution."""
+    """Top-level names with "conv" that a module's source defines or imports from another module."""
     spec = find_spec(name)
     try:
         tree = ast.parse(Path((spec and spec.origin) or "").read_bytes())
-    except (OSError, SyntaxError, ValueError):  # no source, or none that can be read
+    except (OSError, SyntaxError, ValueError):  # no readable source
         return []
     defined: list[str] = []
     for node in tree.body:

@@ -1,4 +1,4 @@
-"""What was probably meant by a misspelt word, and how a number of cases is written."""
+"""Suggestions for misspelt words, and the spelling of lists and numbers of cases."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ T = TypeVar("T")
 
 
 def legal_words(word: str, legal: Iterable[str], aliases: Mapping[str, str] | None = None) -> str:
-    """The legal words, for a message about one that is not; first the nearest, if one is near.
+    """The legal words, for a message about an illegal one; a suggestion comes first if a word is near.
 
     Parameters
     ----------
     aliases : mapping, optional
-        What others call a legal word, where no comparison of letters finds it.
+        Other names of legal words that a comparison of letters would not find.
 
     Examples
     --------
@@ -27,7 +27,7 @@ def legal_words(word: str, legal: Iterable[str], aliases: Mapping[str, str] | No
 
 
 def nearest_word(word: str, legal: Iterable[str], aliases: Mapping[str, str] | None = None) -> str:
-    """A question that proposes the nearest word, with a blank after it; empty if none is near."""
+    """A question that suggests the nearest word, followed by a blank; empty if no word is near."""
     legal = tuple(legal)
     meant = (aliases or {}).get(word)
     close = [meant] if meant in legal else difflib.get_close_matches(word, legal, n=1)
@@ -40,7 +40,7 @@ def named(words: str, name: str, table: Mapping[str, T], aliases: Mapping[str, s
     Raises
     ------
     ValueError
-        With the words that asked for it, the nearest name and every legal one.
+        If the name is unknown. The message has ``words``, the nearest name and all legal names.
     """
     if name not in table:
         raise ValueError(f"{words} is unknown; {legal_words(name, table, aliases)}")
