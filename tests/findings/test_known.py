@@ -1,4 +1,4 @@
-"""Known failures: each entry speaks for its own finding alone, and is noticed when nobody needs it any more."""
+"""Known failures: each entry matches only its own finding, and a stale entry is reported."""
 
 from __future__ import annotations
 
@@ -49,19 +49,19 @@ reason = "It takes the first group for all."
 
 
 def load(text: str, directory: Path, **options: object) -> KnownFailures:
-    """The list in a file of this text."""
+    """Load a list from a file with this text."""
     path = directory / "known.toml"
     path.write_text(text, encoding="utf-8")
     return KnownFailures.load(path, **options)
 
 
 def failing(case: str = GROUPED, status: Status = Status.FAIL, law: str = "forward-exact") -> Verdict:
-    """The verdict on a case that fails."""
+    """A failing verdict on a case."""
     return Verdict(status, Case.parse(case).replace(law=law), "out[0]=0, but should be 1")
 
 
 def result(verdict: Verdict, subject: str = "mine") -> Result:
-    """The result of a search that ended with a verdict, after ten cases."""
+    """The result of a search that ended with this verdict after ten cases."""
     case = verdict.case
     failure = verdict if verdict.status.is_failure else None
     counts = Counter({Status.PASS: 9, verdict.status: 1})
@@ -104,7 +104,7 @@ def result(verdict: Verdict, subject: str = "mine") -> Result:
     ],
 )  # fmt: skip
 def test_condition_holds(text: str, case: str):
-    """A condition sees the case's attributes, and its opposite does not hold where it does."""
+    """A condition can use the attributes of the case; if it holds, its negation does not."""
     assert Condition(text).holds(parse_line(case))
     assert not Condition(f"not ({text})").holds(parse_line(case))
 
@@ -131,8 +131,8 @@ def test_condition_holds(text: str, case: str):
         ("any(s > 1 for s in stride for t in stride)", "must have one generator with one 'for'"),
         ("any(any(t > s for t in stride) for s in stride)", "must have one generator with one 'for'"),
         ("max((s for s in stride), 1)", "must have one generator with one 'for'"),
-        ("any(dtype for dtype in stride)", "must be variables that have no name of an attribute"),
-        ("any(x for x.y in stride)", "must be variables that have no name of an attribute"),
+        ("any(dtype for dtype in stride)", "must be variables not named like an attribute or function"),
+        ("any(x for x.y in stride)", "must be variables not named like an attribute or function"),
         ("any(s async for s in stride)", "must"),
         ("9 ** 9", "'9 ** 9' is not allowed"),
         ("1 << 99", "'1 << 99' is not allowed"),
@@ -149,7 +149,7 @@ def test_condition_holds(text: str, case: str):
     ],
 )  # fmt: skip
 def test_condition_is_refused(text: str, said: str):
-    """Whatever could reach beyond the case, or cost more than a glance, is refused before it is evaluated."""
+    """A condition that could access anything but the case, or be slow, is refused before it is evaluated."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011  # the text is compared below
         Condition(text)
     assert said in str(caught.value)
@@ -159,7 +159,7 @@ def test_condition_is_refused(text: str, said: str):
                                   "max(s for s in stride if s > 9) == 1", "any(a for a, b, c in padding)",
                                   "any(s for s in groups)", "'a' * 99999999999 == ''"])  # fmt: skip
 def test_unfit_condition_does_not_hold(text: str):
-    """What cannot be evaluated for a case does not hold for it, and takes neither memory nor time."""
+    """A condition that cannot be evaluated for a case does not hold, and fails fast."""
     begun = time.monotonic()
     assert not Condition(text).holds(Case.parse(GROUPED))
     assert time.monotonic() - begun < 5
@@ -175,13 +175,13 @@ def test_unfit_condition_does_not_hold(text: str):
     ],
 )
 def test_a_condition_on_a_case_is_none_on_a_call(text: str, line: str):
-    """What a case has, a call has not, and the other way round; an argument of another kind has no such attribute."""
+    """A condition on attributes of a case does not hold for a call, and vice versa."""
     assert not Condition(text).holds(parse_line(line))
     assert not Condition(f"not ({text})").holds(parse_line(line))
 
 
 def test_every_attribute_is_documented():
-    """Each attribute has a meaning, and none hides a function."""
+    """Every attribute has a description, and none has the name of a function."""
     assert all(attribute.meaning for attribute in ATTRIBUTES.values())
     assert not {*ATTRIBUTES, *CALL_ATTRIBUTES} & set(FUNCTIONS)
     assert not set(ATTRIBUTES) & set(CALL_ATTRIBUTES)
@@ -193,7 +193,7 @@ def test_every_attribute_is_documented():
 
 @given(case=cases())
 def test_all_padding_is_what_a_count_of_taps_says(case: Case):
-    """``all_padding`` agrees with a convolution of ones by ones: a window in the padding alone sums to 0."""
+    """``all_padding`` agrees with a convolution of ones: a window that lies wholly in padding sums to 0."""
     g = case.geometry
     before = torch.nn.functional.pad(
         torch.ones(1, 1, *g.input_size, dtype=torch.float64), [p for pads in reversed(g.pads) for p in pads]
@@ -205,12 +205,12 @@ def test_all_padding_is_what_a_count_of_taps_says(case: Case):
 
 @given(case=cases() | calls())
 def test_necessary_condition_holds_for_its_case(case: Case | Call):
-    """The condition that is derived from a case holds for that case."""
+    """The condition derived from a case holds for that case."""
     assert necessary(case).holds(case)
 
 
 def test_necessary_condition_is_what_is_not_simplest():
-    """A derived condition names what shrinking could not make simpler, and it only."""
+    """A derived condition contains exactly the attributes that shrinking could not make simplest."""
     assert necessary(Case.parse(GROUPED)).text == "dtype == 'float32' and device == 'cpu' and groups >= 2"
     layout = "layout.input=channels_last layout.weight=transposed"
     line = f"input=0x4x5x1 weight=6x2x1x1 stride=3x1 padding=1x0 groups=2 bias dtype=float16 data=wide {layout}"
@@ -226,7 +226,7 @@ def test_necessary_condition_is_what_is_not_simplest():
 
 
 def test_entry_is_narrow(tmp_path: Path):
-    """An entry matches a failure of its subject, law, status and condition, and nothing next to it."""
+    """An entry matches only failures with its subject, law, status, message and condition."""
     known = load(ENTRY, tmp_path)
     assert known.match("mine", failing()) is known.entries[0]
     assert known.match("mine", failing(status=Status.CRASH)) is known.entries[0]
@@ -258,14 +258,14 @@ def test_entry_is_narrow(tmp_path: Path):
     ],
 )
 def test_entry_is_for_its_versions(tmp_path: Path, versions: str, applies: bool):
-    """An entry matches only where each package that it names is installed in a version that it is for."""
+    """An entry matches only if every package that it names is installed in a matching version."""
     known = load(f"{ENTRY}versions = {{ {versions} }}\n", tmp_path)
     assert known.entries[0].applies is applies
     assert (known.match("mine", failing()) is not None) is applies
 
 
 def test_first_entry_counts(tmp_path: Path):
-    """Of two entries that speak for a failure, the first one counts."""
+    """If two entries match a failure, the first one counts."""
     known = load(ENTRY + ENTRY.replace("no-groups", "again"), tmp_path)
     matched = known.match("mine", failing())
     assert matched is not None
@@ -284,7 +284,7 @@ def test_first_entry_counts(tmp_path: Path):
         (lambda t: t.replace("groups=2", "groups=2 law=forward-bound"), "must name law=forward-exact, or none"),
         (lambda t: t.replace('"mine"', "3"), "failure 1: subject=3 must be a string or a list"),
         (lambda t: t.replace('"mine"', "[3]"), "failure 1: subject: 3 must be a string"),
-        (lambda t: t.replace('"mine"', "[]"), "failure 1: subject=[] must be one name or more"),
+        (lambda t: t.replace('"mine"', "[]"), "failure 1: subject=[] must be one or more names"),
         (lambda t: t.replace("It takes the first group for all.", " "), "failure 1: reason='' must not be empty"),
         (lambda t: t + 'status = "pass"', "failure 1: status='pass': Legal: fail, crash, timeout"),
         (lambda t: t + 'versions = "2.13"', "failure 1: versions='2.13' must be a table"),
@@ -298,7 +298,7 @@ def test_first_entry_counts(tmp_path: Path):
     ],
 )  # fmt: skip
 def test_error_says_where_and_what(tmp_path: Path, change: Callable[[str], str], said: str):
-    """What is wrong with a list is said with its file, entry, key, value and rule."""
+    """An error in a list names the file, entry, key, value and rule."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011  # the text is compared below
         load(change(ENTRY), tmp_path, laws=("forward-exact", "forward-bound"))
     assert str(caught.value).startswith(str(tmp_path / "known.toml"))
@@ -306,7 +306,7 @@ def test_error_says_where_and_what(tmp_path: Path, change: Callable[[str], str],
 
 
 def test_file_that_is_not_there(tmp_path: Path):
-    """A list that is not there is an error, and no empty list."""
+    """A missing file is an error, not an empty list."""
     with pytest.raises(ValueError, match="No such file"):
         KnownFailures.load(tmp_path / "none.toml")
 
@@ -315,7 +315,7 @@ def test_file_that_is_not_there(tmp_path: Path):
 
 
 def test_adopted_failure_is_known(tmp_path: Path):
-    """What is adopted is written so that it loads again as the same entry, which speaks for that failure."""
+    """An adopted entry can be written and loaded again, and matches its failure."""
     path = tmp_path / "known.toml"
     found = failing(status=Status.CRASH).replace(message='a "quote", \x1b, \x7f, \\, \n and ⊗')
     known = KnownFailures().adopt([result(found, "torch-channels-last")], "2030-01-02")
@@ -328,14 +328,14 @@ def test_adopted_failure_is_known(tmp_path: Path):
     assert entry.status is Status.CRASH
     assert dict(entry.versions) == {"torch": f"=={torch.__version__.partition('+')[0]}"}
     assert entry.applies
-    for subject in ("mine", "torch.nn.functional:conv2d"):  # nobody's, and in no one package
+    for subject in ("mine", "torch.nn.functional:conv2d"):  # not named after an installed package
         assert KnownFailures().adopt([result(found, subject)], "2030-01-02").entries[0].versions == ()
     assert "\nversions = { torch = " in path.read_text(encoding="utf-8")
     assert "[[failure]]\nname = " in path.read_text(encoding="utf-8")
 
 
 def test_adopting_adds_what_is_lacking(tmp_path: Path):
-    """A list that is there keeps its text, comments included, and gets only what it does not speak for yet."""
+    """An existing file keeps its text and comments, and gets only entries for failures that none matches yet."""
     path = tmp_path / "known.toml"
     path.write_text(f"# Mine.\n{ENTRY}", encoding="utf-8")
     known = KnownFailures.load(path)
@@ -355,7 +355,7 @@ def test_adopting_adds_what_is_lacking(tmp_path: Path):
 
 
 def test_nothing_to_adopt(tmp_path: Path):
-    """Where nothing fails, the list that is written is empty, and loads."""
+    """Without failures, the written list is empty and can be loaded."""
     path = tmp_path / "known.toml"
     passing = result(failing(status=Status.PASS))
     KnownFailures().adopt([passing], "2030-01-02").write(path)
@@ -364,7 +364,7 @@ def test_nothing_to_adopt(tmp_path: Path):
 
 @given(reason=st.text(min_size=1).filter(str.strip), subject=st.text(min_size=1).filter(str.strip))
 def test_entry_round_trip(reason: str, subject: str):
-    """An entry's text reads back as the entry, whatever its strings hold."""
+    """An entry's text parses back to the same entry, with any strings."""
     case = Case.parse(GROUPED)
     versions = (("torch", ">=2"), ("zope.interface", ""))
     entry = Entry("n", (subject, "b"), ("law", "other"), Condition("groups > 1"), case, reason, versions, link="x")
@@ -388,7 +388,7 @@ def test_entry_round_trip(reason: str, subject: str):
     ],
 )
 def test_stale_entry(tmp_path: Path, replayed: Status, met: bool, why: str | None):
-    """An entry is stale if its example holds again, or if neither its example nor a case of the run is matched."""
+    """An entry is stale if its example passes, or if it matches neither its example nor a case of the run."""
     known = load(f'{ENTRY}status = "fail"\n', tmp_path)
     ran = result(failing(status=Status.PASS))
     ran.known.update({"no-groups": 1} if met else {})
@@ -399,7 +399,7 @@ def test_stale_entry(tmp_path: Path, replayed: Status, met: bool, why: str | Non
 
 
 def test_failure_in_some_runs_is_not_stale(tmp_path: Path):
-    """An example that fails in one of its replays still fails; it is not run again after that."""
+    """An entry is not stale if its example fails in one replay, after which the replays stop."""
     known = load(ENTRY, tmp_path)
     statuses = iter([Status.PASS, Status.PASS, Status.FAIL, Status.PASS])
 
@@ -412,7 +412,7 @@ def test_failure_in_some_runs_is_not_stale(tmp_path: Path):
 
 
 def test_example_is_judged_by_the_first_law_that_takes_it(tmp_path: Path):
-    """An example is run under one of its entry's laws, whichever others were run: under those it may hold."""
+    """An example is judged only by the first law of its entry that takes it, because other laws may pass."""
     laws = '["forward-bound", "forward-exact", "strides"]'
     known = load(ENTRY.replace('law = "forward-exact"', f"law = {laws}"), tmp_path)
     replayed = []
@@ -435,7 +435,7 @@ def test_example_is_judged_by_the_first_law_that_takes_it(tmp_path: Path):
 
 
 def test_replays_reach_filled_memory():
-    """An example is run several times as it is, and then in each of the processes whose memory is filled."""
+    """An example is replayed several times, and then once in each process with filled memory."""
     subject, filled = TorchSubject("as it is", conv2d), [TorchSubject(name, conv2d) for name in "ab"]
     law = replace(LAWS["forward-exact"], check=lambda ran, case: Verdict(Status.PASS, case, ran.name))
     with pytest.MonkeyPatch.context() as patch:
@@ -446,7 +446,7 @@ def test_replays_reach_filled_memory():
 
 @pytest.mark.parametrize("kind", ["subject", "law", "dtype", "device", "version", "not run", "no cases"])
 def test_entry_that_was_not_met_is_not_stale(tmp_path: Path, kind: str):
-    """An entry of another subject, law, dtype, device or version, or of what did not run, is not judged."""
+    """An entry is not judged if its subject, law, dtype, device or version was not part of the run."""
     versions = 'versions = { torch = "<1" }' if kind == "version" else ""
     known = load(f"{ENTRY}{versions}\n", tmp_path)
     verdict = failing(status=Status.NOT_RUN if kind == "not run" else Status.PASS)
@@ -467,7 +467,7 @@ def test_entry_that_was_not_met_is_not_stale(tmp_path: Path, kind: str):
 
 
 def test_file_is_whole_or_as_it_was(tmp_path: Path):
-    """A file that cannot be written is left as it was, and nothing is left beside it; a link stays a link."""
+    """A failed write leaves the file unchanged and no other file behind; a link stays a link."""
     path, link = tmp_path / "report", tmp_path / "link"
     write_atomically(path, "old")
     link.symlink_to(path)
@@ -482,7 +482,7 @@ def test_file_is_whole_or_as_it_was(tmp_path: Path):
 
 
 def test_writable(tmp_path: Path):
-    """A place where no file can be written is named before a run, not after it."""
+    """A path that cannot be written is reported before a run, not after it."""
     assert check_writable(tmp_path / "new") == tmp_path / "new"
     with pytest.raises(ValueError, match="is a directory"):
         check_writable(tmp_path)
@@ -494,7 +494,7 @@ def test_writable(tmp_path: Path):
 
 
 def takes_the_first_group(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001  # F.conv2d's signature
-    """Zeroes what has groups, and adds one where there is a bias."""
+    """Returns zeros if there are groups, and adds one if there is a bias."""
     y = conv2d(x, w, b, stride, padding, dilation, groups)
     return torch.zeros_like(y) if groups > 1 else y if b is None else y + 1
 
@@ -505,7 +505,7 @@ def hunt(
     function: Callable[..., torch.Tensor] = takes_the_first_group,
     seed: int = 0,
 ) -> Result:
-    """Search the gate's cases in float32."""
+    """Search with the gate's settings in float32."""
     subject = TorchSubject("mine", function)
     return search(LAWS["forward-exact"], subject, dtype="float32", examples=examples, known=known, seed=seed)
 
@@ -518,7 +518,7 @@ BIAS = (
 
 
 def test_search_goes_on_beyond_a_known_failure(tmp_path: Path):
-    """A known failure is counted and is not what the search ends with, not even where the next one shrinks to it."""
+    """A known failure is counted but does not end the search, even if another failure shrinks to it."""
     result = hunt(None)
     assert result.failure is not None
     groups = load(ENTRY, tmp_path)
@@ -537,7 +537,7 @@ def test_search_goes_on_beyond_a_known_failure(tmp_path: Path):
 
 
 def test_known_failure_met_while_shrinking_is_not_counted(tmp_path: Path):
-    """What is tried while another failure shrinks is no case of its own, known or not."""
+    """Known failures are not counted while another failure is being shrunk."""
 
     def raises(*_: object) -> torch.Tensor:
         raise RuntimeError
@@ -551,7 +551,7 @@ def test_known_failure_met_while_shrinking_is_not_counted(tmp_path: Path):
 
 
 def test_all_failures_known(tmp_path: Path):
-    """A law that fails only as listed is known, neither a pass nor a failure; every case was judged."""
+    """A law that fails only as listed has the status known, neither pass nor failure."""
     result = hunt(load(ENTRY + BIAS, tmp_path))
     assert result.status is Status.KNOWN
     assert result.failure is None
@@ -561,12 +561,12 @@ def test_all_failures_known(tmp_path: Path):
 
 
 def test_list_of_others_changes_nothing(tmp_path: Path):
-    """A list that speaks for other subjects leaves a search as it is without one."""
+    """A list for other subjects does not change a search."""
     assert hunt(load(ENTRY.replace("mine", "theirs"), tmp_path)) == hunt(None)
 
 
 def test_adopted_search_is_known():
-    """What a search found and adopted is known in the next one, and each round finds something else."""
+    """An adopted failure is known in the next search, so each round finds another failure."""
     known = KnownFailures()
     for _ in range(3):
         found = hunt(known)
@@ -578,7 +578,7 @@ def test_adopted_search_is_known():
 
 
 def test_error_in_a_list_is_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """An error in matching is no failure of the subject."""
+    """An error in matching is an error of the suite, not a failure of the subject."""
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError

@@ -1,4 +1,4 @@
-"""Whatever a subject does in its process, the judge goes on and knows what happened."""
+"""Whatever a subject does to its process, the judge continues and knows what happened."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OPERANDS = draw(CASE)
 
 @pytest.fixture(scope="module")
 def isolation() -> Iterator[Sandbox]:
-    """Processes of these tests."""
+    """The sandbox of these tests."""
     with Sandbox(timeout=20) as processes:
         yield processes
 
@@ -61,7 +61,7 @@ def isolation() -> Iterator[Sandbox]:
     ],
 )
 def test_what_a_subject_does_becomes_an_outcome(isolation: Sandbox, name: str, status: str, message: str) -> None:
-    """A crash, an exit or a changed global is told with its cause, and told again by a fresh worker."""
+    """A crash, an exit or a changed global is reported with its cause, and again in a fresh worker."""
     runner = IsolatedSubject(isolation, f"tests.hostile:{name}")
     for _ in range(2):
         outcome = runner.run(CASE, OPERANDS)
@@ -75,7 +75,7 @@ def test_a_hang_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIRST_CALL", 0.5)
     with Sandbox(timeout=0.5) as processes:
         runner = IsolatedSubject(processes, "tests.hostile:hang")
-        # The first call may have something to load; that was no reason, and the next is not waited for as long.
+        # The first call gets extra time because it may load something; the next first call gets less.
         for seconds in (1, 0.5):
             outcome = runner.run(CASE, OPERANDS)
             assert (outcome.status, outcome.message) == ("timed out", f"did not return within {seconds} s")
@@ -83,16 +83,16 @@ def test_a_hang_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("fork", [True, False])
 def test_who_hangs_up_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, fork: bool) -> None:
-    """A worker that does not listen any more, and does not end either, is ended."""
+    """A worker that closes its connection but does not exit is killed."""
     monkeypatch.setattr(module, "PARTING", 0.5)
     with Sandbox(timeout=20) as processes:
         outcome = IsolatedSubject(processes, "tests.hostile:hang_up", fork=fork).run(CASE, OPERANDS)
-    assert (outcome.status, outcome.message) == ("crashed", "closed its connection to us, and did not end")
+    assert (outcome.status, outcome.message) == ("crashed", "closed its connection to the judge and did not exit")
 
 
 @pytest.mark.parametrize("name", ["kill_parent", "kill_parent_and_leave"])
 def test_whoever_forks_workers_may_die(name: str) -> None:
-    """The process that forks workers is replaced if it died, and nothing is left behind."""
+    """The process that forks workers is replaced after it dies, and no files are left behind."""
     with Sandbox(timeout=20) as processes:
         runner = IsolatedSubject(processes, f"tests.hostile:{name}")
         for _ in range(2):
@@ -107,14 +107,14 @@ def test_whoever_forks_workers_may_die(name: str) -> None:
 
 @pytest.mark.parametrize("fork", [True, False])
 def test_no_signal_is_held_back_in_a_worker(isolation: Sandbox, fork: bool) -> None:
-    """What we hold back while a process starts, a library of the subject may use."""
+    """Signals that are blocked while a process starts are unblocked in the worker."""
     outcome = IsolatedSubject(isolation, "tests.hostile:signals", fork=fork).run(CASE, OPERANDS)
     assert outcome.output is not None
     assert outcome.output.any()
 
 
 def test_output_is_caught_and_kept(isolation: Sandbox, capfd: pytest.CaptureFixture[str]) -> None:
-    """What a subject prints, through Python or beneath it, is part of its outcome and not of the judge's output."""
+    """Output of a subject, from Python or from C, becomes part of its outcome and not of the judge's output."""
     outcome = IsolatedSubject(isolation, "tests.hostile:talkative").run(CASE, OPERANDS)
     assert outcome.status == "returned"
     assert {"from Python", "from C"} <= set(outcome.printed.splitlines())
@@ -140,7 +140,7 @@ def test_the_worker_is_reused_until_it_dies(isolation: Sandbox) -> None:
 
 
 def test_an_interrupt_of_its_own_leaves_the_worker_alive(isolation: Sandbox) -> None:
-    """A KeyboardInterrupt that a subject raises costs no new worker: a search for the smallest case raises hundreds."""
+    """A KeyboardInterrupt that a subject raises does not cost its worker: shrinking may raise hundreds."""
     runner = IsolatedSubject(isolation, "tests.hostile:interrupt")
     assert runner.run(CASE, OPERANDS).status == "raised"
     kept = runner._worker
@@ -151,7 +151,7 @@ def test_an_interrupt_of_its_own_leaves_the_worker_alive(isolation: Sandbox) -> 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="not run: no limit of memory on this platform")
 def test_a_worker_with_little_memory_left_is_replaced() -> None:
-    """What earlier calls keep does not make a later one fail; a worker with enough memory left is kept."""
+    """A worker is replaced before memory that earlier calls keep makes a call fail, and not sooner."""
     with Sandbox(timeout=20, memory=5 * 2**30) as processes:
         runner = IsolatedSubject(processes, "tests.hostile:hoarding")
         workers = []
@@ -164,7 +164,7 @@ def test_a_worker_with_little_memory_left_is_replaced() -> None:
 
 
 def test_a_batch_that_kills_its_worker_is_told_case_by_case(isolation: Sandbox) -> None:
-    """Of three calls in one message, only the one that crashes is reported as crashed."""
+    """If one of three calls in a message crashes, only that call is reported as crashed."""
     harmless = Case.parse("input=1x1x4x4 weight=1x1x1x1")
     runner = IsolatedSubject(isolation, "tests.hostile:segfault")
     cases = [harmless, CASE, harmless]
@@ -173,7 +173,7 @@ def test_a_batch_that_kills_its_worker_is_told_case_by_case(isolation: Sandbox) 
 
 
 def test_the_judge_keeps_its_operands(isolation: Sandbox) -> None:
-    """A subject that overwrites its input overwrites a copy."""
+    """A subject that overwrites its input changes only a copy."""
     before = OPERANDS.input.clone()
     IsolatedSubject(isolation, "tests.hostile:write_input").run(CASE, OPERANDS)
     assert torch.equal(OPERANDS.input, before)
@@ -203,7 +203,7 @@ def test_environments_differ_between_runners(isolation: Sandbox, tmp_path: Path)
 def test_waiting_threads_of_a_worker_sleep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outside: str | None, inside: str
 ) -> None:
-    """OpenMP's threads do not spin in workers, which share their cores with judges, unless somebody wants that."""
+    """OpenMP's threads sleep while they wait in workers, unless the user sets another policy."""
     (tmp_path / "waits.py").write_text(
         "import os\ndef says(*_):\n    raise RuntimeError(os.environ.get('OMP_WAIT_POLICY'))\n"
     )
@@ -216,7 +216,7 @@ def test_waiting_threads_of_a_worker_sleep(
 
 
 def test_workers_can_be_started_without_fork(isolation: Sandbox) -> None:
-    """A worker that is started cleanly, as CUDA and some platforms need it, gives the same outcomes."""
+    """A worker started without fork, as CUDA and some platforms require, gives the same outcomes."""
     runner = IsolatedSubject(isolation, "tests.hostile:segfault", fork=False)
     harmless = Case.parse("input=1x1x4x4 weight=1x1x1x1")
     assert runner.run(harmless, draw(harmless)).status == "returned"
@@ -225,7 +225,7 @@ def test_workers_can_be_started_without_fork(isolation: Sandbox) -> None:
 
 @glibc
 def test_who_cannot_poison_memory_says_so(isolation: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where another library gives out memory, no result is held to what it does not depend on."""
+    """If memory cannot be filled, the law stale-memory is unsupported."""
     runner = IsolatedSubject(isolation, "tests.hostile:correct")
     case = CASE.replace(law="stale-memory")
     assert LAWS["stale-memory"](runner, case).status is Status.PASS
@@ -239,15 +239,15 @@ def test_who_cannot_poison_memory_says_so(isolation: Sandbox, monkeypatch: pytes
 
 
 def test_memory_that_is_not_filled_is_not_called_poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker looks whether what it asked the C library for has happened."""
-    monkeypatch.setattr(memory, "_M_PERTURB", 2**20)  # no parameter of that library
+    """``poison`` checks whether the C library really fills memory."""
+    monkeypatch.setattr(memory, "_M_PERTURB", 2**20)  # not a parameter of that library
     assert not memory.poison(POISONS[0])
 
 
 @glibc
 @pytest.mark.parametrize("fault", ["stale_blocks", "stale_arrays"])
 def test_small_memory_is_poisoned_too(isolation: Sandbox, fault: str) -> None:
-    """The caches of the C library and of NumPy, which give out small blocks again as they are, are no way around it."""
+    """Small blocks from the caches of the C library and of NumPy are filled too."""
     runner = IsolatedSubject(isolation, f"tests.hostile:{fault}")
     case = Case.parse("input=1x1x10x10 weight=1x1x1x1")
     for poisoned, byte in zip(runner.poisoned(), POISONS, strict=True):
@@ -259,7 +259,7 @@ def test_small_memory_is_poisoned_too(isolation: Sandbox, fault: str) -> None:
 @glibc
 @pytest.mark.parametrize("fork", [True, False])
 def test_poisoned_memory_holds_the_complement_of_the_byte(isolation: Sandbox, fork: bool) -> None:
-    """New memory of a poisoned worker is filled, each with its own, whichever way the worker is started."""
+    """New memory of each poisoned worker is filled with the complement of its byte, with and without fork."""
     runner = IsolatedSubject(isolation, "tests.hostile:stale", fork=fork)
     large = Case.parse("input=1x1x512x512 weight=1x1x1x1")
     for poisoned, byte in zip(runner.poisoned(), POISONS, strict=True):
@@ -270,7 +270,7 @@ def test_poisoned_memory_holds_the_complement_of_the_byte(isolation: Sandbox, fo
 
 @pytest.mark.parametrize("dtype", CASE_DTYPES)
 def test_results_travel_bit_for_bit(isolation: Sandbox, dtype: str) -> None:
-    """Small and large tensors of every dtype come back from a worker as computed in this process."""
+    """Small and large tensors of every dtype return from a worker bit for bit."""
     runner = IsolatedSubject(isolation, "tests.hostile:correct")
     for line in (
         "input=2x3x8x8 weight=4x3x3x3 bias",
@@ -287,7 +287,7 @@ def test_results_travel_bit_for_bit(isolation: Sandbox, dtype: str) -> None:
 
 
 def test_the_case_is_on_disk_before_the_call(tmp_path: Path) -> None:
-    """After a crash of the judge a file names the case that was running."""
+    """A file names the running case, so it is known after a crash of the judge."""
     last_case = tmp_path / "running.txt"
     with Sandbox(last_case=last_case) as processes:
         IsolatedSubject(processes, "tests.hostile:abort").run(CASE, OPERANDS)
@@ -296,7 +296,7 @@ def test_the_case_is_on_disk_before_the_call(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("subject", ["torch", "tests.hostile:hang"])
 def test_nothing_is_left_behind(subject: str) -> None:
-    """When the judge is killed, no process and no shared file outlives it, even if a call hangs."""
+    """If the judge is killed, no process and no shared file remains, even if a call hangs."""
     script = (
         "import os, signal, threading\n"
         "from toeplitz_core.testing.isolation.isolated import IsolatedSubject\n"
@@ -336,7 +336,7 @@ def _alive(pid: int) -> bool:
 
 
 def test_a_crash_is_a_verdict(isolation: Sandbox) -> None:
-    """A law on a subject that crashes gives a verdict with the case, the cause and what was printed."""
+    """The verdict on a crashing subject has the case, the cause and the output."""
     verdict = LAWS["forward-exact"](IsolatedSubject(isolation, "tests.hostile:segfault"), CASE)
     assert (verdict.status, verdict.message) == (Status.CRASH, "was killed by SIGSEGV")
     assert "the last words" in verdict.printed
@@ -344,7 +344,7 @@ def test_a_crash_is_a_verdict(isolation: Sandbox) -> None:
 
 
 def test_a_truncated_file_is_an_error_and_not_a_result(tmp_path: Path) -> None:
-    """Reading a tensor that is not there raises instead of returning what happens to be in memory."""
+    """Reading a tensor from a truncated file raises an error instead of returning arbitrary memory."""
     (tmp_path / "shared").touch()
     shared = SharedFile(str(tmp_path / "shared"))
     packed = shared.pack(torch.zeros(2**20))
@@ -355,7 +355,7 @@ def test_a_truncated_file_is_an_error_and_not_a_result(tmp_path: Path) -> None:
 
 
 def test_what_a_dead_worker_has_started_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that an implementation started does not outlive the call that ended its worker."""
+    """A process that a subject started is killed when its worker dies."""
     (tmp_path / "forks.py").write_text(
         "import os, subprocess\n"
         "def leaves(*_):\n"
@@ -367,12 +367,12 @@ def test_what_a_dead_worker_has_started_ends_with_it(tmp_path: Path, monkeypatch
     with Sandbox() as processes:
         assert IsolatedSubject(processes, "forks:leaves").run(CASE, OPERANDS).status == "crashed"
         status = Path(f"/proc/{(tmp_path / 'child').read_text()}/stat")
-        # Dead, even where nobody has waited for it yet; the signal may take a moment.
+        # A zombie counts as dead; the signal may take a moment.
         assert any(time.sleep(0.05) or not status.exists() or status.read_text().split()[2] == "Z" for _ in range(100))
 
 
 def test_an_exception_that_cannot_be_printed_is_an_exception() -> None:
-    """An exception whose message raises is told by its type, and the worker lives on."""
+    """An exception whose message cannot be read is reported by its type."""
 
     class Silent(Exception):  # noqa: N818
         def __str__(self) -> str:
@@ -392,7 +392,7 @@ def names(*_):
 def test_a_worker_imports_neither_hypothesis_nor_pytest(
     fork: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker has only what subjects need, until a subject imports more; laws and the matrix need no more either."""
+    """Workers, laws and the matrix import neither Hypothesis nor pytest nor a terminal library."""
     (tmp_path / "imported.py").write_text(IMPORTED)
     monkeypatch.syspath_prepend(str(tmp_path))
     with Sandbox() as processes:

@@ -1,4 +1,4 @@
-"""Profiles of effort, and what a run remembers of the last one."""
+"""Profiles of effort, and the failures that a run remembers for the next."""
 
 from __future__ import annotations
 
@@ -31,49 +31,49 @@ STEP = Step("mine:conv2d", "forward-exact", "float32", "cpu")
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The user's cache directory, empty."""
+    """An empty cache directory for the user."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path
 
 
 def no_groups(*args: Tensor) -> Tensor:
-    """Fails with groups."""
+    """A convolution that is wrong with groups."""
     y = conv2d(*args)
     return y.zero_() if args[-1] > 1 else y
 
 
 def night(function: Callable[..., Tensor], **options: object) -> Result:
-    """What a short nightly run says of a function under one law."""
+    """The result of a short nightly run of one law on a function."""
     options = {"profile": "nightly", "examples": 100, "remembers": True} | options
     return Bench([TorchSubject("mine:conv2d", function)], [EXACT], **options).result()
 
 
 def planned(**options: object) -> Plan:
-    """The plan of a nightly run, unless the options say otherwise."""
+    """The plan of a nightly run, or of another run if the options say so."""
     return Plan.of(merged({"profile": "nightly"} | options), ["torch"])
 
 
 def memory(step: Step = STEP) -> Remembered:
-    """What this user's runs remember of a step."""
+    """The failures that this user's runs remember for a step."""
     return Remembered(step, default_database())
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="not run: the directory has another name here")
 def test_the_memory_is_in_the_cache_of_the_user(cache: Path):
-    """What is remembered is in the user's cache directory, and not where a run starts."""
+    """Failures are remembered in the user's cache directory, not in the working directory."""
     assert cache_directory() == cache / "toeplitz-core"
     memory().keep(Case.parse("input=1x1x1x1 weight=1x1x1x1"))
     assert "input=1x1x1x1 weight=1x1x1x1" in {path.read_text() for path in cache.rglob("*") if path.is_file()}
 
 
 def test_without_platformdirs_the_cache_is_a_temporary_directory(monkeypatch: pytest.MonkeyPatch):
-    """A package that only the cache needs ends nothing where it is missing."""
+    """Without platformdirs, the cache is a temporary directory."""
     monkeypatch.setitem(sys.modules, "platformdirs", None)
     assert cache_directory() == Path(tempfile.gettempdir()) / "toeplitz-core"
 
 
 def test_failures_can_be_kept_in_any_database():
-    """Whatever Hypothesis can keep examples in remembers lines: here a database in memory."""
+    """Any Hypothesis database can remember failures, here one in memory."""
     database = InMemoryExampleDatabase()
     case = Case.parse("input=1x2x3x3 weight=2x1x1x1 groups=2")
     Remembered(STEP, database).keep(case)
@@ -82,7 +82,7 @@ def test_failures_can_be_kept_in_any_database():
 
 
 def test_what_failed_is_tried_first_and_forgotten_when_it_holds():
-    """A failure of last night is tried first tonight, until it holds."""
+    """A failure of the last run is tried first in the next, until it passes."""
     found = night(no_groups)
     assert found.failure is not None
     assert memory().recall() == [found.failure.case]
@@ -96,27 +96,27 @@ def test_what_failed_is_tried_first_and_forgotten_when_it_holds():
     "other", [{"subject": "yours"}, {"law": "contract"}, {"dtype": "int8"}, {"device": "cuda:0"}], ids=str
 )
 def test_each_step_remembers_its_own(other: dict[str, str]):
-    """What fails on one device, say, is not tried first on another."""
+    """A failure is remembered only for its subject, law, dtype and device."""
     memory().keep(Case.parse("input=1x2x3x3 weight=2x1x1x1 groups=2"))
     assert memory(replace(STEP, **other)).recall() == []
 
 
 @pytest.mark.parametrize("options", [{"seed": 1}, {"time": 1.0}, {"profile": "gate"}, {"profile": "smoke"}], ids=str)
 def test_a_run_that_says_its_cases_depends_on_no_earlier_run(options: dict[str, object]):
-    """With a seed, in rounds, in a gate and in a smoke test nothing is remembered."""
+    """Runs with a seed, in rounds, of the gate and of the smoke test remember nothing."""
     assert planned().remembers
     assert not planned(**options).remembers
 
 
 def test_smoke_and_gate_are_deterministic_and_a_night_is_new():
-    """The seed of smoke and gate is 0; each nightly run draws one, which it can be repeated with."""
+    """Smoke and gate use seed 0; a nightly run draws a seed unless one is given."""
     assert [planned(profile=name).seed for name in ("smoke", "gate")] == [0, 0]
     assert planned().seed != planned().seed
     assert planned(seed=7).seed == 7
 
 
 def test_nothing_is_remembered_where_nothing_is_to_be():
-    """A plan that does not remember writes nothing."""
+    """A run that does not remember writes nothing to the cache."""
     assert night(no_groups, remembers=False).status is Status.FAIL
     assert memory().recall() == []
 
@@ -129,7 +129,7 @@ def test_nothing_is_remembered_where_nothing_is_to_be():
     ],
 )
 def test_what_this_run_cannot_try_is_left_for_one_that_can(line: str):
-    """A layout that is not run in this process, or data that the law no longer takes, is not forgotten."""
+    """A remembered case that this run cannot try, because of its layout or data, is kept."""
     memory().keep(Case.parse(line))
     assert night(conv2d).status is Status.PASS
     assert memory().recall() == [Case.parse(line)]
@@ -137,20 +137,20 @@ def test_what_this_run_cannot_try_is_left_for_one_that_can(line: str):
 
 @pytest.mark.parametrize("text", [b"", b"input=nonsense", b"\xff"])
 def test_a_memory_that_cannot_be_read_is_none(text: bytes):
-    """A line that somebody spoiled does not end a run."""
+    """An unreadable line in the cache does not end a run."""
     default_database().save(memory()._key, text)
     assert night(conv2d).status is Status.PASS
 
 
 def test_a_cache_that_cannot_be_written_ends_nothing(cache: Path):
-    """Without a memory the report alone has what failed."""
+    """A run works even if the cache cannot be written."""
     (cache / "toeplitz-core").write_text("a file, where a directory should be")
     assert night(no_groups).status is Status.FAIL
     assert night(conv2d).status is Status.PASS
 
 
 def test_a_night_tries_many_convolutions():
-    """Most cases of a law with a target are new convolutions: of the others, each is a step towards a larger error."""
+    """With a target, most cases are still new geometries; the others are steps towards a larger error."""
     geometries = set()
 
     def check(_: object, case: Case) -> Verdict:

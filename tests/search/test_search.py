@@ -1,4 +1,4 @@
-"""The search finds planted faults, shrinks them, and says neither too much nor too little of what it found."""
+"""The search finds planted faults, shrinks them, and reports them correctly."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ STEP = Step("planted", "made-up", "float32", "cpu")
 
 
 def hunt(function: Callable[..., torch.Tensor], *, law: Law = EXACT, examples: int = 100, **options: object) -> Result:
-    """Search under the gate's settings, in float32 unless the options say otherwise."""
+    """Search with the gate's settings, in float32 unless the options say otherwise."""
     options = {"dtype": "float32", "examples": examples} | options
     return search(law, TorchSubject("planted", function), **options)
 
 
 def law_of(check: Callable[[Case], Status], name: str = "made-up") -> Law:
-    """A law that needs no implementation: the status of each case is what the function says."""
+    """A law that calls no implementation; a function gives the status of each case."""
     return Law(name, "Made up.", "Nothing.", lambda _, case: Verdict(check(case), case), EXACT.recipes, EXACT.dtypes)
 
 
 def ignores_dilation(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001  # F.conv2d's signature
-    """Reads neighbouring pixels, dilated or not, and crops to the shape that is expected."""
+    """Ignores the dilation, and crops the result to the expected shape."""
     size = conv2d(x, w, b, stride, padding, dilation, groups).shape
     y = conv2d(x, w, b, stride, padding, 1, groups)
     return y[..., : size[-2], : size[-1]]
 
 
 def swaps_strides(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001  # F.conv2d's signature
-    """Strides along H by what is meant for W."""
+    """Uses the stride along W for H, and vice versa."""
     return conv2d(x, w, b, stride[::-1], padding, dilation, groups)
 
 
 def drops_last_channel(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001  # F.conv2d's signature
-    """Leaves the last output channel zero where the number of channels is no multiple of a vector of eight."""
+    """Leaves the last output channel zero if the number of channels is not a multiple of eight."""
     y = conv2d(x, w, b, stride, padding, dilation, groups)
     if w.shape[0] % 8:
         y.narrow(-3, w.shape[0] - 1, 1).zero_()
@@ -63,7 +63,7 @@ def drops_last_channel(x, w, b, stride, padding, dilation, groups):  # noqa: ANN
 
 
 def pads_with_ones(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001  # F.conv2d's signature
-    """Pads with ones where padding is given as numbers."""
+    """Pads with ones if the padding is given as numbers."""
     if isinstance(padding, str):
         return conv2d(x, w, b, stride, padding, dilation, groups)
     h, v = padding
@@ -73,32 +73,32 @@ def pads_with_ones(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001 
 
 
 def returns_float64(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001  # F.conv2d's signature
-    """Returns the right numbers in another dtype."""
+    """Returns the right values in another dtype."""
     return conv2d(x, w, b, stride, padding, dilation, groups).double()
 
 
 def writes_to_its_input(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001  # F.conv2d's signature
-    """Zeroes its operands, and returns what is right for those."""
+    """Sets its operands to zero and returns their result."""
     for operand in (x, w):
         operand.zero_()
     return conv2d(x, w, b, stride, padding, dilation, groups)
 
 
 def raises_when_grouped(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001  # F.conv2d's signature
-    """Refuses groups as no implementation may that claims to support them."""
+    """Raises an error for groups, which it claims to support."""
     if groups > 1:
         raise ValueError("no groups here")
     return conv2d(x, w, b, stride, padding, dilation, groups)
 
 
 def exits_when_grouped(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001  # F.conv2d's signature
-    """Ends the process, as a success, where there are groups."""
+    """Exits with code 0 if there are groups."""
     if groups > 1:
         raise SystemExit(0)
     return conv2d(x, w, b, stride, padding, dilation, groups)
 
 
-# Each fault, what must hold of its smallest case, the most numbers in that case, and what the message says.
+# For each fault: a condition on its smallest case, the largest number of elements in it, and text of the message.
 FAULTS: dict[Callable[..., torch.Tensor], tuple[Callable[[Case], bool], int, str]] = {
     ignores_dilation: (lambda c: max(c.dilation) > 1 and c.groups == 1 and max(c.stride) == 1, 12, "but should be"),
     swaps_strides: (lambda c: c.stride[0] != c.stride[1] and max(c.weight) == 1, 6, "returned shape"),
@@ -113,7 +113,7 @@ FAULTS: dict[Callable[..., torch.Tensor], tuple[Callable[[Case], bool], int, str
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_finds_and_shrinks(fault: Callable[..., torch.Tensor]):
-    """Each planted fault is found within a hundred examples, and its smallest case shows that fault and no more."""
+    """Each planted fault is found within a hundred examples and shrinks to its smallest case."""
     condition, most, said = FAULTS[fault]
     result = hunt(fault)
     assert result.status is Status.FAIL
@@ -123,13 +123,13 @@ def test_finds_and_shrinks(fault: Callable[..., torch.Tensor]):
     assert math.prod(case.input) + math.prod(case.weight) <= most, case
     assert said in result.message
     assert (case.bias, case.layouts, case.seed, case.law) == (False, (), case.seed, "forward-exact")
-    # The line alone is enough to see it again.
+    # The line alone reproduces the failure.
     again = EXACT(TorchSubject("planted", fault), Case.parse(str(case)))
     assert again.status is Status.FAIL
 
 
 def test_right_implementation_passes():
-    """The matrix itself passes every example; each is counted, and the largest error is one that was allowed."""
+    """A right implementation passes every example; all are counted, and the largest ratio is at most 1."""
     result = hunt(conv2d, law=LAWS["forward-bound"], examples=60)
     assert result.status is Status.PASS
     assert result.failure is None
@@ -140,7 +140,7 @@ def test_right_implementation_passes():
 
 
 def test_shrinking_is_not_counted():
-    """The counts end with the first failure: what is tried while shrinking is no case of its own."""
+    """Cases tried while shrinking are not counted."""
     called = []
 
     def check(case: Case) -> Status:
@@ -155,7 +155,7 @@ def test_shrinking_is_not_counted():
 
 @pytest.mark.parametrize("status", [Status.UNSUPPORTED, Status.MISTRUSTED])
 def test_nothing_proven_is_no_pass(status: Status):
-    """A law most of whose cases are refused, or could prove nothing, ends as that; with fewer of them it passes."""
+    """If at least half of the cases are refused or prove nothing, the law does not pass."""
     for proven, expected in ((40, status), (100 * PROVEN_SHARE, status), (60, Status.PASS)):
         judged: list[Case] = []
 
@@ -171,7 +171,7 @@ def test_nothing_proven_is_no_pass(status: Status):
 
 
 def test_refusal_is_no_failure():
-    """``NotImplementedError`` is unsupported, and an implementation that raises nothing else has proven nothing."""
+    """An implementation that always raises ``NotImplementedError`` is unsupported, with its message."""
 
     def refuses(*_: object) -> torch.Tensor:
         raise NotImplementedError("some day")
@@ -183,7 +183,7 @@ def test_refusal_is_no_failure():
 
 
 def test_a_law_that_passes_says_why_cases_were_refused():
-    """The reason of a refusal is kept where the others were judged, also by rounds of which only one had any."""
+    """A passing result keeps the reason of a refusal, also after it is merged with other rounds."""
 
     def refuses_groups(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001, ANN202  # F.conv2d's signature
         if groups > 1:
@@ -199,7 +199,7 @@ def test_a_law_that_passes_says_why_cases_were_refused():
 
 
 def test_dtype_that_the_law_is_not_for():
-    """A law that makes no sense for a dtype is not searched, and is no pass."""
+    """A law that does not apply to a dtype is not searched and does not pass."""
     result = hunt(conv2d, law=LAWS["forward-bound"], dtype="int64")
     assert result.status is Status.UNSUPPORTED
     assert result.cases == 0
@@ -207,7 +207,7 @@ def test_dtype_that_the_law_is_not_for():
 
 
 def seen(law: str = "made-up", dtype: str = "float32", **options: object) -> list[Case]:
-    """The cases of a search, without what names the law or dtype."""
+    """The cases of a search, with law, dtype and data made equal."""
     cases: list[Case] = []
 
     def check(case: Case) -> Status:
@@ -225,7 +225,7 @@ def test_gate_is_deterministic():
 
 
 def test_seed_decides_the_cases():
-    """The same seed gives the same cases, with any profile's settings; another seed gives others."""
+    """The same seed gives the same cases in every profile; another seed gives other cases."""
     assert seen(seed=5) == seen(seed=5)
     assert seen(seed=5, profile="smoke") == seen(seed=5)
     # Every search begins with the simplest case.
@@ -234,7 +234,7 @@ def test_seed_decides_the_cases():
 
 @pytest.mark.parametrize("chosen", [0, 5])
 def test_laws_and_dtypes_have_their_own_cases(chosen: int):
-    """Each law and each dtype is searched on cases of its own, in the gate as with a seed."""
+    """Each law and each dtype has different cases, for every seed."""
     streams = [seen(law, dtype, seed=chosen) for law in ("made-up", "other") for dtype in ("float32", "float64")]
     for number, stream in enumerate(streams):
         for other in streams[:number]:
@@ -242,7 +242,7 @@ def test_laws_and_dtypes_have_their_own_cases(chosen: int):
 
 
 def test_flaky_failure_is_reported():
-    """An implementation that fails in every third call fails, and no error of Hypothesis says so instead."""
+    """A failure in every third call is reported as a failure, not as an error of Hypothesis."""
     calls = []
 
     def flaky(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001, ANN202  # F.conv2d's signature
@@ -250,7 +250,7 @@ def test_flaky_failure_is_reported():
         y = conv2d(x, w, b, stride, padding, dilation, groups)
         return y + 1 if len(calls) % 3 == 0 else y
 
-    # Whatever call of three the search ends with.
+    # For each of the three calls that the search can end with.
     for skipped in range(3):
         calls[:] = [torch.zeros(())] * skipped
         result = hunt(flaky)
@@ -260,7 +260,7 @@ def test_flaky_failure_is_reported():
 
 
 def test_failure_that_never_comes_again_is_reported():
-    """A failure in one call of all is kept with its case, and is said not to repeat."""
+    """A failure in a single call is kept with its case and reported as not repeating."""
     calls = []
 
     def once(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001, ANN202  # F.conv2d's signature
@@ -293,7 +293,7 @@ def test_interrupt_passes_through():
 
 
 def test_interrupt_keeps_what_was_found():
-    """Whoever gave the tally has the failure that was being shrunk when Ctrl-C came, and was told of it before."""
+    """After Ctrl-C during shrinking, the tally has announced the smallest failure so far."""
     failed: list[Case] = []
 
     def check(case: Case) -> Status:
@@ -316,7 +316,7 @@ def test_interrupt_keeps_what_was_found():
 
 @pytest.mark.parametrize("raised", [KeyboardInterrupt, ZeroDivisionError])
 def test_the_last_runs_of_a_failure_that_does_not_repeat_end_like_all_others(raised: type[BaseException]):
-    """Ctrl-C while it is counted how often a failure comes again keeps it, and an error of the law there is ours."""
+    """Ctrl-C in the final runs of a failure keeps the failure; an error of the law there is a LawError."""
     counting = []
 
     def check(case: Case) -> Status:
@@ -338,7 +338,7 @@ def test_the_last_runs_of_a_failure_that_does_not_repeat_end_like_all_others(rai
 
 @pytest.mark.parametrize("after", ["nothing", "a failure"])
 def test_error_in_a_law_is_our_own(after: str):
-    """An error in a law is no failure of the implementation, not even where that fails as well."""
+    """An error in a law is a LawError, even if the implementation fails too."""
 
     def check(case: Case) -> Status:
         if case.geometry.kernel_size == (1, 1):
@@ -354,7 +354,7 @@ def test_error_in_a_law_is_our_own(after: str):
 
 
 def test_error_in_a_law_ends_the_search():
-    """An error in a law is raised at the first case that shows it, and not searched on for smaller ones."""
+    """An error in a law ends the search at once, without shrinking."""
     calls = []
 
     def check(case: Case) -> Status:
@@ -367,7 +367,7 @@ def test_error_in_a_law_ends_the_search():
 
 
 def test_imported_modules_do_not_change_the_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The same seed gives the same cases, whatever numbers stand in modules that happen to be imported."""
+    """The same seed gives the same cases, whatever constants imported modules contain."""
 
     def drawn() -> list[Case]:
         cases: list[Case] = []
@@ -382,14 +382,14 @@ def test_imported_modules_do_not_change_the_cases(tmp_path: Path, monkeypatch: p
 
 
 def test_law_error_travels():
-    """An error of a law survives the way from one process to another."""
+    """A LawError can be sent from one process to another."""
     error = LawError("forward-exact", "torch", Case.parse("input=1x1x1x1 weight=1x1x1x1"))
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.case) == (str(error), error.case)
 
 
 def test_a_known_failure_of_infinite_error_is_no_target():
-    """The search goes on past a listed failure whose error is infinite."""
+    """The search goes on after a known failure whose error is infinite."""
 
     def infinite(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001, ANN202  # F.conv2d's signature
         y = conv2d(x, w, b, stride, padding, dilation, groups)
@@ -411,7 +411,7 @@ def test_a_known_failure_of_infinite_error_is_no_target():
 
 
 def test_a_hang_is_shrunk_in_few_calls():
-    """A call that does not return takes the whole timeout each time: it is shrunk in few of them, and not confirmed."""
+    """A hang is shrunk in few calls and not confirmed, because each call takes the whole timeout."""
     calls: list[Case] = []
 
     def check(case: Case) -> Status:
@@ -427,7 +427,7 @@ def test_a_hang_is_shrunk_in_few_calls():
 
 
 def test_a_third_refused_of_few_cases_is_no_gap():
-    """Of a dozen cases a quarter has to prove something; of a hundred, more than half."""
+    """With few cases, it is enough that one in eight proves something; with many, more than half must."""
     for examples, expected in ((12, Status.PASS), (100, Status.UNSUPPORTED)):
         judged: list[Case] = []
 
@@ -440,7 +440,7 @@ def test_a_third_refused_of_few_cases_is_no_gap():
 
 @pytest.mark.parametrize("law", [law for law in LAWS.values() if "float32" in law.dtypes], ids=lambda law: law.name)
 def test_gradients_of_any_strides_are_tried_where_a_law_reads_one(law: Law) -> None:
-    """Cases of laws that read a gradient of the result name its layout in some cases, and those of others never."""
+    """Only laws that read the gradient of the result have cases that name its layout."""
     seen: list[str | None] = []
 
     def check(_: object, case: object) -> Verdict:

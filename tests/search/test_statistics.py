@@ -1,4 +1,4 @@
-"""Where the cases of a search went: the events that --hypothesis-show-statistics counts."""
+"""Statistics of a search: the events that --hypothesis-show-statistics counts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GATE = PROFILES["gate"]
 
 
 def events(law: Law, subject: Implementation, **options: object) -> list[set[str]]:
-    """What each example of a search notes for ``--hypothesis-show-statistics``."""
+    """The events of each example of a search."""
     kept: list[dict] = []
     options = {"dtype": "float32", "examples": share(law)} | options
     with collector.with_value(kept.append):
@@ -35,13 +35,13 @@ def events(law: Law, subject: Implementation, **options: object) -> list[set[str
     return [set(case["events"]) for case in kept[-1]["generate-phase"]["test-cases"]]
 
 
-# What is held on cases, and asks for the convolution or for what belongs to its kernel.
+# Laws that are checked on cases and call the convolution or its derivatives.
 OF_KERNELS = [law for law in LAWS.values() if law.procedure not in ("argument_checks", "transposed")]
 
 
 @pytest.mark.parametrize("law", OF_KERNELS, ids=lambda law: law.name)
 def test_every_law_notes_where_its_cases_went(law: Law) -> None:
-    """Each case has a status and its regions, and where it was judged a regime and, if torch tells, a back end."""
+    """Each case has events for its status and regions, and for regime and kernel if they are known."""
     subject = torch_subject("torch", context=no_onednn)
     subject.poisoned = lambda: (subject,)
     listed = KnownFailures.load(KNOWN_TORCH)
@@ -52,20 +52,20 @@ def test_every_law_notes_where_its_cases_went(law: Law) -> None:
         assert set(counted) <= {"status", "kernel", "data", "regime", "region"}
         assert (counted["status"], counted["data"]) == (1, 1)
         assert counted["regime"] == (not case.isdisjoint({"status: pass", "status: mistrusted"}))
-    # torch does not tell where padding='same' needs more on one side than on the other.
+    # torch does not report the kernel if padding='same' is unequal on the two sides.
     assert sum(counted["kernel"] > 0 for counted in kinds) > len(kinds) / 2
     assert any(counted["region"] for counted in kinds)
 
 
 @contextlib.contextmanager
 def no_onednn() -> Iterator[None]:
-    """The process of these tests survives no crash of oneDNN."""
+    """Switch off oneDNN, because a crash of it would end the process of these tests."""
     with torch.backends.mkldnn.flags(enabled=False):
         yield
 
 
 def test_regimes() -> None:
-    """Equality or the bound, and how many products an output sums, as a power of ten."""
+    """The regime says whether results were compared exactly or by a bound, and how many products each sums."""
     for name, regime in (("forward-exact", "exact"), ("forward-bound", "bound")):
         noted = {event for case in events(LAWS[name], TorchSubject("it", conv2d)) for event in case}
         found = {event.partition(", ")[2] for event in noted if event.startswith(f"regime: {regime}, ")}
@@ -85,6 +85,6 @@ def test_regimes() -> None:
     ],
 )
 def test_products(weight: str, said: str) -> None:
-    """The products of one output, whatever the number of outputs."""
+    """The products of one output are counted, regardless of the number of outputs."""
     channels = weight.split("x")[1]
     assert products(Case.parse(f"input=1x{channels}x10x10 weight={weight}")) == said

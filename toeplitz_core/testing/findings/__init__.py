@@ -1,1 +1,1 @@
-"""From failures to findings: what is known already, and under which conditions."""
+"""Known failures: lists of them, the conditions under which they occur, and when they are stale."""

@@ -1,9 +1,9 @@
-"""Conditions over a case or a call, as text: which ones a known failure speaks for.
+"""Conditions on a case or a call, as text: they select the cases that a known failure covers.
 
-A condition is a Python expression over the names in ``case.attributes``: those of ``ATTRIBUTES`` for cases, and of
-``CALL_ATTRIBUTES`` for calls. It has comparisons, ``and``, ``or``, ``not``, ``in``, integer arithmetic, indices, tuples,
-and the functions in ``FUNCTIONS``, which also take a generator; nothing else of Python. It comes from a file that
-somebody may have sent, so it is interpreted here and never given to ``eval``.
+A condition is a Python expression over the names in ``case.attributes``: ``ATTRIBUTES`` for cases and
+``CALL_ATTRIBUTES`` for calls. It may contain comparisons, ``and``, ``or``, ``not``, ``in``, integer arithmetic,
+indices, tuples, and the functions in ``FUNCTIONS``, which also take a generator, but nothing else of Python. The file
+with a condition may come from somebody else, so the condition is interpreted here and never passed to ``eval``.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.support.spelling import nearest_word
 
-# Longer than any condition that a reader can check; it bounds what one evaluation costs.
+# Longer than any condition that a reader can check; it bounds the cost of an evaluation.
 MAX_LENGTH = 1000
-# Numbers of a case fit in 64 bits; longer ones serve only to make arithmetic slow.
+# The numbers of a case fit in 64 bits; larger ones would only make arithmetic slow.
 MAX_NUMBER = 2**64
 
 
@@ -46,18 +46,18 @@ _COMPARISONS: dict[type[ast.AST], Callable[[Any, Any], bool]] = {
     ast.In: lambda value, values: value in values,
     ast.NotIn: lambda value, values: value not in values,
 }
-# What a condition that was not made for a case (another number of axes, another type) may raise.
+# Exceptions of a condition that does not fit a case, which may have another number of axes or another type.
 _UNFIT = (TypeError, IndexError, ValueError, ZeroDivisionError)
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """An expression that holds for a case or a call, or not.
+    """A boolean expression on a case or a call.
 
     Raises
     ------
     ValueError
-        With the part of the expression that is not allowed, and what is.
+        With the part of the expression that is not allowed, and the list of what is.
 
     Examples
     --------
@@ -87,7 +87,7 @@ class Condition:
         object.__setattr__(self, "tree", tree)
 
     def holds(self, case: Case | Call) -> bool:
-        """Whether it is true of a case or call; where it cannot be evaluated (an axis that is not there), it is not."""
+        """Whether it is true for a case or call. It is not if it cannot be evaluated (such as for a missing axis)."""
         try:
             return bool(_value(self.tree, case, {}))
         except _UNFIT:
@@ -95,7 +95,7 @@ class Condition:
 
 
 def _check(node: ast.AST, bound: frozenset[str]) -> None:
-    """Refuse whatever is not part of a condition; ``bound`` are the variables of the generator around it."""
+    """Refuse every node that is not allowed; ``bound`` holds the variables of the generator around it."""
     match node:
         case ast.Constant(value=value) if isinstance(value, bool | str):
             return
@@ -139,12 +139,12 @@ def _check_generator(call: ast.AST, arguments: list[ast.expr], bound: frozenset[
     generator = arguments[0]
     single = isinstance(generator, ast.GeneratorExp) and len(arguments) == len(generator.generators) == 1
     if bound or not isinstance(generator, ast.GeneratorExp) or not single or generator.generators[0].is_async:
-        raise ValueError(f"'{ast.unparse(call)}' must have one generator with one 'for', and none within another")
+        raise ValueError(f"'{ast.unparse(call)}' must have one generator with one 'for', not nested in another")
     loop = generator.generators[0]
     targets = loop.target.elts if isinstance(loop.target, ast.Tuple) else [loop.target]
     names = [target.id for target in targets if isinstance(target, ast.Name)]
     if len(names) != len(targets) or set(names) & {*ATTRIBUTES, *CALL_ATTRIBUTES, *FUNCTIONS}:
-        raise ValueError(f"'{ast.unparse(loop.target)}' must be variables that have no name of an attribute")
+        raise ValueError(f"'{ast.unparse(loop.target)}' must be variables not named like an attribute or function")
     _check(loop.iter, bound)
     for part in (generator.elt, *loop.ifs):
         _check(part, bound | frozenset(names))
@@ -168,7 +168,7 @@ def _value(node: ast.AST, case: Case | Call, variables: Mapping[str, Any]) -> An
         case ast.BinOp(left=left, op=op, right=right):
             numbers = _value(left, case, variables), _value(right, case, variables)
             if not all(isinstance(number, int) for number in numbers):
-                raise TypeError("arithmetic is for integers")  # a tuple times a large number would fill the memory
+                raise TypeError("arithmetic is for integers")  # a tuple times a large integer would fill the memory
             return _ARITHMETIC[type(op)](*numbers)
         case ast.Compare(left=left, ops=ops, comparators=rest):
             values = [_value(part, case, variables) for part in (left, *rest)]
@@ -185,7 +185,7 @@ def _value(node: ast.AST, case: Case | Call, variables: Mapping[str, Any]) -> An
 def _attribute(name: str, case: Case | Call) -> Any:
     table = CALL_ATTRIBUTES if isinstance(case, Call) else ATTRIBUTES
     if name not in table:
-        raise TypeError(f"'{name}' is nothing that a {type(case).__name__.lower()} has")
+        raise TypeError(f"a {type(case).__name__.lower()} has no attribute '{name}'")
     return table[name].of(case)
 
 

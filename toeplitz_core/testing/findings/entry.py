@@ -1,14 +1,14 @@
-"""A known failure: a table in TOML that says what is allowed to fail, as narrow as the finding allows.
+"""A known failure: a TOML table that says what may fail. It should be as narrow as the finding allows.
 
 .. code-block:: toml
 
     [[failure]]
     name = "channels-last-segfault"         # optional; "failure 1" otherwise
     subject = "torch-channels-last"         # exact, or a list of names
-    versions = { torch = "==2.13.*" }       # optional; PEP 440, per package, all of them
-    law = "forward-exact"                   # or a list of laws; the example is judged by the first that ran
-    status = "crash"                        # optional; "fail", "crash" or "timeout", any of them otherwise
-    message = "returned shape"              # optional; what the message of the failure contains
+    versions = { torch = "==2.13.*" }       # optional; PEP 440 specifiers, all of which must match
+    law = "forward-exact"                   # or a list of laws; the example is judged by the first that takes it
+    status = "crash"                        # optional; "fail", "crash" or "timeout"; default: any of them
+    message = "returned shape"              # optional; text that the message of the failure contains
     condition = "groups > 1 and max(stride) > 1"  # over case.attributes.ATTRIBUTES, or CALL_ATTRIBUTES
     example = "input=1x2x3x3 weight=2x1x1x1 stride=2 groups=2"
     reason = "One sentence."
@@ -38,7 +38,7 @@ _FAILURES = tuple(status.value for status in Status if status.is_failure)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A known failure. The keys of its table are explained at the head of this module.
+    """A known failure. The docstring of this module explains the keys of its table.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class Entry:
                 raise ValueError(f"{key}='' must not be empty")
         for key, names in (("subject", self.subjects), ("law", self.laws)):
             if not names or not all(name.strip() for name in names):
-                raise ValueError(f"{key}={list(names)} must be one name or more, none of them empty")
+                raise ValueError(f"{key}={list(names)} must be one or more names, none of them empty")
         if self.status is not None and not self.status.is_failure:
             raise ValueError(f"status='{self.status}' must be one of {', '.join(_FAILURES)}")
         for package, specifier in self.versions:
@@ -91,7 +91,7 @@ class Entry:
 
     @classmethod
     def parse(cls, table: Mapping[str, Any], number: int, laws: Collection[str] | None = None) -> Entry:
-        """The entry of a TOML table; ``laws`` are those that it may name."""
+        """The entry of a TOML table; ``laws`` are the names that its key ``law`` may have."""
         for key in table:
             if key not in _KEYS:
                 raise ValueError(f"unknown key '{key}'; {legal_words(key, _KEYS)}")
@@ -124,7 +124,7 @@ class Entry:
 
     @property
     def applies(self) -> bool:
-        """Whether the entry is meant for the versions that are installed."""
+        """Whether the entry is for the installed versions."""
         return all(
             (version := installed_version(package)) is not None
             and SpecifierSet(specifier).contains(version, prereleases=True)
@@ -132,11 +132,11 @@ class Entry:
         )
 
     def speaks_for(self, subject: str, verdict: Verdict) -> bool:
-        """Whether it is this failure that a verdict shows."""
+        """Whether a verdict shows this failure, in the installed versions."""
         return self.applies and self.describes(subject, verdict)
 
     def describes(self, subject: str, verdict: Verdict) -> bool:
-        """Whether it is this failure that a verdict shows, whatever the versions."""
+        """Whether a verdict shows this failure, in any versions."""
         return (
             verdict.status.is_failure
             and subject in self.subjects
@@ -148,7 +148,7 @@ class Entry:
 
     @property
     def other_versions(self) -> str:
-        """Which versions it is meant for where others are installed, in words."""
+        """The versions that the entry is for and those that are installed, in words."""
         return "; ".join(
             f"{package} {specifier}, and {installed_version(package) or 'none'} is installed"
             for package, specifier in self.versions
@@ -196,7 +196,7 @@ def _named(key: str, build: Callable[[str], Any], text: str) -> Any:
 
 @functools.cache
 def installed_version(package: str) -> str | None:
-    """The version of a package that is installed; None if none is."""
+    """The installed version of a package; None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -208,6 +208,6 @@ def _key(name: str) -> str:
 
 
 def _quoted(value: str | list[str]) -> str:
-    # JSON's strings are TOML's, but for DEL, which TOML wants escaped, and for halves of a character, which it has not.
+    # JSON strings are TOML strings with two exceptions: TOML needs DEL escaped and has no surrogates.
     text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text)

@@ -1,4 +1,4 @@
-"""A list of known failures: which of its entries a failure counts for, and what is added to it."""
+"""Lists of known failures: load, match, extend and write them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HEADER = """\
 
 @dataclass(frozen=True, slots=True)
 class KnownFailures:
-    """A list of known failures; the first entry that speaks for a failure is the one it counts for.
+    """A list of known failures. A failure counts for the first entry that matches it.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class KnownFailures:
 
     @classmethod
     def load(cls, path: str | Path, *, laws: Collection[str] | None = None) -> KnownFailures:
-        """The list in a TOML file; ``laws`` are those that entries may name. :meth:`of_files` takes several.
+        """Load the list in a TOML file; ``laws`` are the laws that entries may name. See also :meth:`of_files`.
 
         Raises
         ------
@@ -68,7 +68,7 @@ class KnownFailures:
 
     @classmethod
     def of_files(cls, paths: Iterable[str | Path], *, laws: Collection[str] | None = None) -> KnownFailures:
-        """The lists in some TOML files as one; a name must be that of one entry of one of them."""
+        """Load several TOML files as one list; no two entries may have the same name."""
         return cls(tuple(entry for path in paths for entry in cls.load(path, laws=laws).entries))
 
     def match(self, subject: str, verdict: Verdict) -> Entry | None:
@@ -80,9 +80,9 @@ class KnownFailures:
         return next((e for e in self.entries if not e.applies and e.describes(subject, verdict)), None)
 
     def adopt(self, results: Iterable[Result], date: str) -> KnownFailures:
-        """The list with an entry more for the failure of each result that it does not speak for yet.
+        """The list with a new entry for each result whose failure no entry matches yet.
 
-        ``date`` is what the entry's reason gives. An entry for a library is for the installed version of it alone.
+        ``date`` goes into the reason of the entries. An entry for a library is limited to its installed version.
         """
         grown = self
         for result in results:
@@ -103,7 +103,7 @@ class KnownFailures:
         return grown
 
     def write(self, path: str | Path) -> None:
-        """Write the list so that it loads again. A file that is there keeps what it says, and gets what it lacks."""
+        """Write the list to a file. An existing file keeps its text and gets only the missing entries."""
         path = Path(path)
         text, there = _HEADER, KnownFailures()
         if path.exists() and path.stat().st_size:
@@ -114,7 +114,7 @@ class KnownFailures:
 
 
 def _versions(subject: str) -> tuple[tuple[str, str], ...]:
-    """The installed version of the library that a registered subject is named after: torch-channels-last is torch."""
+    """The library that a registered subject is named after (torch for torch-channels-last), with its version."""
     package = subject.partition("-")[0]
     version = None if ":" in subject else installed_version(package)
     return () if version is None else ((package, f"=={Version(version).public}"),)

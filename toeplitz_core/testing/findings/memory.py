@@ -1,8 +1,8 @@
-"""What failed in one run, to be tried first in the next: lines, in a database of Hypothesis.
+"""Remember the failures of a run, to try them first in the next: as lines, in a Hypothesis database.
 
-The database's relatives (read-only, multiplexed, of GitHub's artifacts, Redis) take its place where it is shared.
-Hypothesis itself would keep its own choices there: they mean something else once a strategy has changed, and with them
-it spends what is left of the cases of a law that has a target on making those smaller that hold.
+To share them, use one of Hypothesis's other databases (read-only, multiplexed, GitHub artifacts, Redis). Hypothesis
+itself would store its own choices there. Their meaning changes when a strategy changes. With a target, Hypothesis would
+also spend the remaining cases of a law on shrinking cases that pass.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ class Remembered:
         return f"toeplitz-core {self.step.subject} {self.step.law} {self.step.dtype} {self.step.device}".encode()
 
     def recall(self) -> list[Case | Call]:
-        """The cases that can be read, in the order of their lines."""
+        """The remembered cases that can be read, in the order of their lines."""
         found = []
         for value in sorted(self.database.fetch(self._key)):
-            with contextlib.suppress(ValueError):  # UnicodeDecodeError too: another version wrote it
+            with contextlib.suppress(ValueError):  # also UnicodeDecodeError: another version wrote it
                 found.append(parse_line(value.decode()))
         return found
 
     def keep(self, case: Case | Call | None) -> None:
-        """Remember a case, or nothing more; where nothing can be written, the report alone has it."""
+        """Remember only this case, or nothing for None. If the database cannot be written, only the report has it."""
         with contextlib.suppress(OSError):
             kept = b"" if case is None else str(case).encode()
             for value in set(self.database.fetch(self._key)) - {kept}:

@@ -1,4 +1,4 @@
-"""The condition that a shrunk case suggests for the failure it shows."""
+"""Derive the condition of a failure from its shrunk case."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from toeplitz_core.testing.findings.conditions import Condition
 
 
 def necessary(case: Case | Call) -> Condition:
-    """What a shrunk case says of the failure it stands for: every attribute that is not at its simplest is needed.
+    """The condition of the failure that a shrunk case shows: every attribute that is not at its simplest is needed.
 
-    Sizes then hold from that value on, choices only as they are. What shrinking could make simplest is left open. A
-    call speaks for itself alone.
+    A size must be at least the value of the case; a choice must be the same. Attributes that shrinking made simplest
+    are left open. The condition of a call matches that call only.
     """
     if isinstance(case, Call):
         return Condition(f"call == {str(case)!r}")
     geometry = case.geometry
     parts = [f"dtype == '{case.dtype}'", f"device == '{ATTRIBUTES['device'].of(case)}'"]
-    # Of each kind of law the recipe that its search begins with.
+    # These are the recipes that searches start with.
     if case.data not in ("integers", "normal"):
         parts.append(f"data == '{case.data}'")
     if case.batch is None:

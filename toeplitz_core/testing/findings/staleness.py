@@ -1,4 +1,4 @@
-"""Entries of a list of known failures that are not needed any more."""
+"""Find entries of a list of known failures that are no longer needed."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def stale_entries(
     replays: Callable[[str, Case | Call], Iterator[Verdict]],
     takes: Callable[[Case | Call], bool] = lambda _: True,
 ) -> list[Stale]:
-    """The entries that are not needed any more, of those that the run could have met.
+    """The entries that are no longer needed, of those that the run could have met.
 
-    The example of an entry is for the first of its laws that takes it; under others it may hold. An entry is looked
-    at where a result is of its subject, that law, and its example's dtype and device. It is stale if its example
-    holds, in each of its replays; or if nothing is matched by it, neither its example nor a case of the run.
+    The example of an entry is judged by the first of its laws that takes it; other laws may pass on it. An entry is
+    checked if the run has a result with its subject, that law, and the dtype and device of its example. It is stale if
+    its example passes in every replay, or if it matches neither its example nor any case of the run.
 
     Parameters
     ----------
     replays : callable
-        The verdicts of a subject, by name, on a case that names its law, run again and again: one at least. No more
-        are taken than it needs.
+        Takes the name of a subject and a case that names its law, and yields at least one verdict, each from a new
+        run. No more verdicts are taken than needed.
     takes : callable
-        Whether a case is one for the law that it names.
+        Returns whether the law that a case names can judge it.
     """
     ran = [r for r in results if r.status is not Status.NOT_RUN and r.cases]
     steps = {r.step for r in ran}
@@ -66,7 +66,7 @@ def stale_entries(
 
 
 def _why_stale(entry: Entry, subject: str, replays: Iterator[Verdict], *, met: bool) -> str | None:
-    """Why an entry is stale, if it is."""
+    """Why an entry is stale; None if it is not."""
     verdict = next(replays)
     while verdict.status is Status.PASS and (again := next(replays, None)) is not None:
         verdict = again
@@ -78,6 +78,6 @@ def _why_stale(entry: Entry, subject: str, replays: Iterator[Verdict], *, met: b
 
 
 def _steps(subject: str, example: Case | Call) -> set[Step]:
-    """The steps that could meet an example. A call may have any dtypes, whatever a step begins with."""
+    """The steps that could meet an example. A call may occur in the steps of all dtypes."""
     dtypes = (example.dtype,) if isinstance(example, Case) else CASE_DTYPES
     return {Step(subject, str(example.law), dtype, example.device) for dtype in dtypes}

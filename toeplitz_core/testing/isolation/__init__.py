@@ -1,1 +1,1 @@
-"""A subject where it cannot hurt the judge: workers, the fork server, the sandbox that owns them."""
+"""Run a subject in a separate process: workers, the fork server, and the sandbox that owns them."""

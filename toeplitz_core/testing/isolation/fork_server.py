@@ -1,8 +1,8 @@
-"""The process that forks workers: started cleanly with the environment that a subject wants.
+"""The process that forks workers, started afresh with the environment that a subject needs.
 
-It imports torch and computes nothing, so that it has one thread only, and forks workers on request, in milliseconds.
-The standard library's own fork server is one per process and keeps the environment of its first start; subjects differ
-in theirs.
+It imports torch but computes nothing, so it has only one thread. It forks a worker on request within milliseconds. The
+fork server of the standard library cannot be used: there is one per process, and it keeps the environment of its first
+start, while each subject may need another environment.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from toeplitz_core.testing.isolation.worker import Settings, serve
 from toeplitz_core.testing.subjects.interface import Environment
 from toeplitz_core.testing.support import interrupts
 
-# Threads of OpenMP that wait for work would take the time that judges and other workers need: let them sleep instead.
-# It changes no result, and whoever sets it to something else has that.
+# OpenMP threads that wait actively for work would take time from judges and other workers, so they sleep instead. This
+# changes no result. A value set by the user takes precedence.
 DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE"}
-# Seconds in which a fork server ends once its connection is closed.
+# Seconds that a fork server has to exit after its connection is closed.
 _PARTING = 10.0
 _START = (
     "import sys; sys.path[:] = {path!r}; "
@@ -34,7 +34,7 @@ _START = (
 )
 
 
-class ForkServerDied(RuntimeError):  # noqa: N818  # it says what happened
+class ForkServerDied(RuntimeError):  # noqa: N818  # its name says what happened
     """The process that starts workers has died."""
 
 
@@ -45,7 +45,7 @@ class ForkServer:
     ----------
     environment : Environment
     directory : path
-        What it removes if the judge dies before it.
+        The directory that it removes if the judge dies first.
     """
 
     def __init__(self, environment: Environment, directory: Path) -> None:
@@ -59,16 +59,16 @@ class ForkServer:
                 stdin=subprocess.DEVNULL,
                 env={**DEFAULTS, **os.environ, **dict(environment.variables)},
                 pass_fds=[theirs.fileno()],
-                process_group=0,  # signals to a group are for the judge, which ends us by hanging up
+                process_group=0,  # signals to a group are for the judge, which ends this one by closing the connection
             )
 
     @property
     def has_died(self) -> bool:
-        """Whether it was killed: it never exits by itself while this process lives."""
+        """True if it was killed; it never exits by itself while this process lives."""
         return self.process.poll() is not None
 
     def fork(self, settings: Settings, connection: Connection) -> int:
-        """Fork a worker that answers on a connection; its process id.
+        """Fork a worker that answers on a connection, and return its process id.
 
         Raises
         ------
@@ -88,20 +88,20 @@ class ForkServer:
         return pid
 
     def reap(self, pid: int, timeout: float) -> int | None:
-        """The exit code of a worker, negative for a signal; None if it did not end in some seconds and was killed."""
-        if self._connection.closed:  # its workers have ended with it
+        """The exit code of a worker, negative for a signal; None if it had to be killed after the timeout."""
+        if self._connection.closed:  # its workers ended with it
             return None
         try:
             self._connection.send((pid, timeout))
             code: int | None = self._connection.recv()
-        except (EOFError, OSError):  # it has died itself, and its workers are nobody's children
+        except (EOFError, OSError):  # the fork server has died, and its workers are orphans
             code = None
             self._bury()
             kill_group(pid)
         return code
 
     def close(self) -> None:
-        """End the process, and with it all of its workers, whatever they do."""
+        """End the process and all of its workers."""
         self._connection.close()
         try:
             self.process.wait(_PARTING)
@@ -117,13 +117,13 @@ class ForkServer:
 
 
 def main(descriptor: int, directory: str) -> None:
-    """Say that we are there, then fork workers until the judge hangs up.
+    """Report that the process is ready, then fork workers until the judge closes the connection.
 
-    ``Settings`` and a connection in, process id out; (process id, seconds) in, and out the exit code, or None if the
-    process did not end by itself in that time and was killed.
+    For ``Settings`` and a connection, it replies with the process id of a new worker. For (process id, seconds), it
+    replies with the exit code of the worker, or None if the worker did not exit in that time and was killed.
     """
     control = Connection(descriptor)
-    with contextlib.suppress(ImportError):  # torch itself does so at its first gradient: once, and not in each worker
+    with contextlib.suppress(ImportError):  # torch imports it at the first gradient: do so once, not in each worker
         importlib.import_module("torch.fx.experimental.symbolic_shapes")
     _answer(control, True)
     workers: set[int] = set()
@@ -131,16 +131,16 @@ def main(descriptor: int, directory: str) -> None:
         try:
             message = control.recv()
         except (EOFError, OSError):
-            # The judge has ended. If it was killed, nobody else ends a worker that hangs, or removes what we shared.
+            # The judge has ended. If it was killed, only this process can end hanging workers and remove shared files.
             for pid in workers:
                 kill_group(pid)
             shutil.rmtree(directory, ignore_errors=True)
-            os._exit(0)  # taking torch apart takes half a second, in which the judge waits
+            os._exit(0)  # torch's teardown takes half a second, while the judge waits
         if isinstance(message, Settings):
             try:
                 connection = Connection(reduction.recv_handle(control))
             except (EOFError, OSError, RuntimeError):
-                continue  # the judge was interrupted between two messages, and is about to end
+                continue  # the judge was interrupted between two messages and is about to end
             pid = os.fork()
             if pid == 0:
                 control.close()
@@ -157,13 +157,13 @@ def main(descriptor: int, directory: str) -> None:
                 os.waitpid(pid, 0)
             else:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(pid, signal.SIGKILL)  # what the dead worker has left behind
+                    os.killpg(pid, signal.SIGKILL)  # processes that the dead worker left behind
             workers.discard(pid)
             _answer(control, None if status is None else os.waitstatus_to_exitcode(status))
 
 
 def _exit_status(pid: int, timeout: float) -> int | None:
-    """What a child process ended with, if it does within some seconds."""
+    """The exit status of a child process, or None if it does not exit within the timeout."""
     end = time.monotonic() + timeout
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
@@ -175,13 +175,13 @@ def _exit_status(pid: int, timeout: float) -> int | None:
 
 
 def kill_group(pid: int) -> None:
-    """End a worker and the processes that it has started, if any of them still live."""
-    for kill in (os.killpg, os.kill):  # it may not have its group yet
+    """Kill a worker and the processes that it started, if they are still alive."""
+    for kill in (os.killpg, os.kill):  # the worker may not have its own group yet
         with contextlib.suppress(ProcessLookupError, PermissionError):
             kill(pid, signal.SIGKILL)
 
 
 def _answer(control: Connection, number: int | None) -> None:
-    """Send a number to the judge, if it is still there to ask."""
+    """Send a number to the judge, if it is still connected."""
     with contextlib.suppress(BrokenPipeError):
         control.send(number)

@@ -1,4 +1,4 @@
-"""A subject in a worker that is replaced when it dies, hangs or is unfit: whatever it does becomes an outcome."""
+"""A subject in a worker process, which is replaced when it dies, hangs or is no longer usable."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from toeplitz_core.testing.subjects.interface import Claims, Environment, Proced
 from toeplitz_core.testing.subjects.outcome import Answer, Outcome
 from toeplitz_core.testing.support import interrupts
 
-# The first call of a worker may take this long in seconds besides: it may have to import a package, or to compile.
+# Extra seconds for the first call of a worker, which may import a package or compile.
 FIRST_CALL = 60.0
-# Seconds in which a worker ends that has closed its connection: at once if it died, and Python may have things to undo.
+# Seconds that a worker has to exit after it closed its connection. A dead one has exited; Python may need to clean up.
 PARTING = 2.0
-# What glibc fills freed memory with; new memory gets the complement, which as float32 is 3.4e38 and -3e-13, and as an
-# integer large: no result survives any of it by accident.
+# The bytes that glibc fills freed memory with. New memory gets the complement: as float32 it is 3.4e38 and -3e-13, and
+# as an integer it is large, so a result that uses it is wrong.
 POISONS = (0x80, 0x55)
 _TUNABLES = "GLIBC_TUNABLES"
 
 
 class SubjectError(ValueError):
-    """A subject cannot be imported, or names nothing: a mistake in how it was named, rather than a finding about it."""
+    """A subject does not exist or cannot be imported: a usage error, not a finding about the subject."""
 
 
 class IsolatedSubject:
@@ -46,13 +46,13 @@ class IsolatedSubject:
     Parameters
     ----------
     sandbox : Sandbox
-        What owns the process.
+        The owner of the process.
     name : str
     environment : Environment, optional
     fork : bool
-        Whether its workers are forked, where the platform can. If not, each is started cleanly, as CUDA needs it.
+        Whether to fork its workers, if the platform can. Otherwise each is started afresh, as CUDA requires.
     poison : int, optional
-        A byte that fills freed memory.
+        A byte to fill freed memory with.
     """
 
     def __init__(
@@ -78,13 +78,13 @@ class IsolatedSubject:
 
     @property
     def claims(self) -> Claims:
-        """What the subject says of itself; it is imported if it was not yet (``SubjectError`` if that fails)."""
+        """The claims of the subject, which is imported first if necessary (``SubjectError`` if that fails)."""
         return self._introduced().claims
 
     def poisoned(self) -> Sequence[IsolatedSubject]:
-        """The subject in two more workers, where the C library can fill what it gives out (glibc), and does."""
+        """The subject in two more workers with filled memory; empty if the C library is not glibc or does not fill."""
         if not self._poisoned and platform.libc_ver()[0] == "glibc":
-            # A cache of each thread would give out small blocks again as they are.
+            # The cache of each thread would return small blocks without filling them.
             tunables = ":".join(filter(None, (os.environ.get(_TUNABLES), "glibc.malloc.tcache_count=0")))
             environment = Environment((*self._environment.variables, (_TUNABLES, tunables)))
             self._poisoned = [
@@ -95,7 +95,7 @@ class IsolatedSubject:
     def _is_poisoned(self) -> bool:
         try:
             return self._introduced().poisoned
-        except SubjectError:  # whoever calls it is told why
+        except SubjectError:  # the caller gets the reason
             return True
 
     def _introduced(self) -> Handshake:
@@ -111,7 +111,7 @@ class IsolatedSubject:
     def run_batch(
         self, cases: Sequence[Case], operands: Sequence[Operands], procedure: Procedure = "forward"
     ) -> list[Outcome]:
-        """Call the subject several times with one message. If that kills the worker, each call is made on its own."""
+        """Make several calls with one message. If that kills the worker, make each call separately."""
         requests = [Request(case, values, procedure) for case, values in zip(cases, operands, strict=True)]
         answer = self._ask(requests, [f"{case} # {self.name}" for case in cases])
         if isinstance(answer, Death):
@@ -133,7 +133,7 @@ class IsolatedSubject:
         return answer
 
     def _ask(self, requests: Sequence[Request | Call], lines: Sequence[str]) -> Sequence[Outcome | Answer] | Death:
-        """Write the lines to disk, and send a message. A worker that does not answer, or is unfit now, is ended."""
+        """Write the lines to disk and send the requests. End a worker that does not answer or is no longer usable."""
         self._sandbox.write_case(lines)
         fresh = self._worker is None
         try:
@@ -144,7 +144,7 @@ class IsolatedSubject:
         begin = time.monotonic()
         answer = worker.ask(requests, self._sandbox.timeout * len(requests) + extra)
         if fresh:
-            # Once it is known how long a first call takes, one that hangs is not waited for much longer.
+            # Once the duration of a first call is known, a hanging first call is not given much longer.
             took = 0.0 if isinstance(answer, Death) else time.monotonic() - begin
             self._slowest_first = min(FIRST_CALL, max(2 * took, self._slowest_first or 0.0))
         if isinstance(answer, Death):
@@ -165,7 +165,7 @@ class IsolatedSubject:
         self.restart()
 
     def start(self) -> _Worker:
-        """The worker, started and with the subject imported if it is not yet; ``SubjectError`` if that fails."""
+        """Return the worker; start it and import the subject if necessary (``SubjectError`` if that fails)."""
         if self._worker is None:
             sandbox = self._sandbox
             log = str(sandbox.file("log"))
@@ -184,7 +184,7 @@ class IsolatedSubject:
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """Why a worker did not answer: it could not be started, was ended by the call, or did not return in time.
+    """Why a worker did not answer: it could not start, the call ended it, or the call timed out.
 
     Parameters
     ----------
@@ -224,14 +224,14 @@ class _Worker:
             with interrupts.at_once():
                 there = self._channel.poll(FIRST_CALL)
             if not there:
-                return Handshake(error=f"importing it did not end within {FIRST_CALL:g} s")
+                return Handshake(error=f"the import did not finish within {FIRST_CALL:g} s")
             said: Handshake = self._channel.recv()
         except (EOFError, OSError):
-            return Handshake(error=f"importing it {_death(self._end(PARTING))}\n{self.printed()}".rstrip())
+            return Handshake(error=f"the import {_death(self._end(PARTING))}\n{self.printed()}".rstrip())
         return said
 
     def ask(self, requests: Sequence[Request | Call], limit: float) -> Replies | Death:
-        """The replies, or what became of the worker instead."""
+        """The replies, or the reason why the worker did not answer."""
         try:
             self._channel.send(requests)
             with interrupts.at_once():
@@ -248,15 +248,15 @@ class _Worker:
         return self._log.read_text(errors="replace")[-PRINTED:] if self._log.exists() else ""
 
     def kill(self) -> None:
-        """End the worker, if it still lives."""
+        """End the worker if it is still alive."""
         self._channel.close()
         self._end(0)
         self._log.unlink(missing_ok=True)
 
     def _end(self, timeout: float) -> int | None:
-        """The exit code of the worker, negative for a signal; None if it does not end in some seconds and is killed."""
+        """The exit code of the worker, negative for a signal; None if it had to be killed after the timeout."""
         if self._process is not None:
-            end = time.monotonic() + timeout  # join() believes that a process has ended if it closes its files
+            end = time.monotonic() + timeout  # join() takes a process for ended if it closes its files
             while (code := self._process.exitcode) is None and time.monotonic() < end:
                 time.sleep(0.002)
             if code is None:
@@ -271,7 +271,7 @@ class _Worker:
 
 def _death(code: int | None) -> str:
     if code is None:
-        return "closed its connection to us, and did not end"
+        return "closed its connection to the judge and did not exit"
     if code < 0:
         with contextlib.suppress(ValueError):
             return f"was killed by {signal.Signals(-code).name}"

@@ -1,4 +1,4 @@
-"""The memory of a worker: filled with something before it is given out, and limited."""
+"""The memory of a worker: fill it before the allocator returns it, and limit it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
-# A worker that has less than this share of its memory left is replaced: what the allocator does not give back, or
-# what a subject keeps, would be missing to a later call, and a module whose import fails halfway may kill the process.
+# A worker with less than this share of its memory left is replaced. Memory that the allocator or the subject keeps
+# would be missing in a later call, and a module whose import fails halfway for lack of memory may kill the process.
 _SPARE = 0.25
-# The parameter of glibc's ``mallopt`` of that name.
+# glibc's ``M_PERTURB`` parameter of ``mallopt``.
 _M_PERTURB = -6
-# How many freed arrays of a size NumPy keeps.
+# How many freed arrays of each size NumPy keeps.
 _KEPT_ARRAYS = 7
 
 
 def poison(byte: int) -> bool:
-    """Let glibc fill freed memory with a byte, and new memory with its complement (``MALLOC_PERTURB_``, but now).
+    """Make glibc fill freed memory with a byte and new memory with its complement, like ``MALLOC_PERTURB_``.
 
     Returns
     -------
     bool
-        Whether that worked: another library may give out memory instead.
+        Whether that worked; it does not if another library allocates.
     """
     library = ctypes.CDLL(None)
     library.mallopt(_M_PERTURB, byte)
@@ -32,19 +32,19 @@ def poison(byte: int) -> bool:
 
 
 def poison_arrays(byte: int) -> None:
-    """Fill what NumPy has freed and keeps for its next arrays: of each number of bytes a few, and none of a KiB."""
+    """Fill the small freed blocks, below 1 KiB, that NumPy keeps for its next arrays."""
     for size in range(2, 1024, 2):
         for array in [np.empty(size, np.uint8) for _ in range(_KEPT_ARRAYS)]:
             array.fill(byte)
 
 
 def limit_memory(limit: int) -> int | None:
-    """Allow this process some bytes of address space more than it has now, where the platform can limit it.
+    """Limit this process to some bytes of address space more than it has now, if the platform can.
 
     Returns
     -------
     int or None
-        The address space with which little of that is left; None where there is no limit.
+        The address space above which the process should be replaced; None if there is no limit.
     """
     try:
         import resource  # noqa: PLC0415  # not on Windows
@@ -57,6 +57,6 @@ def limit_memory(limit: int) -> int | None:
 
 
 def address_space() -> int:
-    """The bytes of address space that this process has."""
+    """The size of this process's address space in bytes."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     return pages * os.sysconf("SC_PAGE_SIZE")

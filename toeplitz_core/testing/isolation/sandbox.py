@@ -1,4 +1,4 @@
-"""What owns the processes of a run, and the files that they share."""
+"""The owner of the processes of a run and of the files that they share."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from toeplitz_core.testing.isolation.fork_server import ForkServer
 from toeplitz_core.testing.subjects.interface import Environment
 from toeplitz_core.testing.support.directories import OwnedDirectory, abandoned
 
-# A call may take this long in seconds.
+# Seconds that a call may take.
 TIMEOUT = 10.0
-# Address space in bytes that a worker may take beyond what it starts with.
+# Bytes of address space that a worker may take beyond what it starts with.
 MEMORY = 8 * 2**30
 _KIND = "sandbox"
 
 
 class Closable(Protocol):
-    """What a sandbox ends."""
+    """Something that a sandbox closes."""
 
     def close(self) -> None:
-        """End it for good."""
+        """Close it for good."""
         ...
 
 
@@ -39,7 +39,7 @@ class Sandbox:
     memory : int or None
         Bytes of address space that a worker may take beyond what it starts with; None for no limit.
     last_case : path, optional
-        A file that holds the case that is running now: it says where the judge itself was when it was killed.
+        A file that always holds the running case, in case the judge itself is killed.
     """
 
     def __init__(self, *, timeout: float = TIMEOUT, memory: int | None = MEMORY, last_case: Path | None = None) -> None:
@@ -52,22 +52,22 @@ class Sandbox:
 
     @property
     def directory(self) -> Path:
-        """What the processes share lies here."""
+        """The directory of the shared files."""
         return self._directory.path
 
     def own(self, process: Closable) -> None:
-        """Close something with everything else."""
+        """Close this process together with everything else."""
         self._owned.append(process)
 
     def write_case(self, lines: Sequence[str]) -> None:
-        """Put cases on disk before they run."""
+        """Write cases to disk before they run."""
         if self._last_case is not None:
             self._last_case.seek(0)
             self._last_case.write("\n".join(lines) + "\n")
             self._last_case.truncate()
 
     def fork_server(self, environment: Environment) -> ForkServer:
-        """The process that forks workers with an environment; started when first asked for, or when it died."""
+        """The process that forks workers with an environment, started on first use or after it died."""
         found = self._servers.get(environment)
         if found is None or found.has_died:
             found = self._servers[environment] = ForkServer(environment, self.directory)
@@ -80,7 +80,7 @@ class Sandbox:
         return Path(path)
 
     def close(self) -> None:
-        """End all processes and remove what they shared, also where an interrupt has cut a conversation in two."""
+        """End all processes and remove the shared files, even after an interrupt in the middle of a message."""
         for server in self._servers.values():
             server.close()
         for process in self._owned:
@@ -99,12 +99,12 @@ class Sandbox:
 
 
 def clear_abandoned() -> None:
-    """Remove what sandboxes have left whose owners were killed together with everything that would have done so."""
+    """Remove the directories of sandboxes whose processes were all killed."""
     for directory in abandoned(_KIND, _in_memory()):
         shutil.rmtree(directory, ignore_errors=True)
 
 
 def _in_memory() -> Path | None:
-    """A directory in memory, where Linux has one."""
+    """The directory for files in memory, if there is one (Linux)."""
     directory = Path("/dev/shm")
     return directory if directory.is_dir() and os.access(directory, os.W_OK) else None

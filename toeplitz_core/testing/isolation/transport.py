@@ -1,4 +1,4 @@
-"""Messages between two processes: pickled, their tensors as bytes, large ones in a file that both sides have open."""
+"""Messages between two processes: pickled, with tensors as bytes; large tensors go through a shared file."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from typing import Any
 import numpy as np
 import torch
 
-# Pipes carry this much in one piece; beyond, copying through memory that both processes see is faster.
+# A pipe carries this much in one piece. Larger data is faster to copy through a file in shared memory.
 _INLINE_BYTES = 2**16
-# NumPy has no bfloat16: its bits travel as integers.
+# NumPy has no bfloat16, so its bits are sent as integers.
 _BITS = {torch.bfloat16: torch.int16}
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A tensor as it travels.
+    """A tensor in a message.
 
     Parameters
     ----------
     dtype : torch.dtype
     shape : tuple of int
     data : bytes, optional
-        None if they are in the shared file, or if there are none.
+        The values; None if they are in the shared file or if there are none.
     offset : int
-        Where they are in the shared file.
+        The position of the values in the shared file.
     meta : bool
-        Whether the tensor is on meta, and has no bytes.
+        Whether the tensor is on meta and has no values.
     """
 
     dtype: torch.dtype
@@ -42,13 +42,13 @@ class Packed:
 
 
 class Channel:
-    """One end of a connection that carries messages with tensors. The two ends speak in turn.
+    """One end of a connection for messages with tensors. The two ends send in turn.
 
     Parameters
     ----------
     connection : Connection
     path : str
-        The file that both ends share. Whoever made it removes it.
+        The file that both ends share. Its creator removes it.
     """
 
     def __init__(self, connection: Connection, path: str) -> None:
@@ -56,22 +56,22 @@ class Channel:
         self._shared = SharedFile(path)
 
     def send(self, message: object) -> None:
-        """Send a message: its tensors' values, contiguous. The tensors of the last one are gone."""
+        """Send a message; its tensors arrive contiguous. This overwrites the tensors of the previous message."""
         self._shared.rewind()
         buffer = io.BytesIO()
         _Pickler(buffer, self._shared).dump(message)
         self._connection.send_bytes(buffer.getbuffer())
 
     def recv(self) -> Any:
-        """The next message, its tensors in memory of their own. ``EOFError`` if the other end has hung up."""
+        """The next message, with its tensors copied. ``EOFError`` if the other end has closed the connection."""
         return _Unpickler(io.BytesIO(self._connection.recv_bytes()), self._shared).load()
 
     def poll(self, timeout: float) -> bool:
-        """Whether a message comes within some seconds."""
+        """Whether a message arrives within the timeout, in seconds."""
         return self._connection.poll(timeout)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection and the shared file."""
         self._connection.close()
         self._shared.close()
 
@@ -99,15 +99,15 @@ class SharedFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._file = Path(path).open("r+b", buffering=0)  # noqa: SIM115  # open as long as its owner
+        self._file = Path(path).open("r+b", buffering=0)  # noqa: SIM115  # open as long as this object
         self._end = 0
 
     def rewind(self) -> None:
-        """Forget what was packed: the next tensors take its place."""
+        """Start over: the next tensors overwrite the packed ones."""
         self._end = 0
 
     def pack(self, tensor: torch.Tensor) -> Packed:
-        """A tensor ready to travel; values only, contiguous."""
+        """Pack a tensor: its values only, contiguous."""
         if tensor.is_meta:
             return Packed(tensor.dtype, tuple(tensor.shape), None, meta=True)
         flat = tensor.detach().cpu().contiguous()
@@ -124,7 +124,7 @@ class SharedFile:
         return Packed(tensor.dtype, tuple(tensor.shape), None, offset)
 
     def unpack(self, packed: Packed) -> torch.Tensor:
-        """The tensor, in memory of its own."""
+        """Unpack a tensor into new memory."""
         if packed.meta:
             return torch.empty(packed.shape, dtype=packed.dtype, device="meta")
         dtype = _BITS.get(packed.dtype, packed.dtype)

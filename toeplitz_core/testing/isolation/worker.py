@@ -1,7 +1,7 @@
-"""The process in which a subject runs: it can crash, hang or spoil its globals, and only this process suffers.
+"""The process in which a subject runs. If the subject crashes, hangs or changes globals, only this process is lost.
 
-A worker is forked by the fork server of its environment, in milliseconds; where there is no fork, or where CUDA must
-not be forked, it is started cleanly.
+The fork server of its environment forks a worker within milliseconds. If the platform has no fork, or the subject uses
+CUDA, the worker is started afresh.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from toeplitz_core.testing.subjects.interface import Claims, Procedure, Subject
 from toeplitz_core.testing.subjects.outcome import Answer, Outcome, described
 from toeplitz_core.testing.support import interrupts
 
-# What a subject printed is evidence, but not all of it: the end says most.
+# How many characters of a subject's output are kept: the end says most.
 PRINTED = 2000
-# Imported by the worker alone: a fork server that has imported a subject could not be forked safely.
+# Only the worker imports this: a fork server that has imported a subject could not be forked safely.
 _NAMES = "toeplitz_core.testing.subjects.names"
 
 
@@ -47,7 +47,7 @@ class Request:
     case : Case
     operands : Operands
     procedure : str
-        What to do with them.
+        The procedure to run with them.
     """
 
     case: Case
@@ -57,13 +57,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Replies:
-    """What became of the requests of one message.
+    """The replies to the requests of one message.
 
     Parameters
     ----------
     each : sequence of Outcome or Answer
     worn : bool
-        Whether the worker is to be replaced, for lack of memory.
+        Whether the worker must be replaced because it has little memory left.
     """
 
     each: Sequence[Outcome | Answer]
@@ -72,20 +72,20 @@ class Replies:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a worker needs to know before its first call.
+    """The settings that a worker gets before its first call.
 
     Parameters
     ----------
     subject : str
-        The name that it resolves.
+        The name of the subject.
     shared, log : str
-        Paths of the file for tensors, and of the one that standard output and error go to.
+        Paths of the file for tensors and of the file for standard output and error.
     memory : int or None
         Bytes of address space that it may take beyond what it starts with; None for no limit.
     path : tuple of str
         ``sys.path``.
     poison : int or None
-        A byte that fills freed memory.
+        A byte to fill freed memory with.
     """
 
     subject: str
@@ -98,16 +98,16 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """What a worker says first.
+    """The first message of a worker.
 
     Parameters
     ----------
     claims : Claims
-        Those of the subject.
+        The claims of the subject.
     error : str
         Why the worker cannot serve; empty if it can.
     poisoned : bool
-        Whether its memory is filled as it was asked for.
+        Whether its memory is filled as requested.
     """
 
     claims: Claims = field(default_factory=Claims)
@@ -116,10 +116,10 @@ class Handshake:
 
 
 def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[str, str]] = ()) -> None:
-    """Answer requests (lists of them) until the judge hangs up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the judge, which ends us by hanging up
+    """Answer lists of requests until the judge closes the connection."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the judge handles Ctrl-C and then closes the connection
     interrupts.unblock()
-    if hasattr(os, "setpgid"):  # signals to a group are for the judge; what the subject starts, ends with it
+    if hasattr(os, "setpgid"):  # signals to a group are for the judge; the subject's children join this group
         os.setpgid(0, 0)
     os.environ.update(variables)
     sys.path[:] = settings.path
@@ -130,7 +130,7 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
     byte = settings.poison if settings.poison is None or poison(settings.poison) else None
     try:
         subject: Subject = importlib.import_module(_NAMES).resolve(settings.subject)
-    except Exception as error:  # noqa: BLE001  # the judge decides what that means
+    except Exception as error:  # noqa: BLE001  # the judge decides what the error means
         channel.send(Handshake(error=str(error) if isinstance(error, ValueError) else traceback.format_exc()))
         return
     channel.send(Handshake(subject.claims, poisoned=byte is not None))
@@ -139,7 +139,7 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
         while True:
             requests: list[Request | Call] = channel.recv()
             if limit is not None and all(_device(request) == "cpu" for request in requests):
-                # Not before it is known that it stays on the CPU: CUDA reserves address space without end.
+                # Not before it is known that the subject stays on the CPU: CUDA reserves huge amounts of address space.
                 end = limit_memory(limit)
                 limit = None
             if byte is not None:
@@ -153,7 +153,7 @@ def _device(request: Request | Call) -> str:
 
 
 def _answered(subject: Subject, request: Request | Call) -> Outcome | Answer:
-    """Call a subject. Ctrl-C is ignored here: an interrupt that arrives is an exception of the subject's own."""
+    """Call a subject. Workers ignore Ctrl-C, so a KeyboardInterrupt here comes from the subject itself."""
     try:
         if isinstance(request, Call):
             return subject.answer(request)
@@ -166,7 +166,7 @@ def _answered(subject: Subject, request: Request | Call) -> Outcome | Answer:
 
 
 def _guarded(call: Callable[[], Outcome | Answer], log: str, before: dict[str, object]) -> Outcome | Answer:
-    """Call a subject; what it printed, and what it did to the state of the process, are part of the outcome."""
+    """Call a subject, and add its output and its changes of global state to the outcome."""
     begin = Path(log).stat().st_size
     outcome = call()
     after = _globals()
@@ -180,10 +180,10 @@ def _guarded(call: Callable[[], Outcome | Answer], log: str, before: dict[str, o
 
 
 def _globals() -> dict[str, object]:
-    """State of the process that a convolution has no business to change."""
-    # float64: flushing is a mode of the processor, and this its cheapest sign.
+    """Global state that a convolution must not change."""
+    # Flushing is a mode of the processor; a float64 product is the cheapest way to detect it.
     flushes = bool((torch.tensor(5e-324, dtype=torch.float64) * 1 == 0).item())
-    legacy: Any = np.random.get_state()  # noqa: NPY002  # the global one is what a subject could draw from
+    legacy: Any = np.random.get_state()  # noqa: NPY002  # a subject could draw from the global stream
     return {
         "the default dtype": torch.get_default_dtype(),
         "the number of threads": torch.get_num_threads(),
@@ -201,7 +201,7 @@ def _globals() -> dict[str, object]:
 
 
 def _printed(log: str, begin: int) -> str:
-    """What the log has from a position on, or the end of it."""
+    """The log from a position on, or only its end if that is long."""
     end = Path(log).stat().st_size
     if end == begin:
         return ""

@@ -1,1 +1,1 @@
-"""Find a case that breaks a law: drawing, counting, shrinking, and how much effort is made."""
+"""Search for a case that breaks a law: drawing, counting, shrinking, and the amount of effort."""

@@ -1,4 +1,4 @@
-"""The cases of a law: drawn by Hypothesis, drawn again for the same geometry, or taken from a sweep."""
+"""The cases of a law: drawn by Hypothesis, repeated with new data for a geometry, or taken from a sweep."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from toeplitz_core.testing.strategies.cases import cases
 from toeplitz_core.testing.strategies.geometries import geometries
 from toeplitz_core.testing.subjects.interface import Procedure
 
-# What reads the gradient of the result that a case has. (A derivative that is carried forward reads none.)
+# The procedures that read a case's gradient of the result. (Forward mode does not read it.)
 READING_GRAD: tuple[Procedure, ...] = ("gradients", "double_backward", "functional_gradients", "vmap", "transposed")
-# How often operands of a call have the dtype of its step, for each dtype that is related to it.
+# The weight of the step's own dtype for operands of calls, where each related dtype has weight 1.
 _OWN_DTYPE = 4
 
 
 def drawn(law: Law, dtype: str, device: str, layouts: Collection[str]) -> SearchStrategy[Case] | SearchStrategy[Call]:
-    """The strategy for what a law is checked on."""
+    """The strategy for the cases or calls that a law is checked on."""
     if isinstance(law, CallLaw):
         related = tuple(name for name, other in DTYPES.items() if other.related_to == dtype)
         return calls(dtypes=(dtype,) * _OWN_DTYPE + related, device=device)
@@ -39,7 +39,7 @@ def drawn(law: Law, dtype: str, device: str, layouts: Collection[str]) -> Search
 
 
 def drawn_again(law: Law, case: Case | Call, number: int) -> Iterator[Case | Call]:
-    """A case, and others of the same shapes: the recipes in turn, each with data of its own. A call alone."""
+    """A case, then others of the same shapes with each recipe in turn and new data. A call is returned alone."""
     if isinstance(case, Call):
         yield case
         return
@@ -50,16 +50,16 @@ def drawn_again(law: Law, case: Case | Call, number: int) -> Iterator[Case | Cal
 
 
 def why_not_swept(law: Law) -> str:
-    """Why there is no sweep of what a law is checked on; empty if there is one."""
+    """Why a law cannot be checked by a sweep; empty if it can."""
     if isinstance(law, CallLaw):
         return "it is checked on calls, whose arguments may be anything; a sweep has only convolutions"
     return ""
 
 
 def swept(law: Law, convolutions: Iterable[Case], dtype: str, device: str) -> Iterator[Case]:
-    """What a law is checked on in a sweep of convolutions, the recipes in turn and the number of each for a seed.
+    """The cases of a law in a sweep of convolutions, with each recipe in turn and the case's number as its seed.
 
-    Those that are :func:`too_large` are left out, and so is what another was sharpened to before.
+    Cases that are :func:`too_large` are left out, and so are duplicates after sharpening.
     """
     recipes = law.recipes_for(dtype)
     seen: set[Case] = set()
@@ -76,5 +76,5 @@ def swept(law: Law, convolutions: Iterable[Case], dtype: str, device: str) -> It
 
 
 def too_large(law: Law, case: Case) -> bool:
-    """Whether a case has more multiplications than a law has a limit for."""
+    """Whether a case has more multiplications than the limit of a law."""
     return law.max_products is not None and case.geometry.nnz > law.max_products

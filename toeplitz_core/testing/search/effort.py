@@ -1,4 +1,4 @@
-"""How hard to look for a case that breaks a law: a search or a sweep, and the profiles that say how many cases."""
+"""The effort of looking for a case that breaks a law: a search or a sweep, and profiles of their size."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
 
 _PHASES = (Phase.explicit, Phase.generate, Phase.target, Phase.shrink)
-# Cases of one dtype that even a law with a small share has: a handful of kinds of geometries.
+# The least number of cases per dtype, even for a law with a small share: enough for a few kinds of geometries.
 _FEWEST = 8
-# The part of a profile's cases that a law takes, if not all of them: less where other laws see the same mistakes, or
-# where a case takes several calls.
+# The share of a profile's cases that a law takes, if not all. It is smaller if other laws find the same mistakes, or if
+# a case takes several calls.
 _SHARES = {
     "special-values": 0.4,
     "gradients-exact": 0.2,
@@ -37,14 +37,14 @@ class Profile:
     ----------
     name : str
     examples : int
-        Cases per law and dtype, of which a law takes its share.
+        Cases per law and dtype; each law takes its share of them.
     deterministic : bool
-        Whether the seed is always 0: for a gate, where a failure should come from the change and not from the draw.
+        Whether the seed is always 0. A gate needs that, so that a failure comes from the change and not from the draw.
     remembers : bool
-        Whether what failed in one run, without a seed, is tried first in the next.
+        Whether a run without a given seed first tries the failures of the last run.
     climbs : bool
-        Whether a part of the cases is spent on larger errors, in units of the bound, by changing the case with the
-        largest: many cases are then alike, which few of them cannot afford.
+        Whether some cases are spent on larger errors, in units of the bound, by changing the case with the largest
+        error so far. Many cases are then alike, so this needs many cases.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Profile:
     climbs: bool = False
 
     def examples_of(self, law: str) -> int:
-        """Cases per dtype of a law, by its name."""
+        """The number of cases per dtype of a law, by its name."""
         return max(min(self.examples, _FEWEST), round(self.examples * _SHARES.get(law, 1.0)))
 
     def settings(self) -> settings:
@@ -64,19 +64,19 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Draw cases, and shrink the first that fails.
+    """Draw cases and shrink the first that fails.
 
     Parameters
     ----------
     examples : int
     seed : int
-        With it the same cases come again, for every subject and on every device.
+        The same seed gives the same cases, for every subject and on every device.
     climbs : bool
-        As of :class:`Profile`.
+        As in :class:`Profile`.
     layouts : tuple of str
         Memory layouts that the cases may name.
     first : tuple of Case or Call
-        What is tried before all else.
+        Cases to try first.
     """
 
     examples: int
@@ -86,13 +86,13 @@ class Search:
     first: tuple[Case | Call, ...] = ()
 
     def settings(self, draws: int) -> settings:
-        """Hypothesis settings for as many cases, of which several come from one example."""
+        """Hypothesis settings for this number of cases, if each example gives ``draws`` of them."""
         return _settings(-(-self.examples // draws), climbs=self.climbs)
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Take every convolution up to some steps from the smallest, the nearest first, until one fails.
+    """Try every convolution within some steps of the smallest one, the nearest first, until one fails.
 
     Parameters
     ----------
@@ -115,17 +115,17 @@ PROFILES = {
 
 
 def register() -> None:
-    """Make the profiles known to Hypothesis, and with it to ``pytest --hypothesis-profile``."""
+    """Register the profiles with Hypothesis, for ``pytest --hypothesis-profile``."""
     for profile in PROFILES.values():
         settings.register_profile(profile.name, profile.settings())
 
 
 def _settings(examples: int, *, climbs: bool, derandomize: bool = False) -> settings:
-    """Convolutions have no natural deadline, and sizes are bounded by construction."""
+    """Hypothesis settings without deadline and size checks: strategies already bound the sizes."""
     return settings(
         max_examples=examples,
         derandomize=derandomize,
-        database=None,  # what failed is remembered as a line: strategies change, and lines do not
+        database=None,  # failures are remembered as lines, which stay valid when strategies change
         deadline=None,
         print_blob=True,
         report_multiple_bugs=False,

@@ -1,4 +1,4 @@
-"""Find a case that breaks a law: one law, one subject, one dtype, one device at a time."""
+"""Search for a case that breaks a law, for one law, subject, dtype and device at a time."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from toeplitz_core.testing.subjects.interface import Implementation, Subject
 from toeplitz_core.testing.subjects.outcome import Outcome
 from toeplitz_core.testing.support import interrupts
 
-# The name of the known failure that a verdict shows, or None.
+# Returns the name of the known failure that matches a verdict, or None.
 Excuse = Callable[[Verdict], str | None]
 
 
 class LawError(Exception):
-    """A law could not judge a case: an error of the suite, and no finding about the subject. Its cause says which.
+    """A law raised an error on a case: a bug in the suite, not a finding about the subject. See its cause.
 
     Parameters
     ----------
     law, subject : str
-        Names.
+        Their names.
     case : Case or Call
     """
 
@@ -44,11 +44,11 @@ class LawError(Exception):
         self.law, self.subject, self.case = law, subject, case
 
     def __reduce__(self) -> tuple[type[LawError], tuple[str, str, Case | Call]]:
-        return LawError, (self.law, self.subject, self.case)  # it travels between processes
+        return LawError, (self.law, self.subject, self.case)  # it is sent between processes
 
 
-class _Broken(Exception):  # noqa: N818  # it carries a verdict to Hypothesis, and is not an error of ours
-    """A law does not hold: Hypothesis shrinks what raises this."""
+class _Broken(Exception):  # noqa: N818  # it carries a verdict to Hypothesis and is not an error of ours
+    """A law failed on a case. Hypothesis shrinks the cases that raise this."""
 
     def __init__(self, verdict: Verdict) -> None:
         super().__init__(verdict.message)
@@ -56,7 +56,7 @@ class _Broken(Exception):  # noqa: N818  # it carries a verdict to Hypothesis, a
 
 
 class _Stop(BaseException):
-    """An error of our own, on its way past Hypothesis, which would shrink it like a failure of the subject."""
+    """An error of our own. A BaseException passes through Hypothesis, which would shrink an Exception."""
 
     def __init__(self, error: Exception, case: Case | Call) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class _Stop(BaseException):
 
 
 class _Watched:
-    """A subject that remembers what computed its results: a law may ask for several, and judges them together."""
+    """A subject that records which kernels computed its results, because a law may make several calls."""
 
     def __init__(self, subject: Implementation) -> None:
         self._subject = subject
@@ -95,16 +95,16 @@ def find(
     Parameters
     ----------
     effort : Search or Sweep
-        A search shrinks what it finds; a sweep ends with the first that fails.
+        A search shrinks the first failure; a sweep ends with it.
     excuse : callable, optional
-        Names the known failure that a verdict shows: such failures are counted, and the search goes on beyond them.
+        Returns the name of the known failure that matches a verdict. Such failures are counted, and the search goes on.
     tally : Tally, optional
-        Counts; whoever gives it has what was found, whatever ends the search.
+        The counts. The caller keeps them even if an exception ends the search.
 
     Returns
     -------
     Result
-        With the smallest failing case that was found.
+        With the smallest failing case, if one was found.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def find(
 
 
 def _search(law: Law, watched: _Watched, judge: Judge, tally: Tally, effort: Search) -> Callable[[], None]:
-    """A test that raises the smallest failure."""
+    """Make a Hypothesis test that raises the smallest failure."""
     step, draws = tally.step, watched.claims.draws
 
     def holds(case: Case | Call) -> None:
@@ -136,7 +136,7 @@ def _search(law: Law, watched: _Watched, judge: Judge, tally: Tally, effort: Sea
                 raise _Broken(verdict)
             note(verdict, watched.kernels)
             if verdict.status is Status.PASS and verdict.ratio is not None:
-                largest = max(largest, verdict.ratio)  # that of a known failure may be infinite
+                largest = max(largest, verdict.ratio)  # the ratio of a known failure may be infinite
         if largest:
             target(largest, label="largest error in units of the bound")
 
@@ -144,12 +144,12 @@ def _search(law: Law, watched: _Watched, judge: Judge, tally: Tally, effort: Sea
     test = effort.settings(draws)(given(case=strategy)(holds))
     for case in reversed(effort.first):
         test = example(case=case)(test)
-    # Each law and dtype its own stream: the cases of one do not depend on which others run.
+    # Each law and dtype has its own seed, so its cases do not depend on which others run.
     return seeded(zlib.crc32(f"{effort.seed} {law.name} {step.dtype}".encode()))(test)
 
 
 def _walk(judge: Judge, tally: Tally, cases: Iterable[Case]) -> None:
-    """Judge each of some cases, the smallest first, until one fails."""
+    """Judge the cases in order, smallest first, until one fails."""
     for case in cases:
         verdict = tally.judged(judge, case)
         if verdict.status.is_failure:
@@ -157,9 +157,9 @@ def _walk(judge: Judge, tally: Tally, cases: Iterable[Case]) -> None:
 
 
 def _judge(law: Law, subject: Implementation, tally: Tally, excuse: Excuse | None, *, at_once: bool) -> Judge:
-    """The law, checked on one case: known failures apart, and an error of the law as what nobody takes for a failure.
+    """Make a function that judges one case. Known failures get their own status; an error of the law raises ``_Stop``.
 
-    ``at_once``: an interrupt need not wait for the verdict, for the subject runs in this process and may hang.
+    With ``at_once``, an interrupt does not wait for the verdict, because the subject runs in this process and may hang.
     """
 
     def judge(case: Case | Call) -> Verdict:
@@ -179,7 +179,7 @@ def _judge(law: Law, subject: Implementation, tally: Tally, excuse: Excuse | Non
 
 
 def _concluded(test: Callable[[], None], judge: Judge, tally: Tally, law: Law, subject: Implementation) -> Result:
-    """What comes of a test that raises the first failure."""
+    """Run a test that raises the first failure, and return the result of the step."""
     try:
         failure = _run(test, tally)
         message = "" if failure is None else failure.message
@@ -201,7 +201,7 @@ def _concluded(test: Callable[[], None], judge: Judge, tally: Tally, law: Law, s
 
 
 def _run(test: Callable[[], None], tally: Tally) -> Verdict | None:
-    """The smallest failure, if there is one."""
+    """Run the test and return its smallest failure, or None."""
     try:
         with no_constants_of_modules():
             test()

@@ -1,4 +1,4 @@
-"""Where the cases of a search went: labels of the parameter space, counted by ``--hypothesis-show-statistics``."""
+"""Statistics of a search: labels of each case, which ``--hypothesis-show-statistics`` counts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def regions(case: Case) -> list[str]:
 
 
 def products(case: Case) -> str:
-    """How many products are summed for one output, where none meets padding: the next power of ten.
+    """How many products are summed for one output outside the padding, rounded up to a power of ten.
 
     Examples
     --------
@@ -56,11 +56,11 @@ def products(case: Case) -> str:
 
 
 def note(verdict: Verdict, kernels: Collection[str]) -> None:
-    """Let Hypothesis count a case: its status, what computed it, its data, its regime and its regions."""
+    """Report the labels of a case to Hypothesis: status, kernel, data, regime and regions."""
     event(f"status: {verdict.status}")
     for kernel in sorted({verdict.kernel, *kernels} - {""}):
         event(f"kernel: {kernel}")
-    if isinstance(verdict.case, Case):  # the strategy for calls has events of its own
+    if isinstance(verdict.case, Case):  # the strategy for calls reports its own events
         event(f"data: {verdict.case.data}")
         if verdict.status in (Status.PASS, Status.MISTRUSTED):
             event(f"regime: {_regime(verdict, verdict.case)}")
@@ -69,7 +69,7 @@ def note(verdict: Verdict, kernels: Collection[str]) -> None:
 
 
 def _regime(verdict: Verdict, case: Case) -> str:
-    """By what results were judged, and how many products are summed for each."""
+    """How the results were judged (exactly or by the bound), and how many products each sums."""
     if verdict.ratio is None and 0 in case.output_shape:
         return "empty"
     return f"{'exact' if verdict.ratio is None else 'bound'}, {products(case)}"

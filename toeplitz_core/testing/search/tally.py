@@ -1,4 +1,4 @@
-"""The count of a search: what its cases came to, the smallest failure, and what follows for the law."""
+"""The tally of a search: counts of its verdicts, its smallest failure, and the result for the law."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from toeplitz_core.testing.laws.result import Result, Step, wholly_refused
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.support.spelling import cases_of
 
-# A law of which more than half of the cases were refused or could prove nothing is not reported as passed.
+# A law passes only if more than this share of its cases proved something.
 PROVEN_SHARE = 0.5
-# Of fewer cases than this a share is a matter of chance: an implementation that refuses a third of all cases would now
-# and then refuse most of a dozen. Then one in eight has to prove something, and one at least.
+# With fewer cases than this, the share varies too much by chance: an implementation that refuses a third of all cases
+# would sometimes refuse most of a dozen. Then one case in eight must prove something, and at least one.
 MANY_CASES = 50
 PROVEN_SHARE_OF_FEW = 0.125
-# How often a first failure is run again, to see whether it repeats; how often each smaller case then runs, if not; and
-# how often the smallest case runs in the end.
+# How often the first failure is run again to see whether it repeats, how often each smaller case runs if it does not,
+# and how often the smallest case runs in the end (``FINAL_RUNS``).
 CONFIRMATIONS = 3
 SHRINKING_RUNS = 8
-# Calls that do not return, each of which takes the whole timeout, before the smallest of them is small enough.
+# Shrinking stops after this many calls that did not return, because each takes the whole timeout.
 SHRINKING_TIMEOUTS = 12
 FINAL_RUNS = 10
 
-# The verdict on a case.
+# Returns the verdict on a case.
 Judge = Callable[[Case | Call], Verdict]
 
 
 class Tally:
-    """Statuses and the largest ratio until the first failure, after which Hypothesis shrinks; the smallest failure.
+    """Counts of statuses and the largest ratio up to the first failure, and the smallest failure after shrinking.
 
-    Whoever starts a search owns its tally, and has the result whatever ends the search.
+    The caller of a search owns its tally, and so has the result even if an exception ends the search.
 
     Parameters
     ----------
     step : Step
     announce : callable, optional
-        Told the result at each failure that is smaller than the one before.
+        Called with the result at each failure that is smaller than the one before.
     """
 
     def __init__(self, step: Step, announce: Callable[[Result], None] | None = None) -> None:
@@ -53,19 +53,19 @@ class Tally:
         self.refused = ""
         self.runs = 1
         self.timeouts = 0
-        # What would be left undone if the search ended with the failure that it has.
+        # What to report as unfinished if the search ended now.
         self.unfinished = "not shrunk to the end"
         self._announce = announce
 
     @property
     def out_of_time(self) -> bool:
-        """Whether so many calls did not return that nothing smaller is looked for."""
+        """Whether too many calls did not return to go on shrinking."""
         return self.timeouts >= SHRINKING_TIMEOUTS
 
     def judged(self, judge: Judge, case: Case | Call) -> Verdict:
-        """The verdict on a case. Once a failure was seen that did not repeat, a case fails if one of some runs does."""
+        """Judge a case. After a failure that did not repeat, each case runs several times and fails if one run does."""
         if self.out_of_time:
-            return Verdict(Status.PASS, case)  # not run: Hypothesis finds nothing smaller, and ends
+            return Verdict(Status.PASS, case)  # not run, so that Hypothesis finds nothing smaller and stops
         verdict = judge(case)
         first = self.smallest is None
         self._add(verdict)
@@ -81,8 +81,8 @@ class Tally:
         return verdict
 
     def excused(self, entry: str) -> None:
-        """Count a failure that an entry of the known failures speaks for."""
-        self.known[entry] += self.smallest is None  # else it was met while shrinking
+        """Count a failure that matches an entry of the known failures."""
+        self.known[entry] += self.smallest is None  # not while shrinking
 
     def _add(self, verdict: Verdict) -> None:
         if self.smallest is None:
@@ -94,16 +94,16 @@ class Tally:
             if verdict.ratio is not None and verdict.status is Status.PASS:
                 self.max_ratio = max(verdict.ratio, self.max_ratio or 0.0)
         if verdict.status.is_failure:
-            self.smallest = verdict  # what is tried after a failure is smaller
+            self.smallest = verdict  # after a failure, only smaller cases are tried
             self.announce()
 
     def announce(self) -> None:
-        """Tell what there would be if the search ended now."""
+        """Announce the result as it would be if the search ended now."""
         if self._announce is not None and self.smallest is not None:
             self._announce(self.result(self.smallest, f"{self.smallest.message} ({self.unfinished})"))
 
     def result(self, failure: Verdict | None, message: str = "") -> Result:
-        """The result of the step, with a failure and what is to be said of it, or without one."""
+        """The result of the step, with a failure and its message, or without a failure."""
         if failure is not None:
             message = message or failure.message
             status, failure = failure.status, failure.replace(message=message)
@@ -127,12 +127,12 @@ class Tally:
 
 
 def failures(judge: Judge, case: Case | Call, runs: int) -> int:
-    """In how many of some further runs a case fails."""
+    """The number of runs, of ``runs`` more, in which a case fails."""
     return sum(judge(case).status.is_failure for _ in range(runs))
 
 
 def _proven(counts: Counter[Status], *, known: bool) -> tuple[Status, str]:
-    """The status of a law that nothing broke, and what is to be said of it."""
+    """The status and the message of a law that no case broke."""
     judged = sum(counts.values())
     proven = counts[Status.PASS] + counts[Status.KNOWN]
     many = judged >= MANY_CASES
@@ -144,16 +144,16 @@ def _proven(counts: Counter[Status], *, known: bool) -> tuple[Status, str]:
 
 
 def merged(rounds: Sequence[Result]) -> Result:
-    """One result of several searches of the same law on the same subject, as if they had been one.
+    """Merge the results of several searches of one law on one subject, up to the first that failed.
 
-    It ends with the first that failed.
+    The merged result is the one that a single search would have had.
     """
     failing = next((number for number, result in enumerate(rounds) if result.status.is_failure), len(rounds) - 1)
     last, rounds = rounds[failing], rounds[: failing + 1]
     if len(rounds) == 1:
         return last
     counts, known, assumed = Counter[Status](), Counter[str](), Counter[str]()
-    for result in rounds:  # a sum of counters would drop what was counted 0 times
+    for result in rounds:  # adding counters would drop entries with count 0
         counts.update(result.counts)
         known.update(result.known)
         assumed.update(result.assumed)
