@@ -1,7 +1,8 @@
-"""Accumulators as hardware and libraries have them, simulated in exact rational arithmetic.
+"""Accumulators of hardware and libraries, simulated in exact rational arithmetic.
 
-Independent of the code under test but for the name and the limits of a format: a number is a ``Fraction``, and every
-rounding is written out. What they return is what a *correct* implementation may return, so no bound may be below it.
+A number is a ``Fraction``, and every rounding is explicit. The code under test is used only for the name and the limits
+of a format. Each accumulator returns a result that a *correct* implementation may return, so no bound may be below its
+error.
 """
 
 from __future__ import annotations
@@ -21,14 +22,23 @@ ORDERS: tuple[Order, ...] = ("forward", "backward", "pairwise", "random")
 
 @dataclass(frozen=True, slots=True)
 class Rounding:
-    """Rounding to a format: to nearest with ties to even, or towards zero; underflow gradually, or to zero at once."""
+    """Rounding to a format.
+
+    Parameters
+    ----------
+    format : Format
+    truncates : bool
+        Round towards zero instead of to nearest with ties to even.
+    flushes : bool
+        Underflow to zero instead of gradually.
+    """
 
     format: Format
     truncates: bool = False
     flushes: bool = False
 
     def __call__(self, value: Fraction) -> Fraction:
-        """The number of the format that a real number is rounded to. ``OverflowError`` beyond the largest."""
+        """Round a number to the format; ``OverflowError`` if the result exceeds the largest number."""
         if value == 0:
             return value
         exponent = max(_exponent(value), self.format.min_exponent)
@@ -55,25 +65,25 @@ class Accumulator:
     Parameters
     ----------
     accumulator, output : Rounding
-        Of every product and sum, and of the result.
+        Rounding of every product and sum, and of the result.
     operand : Rounding, optional
-        Of input and weight before they are multiplied.
+        Rounding of input and weight before they are multiplied.
     bias_operand : Rounding, optional
-        Of the bias before it is added.
+        Rounding of the bias before it is added.
     order : str
-        In which the terms of a block are added: one after the other, in a balanced tree, or in a random one.
+        The order in which the terms of a block are added: one after the other, in a balanced tree, or in a random tree.
     fused : bool
-        Products are not rounded but added exactly (FMA); only where terms are added one after the other.
+        Products are added without being rounded (FMA), if the terms are added one after the other.
     blocks : int
-        Blocks that the terms are split into, of which each has its own sum.
+        Number of blocks of terms; each block has its own sum.
     partial : Rounding, optional
-        Of these sums where they are stored.
+        Rounding of the sums of blocks when they are stored.
     chained : bool
-        A block begins with the stored sum of the one before, instead of with zero.
+        A block begins with the stored sum of the previous block instead of zero.
     bias_first : bool
         The first block begins with the bias.
     two_step : bool
-        The bias is added to the result as rounded for the output.
+        The result is rounded to the output format first; then the bias is added.
     """
 
     accumulator: Rounding
@@ -117,7 +127,7 @@ class Accumulator:
         return self.output(result)
 
     def _added(self, terms: Sequence[Fraction], shuffle: random.Random) -> Fraction:
-        """The sum of some terms in this accumulator's order."""
+        """The sum of terms in this accumulator's order."""
         terms = list(terms)
         if self.order == "backward":
             terms.reverse()

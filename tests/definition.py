@@ -1,4 +1,4 @@
-"""``T`` from the definition of a convolution, entry by entry: slow, in plain Python, and independent of the package."""
+"""``T`` computed from the definition of a convolution, entry by entry, in plain Python, independent of the package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Number = int | float | complex
 def pads_by_definition(
     padding: tuple[int, ...] | str, kernel_size: tuple[int, ...], dilation: tuple[int, ...]
 ) -> list[tuple[int, int]]:
-    """Zeros (before, after) each axis; ``"same"`` makes up for the kernel and puts an odd zero behind."""
+    """Zeros (before, after) on each axis; ``"same"`` keeps the size and adds an odd zero after the pixels."""
     pads = []
     for axis, (kernel, step) in enumerate(zip(kernel_size, dilation, strict=True)):
         if padding == "same":
@@ -30,7 +30,7 @@ def output_size_by_definition(
     padding: tuple[int, ...] | str,
     dilation: tuple[int, ...],
 ) -> tuple[int, ...]:
-    """Per axis, how many steps of the stride the dilated kernel can take before it leaves the padded input."""
+    """Per axis, the number of positions of the dilated kernel within the padded input, a stride apart."""
     pads = pads_by_definition(padding, kernel_size, dilation)
     sizes = []
     for size, kernel, stride_, (before, after), step in zip(
@@ -52,7 +52,7 @@ def entries_by_definition(
     groups: int,
     rows: range | None = None,
 ) -> dict[tuple[int, int], Number]:
-    """``(row, column): value`` of every tap that reads a pixel, in ascending order, for all rows or for these."""
+    """``(row, column): value`` of every tap that reads a pixel, rows ascending, for all rows or for the given ones."""
     out_channels, group_channels, kernel_height, kernel_width = weight.shape
     kernel_size = (kernel_height, kernel_width)
     height, width = input_size

@@ -1,4 +1,4 @@
-"""The layers of published networks as cases, and how to judge one without doing all of its work again."""
+"""The layers of published networks as cases, and a way to judge a large layer at only some outputs."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from toeplitz_core.testing.subjects import Subject
 
 TABLE = Path(__file__).parent / "data" / "model_layers.tsv"
 
-# Up to this many multiplications a layer is judged at every output; beyond, at outputs drawn at random.
+# Up to this many multiplications a layer is judged at every output, else at randomly drawn outputs.
 WHOLE = 2**22
-# What the drawn outputs read may take this many numbers (16 MiB each as float64, of which the judge holds a handful).
+# The drawn outputs may read this many numbers (16 MiB as float64; the judge has several such tensors).
 ROW_NUMBERS = 2**21
 MAX_ROWS = 512
-# Layers of one kind in the sample, and the multiplications that a layer of it may take.
+# Number of layers of one kind in the sample, and the most multiplications of a layer in it.
 SAMPLED_PER_KIND = 5
 SAMPLED_WORK = 2**29
 
 
 def load_layers() -> list[Case]:
-    """All rows of the table, in float32."""
+    """All rows of the table as float32 cases."""
     with TABLE.open(newline="") as table:
         return [_case(row) for row in csv.DictReader(table, delimiter="\t")]
 
 
 def sample(layers: Sequence[Case]) -> list[Case]:
-    """Some layers of each kind (groups, kernel, stride, dilation, padding, size), spread evenly; no slow ones."""
+    """Some evenly spread layers of each kind (groups, kernel, stride, dilation, padding, size), without slow ones."""
     kinds: dict[tuple[object, ...], list[Case]] = defaultdict(list)
     for layer in layers:
         if layer.geometry.nnz <= SAMPLED_WORK:
@@ -48,12 +48,12 @@ def sample(layers: Sequence[Case]) -> list[Case]:
 
 
 def judge(subject: Subject, case: Case, operands: Operands) -> Verdict:
-    """The verdict on a layer: at every output of a small one, at randomly drawn outputs of a large one."""
+    """The verdict on a layer, at every output of a small layer and at random outputs of a large one."""
     return forward_verdict(subject, case, operands, drawn_outputs(case))
 
 
 def drawn_outputs(case: Case) -> torch.Tensor | None:
-    """Flat indices of the outputs to judge, the first and the last among them; None for all."""
+    """Flat indices of the outputs to judge, including the first and the last; None for all outputs."""
     geometry = case.geometry
     if geometry.nnz <= WHOLE:
         return None

@@ -1,4 +1,4 @@
-"""Operands of a convolution for the tests: whole numbers, so that sums are exact and results compare with ``==``."""
+"""Operands of a convolution for the tests: whole numbers, so that sums are exact and ``==`` compares results."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from toeplitz_core import ConvGeometry
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 DTYPES = (*FLOATS, torch.complex64, torch.complex128, torch.int64)
 
-# Whole numbers up to this are exact in the dtype, and so are sums and products that stay below.
+# Whole numbers up to this are exact in the dtype; so are their sums and products up to the same limit.
 EXACT = {torch.float16: 2**11, torch.bfloat16: 2**8, torch.float32: 2**24, torch.complex64: 2**22}
 
 
 def seeds() -> st.SearchStrategy[int]:
-    """Seeds of random tensors, which stay out of an example this way."""
+    """Seeds of random tensors, so that examples have a seed instead of many numbers."""
     return st.integers(0, 2**16)
 
 
 @st.composite
 def small_geometries(draw: st.DrawFn) -> ConvGeometry:
-    """Geometries of so few pixels that all of ``T`` can be formed, and gone through entry by entry."""
+    """Geometries with so few pixels that a test can form all of ``T`` and loop over its entries."""
     kernel, stride, dilation = (draw(st.tuples(st.integers(1, n), st.integers(1, n))) for n in (3, 4, 2))
     extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     padding = draw(st.tuples(st.integers(0, 4), st.integers(0, 4)))
@@ -53,9 +53,9 @@ def distinct(shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> torc
 def operands(
     geometry: ConvGeometry, dtype: torch.dtype = torch.float64, *, batch: int = 2, seed: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Input, weight and bias whose convolution is exact in ``dtype``, in whatever order it is summed.
+    """Input, weight and bias whose convolution is exact in ``dtype`` in any order of summation.
 
-    Where the dtype holds few whole numbers, all but some pixels of the input are zero; no tap, which would hide it.
+    If the dtype holds few whole numbers, most pixels of the input are zero. No tap is zero, because that would hide it.
     """
     exact = EXACT.get(dtype, 2**50)
     limit = 3 if exact > 2**20 else 1
@@ -68,11 +68,11 @@ def operands(
 
 
 def parameters(geometry: ConvGeometry) -> dict[str, Any]:
-    """The arguments that a convolution takes beside its tensors."""
+    """The arguments of a convolution other than its tensors."""
     return {name: getattr(geometry, name) for name in ("stride", "padding", "dilation", "groups")}
 
 
 def affordable_rows(geometry: ConvGeometry, entries_per_row: int, entries: int = 2**15) -> slice | None:
-    """None for all rows where they have no more than so many entries, else evenly spread ones."""
+    """None (all rows) if they have at most ``entries`` entries, else a slice of evenly spread rows."""
     step = -(-geometry.matrix_shape[0] * entries_per_row // entries)
     return slice(None, None, step) if step > 1 else None

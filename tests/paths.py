@@ -1,4 +1,4 @@
-"""Where the files of the tests are."""
+"""Paths of the tests' files."""
 
 from __future__ import annotations
 

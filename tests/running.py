@@ -1,4 +1,4 @@
-"""Searches and runs in this process, for tests: of subjects and laws that no name leads to."""
+"""Searches and runs in this process, for tests with subjects and laws that have no importable name."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def search(
     sweep: int | None = None,
     tally: Tally | None = None,
 ) -> Result:
-    """The result of one law on one subject: of all cases of a profile, a number of them, or a sweep."""
+    """The result of one law on one subject, for the cases of a profile, a number of them, or a sweep."""
     of_profile = PROFILES[profile]
     drawn = Search(examples or of_profile.examples, seed, of_profile.climbs, tuple(layouts), tuple(first))
     effort = drawn if sweep is None else Sweep(sweep)
@@ -55,14 +55,14 @@ def search(
 
 
 class Bench:
-    """A plan and the subjects that it is for.
+    """A plan with its subjects.
 
     Parameters
     ----------
     subjects : sequence of Implementation
     laws : sequence of Law
     **options
-        Of a :class:`Plan`.
+        Further fields of the :class:`Plan`.
     """
 
     def __init__(
@@ -88,15 +88,15 @@ class Bench:
 
     @property
     def steps(self) -> list[Step]:
-        """Those of the plan."""
+        """The steps of the plan."""
         return self.plan.steps
 
     def result(self, step: Step | None = None, number: int = 0) -> Result:
-        """The result of a step, the first if not given, in one round."""
+        """The result of one round of a step, by default of the first step."""
         return judge(self.plan, self.pool, Task(self.steps[0] if step is None else step, number))
 
     def run(self, *consumers: Consumer, clock: Callable[[], float] = time.monotonic) -> Run:
-        """What becomes of all steps."""
+        """Run all steps in this process."""
         run = Run(self.plan)
 
         def emit(event: Event) -> None:
@@ -108,28 +108,28 @@ class Bench:
 
 
 class Run:
-    """What came of a run: the single results as they came, and the progress at its end."""
+    """The outcome of a run: the result of each round in order, and the final progress."""
 
     def __init__(self, plan: Plan) -> None:
         self.progress = Progress(plan)
         self.events: list[Event] = []
 
     def __call__(self, event: Event) -> None:
-        """Take an event in."""
+        """Record an event."""
         self.events.append(event)
         self.progress(event)
 
     @property
     def came(self) -> list[Result]:
-        """Of single rounds, in the order in which they ended."""
+        """The results of single rounds, in the order in which they ended."""
         return [event.result for event in self.events if isinstance(event, StepEnded)]
 
     @property
     def results(self) -> list[Result]:
-        """Of each step, all of its rounds as one."""
+        """The result of each step, with all its rounds merged."""
         return self.progress.results
 
 
 def share(law: Law, examples: int = PROFILES["gate"].examples) -> int:
-    """The cases for one dtype of a law, where a profile has so many."""
+    """The number of cases of a law for one dtype, in a profile with this number of examples."""
     return replace(PROFILES["gate"], examples=examples).examples_of(law.name)

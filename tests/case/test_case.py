@@ -1,4 +1,4 @@
-"""Cases: their text parses back, and a malformed line or an impossible value says what is wrong and what is legal."""
+"""Cases: their text parses back; errors about malformed lines and impossible values say what is wrong and legal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from toeplitz_core.testing.case.recipes import RECIPES
 from toeplitz_core.testing.strategies.cases import cases
 from toeplitz_core.testing.strategies.geometries import geometries
 
-# The line that the design promises.
+# The line whose format is promised to users.
 PROMISED = (
     "input=2x3x8x8 weight=4x3x3x3 stride=2x1 padding=1 dilation=1 groups=1 bias dtype=float32 layout=channels_last "
     "data=integers seed=7"
@@ -25,7 +25,7 @@ SMALL = "input=1x2x4x4 weight=2x2x3x3"
 
 
 def all_cases(rank: int = 2) -> st.SearchStrategy[Case]:
-    """Cases with every dtype and recipe, of which some name a law, a device, or a layout of the output's gradient."""
+    """Cases with any dtype and recipe; some name a law, a device, or a layout of the result's gradient."""
     return st.builds(
         lambda case, grad, law, device: case.replace(layouts=case.layouts + grad, law=law, device=device),
         cases(geometry=geometries(rank=rank), dtypes=tuple(CASE_DTYPES), recipes=tuple(RECIPES)),
@@ -60,14 +60,14 @@ def test_each_word_of_the_minimal_form_counts(case: Case):
 
 @given(all_cases(), st.randoms(use_true_random=False))
 def test_words_may_come_in_any_order(case: Case, random: Random):
-    """The order of the words of a line means nothing."""
+    """The order of the words in a line does not matter."""
     words = case.text(full=True).split()
     random.shuffle(words)
     assert Case.parse("  ".join(words)) == case
 
 
 def test_promised_line():
-    """The line that the design promises means what it says."""
+    """The promised line parses to the promised case, and prints in its shortest form."""
     case = Case.parse(PROMISED)
     assert case == Case(
         (2, 3, 8, 8),
@@ -82,20 +82,20 @@ def test_promised_line():
 
 
 def test_defaults_are_left_out():
-    """A case of nothing but defaults is its two shapes, and the defaults are those that the design states."""
+    """A case with only defaults prints only its two shapes, and the defaults are the documented ones."""
     case = Case.parse(f"{SMALL} stride=1 padding=0 dilation=1x1 groups=1 dtype=float32 device=cpu data=integers seed=0")
     assert str(case) == SMALL
     assert case == Case.parse(SMALL)
 
 
 def test_full_form_names_everything():
-    """The full form names every parameter, defaults too."""
+    """The full form names every parameter, including defaults."""
     full = f"{SMALL} stride=1 padding=0 dilation=1 groups=1 dtype=float32 device=cpu data=integers seed=0"
     assert Case.parse(SMALL).text(full=True) == full
 
 
 def test_input_with_one_axis_fewer_is_unbatched():
-    """The weight gives the rank: an input with one axis fewer has no batch, and neither has the output."""
+    """The weight decides the rank: if the input has one axis fewer, neither input nor output has a batch axis."""
     case = Case.parse("input=2x4x4 weight=6x2x3x3")
     assert case.batch is None
     assert case.output_shape == (6, 2, 2)
@@ -105,7 +105,7 @@ def test_input_with_one_axis_fewer_is_unbatched():
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_padding_by_name_stays(padding: str):
-    """``same`` and ``valid`` reach the implementation as such, and are not worked out."""
+    """``same`` and ``valid`` stay names: they are not replaced by numbers."""
     case = Case.parse(f"{SMALL} padding={padding}")
     assert case.padding == padding
     assert f"padding={padding}" in str(case)
@@ -120,7 +120,7 @@ def test_padding_by_name_stays(padding: str):
     ],
 )
 def test_other_ranks(line: str, geometry: tuple[int, tuple[int, ...]], output: tuple[int, ...]):
-    """Lines of one and three axes mean what they say, and print as they were."""
+    """Lines with one and three axes parse to the right geometry and print unchanged."""
     case = Case.parse(line)
     assert (case.geometry.rank, case.geometry.input_size) == geometry
     assert case.output_shape == output
@@ -128,7 +128,7 @@ def test_other_ranks(line: str, geometry: tuple[int, tuple[int, ...]], output: t
 
 
 def test_layouts_of_operands():
-    """``layout=`` speaks for input and weight alone, and ``layout.weight=`` overrides it wherever it stands."""
+    """``layout=`` applies only to input and weight; ``layout.weight=`` overrides it at any place in the line."""
     assert Case.parse(f"{SMALL} layout=sliced").layouts == (("input", "sliced"), ("weight", "sliced"))
     for line in (f"{SMALL} layout=sliced layout.weight=offset", f"{SMALL} layout.weight=offset layout=sliced"):
         case = Case.parse(line)
@@ -138,7 +138,7 @@ def test_layouts_of_operands():
     assert (named.layout("grad"), named.layout("bias"), named.layout("input")) == ("permuted", "expanded", None)
 
 
-# The line, and what its message has to say.
+# The line, and the parts that its message must have.
 MALFORMED = [
     (f"{SMALL} strid=2", ["unknown key 'strid'; did you mean 'stride'? Legal: ", "dilation, groups"]),
     (f"{SMALL} qqqq=2", ["word 3 'qqqq=2'", "unknown key 'qqqq'; Legal: input, weight, stride"]),
@@ -181,14 +181,14 @@ MALFORMED = [
 
 @pytest.mark.parametrize(("line", "said"), MALFORMED, ids=lambda value: value if isinstance(value, str) else "")
 def test_malformed_line(line: str, said: list[str]):
-    """A malformed line gets an error that points at the word and says what is legal."""
+    """The error about a malformed line names the word and says what is legal."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011  # the message is matched below, in parts
         Case.parse(line)
     for part in said:
         assert part in str(caught.value)
 
 
-# Changes to a case that is possible, and the parameter, value and rule that the message has to name.
+# Changes to a valid case, and the parameter, value and rule that the message must name.
 IMPOSSIBLE = [
     ({"dtype": "float8"}, ["dtype=float8", "must be one of", "float32"]),
     ({"data": "zeros"}, ["data=zeros", "must be one of", "integers"]),
@@ -218,7 +218,7 @@ IMPOSSIBLE = [
 
 @pytest.mark.parametrize(("changes", "said"), IMPOSSIBLE, ids=str)
 def test_impossible_case(changes: dict[str, Any], said: list[str]):
-    """An impossible case cannot be made, and the error names the parameter, its value and the rule."""
+    """An impossible case is refused with an error that names the parameter, its value and the rule."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011  # the message is matched below, in parts
         Case.parse(SMALL).replace(**changes)
     for part in said:
@@ -226,13 +226,13 @@ def test_impossible_case(changes: dict[str, Any], said: list[str]):
 
 
 def test_impossible_layout_in_a_line():
-    """A line whose layout its operand cannot have is refused, though each of its words is legal."""
+    """A line is refused if an operand cannot have its layout, even if each word is legal."""
     with pytest.raises(ValueError, match=r"layout\.input=channels_last needs 4 axes, but input has 3"):
         Case.parse("input=2x4x4 weight=2x2x3x3 layout=channels_last")
 
 
 @given(cases())
 def test_case_of_a_geometry(case: Case):
-    """``Case.of`` a case's geometry is that case again."""
+    """``Case.of`` with a case's geometry and other fields gives an equal case."""
     rest = {name: getattr(case, name) for name in ("bias", "layouts", "seed")}
     assert Case.of(case.geometry, case.batch, **rest) == case

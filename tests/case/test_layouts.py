@@ -1,4 +1,4 @@
-"""Layouts: the same values in other strides, and nothing but poison between them."""
+"""Layouts: the same values with other strides, and only poison between them."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def test_values_are_the_same(layout: str, shape: tuple[int, ...], dtype: torch.d
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_strides_are_those_of_the_layout(layout: str) -> None:
-    """Each layout has the strides that its description says."""
+    """Each layout has the strides of its description."""
     assert apply_layout(numbered((2, 3, 4, 5)), layout).stride() == STRIDES[layout]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_gradients_repeat_a_number(shape: tuple[int, ...]) -> None:
-    """``repeated`` is one number with stride 0 on all axes of more than one, and for gradients alone."""
+    """``repeated`` is one number with stride 0 on all axes larger than 1, and legal only for gradients."""
     laid_out = apply_layout(numbered(shape), "repeated")
     assert torch.equal(laid_out, torch.ones(shape))
     assert all(stride == 0 for stride, size in zip(laid_out.stride(), shape, strict=True) if size > 1) or 0 in shape
@@ -76,14 +76,14 @@ def test_gradients_repeat_a_number(shape: tuple[int, ...]) -> None:
 
 
 def test_axes_of_size_one_have_odd_strides() -> None:
-    """``odd_strides`` has a stride on an axis of size 1 that no computation from the shape gives."""
+    """On an axis of size 1, ``odd_strides`` has a stride that does not follow from the shape."""
     assert apply_layout(numbered((1, 3, 1, 5)), "odd_strides").stride() == (7, 5, 7, 1)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", POISONED)
 def test_reading_beside_a_view_gives_poison(layout: str, dtype: torch.dtype) -> None:
-    """All of the buffer that is not the view's is poison, and there is some before and behind it."""
+    """The buffer is poison outside the view, with some poison before and after it."""
     shape = (2, 3, 4, 5)
     laid_out = apply_layout(numbered(shape, dtype), layout)
     buffer = torch.empty(0, dtype=dtype).set_(laid_out.untyped_storage())
@@ -99,7 +99,7 @@ def test_reading_beside_a_view_gives_poison(layout: str, dtype: torch.dtype) -> 
 @pytest.mark.parametrize("axes", range(1, 6))
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_illegal_layouts_say_what_they_need(layout: str, axes: int) -> None:
-    """A layout that does not exist for a number of axes is refused, by a case too, with the number that it needs."""
+    """A layout that does not exist for a number of axes is refused with the number that it needs."""
     shape, legal = (2,) * axes, LAYOUTS[layout][2]
     if axes in legal:
         check_layout("input", layout, shape)
@@ -111,7 +111,7 @@ def test_illegal_layouts_say_what_they_need(layout: str, axes: int) -> None:
 
 
 def test_unknown_layouts_are_refused_with_the_known_ones() -> None:
-    """A misspelt layout gets the list of those that exist; a case checks those of its operands."""
+    """A misspelt layout is refused with the list of layouts; a case checks the layouts of its operands."""
     with pytest.raises(ValueError, match=r"layout.bias=channel_last must be one of contiguous, channels_last,"):
         check_layout("bias", "channel_last", (3,))
     with pytest.raises(ValueError, match=r"layout.bias=channels_last needs 4 axes, but bias has 1"):

@@ -1,1 +1,1 @@
-"""Tests of the minimal core."""
+"""Tests of the core package, without the testing tools."""

@@ -1,4 +1,4 @@
-"""conv2d accepts the calls that F.conv2d accepts, and refuses the others, except where a defect of torch is listed."""
+"""conv2d accepts and refuses the same calls as F.conv2d, except where a defect of torch is listed."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ from toeplitz_core.testing.strategies.calls import calls
 ERRORS = LAWS["errors"]
 KNOWN = KnownFailures.load(KNOWN_TORCH, laws=LAWS)
 LISTED = [entry for entry in KNOWN.entries if entry.laws == (ERRORS.name,)]
-# What an error of ours names: a parameter of conv2d, or a size that follows from an operand's shape.
+# Every error of our conv2d names a parameter, or a size that follows from an operand's shape.
 _NAMED = re.compile(rf"\b({'|'.join(NAMES)}|kernel_size|in_channels|out_channels)\b")
 FEW = settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module")
 def torchs() -> Iterator[IsolatedSubject]:
-    """One torch in a process of its own: some of its defects corrupt memory."""
+    """One torch in a separate process, because some of its defects corrupt memory."""
     with Sandbox() as isolation:
         yield IsolatedSubject(isolation, "torch")
 
 
 def ours(call: Call) -> Acceptance:
-    """What conv2d of ours makes of a call; its errors are of the promised kinds and name a parameter."""
+    """The outcome of a call of our conv2d; its errors have the documented types and name a parameter."""
     outcome = call.accepted_by(toeplitz_core.conv2d)
     if outcome.error is not None:
         assert outcome.error in (TypeError, ValueError, MemoryError), f"{call}\n{outcome}"
-        # An error about an argument begins with its name; one about the result says what made it that large.
+        # An error about an argument begins with its name; an error about the result names what made it so large.
         named = _NAMED.search(outcome.message) if outcome.error is MemoryError else _NAMED.match(outcome.message)
         assert named, f"{call}\n{outcome}"
     return outcome
 
 
 def check_parity(torchs: IsolatedSubject, call: Call) -> None:
-    """What torch does with a call is what ours does, as the law demands, or a defect is listed that says otherwise."""
+    """Assert that torch and our conv2d have the same outcome for a call, or that a listed defect explains why not."""
     mine = ours(call)
     verdict = ERRORS(torchs, call)
     entry = KNOWN.match("torch", verdict)
@@ -61,13 +61,13 @@ def check_parity(torchs: IsolatedSubject, call: Call) -> None:
 @given(call=calls())
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_call_is_accepted_where_torch_accepts_it(torchs: IsolatedSubject, call: Call):
-    """A call has the same outcome in both, or falls under a listed defect of torch in just the way listed."""
+    """A call has the same outcome in both, or differs exactly as a listed defect of torch says."""
     check_parity(torchs, call)
 
 
 @pytest.mark.parametrize("name", BREAKS)
 def test_each_way_to_break_a_call_has_torchs_outcome(torchs: IsolatedSubject, name: str):
-    """Every named way to break a call is tried, however rarely it is drawn among the others."""
+    """Each named way to break a call has the same outcome in both, or differs as a listed defect says."""
     FEW(given(calls(breaks=st.just(name)))(lambda call: check_parity(torchs, call)))()
 
 
@@ -76,13 +76,13 @@ def test_each_way_to_break_a_call_has_torchs_outcome(torchs: IsolatedSubject, na
 def test_each_way_to_break_a_call_with_an_empty_input_has_torchs_outcome(
     torchs: IsolatedSubject, name: str, empty: str
 ):
-    """Torch returns early for an empty input, before it looks at everything: each other break is tried with one."""
+    """Each other break has torch's outcome with an empty input too, for which torch returns before all its checks."""
     FEW(given(calls(breaks=st.just(name), together=[empty]))(lambda call: check_parity(torchs, call)))()
 
 
 @pytest.mark.parametrize("entry", LISTED, ids=lambda entry: entry.name)
 def test_a_listed_defect_is_still_there(torchs: IsolatedSubject, entry: Entry):
-    """What the list says of torch is still so, and the first entry that speaks for its example is itself."""
+    """Each listed defect still occurs, and the first entry that matches its example is the entry itself."""
     if not entry.applies:
         pytest.skip(f"listed for {dict(entry.versions)}, not torch {torch.__version__}")
     verdict = ERRORS(torchs, entry.example)
@@ -92,7 +92,7 @@ def test_a_listed_defect_is_still_there(torchs: IsolatedSubject, entry: Entry):
 
 
 def test_the_listed_calls_stand_there_as_they_print():
-    """An entry's example is written in the one spelling that a call has, and each is another call."""
+    """Each entry's example is written in the unique spelling of its call, and no two examples are equal."""
     lines = KNOWN_TORCH.read_text(encoding="utf-8")
     assert LISTED
     assert len({entry.example for entry in LISTED}) == len(LISTED)
@@ -100,7 +100,7 @@ def test_the_listed_calls_stand_there_as_they_print():
 
 
 def test_a_valid_call_falls_under_no_defect():
-    """The conditions of the list do not hold for an ordinary call."""
+    """No condition of the list is true for an ordinary call."""
     call = Call.parse("input=float32[2x3x5x5] weight=float32[4x3x3x3] bias=float32[4] stride=(2,1) padding='valid'")
     assert not [entry.name for entry in LISTED if entry.condition.holds(call)]
 
@@ -112,7 +112,7 @@ def test_a_valid_call_falls_under_no_defect():
     Call("float32[0]", "None", "numpy.array(2)", "[torch.tensor(2), 1]", "torch.Size((2, 2))", "()", "range(1, 3)")
 )
 def test_a_call_survives_its_text(call: Call):
-    """A call parses back from its line to an equal value with equal hash, and the line to itself."""
+    """The line of a call parses to an equal call with an equal hash, which prints the same line."""
     line = str(call)
     assert Call.parse(line) == call
     assert hash(Call.parse(line)) == hash(call)
@@ -120,21 +120,21 @@ def test_a_call_survives_its_text(call: Call):
 
 
 def test_values_that_compare_equal_are_different_arguments():
-    """1, 1.0 and True are three different arguments, and only 1 is the default that is left out."""
+    """1, 1.0 and True are three different arguments; only 1 is the default and left out."""
     texts = [str(Call("float32[1x5x5]", "float32[1x1x3x3]", stride=text)) for text in ("1", "1.0", "True")]
     tensors = "call input=float32[1x5x5] weight=float32[1x1x3x3]"
     assert texts == [tensors, f"{tensors} stride=1.0", f"{tensors} stride=True"]
 
 
 def test_only_what_is_no_default_is_passed():
-    """Arguments are the two operands, and by name what differs from the defaults."""
+    """The positional arguments are the two operands; keyword arguments are those that differ from the defaults."""
     args, kwargs = Call.parse("input=int8[1x5x5] weight=int8[1x1x3x3] stride=(2,1) padding=0").arguments()
     assert [tuple(a.shape) for a in args if isinstance(a, torch.Tensor)] == [(1, 5, 5), (1, 1, 3, 3)]
     assert kwargs == {"stride": (2, 1)}
 
 
 def test_interrupts_are_not_outcomes():
-    """What is no ordinary exception passes through."""
+    """KeyboardInterrupt passes through instead of becoming an outcome."""
 
     def interrupted(*_: object) -> torch.Tensor:
         raise KeyboardInterrupt
@@ -173,7 +173,7 @@ _LITERAL = f"must be a Python literal without blanks, {_LITERALS}"
     ],
 )
 def test_a_malformed_line_is_refused_with_the_word_and_what_is_legal(line: str, message: str):
-    """A malformed line raises ValueError that points at the word and lists what could stand there."""
+    """A malformed line raises a ValueError that names the word and lists what is legal."""
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         Call.parse(line)
 
@@ -258,13 +258,13 @@ _W = "weight=float32[4x3x3x3]"
     ],
 )  # fmt: skip
 def test_a_refusal_names_parameter_value_and_rule(line: str, error: type[Exception], message: str):
-    """Each way to break a call has an exact message with the parameter, its value and the rule."""
+    """Each invalid call is refused with a message that names the parameter, its value and the rule."""
     outcome = Call.parse(line).accepted_by(toeplitz_core.conv2d)
     assert (outcome.error, outcome.message) == (error, message)
 
 
 def test_a_result_beyond_memory_is_refused_before_it_is_allocated():
-    """A result that fits no memory is refused by its size."""
+    """A result that cannot fit in memory is refused with its size, before it is allocated."""
     outcome = Call.parse(f"{_X} {_W} padding=({2**47},0)").accepted_by(toeplitz_core.conv2d)
     assert outcome.error is MemoryError
     assert f"({2**48 + 3}, 3) pixels per channel" in outcome.message

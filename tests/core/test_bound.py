@@ -1,4 +1,4 @@
-"""The error bound against simulated accumulators: no correct one exceeds it, some attain it, and no term can go."""
+"""The error bound against simulated accumulators: none exceeds it, some attain it, and every term is needed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from toeplitz_core.bound import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, TF32, Arith
 from toeplitz_core.testing.oracle.arithmetics import BFLOAT16_ROUNDING
 from toeplitz_core.testing.oracle.results import expected
 
-# So coarse that terms of second order show, and so small that all of its numbers can be tried.
+# So coarse that terms of second order matter, and so small that all its numbers can be tried.
 TOY = Format("toy", 3, -3, 8)
 TOY_OUTPUT = Format("toy output", 2, -2, 8)
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Operands of one sum of products, in a format."""
+    """Operands of one sum of products: input, weight and an optional bias."""
 
     x: tuple[Fraction, ...]
     weight: tuple[Fraction, ...]
@@ -55,13 +55,13 @@ class Problem:
 
 
 def upwards(value: Fraction) -> torch.Tensor:
-    """A float64 that is not below a positive rational number."""
+    """A float64 that is at least a positive rational number."""
     nearest = float(value)
     return torch.tensor(nearest if nearest >= value else math.nextafter(nearest, math.inf), dtype=torch.float64)
 
 
 def bound_of(arithmetic: Arithmetic, problem: Problem, operand: Format, **changes: Any) -> Fraction:
-    """The bound for a problem with operands of a format, exactly as evaluated; some arguments may be replaced."""
+    """The bound for a problem with operands of a format, as a rational number; ``changes`` replace its arguments."""
     count = len(problem.x)
     arguments: dict[str, Any] = {
         "exact": upwards(abs(problem.exact)),
@@ -76,7 +76,7 @@ def bound_of(arithmetic: Arithmetic, problem: Problem, operand: Format, **change
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """An arithmetic, the format of its operands, and accumulators that it describes, but for their order and blocks."""
+    """An arithmetic, the format of its operands, and an accumulator that it describes, without an order or blocks."""
 
     operand: Format
     arithmetic: Arithmetic
@@ -84,7 +84,7 @@ class Variant:
 
     @classmethod
     def of(cls, operand: Format, arithmetic: Arithmetic, *, nearest_inputs: Format | None = None) -> Variant:
-        """The variant of an arithmetic; input is rounded to TF32, truncated, unless to nearest in a given format."""
+        """The variant of an arithmetic; rounded inputs are truncated to TF32, or rounded to nearest in a format."""
         flushes = arithmetic.flushes
         on_read = Rounding(operand, flushes=True) if flushes else None
         low = arithmetic.partial_format
@@ -108,7 +108,7 @@ class Variant:
 
 
 def variants() -> dict[str, Variant]:
-    """Every way to compute that an ``Arithmetic`` describes, in the formats that have it."""
+    """Every kind of arithmetic that an ``Arithmetic`` describes, in the formats that use it."""
     same = {f.name: Variant.of(f, Arithmetic(f, f)) for f in (FLOAT64, FLOAT32, FLOAT16, BFLOAT16, TOY)}
     half = {f"{f.name} in float32": Variant.of(f, Arithmetic(FLOAT32, f)) for f in (FLOAT16, BFLOAT16)}
     toy = Arithmetic(TOY, TOY)
@@ -177,7 +177,7 @@ def _numbers(fmt: Format, kind: str, count: int, shuffle: random.Random) -> list
     elif kind == "alternating":
         numbers = [(-1) ** i * (1 + real(-3)) for i in range(count)]
     elif kind == "swamped":
-        # One number, and others of little more than half its spacing: each is rounded up to all of it.
+        # One, and numbers a little above half its spacing: each of them is rounded up to the full spacing.
         numbers = [Fraction(1)] + [ulp / 2 * (1 + ulp)] * (count - 1)
     elif kind == "subnormal":
         numbers = [real(fmt.min_exponent + shuffle.randint(-fmt.precision, 1)) for _ in range(count)]
@@ -198,7 +198,7 @@ KINDS = ("normal", "rising", "falling", "constant", "alternating", "swamped", "s
 
 @st.composite
 def problems(draw: st.DrawFn, fmt: Format, *, most: int = 24) -> tuple[Problem, random.Random]:
-    """Sums of up to so many products of numbers of a format, input, weight and bias each of its own kind."""
+    """Sums of at most ``most`` products of numbers of a format; input, weight and bias are drawn separately."""
     count = draw(st.integers(0, min(most, 2 ** (fmt.max_exponent // 2))))
     kinds = draw(st.tuples(*[st.sampled_from((*KINDS, "one"))] * 3))
     shuffle = random.Random(draw(st.integers(0, 2**32)))
@@ -210,10 +210,10 @@ def problems(draw: st.DrawFn, fmt: Format, *, most: int = 24) -> tuple[Problem, 
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-@settings(max_examples=25)  # of each of some sixty variants
+@settings(max_examples=25)  # for each of some sixty variants
 @given(data=st.data())
 def test_no_correct_accumulator_exceeds_the_bound(name: str, data: st.DataObject) -> None:
-    """In whatever order, blocks, formats and epilogue a sum is rounded correctly, it stays within the bound."""
+    """A correctly rounded sum stays within the bound, for any order, blocks, formats and epilogue."""
     variant = VARIANTS[name]
     problem, shuffle = data.draw(problems(variant.operand))
     blocks = data.draw(st.integers(1, 5))
@@ -237,9 +237,20 @@ def test_no_correct_accumulator_exceeds_the_bound(name: str, data: st.DataObject
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """A correct accumulator that needs a term of the bound, and what the bound is evaluated for without that term.
+    """A correct accumulator that needs one term of the bound.
 
-    ``attained`` is the share of the full bound that its error reaches, rounded down.
+    Parameters
+    ----------
+    variant : Variant
+    problem : Problem
+    attained : float
+        The share of the full bound that the error reaches, rounded down.
+    without : Arithmetic, optional
+        An arithmetic whose bound lacks the term.
+    arguments : dict, optional
+        Arguments of the bound with which it lacks the term.
+    changes : dict, optional
+        Changes to the variant's accumulator.
     """
 
     variant: Variant
@@ -257,20 +268,20 @@ class Witness:
 
 
 def problem(x: list[float], weight: list[float], bias: float | None = None) -> Problem:
-    """A problem of floating-point numbers, which are exact."""
+    """The problem with exactly these floating-point numbers."""
     return Problem(tuple(map(Fraction, x)), tuple(map(Fraction, weight)), None if bias is None else Fraction(bias))
 
 
 def witnesses() -> dict[str, Witness]:
-    """A witness for each term."""
+    """One witness for each term of the bound."""
     single, double = Arithmetic(FLOAT32, FLOAT32), Arithmetic(FLOAT64, FLOAT64)
     truncating, tf32 = replace(single, truncates=True), replace(single, input_rounding=2.0**-10)
     half = Arithmetic(FLOAT32, FLOAT16)
     stored = replace(half, partial_format=FLOAT16, partial_sums=2)
     two_step = replace(half, bias_after_rounding=True)
-    # 24929 * 673 = 2^24 + 1, a tie that loses 1; so does every 1 that is added to 2^24 then.
+    # 24929 * 673 = 2^24 + 1 is a tie that loses 1; then every 1 added to 2^24 is lost too.
     ties = problem([24929.0, 1, 1, 1, 1], [673.0, 1, 1, 1, 1], 1.0)
-    # What is cut off is nearly a spacing of 2.
+    # Each truncation loses nearly a full spacing, which is 2.
     cut = problem([2.0**24] + [2 - 2.0**-22] * 6, [1.0] * 7)
     low = 1 + 2.0**-10 - 2.0**-23
     zero = torch.tensor(0)
@@ -284,7 +295,7 @@ def witnesses() -> dict[str, Witness]:
         "input rounding of subnormals": Witness(
             Variant.of(FLOAT32, tf32), problem([2.0**-137], [1.0]), 0.99, arguments=nothing
         ),
-        # Half way between two numbers of bfloat16.
+        # The bias is half way between two numbers of bfloat16.
         "bias rounding": Witness(
             Variant.of(FLOAT32, replace(single, bias_rounding=BFLOAT16_ROUNDING), nearest_inputs=BFLOAT16),
             problem([0.0], [1.0], 1 + 2.0**-8),
@@ -344,7 +355,7 @@ def witnesses() -> dict[str, Witness]:
             ).flushing(),
             changes={"blocks": 2},
         ),
-        # 2049 loses 1 before the bias is added, and again thereafter.
+        # 2049 loses 1 before the bias is added, and 1 again afterwards.
         "bias after rounding": Witness(
             Variant.of(FLOAT16, two_step), problem([2048.0, 1], [1.0, 1], 1.0), 0.99, without=half
         ),
@@ -369,7 +380,7 @@ WITNESSES = witnesses()
 
 @pytest.mark.parametrize("name", WITNESSES)
 def test_each_term_is_needed(name: str) -> None:
-    """Without a term, a correct accumulator exceeds what is left of the bound."""
+    """Without a term, a correct accumulator exceeds the rest of the bound."""
     w = WITNESSES[name]
     arithmetic = w.variant.arithmetic if w.without is None else w.without
     assert w.error > bound_of(arithmetic, w.problem, w.variant.operand, **w.arguments or {})
@@ -377,11 +388,11 @@ def test_each_term_is_needed(name: str) -> None:
 
 @pytest.mark.parametrize("name", WITNESSES)
 def test_each_term_is_attained(name: str) -> None:
-    """A correct accumulator reaches 0.99 of the whole bound by each term.
+    """For each term, a correct accumulator reaches 0.99 of the whole bound, with three exceptions.
 
-    But 0.85 by truncation, since seven sums cannot all lose as much as their last; and 0.49 by float64's underflow,
-    which is counted twofold, since half of the smallest float64 is none, and by a bias that is lost beside a product
-    which might be.
+    Truncation reaches 0.85, because not all of seven sums can lose as much as the last. Underflow of float64 reaches
+    0.49: it counts double, because half of the smallest float64 is not a float64. A lost subnormal bias reaches 0.49
+    too, because the bound also allows for a lost product.
     """
     w = WITNESSES[name]
     bound = bound_of(w.variant.arithmetic, w.problem, w.variant.operand)
@@ -389,7 +400,7 @@ def test_each_term_is_attained(name: str) -> None:
 
 
 def rationals(values: torch.Tensor) -> list[Fraction]:
-    """The elements, exactly."""
+    """The elements as exact rational numbers."""
     return [Fraction(v) for v in values.flatten().tolist()]
 
 
@@ -419,7 +430,7 @@ def exact_complex(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | No
 def complex_bound(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, arithmetic: Arithmetic
 ) -> list[Fraction]:
-    """The bound of the oracle for one output, of the real and of the imaginary part."""
+    """The oracle's bounds of the real and the imaginary part of one output."""
     g = ConvGeometry(x.numel(), 1, (1,), (1,))
     reference = expected(g, x.reshape(1, -1, 1), weight.reshape(1, -1, 1), bias)
     return rationals(reference.bound(arithmetic, has_bias=bias is not None))
@@ -432,7 +443,7 @@ def complex_bound(
 def test_the_complex_bound_holds_for_three_real_products(
     dtype: torch.dtype, flushes: bool, data: st.DataObject
 ) -> None:
-    """Real and imaginary part by Gauss stay within their bounds, however small they are beside the other."""
+    """Real and imaginary part by Gauss stay within their bounds, even if one is far smaller than the other."""
     fmt = format_of(dtype)
     arithmetic = replace(Arithmetic.strictest(dtype), flushes=flushes)
     (re, shuffle), scale = data.draw(problems(fmt, most=8)), 2.0 ** -data.draw(st.integers(0, 30))
@@ -456,7 +467,7 @@ def test_the_complex_bound_holds_for_three_real_products(
 
 
 def test_a_direct_bound_is_too_small_for_gauss() -> None:
-    """Where imaginary parts are tiny, Gauss's is off by thousands of times what direct products could be."""
+    """For tiny imaginary parts, Gauss's error is over a thousand times the bound of direct products."""
     shuffle = random.Random(1)
     x, weight = (
         torch.tensor([complex(shuffle.uniform(1, 2), shuffle.uniform(1, 2) * 2**-20) for _ in range(8)]).to(
@@ -473,7 +484,7 @@ def test_a_direct_bound_is_too_small_for_gauss() -> None:
     assert error <= complex_bound(x, weight, None, arithmetic)[1]
 
 
-# Input, weight, the part (1: imaginary), and the least share of the bound that the error must reach.
+# Input, weight, the part (1: imaginary), and the share of the bound that the error must at least reach.
 GAUSS = {
     "roundings before the products and after": (
         complex(float.fromhex("0x1.00675p+0"), float.fromhex("0x1.002a02p+0")),
@@ -489,7 +500,7 @@ GAUSS = {
 
 @pytest.mark.parametrize("name", GAUSS)
 def test_the_complex_bound_is_within_a_factor_of_what_gauss_attains(name: str) -> None:
-    """Of the complex bound a third to all is attained, a sixth where sums of parts may be flushed."""
+    """Gauss attains between a third and all of the complex bound, and a sixth if sums of parts may be flushed."""
     x, w, part, attained = GAUSS[name]
     arithmetic = replace(Arithmetic.strictest(torch.complex64), flushes="flushed" in name)
     inputs, weight = (torch.tensor([v], dtype=torch.complex128).to(torch.complex64) for v in (x, w))
@@ -504,7 +515,7 @@ FLOATS = {FLOAT64: torch.float64, FLOAT32: torch.float32, FLOAT16: torch.float16
 
 @pytest.mark.parametrize("fmt", FLOATS, ids=lambda fmt: fmt.name)
 def test_formats_are_those_of_torch(fmt: Format) -> None:
-    """Unit roundoff, smallest numbers and the threshold of overflow are those of torch's dtypes."""
+    """Unit roundoff, smallest normal and smallest subnormal number are those of torch's dtypes."""
     info = torch.finfo(FLOATS[fmt])
     assert format_of(FLOATS[fmt]) is fmt
     assert fmt.unit_roundoff == info.eps / 2
@@ -515,7 +526,7 @@ def test_formats_are_those_of_torch(fmt: Format) -> None:
 @pytest.mark.parametrize("fmt", FLOATS, ids=lambda fmt: fmt.name)
 def test_overflow_begins_at_the_threshold(fmt: Format) -> None:
     """The threshold rounds to infinity, and the number before it to the largest of the format."""
-    # torch rounds float64 to half precision by way of float32, so twice.
+    # torch rounds float64 to half precision via float32, which is a double rounding.
     wider = torch.float32 if fmt in (FLOAT16, BFLOAT16) else torch.float64
     threshold = torch.tensor(fmt.overflow_threshold, dtype=wider)
     before = threshold.nextafter(torch.zeros_like(threshold))
@@ -531,7 +542,7 @@ def test_the_format_of_an_integer_dtype_is_refused() -> None:
 
 @pytest.mark.parametrize("fmt", FLOATS, ids=lambda fmt: fmt.name)
 def test_thresholds_scale_by_powers_of_two(fmt: Format) -> None:
-    """In units of ``2^exponent`` the threshold is that much smaller; float64's too is a number then."""
+    """In units of ``2^exponent`` the threshold is smaller by that factor, and finite for float64 too."""
     assert fmt.overflow_threshold_in(0) == fmt.overflow_threshold
     assert math.isfinite(fmt.overflow_threshold_in(1))
     assert fmt.overflow_threshold_in(10) == fmt.overflow_threshold_in(1) / 2**9

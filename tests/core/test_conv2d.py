@@ -1,4 +1,4 @@
-"""``conv2d`` as a drop-in for torch's: values by the definition, arguments as torch takes them."""
+"""``conv2d`` is a drop-in for torch's: it returns the same values and accepts the same arguments."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DATA = (torch.float64, torch.complex128)
 
 
 def by_torch(*tensors: torch.Tensor | None, **arguments: Any) -> torch.Tensor:
-    """Torch's conv2d, without its warning that ``padding="same"`` with an even kernel costs a copy."""
+    """Torch's conv2d without its warning that ``padding="same"`` with an even kernel needs a copy."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Using padding='same' with even kernel lengths", UserWarning)
         return F.conv2d(*tensors, **arguments)
@@ -36,7 +36,7 @@ def by_torch(*tensors: torch.Tensor | None, **arguments: Any) -> torch.Tensor:
 def test_conv2d_is_the_convolution(
     dtype: torch.dtype, g: ConvGeometry, batch: int | None, biased: bool, seed: int
 ) -> None:
-    """On any geometry, in every dtype, batched or not, with bias or without, the result is torch's on whole numbers."""
+    """On whole numbers the result is torch's, for any geometry and dtype, with or without a batch and a bias."""
     x, weight, b = operands(g, dtype, batch=1 if batch is None else batch, seed=seed)
     x = x[0] if batch is None else x
     bias = b if biased else None
@@ -63,7 +63,7 @@ def test_conv2d_is_the_convolution(
 )
 @pytest.mark.parametrize("kernel_size", [(3, 3), (2, 4), (1, 1)])
 def test_arguments_have_every_form_that_torch_takes(arguments: dict[str, Any], kernel_size: tuple[int, int]) -> None:
-    """Ints, tuples, lists, tuples of one entry and both strings mean what they mean to torch."""
+    """Ints, tuples, lists, tuples of one entry and both strings have the same meaning as in torch."""
     groups = arguments.get("groups", 1)
     x, weight, bias = integers((2, 4, 9, 10), seed=1), integers((6, 4 // groups, *kernel_size), seed=2), distinct((6,))
     assert torch.equal(conv2d(x, weight, bias, **arguments), by_torch(x, weight, bias, **arguments))
@@ -85,14 +85,14 @@ CORNERS = {
 @pytest.mark.parametrize("g", CORNERS.values(), ids=CORNERS)
 @pytest.mark.parametrize("batch", [0, 1, 3])
 def test_corners_are_the_convolution(g: ConvGeometry, batch: int) -> None:
-    """Where kernel, padding, stride or dilation are larger than usual, the result is torch's."""
+    """The result is torch's if kernel, padding, stride or dilation are unusually large."""
     x, weight, bias = operands(g, batch=batch, seed=3)
     assert torch.equal(conv2d(x, weight, bias, **parameters(g)), by_torch(x, weight, bias, **parameters(g)))
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 4), (2, 0, 3, 4), (0, 0, 3, 4)])
 def test_zero_input_channels_give_the_bias(shape: tuple[int, ...]) -> None:
-    """An empty sum is zero: without input channels the result is the bias everywhere (torch loses it)."""
+    """An empty sum is zero: without input channels the result is the bias everywhere (torch drops the bias)."""
     bias = distinct((4,))
     y = conv2d(torch.ones(shape, dtype=torch.float64), torch.ones(4, 0, 2, 2, dtype=torch.float64), bias, groups=2)
     assert torch.equal(y, bias[:, None, None].expand(*shape[:-3], 4, 2, 3))
@@ -102,8 +102,8 @@ def test_zero_input_channels_give_the_bias(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @given(g=small_geometries(), seed=seeds())
 def test_half_precision_accumulates_in_float32_and_rounds_once(dtype: torch.dtype, g: ConvGeometry, seed: int) -> None:
-    """The result is the exact sum, bias included, rounded to the format once."""
-    # Whole numbers of the format whose products and sums only float32 holds.
+    """The result is the exact sum, bias included, rounded once to the format."""
+    # Whole numbers of the format whose products and sums are exact only in float32.
     x = integers((1, g.in_channels, *g.input_size), dtype, seed=seed, limit=200)
     weight = integers(g.weight_shape, dtype, seed=seed + 1, limit=100)
     bias = integers((g.out_channels,), dtype, seed=seed + 2, limit=200)
@@ -113,7 +113,7 @@ def test_half_precision_accumulates_in_float32_and_rounds_once(dtype: torch.dtyp
 
 @pytest.mark.parametrize(("dtype", "full"), [(torch.float16, 2**11), (torch.bfloat16, 2**8)])
 def test_the_bias_is_added_before_rounding(dtype: torch.dtype, full: int) -> None:
-    """``full + 1`` is no number of the format, ``full + 1 + bias`` is: rounding the product first would lose it."""
+    """The bias is added before rounding: the format holds ``full + 1 + bias`` but not ``full + 1``."""
     x, ones = torch.tensor([full, 1], dtype=dtype).view(1, 1, 2), torch.ones(1, 1, 1, 2, dtype=dtype)
     assert conv2d(x, ones, torch.ones(1, dtype=dtype)).item() == full + 2
 
@@ -130,7 +130,7 @@ def test_integers_wrap_around(dtype: torch.dtype) -> None:
 
 @given(g=small_geometries(), seed=seeds())
 def test_gradients_are_those_of_torch(g: ConvGeometry, seed: int) -> None:
-    """The gradients of input, weight and bias are torch's, on whole numbers."""
+    """On whole numbers the gradients in input, weight and bias are torch's."""
     tensors = [tensor.requires_grad_() for tensor in operands(g, seed=seed)]
     found, expected = conv2d(*tensors, **parameters(g)), by_torch(*tensors, **parameters(g))
     cotangent = integers(tuple(found.shape), seed=seed + 4)
@@ -143,7 +143,7 @@ def test_gradients_are_those_of_torch(g: ConvGeometry, seed: int) -> None:
 @pytest.mark.parametrize("g", GEOMETRIES.values(), ids=GEOMETRIES)
 @pytest.mark.parametrize("dtype", DATA)
 def test_conv2d_is_differentiable_twice(g: ConvGeometry, dtype: torch.dtype) -> None:
-    """First and second derivatives are right in input, weight and bias."""
+    """First and second derivatives in input, weight and bias are right."""
     tensors = tuple(tensor.requires_grad_() for tensor in operands(g, dtype, batch=1, seed=5))
 
     def convolution(*tensors: torch.Tensor) -> torch.Tensor:
@@ -155,7 +155,7 @@ def test_conv2d_is_differentiable_twice(g: ConvGeometry, dtype: torch.dtype) -> 
 
 @given(g=small_geometries(), seed=seeds())
 def test_blocks_do_not_show(g: ConvGeometry, seed: int) -> None:
-    """Outputs that are worked out one by one are those that are worked out at once."""
+    """Outputs computed one by one equal outputs computed all at once."""
     x, weight, bias = operands(g, seed=seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(operator, "_BLOCK_BYTES", 1)
@@ -164,7 +164,7 @@ def test_blocks_do_not_show(g: ConvGeometry, seed: int) -> None:
 
 
 def test_operands_of_any_strides_give_the_same_result() -> None:
-    """Transposed, expanded, sliced, flipped and channels-last operands give the result of their contiguous copies."""
+    """Transposed, expanded, sliced and channels-last operands give the result of their contiguous copies."""
     x, weight, bias = integers((4, 4, 6, 6), seed=6), integers((4, 4, 3, 3), seed=7), distinct((8,))[::2]
     expected = conv2d(x, weight, bias.contiguous())
     strided = [
@@ -182,7 +182,7 @@ def test_operands_of_any_strides_give_the_same_result() -> None:
 
 
 def test_a_nan_stays_in_its_receptive_field() -> None:
-    """A NaN in the input reaches only the outputs whose window contains it, and padding holds none."""
+    """A NaN in the input affects only the outputs whose window contains it."""
     x = torch.zeros(1, 1, 5, 5)
     x[0, 0, 0, 0] = float("nan")
     y = conv2d(x, torch.ones(1, 1, 3, 3), padding=1)
@@ -190,7 +190,7 @@ def test_a_nan_stays_in_its_receptive_field() -> None:
 
 
 def test_a_result_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A large result of more bytes than are free raises before it is computed; a small one is simply computed."""
+    """A large result that exceeds the free memory raises before it is computed; a small result is not checked."""
     monkeypatch.setattr(operator, "available_bytes", lambda device: {"cpu": 1000}[device.type])
     ones = torch.ones(1, 1, 1, 1)
     assert conv2d(ones, ones, padding=10).numel() == 441
@@ -279,7 +279,7 @@ X, W, B = torch.ones(2, 4, 5, 6), torch.ones(6, 2, 3, 2), torch.ones(6)
 def test_a_broken_rule_is_named_with_parameter_and_value(
     change: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    """Each invalid argument is refused with a message that says which, its value, and the rule."""
+    """Each invalid argument is refused with a message that names the parameter, its value and the rule."""
     valid = {"input": X, "weight": W, "bias": B, "groups": 2}
     conv2d(**valid)
     with pytest.raises(error) as caught:

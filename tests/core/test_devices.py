@@ -1,4 +1,4 @@
-"""The core on every device: what it computes there is what the definition, or torch on the CPU, says."""
+"""The core on every device computes the same results as the definition, or as torch on the CPU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARAMETERS = {"stride": (2, 1), "padding": (1, 2), "dilation": (1, 2), "groups":
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_conv2d_is_the_one_on_the_cpu(dtype: torch.dtype, device: str) -> None:
-    """Whole numbers give the same result on each device, of the weight's dtype and device; integers too."""
+    """Whole numbers give torch's CPU result on each device and in each dtype, with the weight's dtype and device."""
     x, weight, bias = operands(GEOMETRY, dtype, seed=1)
     found = tc.conv2d(x.to(device), weight.to(device), bias.to(device), **PARAMETERS)
     assert (found.dtype, found.device.type) == (dtype, device)
@@ -27,7 +27,7 @@ def test_conv2d_is_the_one_on_the_cpu(dtype: torch.dtype, device: str) -> None:
 
 @given(g=small_geometries(), seed=st.integers(0, 99))
 def test_the_matrix_is_the_definition(g: tc.ConvGeometry, seed: int, device: str) -> None:
-    """Dense, CSR and COO, whole or by rows, are built on the weight's device."""
+    """Dense, CSR and COO matrices, whole or in part, are built on the weight's device and equal the definition."""
     weight = integers(g.weight_shape, seed=seed)
     parameters = {"stride": g.stride, "padding": g.padding, "dilation": g.dilation, "groups": g.groups}
     wanted = matrix_by_definition(weight, g.input_size, **parameters)
@@ -41,7 +41,7 @@ def test_the_matrix_is_the_definition(g: tc.ConvGeometry, seed: int, device: str
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_operator_and_adjoint(dtype: torch.dtype, device: str) -> None:
-    """``A @ x`` and ``A.mT @ y`` are the products with the dense matrix of the CPU."""
+    """``A @ x`` and ``A.mT @ y`` equal the products with the dense matrix on the CPU."""
     x, weight, _ = operands(GEOMETRY, dtype, batch=1, seed=2)
     A = tc.ToeplitzOperator(weight.to(device), GEOMETRY.input_size, **PARAMETERS)
     wide = dtype if dtype.is_complex or dtype == torch.int64 else torch.float64
@@ -52,7 +52,7 @@ def test_operator_and_adjoint(dtype: torch.dtype, device: str) -> None:
 
 
 def test_gradients(device: str) -> None:
-    """Gradients of whole numbers are those of ``F.conv2d`` on the CPU, to the last bit."""
+    """Gradients of whole numbers equal those of ``F.conv2d`` on the CPU in every bit."""
     ours = [t.to(device).requires_grad_() for t in operands(GEOMETRY, seed=4)]
     theirs = [t.detach().cpu().requires_grad_() for t in ours]
     y = tc.conv2d(*ours, **PARAMETERS)

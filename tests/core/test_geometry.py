@@ -1,4 +1,4 @@
-"""The sizes of a convolution, and the rules that its parameters obey."""
+"""The sizes of a convolution, and the rules for its parameters."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def count_entries(g: ConvGeometry) -> int:
 @pytest.mark.parametrize("rank", RANKS)
 @given(data=st.data())
 def test_output_size_is_the_number_of_places_of_the_kernel(rank: int, data: st.DataObject) -> None:
-    """The output has one pixel for each step that the kernel can take within the padded input."""
+    """The output has one pixel for each position that the kernel can take within the padded input."""
     g = data.draw(geometries(rank=rank))
     assert g.output_size == output_size_by_definition(g.input_size, g.kernel_size, g.stride, g.padding, g.dilation)
 
@@ -44,7 +44,7 @@ def test_output_size_is_the_number_of_places_of_the_kernel(rank: int, data: st.D
 @pytest.mark.parametrize("rank", RANKS)
 @given(data=st.data())
 def test_nnz_is_what_counting_gives(rank: int, data: st.DataObject) -> None:
-    """The closed form of ``nnz`` equals the count of the taps that read a pixel."""
+    """The closed form of ``nnz`` equals the number of taps that read a pixel."""
     g = data.draw(geometries(rank=rank))
     assert g.nnz == count_entries(g)
 
@@ -59,7 +59,7 @@ def test_nnz_is_what_counting_gives(rank: int, data: st.DataObject) -> None:
 def test_nnz_counts_also_where_hardly_a_tap_meets_the_input(
     size: int, kernel: int, stride: int, padding: int, dilation: int
 ) -> None:
-    """The closed form of ``nnz`` holds for inputs that are small beside padding, stride and dilation, or empty."""
+    """The closed form of ``nnz`` is right for empty inputs, and if padding, stride and dilation exceed the input."""
     padding = max(padding, dilation * (kernel - 1) + 1 - size)
     g = ConvGeometry(1, 1, (size,), kernel, stride, padding, dilation)
     assert g.nnz == count_entries(g)
@@ -81,7 +81,7 @@ def test_live_taps_are_those_that_read_a_pixel(g: ConvGeometry) -> None:
 
 @given(geometries())
 def test_sizes_follow_from_the_parameters(g: ConvGeometry) -> None:
-    """Pads, padded size, extent, positions and the matrix's shape are what their definitions say."""
+    """Pads, padded size, extent, positions and the matrix's shape agree with their definitions."""
     pads = pads_by_definition(g.padding, g.kernel_size, g.dilation)
     assert g.pads == tuple(pads)
     assert g.padded_size == tuple(n + before + after for n, (before, after) in zip(g.input_size, pads, strict=True))
@@ -100,7 +100,7 @@ def test_sizes_follow_from_the_parameters(g: ConvGeometry) -> None:
 def test_same_keeps_the_size_and_puts_the_odd_zero_behind(
     kernel_size: int, dilation: int, pads: tuple[int, int]
 ) -> None:
-    """``padding="same"`` gives as many outputs as inputs, the odd zero behind."""
+    """``padding="same"`` gives as many outputs as inputs and adds the odd zero after the pixels."""
     g = ConvGeometry(1, 1, (3, 17), kernel_size, padding="same", dilation=dilation)
     assert g.output_size == g.input_size
     assert g.pads == (pads, pads)
@@ -114,10 +114,10 @@ def test_valid_is_no_padding() -> None:
 
 @pytest.mark.parametrize("layout", [torch.strided, torch.sparse_csr, torch.sparse_coo])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.complex64, torch.int64])
-@settings(max_examples=25)  # of each of 15 pairs
+@settings(max_examples=25)  # for each of 15 pairs
 @given(g=small_geometries())
 def test_nbytes_is_what_the_matrix_takes(layout: torch.layout, dtype: torch.dtype, g: ConvGeometry) -> None:
-    """The bytes told beforehand are the bytes of the tensors that are then built."""
+    """``nbytes`` predicts the bytes of the tensors that are then built."""
     weight = torch.ones(g.weight_shape, dtype=dtype)
     matrix = toeplitz_matrix(weight, g.input_size, layout=layout, **parameters(g))
     if layout == torch.sparse_csr:
@@ -128,7 +128,7 @@ def test_nbytes_is_what_the_matrix_takes(layout: torch.layout, dtype: torch.dtyp
 
 
 def test_nbytes_of_other_layouts_is_refused() -> None:
-    """A layout that the matrix does not come in has no size."""
+    """``nbytes`` refuses a layout that the matrix does not support."""
     with pytest.raises(
         ValueError, match=r"^layout=torch.sparse_csc must be torch.strided, torch.sparse_csr or torch.sparse_coo$"
     ):
@@ -147,7 +147,7 @@ def test_nbytes_of_other_layouts_is_refused() -> None:
     ],
 )
 def test_huge_parameters_neither_overflow_nor_allocate(huge: dict[str, Any]) -> None:
-    """All sizes are worked out in whole numbers of any length, without arrays."""
+    """All sizes are computed with Python integers of any length, without arrays."""
     tracemalloc.start()
     g = ConvGeometry(**{"in_channels": 1, "out_channels": 1} | huge)
     rows, columns = g.matrix_shape
@@ -180,14 +180,14 @@ def test_index_dtype_holds_the_row_pointers(nnz: int, dtype: torch.dtype) -> Non
 
 
 def test_from_weight_reads_the_shape() -> None:
-    """A weight's shape says channels, kernel and number of axes."""
+    """A weight's shape gives the channels, the kernel and the number of axes."""
     g = ConvGeometry.from_weight(torch.empty(6, 2, 3, 5).shape, 9, (2, 1), 1, (1, 2), groups=3)
     assert g == ConvGeometry(6, 6, (9, 9), (3, 5), (2, 1), 1, (1, 2), 3)
 
 
 @pytest.mark.parametrize("rank", RANKS)
 def test_ints_stand_for_every_axis(rank: int) -> None:
-    """An int, and for stride, padding and dilation a tuple or list of one entry, holds on every axis."""
+    """An int applies to every axis; so does one entry in a tuple or list for stride, padding and dilation."""
     full = ConvGeometry(2, 2, (9,) * rank, (3,) * rank, (2,) * rank, (1,) * rank, (2,) * rank)
     assert full == ConvGeometry(2, 2, (9,) * rank, 3, 2, 1, 2)
     assert full == ConvGeometry(2, 2, 9, (3,) * rank, (2,), [1], (2,))
@@ -195,19 +195,19 @@ def test_ints_stand_for_every_axis(rank: int) -> None:
 
 
 def test_sizes_given_as_ints_are_of_images() -> None:
-    """Where no tuple says how many axes there are, there are two."""
+    """Without a tuple for a size, there are two axes."""
     assert ConvGeometry(1, 1, 5, 3).input_size == (5, 5)
 
 
 def test_whole_numbers_of_other_types_become_ints() -> None:
-    """Integers of NumPy and torch are taken, and are ints from then on."""
+    """Integers of NumPy and torch are accepted and converted to ints."""
     g = ConvGeometry(np.int64(2), torch.tensor(4), (np.int32(5), 5), 3, padding=np.uint8(1))  # type: ignore[arg-type]
     assert g == ConvGeometry(2, 4, (5, 5), 3, padding=1)
     assert {type(n) for n in (g.in_channels, g.out_channels, *g.input_size, *g.padding)} == {int}
 
 
 def test_geometries_are_values() -> None:
-    """Equal parameters make equal geometries of equal hash, which cannot be changed, nor given another attribute."""
+    """Equal parameters make equal geometries with equal hashes; a geometry is frozen and has no ``__dict__``."""
     a, b = ConvGeometry(2, 4, 5, 3), ConvGeometry(2, 4, (5, 5), [3, 3], stride=(1,))
     assert a == b
     assert hash(a) == hash(b)
@@ -276,7 +276,7 @@ VALID: dict[str, Any] = {"in_channels": 4, "out_channels": 6, "input_size": (8, 
 def test_a_broken_rule_is_named_with_parameter_and_value(
     change: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    """Each invalid parameter is refused with a message that says which, its value, and the rule."""
+    """Each invalid parameter is refused with a message that names the parameter, its value and the rule."""
     ConvGeometry(**VALID)
     with pytest.raises(error) as caught:
         ConvGeometry(**VALID | change)
@@ -285,7 +285,7 @@ def test_a_broken_rule_is_named_with_parameter_and_value(
 
 
 def test_a_weight_of_too_few_axes_is_refused() -> None:
-    """A weight needs the axes of its channels and at least one of its kernel."""
+    """A weight needs its two channel axes and at least one kernel axis."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011  # the whole text is compared
         ConvGeometry.from_weight((3, 4), 5)
     assert str(caught.value) == (

@@ -1,4 +1,4 @@
-"""The core computes convolutions without any library's convolution: seen from its source, and while it runs."""
+"""The core computes convolutions without any library's convolution: checked in its source and while it runs."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import toeplitz_core as tc
 from toeplitz_core import operator
 
-# All modules of the package itself, but for the command line's entry, which computes nothing.
+# All modules of the package itself, except the entry point of the command line, which computes nothing.
 CORE = [path for path in sorted(Path(tc.__file__).parent.glob("*.py")) if path.name != "__main__.py"]
 ALLOWED = {"numpy", "torch", "toeplitz_core", *sys.stdlib_module_names}
-# What a library may call a convolution, its windows or its padding.
+# Names that libraries use for convolutions, their windows and their padding.
 FORBIDDEN_NAME = re.compile(
     r"(\w*_)?conv([123]d|_\w+|olve\w*|olution\w*|)|\w*(convolution|correlate|unfold|fft)\w*|im2col|col2im|fold"
     r"|(\w*_)?pad([123]d|_nd|_sequence|)|(\w*Conv|\w*Pad)([123]d|Transpose[123]d)|Unfold|Fold|sliding_window_view|as_strided"
 )
-# Ways to reach a function without its name.
+# Ways to reach a function without writing its name.
 FORBIDDEN_INDIRECTION = {"eval", "exec", "__import__", "importlib"}
 
 
 def violations(source: str) -> Iterator[str]:
-    """Imports beyond the allowed, and names of convolutions of other packages, in Python source."""
+    """Forbidden imports, and names of other packages' convolutions, in Python source."""
     tree = ast.parse(source)
     in_functions = {
         node for function in ast.walk(tree) if isinstance(function, ast.FunctionDef) for node in ast.walk(function)
@@ -71,7 +71,7 @@ def violations(source: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", CORE, ids=lambda path: path.name)
 def test_the_source_of_the_core_uses_no_convolution_of_others(path: Path) -> None:
-    """Each module imports the standard library, NumPy and torch alone, and names nothing of theirs that convolves."""
+    """Each module imports only the standard library, NumPy and torch, and uses none of their convolutions."""
     assert list(violations(path.read_text(encoding="utf-8"))) == []
 
 
@@ -109,7 +109,7 @@ def test_the_source_of_the_core_uses_no_convolution_of_others(path: Path) -> Non
     ],
 )
 def test_the_search_of_the_source_finds_what_it_is_for(source: str) -> None:
-    """Each way to use another's convolution, unfolding or padding is found."""
+    """The search finds each way to use another package's convolution, unfolding or padding."""
     assert list(violations(source))
 
 
@@ -118,7 +118,7 @@ class ForbiddenOperatorError(Exception):
 
 
 class WithoutConvolution(TorchDispatchMode):
-    """While it is active, torch's operators that convolve, unfold or pad raise; it counts the others."""
+    """A mode in which torch's operators that convolve, unfold or pad raise; it counts the other operators."""
 
     FORBIDDEN = re.compile(r"conv|im2col|col2im|unfold|(^|_)fold|(^|_)pad(_|$)|pad[123]d|fft|as_strided")
 
@@ -129,7 +129,7 @@ class WithoutConvolution(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run the operator, unless it is a forbidden one."""
+        """Run the operator unless it is forbidden."""
         name = func.overloadpacket.__name__
         if self.FORBIDDEN.search(name):
             raise ForbiddenOperatorError(name)
@@ -138,7 +138,7 @@ class WithoutConvolution(TorchDispatchMode):
 
 
 def leaf(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
-    """Ones that need a gradient."""
+    """A tensor of ones that needs a gradient."""
     return torch.ones(shape, dtype=dtype, requires_grad=True)
 
 
@@ -146,7 +146,7 @@ FULL: dict[str, Any] = {"stride": (2, 1), "padding": (1, 2), "dilation": (1, 2),
 
 
 def matrix(layout: torch.layout) -> torch.Tensor:
-    """The matrix in a layout, and rows of it."""
+    """The matrix in a layout; some of its rows are built too."""
     whole = tc.toeplitz_matrix(leaf(4, 2, 3, 2), (5, 6), layout=layout, **FULL)
     tc.toeplitz_matrix(leaf(4, 2, 3, 2), (5, 6), layout=layout, rows=[1, -1], **FULL)
     return whole
@@ -158,7 +158,7 @@ def weight_operator(dtype: torch.dtype = torch.float64) -> tc.ToeplitzOperator:
 
 
 def multiply() -> torch.Tensor:
-    """The notebook's product."""
+    """The product of the notebook's functions."""
     W = tc.toeplitz_multichannel(leaf(4, 2, 3, 2), (4, 5, 6), 1, 2, dilation=2)
     return tc.toeplitz_multiply(W, leaf(4), leaf(2, 4, 56), (2, 3))
 
@@ -201,7 +201,7 @@ def test_the_core_runs_without_any_convolution_of_torch(call: Callable[[], torch
 
 
 def graph(tensor: torch.Tensor) -> set[Any]:
-    """All nodes of the autograd graph behind a tensor."""
+    """All nodes of a tensor's autograd graph."""
     found: set[Any] = set()
     waiting = [tensor.grad_fn]
     while waiting:
@@ -243,14 +243,14 @@ def test_the_run_time_guard_rejects_what_it_is_for(call: Callable[[], torch.Tens
 
 
 def test_the_run_time_guard_rejects_gradients_of_convolutions() -> None:
-    """The backward pass of a convolution that was recorded before raises under the guard."""
+    """The backward pass of an earlier convolution raises under the guard."""
     y = F.conv2d(X, K.clone().requires_grad_()).sum()
     with pytest.raises(ForbiddenOperatorError), WithoutConvolution():
         y.backward()
 
 
 def test_importing_the_core_imports_no_test_tool() -> None:
-    """``import toeplitz_core`` loads neither scipy, Hypothesis and pytest nor the package's own testing part."""
+    """``import toeplitz_core`` loads neither scipy, Hypothesis nor pytest, nor ``toeplitz_core.testing``."""
     code = (
         "import sys, torch; before = set(sys.modules); import toeplitz_core; print(*sorted(set(sys.modules) - before))"
     )

@@ -1,4 +1,4 @@
-"""The matrix of a convolution: its entries, its layouts, its rows, and its limits."""
+"""The matrix of a convolution: its entries, layouts, rows and memory limits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from toeplitz_core.testing.strategies.geometries import geometries
 LAYOUTS = (torch.strided, torch.sparse_csr, torch.sparse_coo)
 CONVOLUTIONS: dict[int, Callable[..., torch.Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
-# Fixed geometries for the laws that are not worth generating examples for.
+# Fixed geometries for laws that do not need generated examples.
 FIXED = {
     "plain": ConvGeometry(1, 1, (4, 5), (2, 3)),
     "grouped": ConvGeometry(4, 4, (5, 4), (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2),
@@ -37,7 +37,7 @@ fixed = pytest.mark.parametrize("g", FIXED.values(), ids=FIXED)
 
 @given(small_geometries())
 def test_the_matrix_is_the_definition(g: ConvGeometry) -> None:
-    """Every entry of the dense matrix is what the definition of a convolution says, zeros included."""
+    """Every entry of the dense matrix, zeros included, agrees with the definition of a convolution."""
     weight = distinct(g.weight_shape)
     T = toeplitz_matrix(weight, g.input_size, **parameters(g))
     assert torch.equal(T, matrix_by_definition(weight, g.input_size, **parameters(g)))
@@ -46,7 +46,7 @@ def test_the_matrix_is_the_definition(g: ConvGeometry) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @given(g=geometries())
 def test_entries_are_those_of_the_definition(layout: torch.layout, g: ConvGeometry) -> None:
-    """On any geometry, the entries of (evenly spread) rows are those of the definition, in their places, no more."""
+    """On any geometry, evenly spread rows have exactly the entries of the definition, in the right places."""
     weight = distinct(g.weight_shape)
     total, columns = g.matrix_shape
     rows = affordable_rows(g, columns if layout == torch.strided else weight[0].numel())
@@ -76,7 +76,7 @@ def test_csr_is_canonical(g: ConvGeometry) -> None:
 
 @given(geometries())
 def test_coo_is_coalesced(g: ConvGeometry) -> None:
-    """COO claims to be coalesced, and coalescing it again changes nothing."""
+    """COO is marked as coalesced, and coalescing it again changes nothing."""
     weight = distinct(g.weight_shape)
     rows = affordable_rows(g, weight[0].numel(), 2**20)
     T = toeplitz_matrix(weight, g.input_size, layout=torch.sparse_coo, rows=rows, **parameters(g))
@@ -88,7 +88,7 @@ def test_coo_is_coalesced(g: ConvGeometry) -> None:
 
 @given(small_geometries())
 def test_row_counts_are_the_live_taps(g: ConvGeometry) -> None:
-    """Each row stores as many elements as the definition has taps on pixels, and ``nnz`` is their sum."""
+    """Each row stores one element per tap that reads a pixel, and ``nnz`` is the total."""
     weight = distinct(g.weight_shape)
     crow = toeplitz_matrix(weight, g.input_size, layout=torch.sparse_csr, **parameters(g)).crow_indices()
     counts = Counter(row for row, _ in entries_by_definition(weight, g.input_size, **parameters(g)))
@@ -98,14 +98,14 @@ def test_row_counts_are_the_live_taps(g: ConvGeometry) -> None:
 
 @pytest.mark.parametrize("layout", [torch.sparse_csr, torch.sparse_coo])
 def test_a_tap_of_value_zero_is_stored(layout: torch.layout) -> None:
-    """The pattern follows from the geometry alone: taps that happen to be zero are stored."""
+    """The pattern follows from the geometry alone: taps with value zero are stored."""
     T = toeplitz_matrix(torch.zeros(1, 1, 2, 2), 3, layout=layout)
     assert T.values().tolist() == [0.0] * 16
 
 
 @fixed
 def test_csr_of_huge_columns_has_int64_indices(g: ConvGeometry) -> None:
-    """Beyond 2**31 columns both index tensors are int64, and up to there int32."""
+    """Both index tensors are int64 for 2**31 columns or more, else int32."""
     weight = distinct(g.weight_shape)
     for size, dtype in (((2**20, 2**12), torch.int64), ((2**8, 2**8), torch.int32)):
         T = toeplitz_matrix(weight, size, layout=torch.sparse_csr, rows=[-1], **parameters(g))
@@ -115,7 +115,7 @@ def test_csr_of_huge_columns_has_int64_indices(g: ConvGeometry) -> None:
 
 @fixed
 def test_columns_are_responses_to_unit_vectors(g: ConvGeometry) -> None:
-    """Column ``j`` of ``T`` is torch's convolution of the image whose only pixel is ``j``."""
+    """Column ``j`` of ``T`` is torch's convolution of the image that is 1 at pixel ``j`` and 0 elsewhere."""
     weight = integers(g.weight_shape, seed=1)
     basis = torch.eye(g.matrix_shape[1], dtype=torch.float64).view(-1, g.in_channels, *g.input_size)
     pads = [p for before_after in reversed(g.pads) for p in before_after]
@@ -139,7 +139,7 @@ def test_the_matrix_times_the_input_is_the_convolution(rank: int, data: st.DataO
 
 @pytest.mark.parametrize(("mode", "padding"), [("valid", 0), ("full", (2, 3)), ("same", (1, 1))])
 def test_one_channel_is_a_correlation(mode: str, padding: int | tuple[int, int]) -> None:
-    """For one channel ``T @ vec(x)`` is scipy's correlation, at stride 1."""
+    """For one channel at stride 1, ``T @ vec(x)`` is scipy's correlation."""
     signal = pytest.importorskip("scipy.signal")
     kernel_size = (3, 3) if mode == "same" else (3, 4)
     x, kernel = integers((7, 6), seed=4), integers(kernel_size, seed=5)
@@ -150,7 +150,7 @@ def test_one_channel_is_a_correlation(mode: str, padding: int | tuple[int, int])
 
 @given(small_geometries())
 def test_stride_one_without_padding_is_block_toeplitz_with_toeplitz_blocks(g: ConvGeometry) -> None:
-    """Per pair of channels, ``T`` is constant along the diagonals of its blocks, and along those within its blocks."""
+    """Per pair of channels, ``T`` is constant along its block diagonals and along the diagonals within each block."""
     size = tuple(n + e for n, e in zip(g.input_size, g.kernel_extent, strict=True))
     weight = distinct(g.weight_shape)
     T = toeplitz_matrix(weight, size, dilation=g.dilation, groups=g.groups)
@@ -162,7 +162,7 @@ def test_stride_one_without_padding_is_block_toeplitz_with_toeplitz_blocks(g: Co
 
 @given(small_geometries())
 def test_groups_do_not_mix(g: ConvGeometry) -> None:
-    """``T`` is block diagonal over groups."""
+    """``T`` is block diagonal with one block per group."""
     T = toeplitz_matrix(distinct(g.weight_shape), g.input_size, **parameters(g))
     blocks = T.view(g.groups, T.shape[0] // g.groups, g.groups, T.shape[1] // g.groups)
     for i, j in itertools.product(range(g.groups), repeat=2):
@@ -193,7 +193,7 @@ ROWS: dict[str, tuple[Any, list[int]]] = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("rows", "indices"), ROWS.values(), ids=ROWS)
 def test_rows_are_rows_of_the_matrix(layout: torch.layout, rows: Any, indices: list[int]) -> None:
-    """``rows`` in every form gives those rows of ``T``, in that order, as a matrix in the same layout."""
+    """``rows`` in every form selects these rows of ``T``, in this order, in the requested layout."""
     weight = distinct((2, 2, 2, 2))
     whole = toeplitz_matrix(weight, (3, 4))
     chosen = toeplitz_matrix(weight, (3, 4), rows=rows, layout=layout)
@@ -205,7 +205,7 @@ def test_rows_are_rows_of_the_matrix(layout: torch.layout, rows: Any, indices: l
 
 @given(g=small_geometries(), data=st.data())
 def test_any_rows_of_any_geometry_are_rows_of_the_matrix(g: ConvGeometry, data: st.DataObject) -> None:
-    """Rows chosen in any order, with duplicates, are those of the whole matrix; groups included."""
+    """Rows chosen in any order, with duplicates, equal those of the whole matrix, also with groups."""
     count = g.matrix_shape[0]
     rows = data.draw(st.lists(st.integers(-count, count - 1), max_size=8))
     weight = distinct(g.weight_shape)
@@ -224,19 +224,19 @@ def test_any_rows_of_any_geometry_are_rows_of_the_matrix(g: ConvGeometry, data: 
     ],
 )
 def test_rows_may_be_an_array(rows: Any) -> None:
-    """NumPy's integers of any width, byte order and stride choose rows like the same ints."""
+    """NumPy integers of any width, byte order and stride choose the same rows as ints."""
     weight = distinct((1, 1, 2, 2))
     assert torch.equal(toeplitz_matrix(weight, (4, 5), rows=rows), toeplitz_matrix(weight, (4, 5), rows=[2, 0, -1]))
 
 
 def test_a_weight_without_data_is_refused() -> None:
-    """There is no matrix of a weight on meta."""
+    """A weight on the meta device is refused."""
     with pytest.raises(ValueError, match=r"^weight is on device meta, but must have data$"):
         toeplitz_matrix(torch.ones(1, 1, 1, 1, device="meta"), 3)
 
 
 def test_rows_that_int64_cannot_count_are_refused() -> None:
-    """A geometry whose T has more rows than int64 counts has none that could be chosen."""
+    """A geometry whose T has more rows than int64 can count is refused, even if only one row is chosen."""
     with pytest.raises(ValueError, match="has more rows or columns than int64 can count"):
         toeplitz_matrix(torch.ones(1, 1, 2, 2), 3, padding=2**61, rows=[0])
 
@@ -260,7 +260,7 @@ def test_rows_that_int64_cannot_count_are_refused() -> None:
     ],
 )
 def test_rows_that_are_none_are_refused(rows: Any, error: type[Exception], message: str) -> None:
-    """Rows out of range, or in a form that does not name rows, are refused with the rule."""
+    """Rows that are out of range, or not in a supported form, are refused with the rule."""
     for build in (toeplitz_matrix, toeplitz_values):
         with pytest.raises(error) as caught:
             build(distinct((2, 2, 2, 2)), (3, 4), rows=rows)
@@ -269,20 +269,20 @@ def test_rows_that_are_none_are_refused(rows: Any, error: type[Exception], messa
 
 
 def test_a_weight_that_is_no_tensor_is_refused() -> None:
-    """The weight must be a tensor, whose dtype and device the matrix takes."""
+    """A weight that is not a tensor is refused."""
     with pytest.raises(TypeError, match=r"^weight must be a torch.Tensor, not list$"):
         toeplitz_matrix([[[[1.0]]]], 3)  # type: ignore[arg-type]
 
 
 def test_an_unknown_layout_is_refused() -> None:
-    """A layout other than the three is refused."""
+    """A layout other than the three supported ones is refused."""
     with pytest.raises(ValueError, match=r"^layout=torch.sparse_csc must be torch.strided, "):
         toeplitz_matrix(torch.ones(1, 1, 1, 1), 3, layout=torch.sparse_csc)
 
 
 @pytest.mark.parametrize("layout", [torch.sparse_csr, torch.sparse_coo])
 def test_rows_of_a_matrix_that_could_not_be_formed(layout: torch.layout) -> None:
-    """Some rows of a ``T`` of 2**58 elements are formed at once, and are those of the definition."""
+    """Some rows of a ``T`` with 2**58 elements are formed quickly and agree with the definition."""
     size, channels = (512, 512), 2048
     weight = torch.ones(1, 1, 1, 1).expand(channels, channels, 3, 3)
     T = toeplitz_matrix(weight, size, padding=1, layout=layout, rows=[0, channels * 2**17 + 700, -1])
@@ -298,7 +298,7 @@ def test_rows_of_a_matrix_that_could_not_be_formed(layout: torch.layout) -> None
 def test_a_matrix_over_the_budget_is_refused_before_anything_is_allocated(
     rows: slice | None, layout: torch.layout
 ) -> None:
-    """A matrix of more bytes than the budget raises at once, with its size and what to use instead."""
+    """A matrix that exceeds the budget raises at once; the message has its size and the alternatives."""
     weight = torch.ones(1, 1, 1, 1).expand(2048, 1024, 1, 1)
     with pytest.raises(MatrixTooLargeError) as caught:
         toeplitz_matrix(weight, 2**20, layout=layout, rows=rows, memory_budget=2**30)
@@ -319,7 +319,7 @@ def test_a_matrix_over_the_budget_is_refused_before_anything_is_allocated(
 
 
 def test_the_budget_is_the_largest_size_that_is_allowed() -> None:
-    """A matrix of exactly the budget is formed, and one byte less refuses it."""
+    """A matrix of exactly the budget is formed; with one byte less it is refused."""
     weight = torch.ones(1, 1, 2, 2)
     assert toeplitz_matrix(weight, 3, memory_budget=4 * 9 * 4).shape == (4, 9)
     with pytest.raises(MatrixTooLargeError):
@@ -328,7 +328,7 @@ def test_the_budget_is_the_largest_size_that_is_allowed() -> None:
 
 
 def test_the_default_budget_is_half_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a budget a matrix may take half of the free memory of the weight's device."""
+    """Without a budget, a matrix may take half of the free memory of the weight's device."""
     free = 2 * (64 * 512) * 512 * 4
     monkeypatch.setattr(matrix, "available_bytes", lambda device: {"cpu": free}[device.type])
     weight = torch.ones(64, 1, 1, 1)
@@ -342,7 +342,7 @@ def test_the_default_budget_is_half_of_what_is_free(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("rows", [None, slice(None, None, 2), list(range(4000))])
 def test_the_default_budget_covers_the_peak(layout: torch.layout, rows: slice | list[int] | None) -> None:
-    """A matrix without zeros takes no more memory on the way than what is refused if it is not free."""
+    """The peak memory for a matrix without zeros is at most the free memory that the check demands."""
     script = f"""
 import resource, torch
 from toeplitz_core import ConvGeometry, MatrixTooLargeError, matrix, toeplitz_matrix
@@ -372,7 +372,7 @@ print(high, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_matrix_has_the_dtype_of_the_weight(dtype: torch.dtype, layout: torch.layout) -> None:
-    """In every dtype the entries are the weight's own values."""
+    """In every dtype the matrix has the weight's dtype and values."""
     g = FIXED["grouped"]
     weight = integers(g.weight_shape, dtype, seed=6)
     T = toeplitz_matrix(weight, g.input_size, layout=layout, **parameters(g))
@@ -393,7 +393,7 @@ def test_the_matrix_is_differentiable_twice_in_the_weight(
 
         def projection(w: torch.Tensor, build: Callable[..., torch.Tensor] = build) -> torch.Tensor:
             entries = build(w, g.input_size, rows=rows, **parameters(g)).flatten()
-            # Two sums of the entries instead of all of them, times a tap so that there is a second derivative.
+            # Two sums of the entries are faster to check than all entries; the tap gives them a second derivative.
             return integers((2, len(entries)), dtype, seed=8) @ entries * w.flatten()[0]
 
         assert torch.autograd.gradcheck(projection, weight)
@@ -409,12 +409,12 @@ def test_a_weight_of_any_strides_gives_the_same_matrix() -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_without_input_channels_or_pixels_there_are_no_columns(layout: torch.layout) -> None:
-    """Zero input channels, or an input of padding alone, give a matrix of all rows and no columns."""
+    """Without input channels or pixels, the matrix has all rows and no columns."""
     assert toeplitz_matrix(torch.ones(2, 0, 2, 2), 3, layout=layout).shape == (8, 0)
     assert toeplitz_matrix(torch.ones(2, 1, 2, 2), (0, 3), padding=1, layout=layout).shape == (8, 0)
 
 
 def test_a_grid_of_ints_needs_no_tuple() -> None:
-    """An int for the input size holds on every axis of the weight."""
+    """An int for the input size applies to every axis of the weight."""
     weight = distinct((1, 1, 2, 2))
     assert torch.equal(toeplitz_matrix(weight, 3), toeplitz_matrix(weight, (3, 3)))

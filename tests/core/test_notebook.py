@@ -1,4 +1,4 @@
-"""The functions of the original notebook keep their signatures and their meaning: columns over the padded input."""
+"""The functions of the original notebook keep their signatures and meaning: columns run over the padded input."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from toeplitz_core import (
 
 
 def padded(x: torch.Tensor, padding: tuple[int, ...]) -> torch.Tensor:
-    """The input as the notebook's functions take it: padded, each channel flattened."""
+    """The input in the form that the notebook's functions expect: padded, each channel flattened."""
     return F.pad(x, (padding[1], padding[1], padding[0], padding[0])).flatten(-2)
 
 
@@ -30,7 +30,7 @@ def padded(x: torch.Tensor, padding: tuple[int, ...]) -> torch.Tensor:
 @pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize(("N", "K"), [(7, 3), (5, 1), (6, 2)])
 def test_perfilter_slides_a_row_along_a_row(N: int, K: int, stride: int, dilation: int) -> None:  # noqa: N803  # as there
-    """``toeplitz_perfilter`` has the row's elements where the sliding row lies over the input row."""
+    """Each row of ``toeplitz_perfilter`` has the kernel row's elements at one position of the input row."""
     row = distinct((K,))
     outputs = range(0, N - dilation * (K - 1), stride)
     expected = torch.zeros(len(outputs), N, dtype=torch.float64)
@@ -42,7 +42,7 @@ def test_perfilter_slides_a_row_along_a_row(N: int, K: int, stride: int, dilatio
 
 @pytest.mark.parametrize(("N", "K"), [(7, 3), (5, 1), (4, 4)])
 def test_perfilter_at_stride_one_is_the_toeplitz_matrix_of_scipy(N: int, K: int) -> None:  # noqa: N803  # as there
-    """At stride 1 the matrix is ``scipy.linalg.toeplitz`` of the row padded behind and its first column."""
+    """At stride 1 the matrix is ``scipy.linalg.toeplitz`` of the zero-padded row and its first column."""
     linalg = pytest.importorskip("scipy.linalg")
     row = integers((K,), seed=1)
     first_row = F.pad(row, (0, N - K)).numpy()
@@ -52,7 +52,7 @@ def test_perfilter_at_stride_one_is_the_toeplitz_matrix_of_scipy(N: int, K: int)
 
 @given(g=small_geometries(), seed=seeds())
 def test_perchannel_is_the_convolution_of_one_channel(g: ConvGeometry, seed: int) -> None:
-    """``toeplitz_perchannel`` times the flattened (padded) image is the convolution, also of rectangles and dilated."""
+    """``toeplitz_perchannel`` times the flattened padded image is the convolution, for any size and dilation."""
     kernel, image = integers(g.kernel_size, seed=seed), integers(g.padded_size, seed=seed + 1)
     T = toeplitz_perchannel(kernel, g.padded_size, g.stride, dilation=g.dilation)
     assert T.shape == (g.positions, image.numel())
@@ -61,7 +61,7 @@ def test_perchannel_is_the_convolution_of_one_channel(g: ConvGeometry, seed: int
 
 
 def test_perchannel_is_made_of_perfilter_blocks() -> None:
-    """Its block ``(oh, h)`` is ``toeplitz_perfilter`` of the kernel's row ``h - oh``, and zero where there is none."""
+    """Block ``(oh, h)`` is ``toeplitz_perfilter`` of the kernel's row ``h - oh``, or zero if there is no such row."""
     kernel = distinct((2, 3))
     blocks = toeplitz_perchannel(kernel, (4, 5)).view(3, 3, 4, 5)
     for oh in range(3):
@@ -85,7 +85,7 @@ def test_multichannel_times_the_padded_input_is_the_convolution(g: ConvGeometry,
 
 
 def test_multichannel_is_made_of_perchannel_blocks() -> None:
-    """Its block of a pair of channels is ``toeplitz_perchannel`` of their kernel, over the padded size."""
+    """The block of a pair of channels is ``toeplitz_perchannel`` of their kernel over the padded size."""
     kernel = distinct((3, 2, 2, 3))
     W = toeplitz_multichannel(kernel, (2, 4, 3), (1, 2), (2, 1), dilation=(1, 2))
     for output in range(3):
@@ -95,7 +95,7 @@ def test_multichannel_is_made_of_perchannel_blocks() -> None:
 
 
 def test_without_padding_the_blocks_make_up_the_matrix() -> None:
-    """With padding 0, the blocks side by side are ``toeplitz_matrix``, whose columns are then the same."""
+    """With padding 0, the blocks together form ``toeplitz_matrix``, which then has the same columns."""
     kernel = distinct((3, 2, 2, 3))
     W = toeplitz_multichannel(kernel, (2, 4, 5))
     assert torch.equal(W.transpose(1, 2).flatten(2).flatten(0, 1), toeplitz_matrix(kernel, (4, 5)))
@@ -112,7 +112,7 @@ def test_demonstrations_of_the_notebook_silently_give_the_convolution(
     output_dim: int,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The notebook's two examples, 3x3 input and 2x2 kernel, give torch's convolution and print nothing."""
+    """The notebook's two examples (3x3 input, 2x2 kernel) give torch's convolution and print nothing."""
     x, kernel = integers((in_channels, 3, 3), seed=2), integers((out_channels, in_channels, 2, 2), seed=3)
     bias = distinct((out_channels,))
     W = toeplitz_multichannel(kernel, (in_channels, 3, 3), padding, stride)
@@ -138,7 +138,7 @@ def test_the_dtype_is_that_of_the_kernel(dtype: torch.dtype) -> None:
 
 
 def test_products_are_differentiable() -> None:
-    """Gradients flow through all of it, to kernel, bias and input."""
+    """The product is differentiable in kernel, bias and input."""
     kernel, bias, x = (integers(shape, seed=5).requires_grad_() for shape in ((2, 1, 2, 2), (2,), (2, 9)))
     assert torch.autograd.gradcheck(
         lambda k, b, v: toeplitz_multiply(toeplitz_multichannel(k, (2, 3, 3)), b, v, (2, 2)), (kernel, bias, x)
@@ -219,7 +219,7 @@ ONES = torch.ones
     ],
 )
 def test_a_broken_rule_is_named_with_parameter_and_value(call: Callable[[], Any], message: str) -> None:
-    """Each invalid argument is refused with a message that says which, its value, and the rule."""
+    """Each invalid argument is refused with a message that names the parameter, its value and the rule."""
     with pytest.raises((TypeError, ValueError)) as caught:  # the whole text is compared
         call()
     assert str(caught.value) == message

@@ -1,4 +1,4 @@
-"""The matrix as an operator: what it does to vectors, without being formed."""
+"""The matrix as an operator that multiplies vectors without being formed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def operator_of(g: ConvGeometry, weight: torch.Tensor) -> ToeplitzOperator:
 @pytest.mark.parametrize("k", [None, 0, 1, 3])
 @given(g=small_geometries(), seed=seeds())
 def test_products_are_those_of_the_matrix(k: int | None, g: ConvGeometry, seed: int) -> None:
-    """``A @ x`` and ``A.mT @ y`` are ``T @ x`` and ``T.mT @ y``, for a vector and for several."""
+    """``A @ x`` and ``A.mT @ y`` are ``T @ x`` and ``T.mT @ y``, for one vector and for several."""
     weight = integers(g.weight_shape, seed=seed)
     A, T = operator_of(g, weight), toeplitz_matrix(weight, g.input_size, **parameters(g))
     tail = () if k is None else (k,)
@@ -55,10 +55,10 @@ def test_the_conjugate_transpose_is_the_adjoint(dtype: torch.dtype, g: ConvGeome
 
 @given(g=geometries(), seed=seeds())
 def test_products_are_the_convolution_and_its_input_gradient(g: ConvGeometry, seed: int) -> None:
-    """On any geometry ``A @ x`` is torch's convolution, and ``A.mT @ y`` the gradient of its input."""
+    """On any geometry ``A @ x`` is torch's convolution, and ``A.mT @ y`` is its gradient in the input."""
     weight, x = integers(g.weight_shape, seed=seed), integers((g.in_channels, *g.input_size), seed=seed + 1)
     y = integers((g.matrix_shape[0],), seed=seed + 2)
-    # "same" in numbers: torch warns where it has to copy the input for an odd padding.
+    # "same" is replaced by numbers, because torch warns when it copies the input for an odd padding.
     pads = [p for before_after in reversed(g.pads) for p in before_after]
     x.requires_grad_()
     expected = F.conv2d(F.pad(x[None], pads), weight, **parameters(g) | {"padding": 0}).flatten()
@@ -71,27 +71,27 @@ def test_products_are_the_convolution_and_its_input_gradient(g: ConvGeometry, se
 @pytest.mark.parametrize("dtype", DTYPES)
 @given(g=small_geometries(), seed=seeds())
 def test_products_keep_the_dtype(dtype: torch.dtype, g: ConvGeometry, seed: int) -> None:
-    """In every dtype the products are exact where the dtype can hold them, and have the weight's dtype."""
+    """In every dtype the products are exact, rounded once to the weight's dtype."""
     weight = integers(g.weight_shape, dtype, seed=seed, limit=1)
     A = operator_of(g, weight)
     x, y = integers((A.shape[1],), dtype, seed=seed + 1), integers((A.shape[0],), dtype, seed=seed + 2)
     wide = torch.complex128 if dtype.is_complex else torch.float64
     T = toeplitz_matrix(weight, g.input_size, **parameters(g)).to(wide)
     assert (A.dtype, A.device) == (dtype, weight.device)
-    assert (A @ x).dtype == (A.mT @ y).dtype == dtype  # torch.equal does not ask for it
+    assert (A @ x).dtype == (A.mT @ y).dtype == dtype  # torch.equal does not compare dtypes
     assert torch.equal(A @ x, (T @ x.to(wide)).to(dtype))
     assert torch.equal(A.mT @ y, (T.mT @ y.to(wide)).to(dtype))
 
 
 @pytest.mark.parametrize(("dtype", "full"), [(torch.float16, 2**11), (torch.bfloat16, 2**8)])
 def test_half_precision_is_rounded_once(dtype: torch.dtype, full: int) -> None:
-    """Sums whose partial sums a half precision format cannot hold are accumulated exactly, and rounded at the end."""
+    """A half-precision sum is exact even if the format cannot hold its partial sums: it is rounded only at the end."""
     taps = 9
     A = ToeplitzOperator(torch.ones(1, 1, 1, taps, dtype=dtype), (1, taps))
     x = torch.ones(taps, dtype=dtype)
     x[0] = full
     assert (A @ x).tolist() == [full + taps - 1]
-    # One pixel read by all nine outputs: the sum is now over outputs.
+    # All nine outputs read the same pixel, so this sum is over outputs.
     B = ToeplitzOperator(torch.ones(1, 1, 1, taps, dtype=dtype), (1, 1), padding=(0, taps - 1))
     assert (B.mT @ x).tolist() == [full + taps - 1]
 
@@ -99,7 +99,7 @@ def test_half_precision_is_rounded_once(dtype: torch.dtype, full: int) -> None:
 @pytest.mark.parametrize("k", [(), (2,)])
 @given(g=small_geometries(), seed=seeds())
 def test_blocks_do_not_show(k: tuple[int, ...], g: ConvGeometry, seed: int) -> None:
-    """Products that are worked out position by position are those that are worked out at once."""
+    """Products computed position by position equal products computed all at once."""
     A = operator_of(g, integers(g.weight_shape, seed=seed))
     x, y = integers((A.shape[1], *k), seed=seed + 1), integers((A.shape[0], *k), seed=seed + 2)
     with pytest.MonkeyPatch.context() as patch:
@@ -111,7 +111,7 @@ def test_blocks_do_not_show(k: tuple[int, ...], g: ConvGeometry, seed: int) -> N
 
 @given(g=small_geometries(), value=st.sampled_from([float("nan"), float("inf")]), data=st.data())
 def test_nan_and_infinity_stay_in_their_receptive_field(g: ConvGeometry, value: float, data: st.DataObject) -> None:
-    """A NaN or an infinity reaches the elements that its column (or row) of ``T`` has a tap for, and no other."""
+    """A NaN or an infinity affects exactly the elements for which its column (or row) of ``T`` has a tap."""
     weight = distinct(g.weight_shape)
     A, T = operator_of(g, weight), toeplitz_matrix(weight, g.input_size, **parameters(g))
     rows, columns = A.shape
@@ -146,7 +146,7 @@ def test_sparse_form_is_the_matrix(g: ConvGeometry, seed: int) -> None:
 
 @given(g=small_geometries(), seed=seeds())
 def test_dense_form_is_the_matrix(g: ConvGeometry, seed: int) -> None:
-    """``to_dense`` is the matrix, of the operator's shape."""
+    """``to_dense`` is the matrix, in the operator's shape."""
     weight = integers(g.weight_shape, seed=seed)
     A = operator_of(g, weight)
     assert torch.equal(A.to_dense(), toeplitz_matrix(weight, g.input_size, **parameters(g)))
@@ -155,7 +155,7 @@ def test_dense_form_is_the_matrix(g: ConvGeometry, seed: int) -> None:
 
 @pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if dtype != torch.bfloat16])
 def test_scipy_form_is_the_matrix(dtype: torch.dtype) -> None:
-    """``to_scipy`` is a ``csr_array`` of the same elements, canonical, in the same dtype, without the gradient."""
+    """``to_scipy`` is a canonical ``csr_array`` with the same elements and dtype, without a gradient."""
     sparse = pytest.importorskip("scipy.sparse")
     g = GEOMETRIES["grouped"]
     weight = integers(g.weight_shape, dtype, seed=9)
@@ -179,7 +179,7 @@ def test_scipy_form_of_a_conjugate_is_conjugate() -> None:
 
 
 def test_scipy_form_of_bfloat16_is_refused() -> None:
-    """NumPy has no bfloat16."""
+    """A bfloat16 weight is refused, because NumPy has no such dtype."""
     pytest.importorskip("scipy.sparse")
     with pytest.raises(TypeError, match=r"^weight has dtype torch.bfloat16, which NumPy and scipy do not have$"):
         ToeplitzOperator(torch.ones(1, 1, 1, 1, dtype=torch.bfloat16), 1).to_scipy()
@@ -188,7 +188,7 @@ def test_scipy_form_of_bfloat16_is_refused() -> None:
 @pytest.mark.parametrize("g", GEOMETRIES.values(), ids=GEOMETRIES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
 def test_products_are_differentiable_twice(g: ConvGeometry, dtype: torch.dtype) -> None:
-    """First and second derivatives of both products are right, in the weight and in the vector."""
+    """First and second derivatives of all products in the weight and in the vector are right."""
     weight = integers(g.weight_shape, dtype, seed=1).requires_grad_()
     x = integers((g.matrix_shape[1], 1), dtype, seed=2).requires_grad_()
     y = integers((g.matrix_shape[0],), dtype, seed=3).requires_grad_()
@@ -205,7 +205,7 @@ def test_products_are_differentiable_twice(g: ConvGeometry, dtype: torch.dtype) 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128, torch.int64, torch.int8])
 @pytest.mark.parametrize("equation", ["gock,ngcpk->ngop", "gock,ngop->ngcpk", "a,a->", "a,b->ba", "ab,b->a"])
 def test_einsum_by_products_is_einsum(equation: str, dtype: torch.dtype) -> None:
-    """The broadcast product, summed, is ``torch.einsum``, in the operands' dtype."""
+    """The summed broadcast product equals ``torch.einsum`` and has the operands' dtype."""
     sizes = {axis: size for size, axis in enumerate("gnockpab", start=1)}
     shapes = [tuple(sizes[axis] for axis in names) for names in equation.split("->", maxsplit=1)[0].split(",")]
     a, b = (integers(shape, dtype, seed=seed) for seed, shape in enumerate(shapes))
@@ -215,7 +215,7 @@ def test_einsum_by_products_is_einsum(equation: str, dtype: torch.dtype) -> None
 
 
 def test_integers_of_other_devices_need_no_matrix_product() -> None:
-    """Off the CPU, where torch has no matrix product of integers, products of whole numbers have the right shape."""
+    """Integer products have the right shape on other devices, where torch has no integer matrix product."""
     A = ToeplitzOperator(torch.ones(4, 2, 2, 2, dtype=torch.int64, device="meta"), 3, groups=2)
     assert (A @ torch.ones(A.shape[1], 2, dtype=torch.int64, device="meta")).shape == (A.shape[0], 2)
     assert (A.mT @ torch.ones(A.shape[0], dtype=torch.int64, device="meta")).shape == (A.shape[1],)
@@ -226,7 +226,7 @@ def test_integers_of_other_devices_need_no_matrix_product() -> None:
 def test_without_columns_products_are_zero_or_empty(
     in_channels: int, input_size: int | tuple[int, int], tail: tuple[int, ...]
 ) -> None:
-    """An operator without input channels, or over padding alone, maps the empty vector to zeros and back."""
+    """Without input channels or pixels, the operator maps the empty vector to zeros, and its transpose maps back."""
     A = ToeplitzOperator(torch.ones(2, in_channels, 2, 2), input_size, padding=1)
     assert torch.equal(A @ torch.ones(0, *tail), torch.zeros(A.shape[0], *tail))
     assert (A.mT @ torch.ones(A.shape[0], *tail)).shape == (0, *tail)
@@ -241,7 +241,7 @@ def test_vectors_of_any_strides_give_the_same_product() -> None:
 
 
 def test_repr_tells_shape_dtype_and_geometry() -> None:
-    """The representation has shape, dtype and geometry."""
+    """The representation states shape, dtype and geometry."""
     A = ToeplitzOperator(torch.ones(1, 1, 2, 2), 3)
     assert repr(A) == f"ToeplitzOperator(4x9, torch.float32, {A.geometry!r})"
 
@@ -264,7 +264,7 @@ def test_repr_tells_shape_dtype_and_geometry() -> None:
     ],
 )
 def test_a_vector_that_does_not_fit_is_refused(operand: Any, error: type[Exception], message: str) -> None:
-    """Vectors of another length, dtype, device or layout are refused with the rule, under the name of their side."""
+    """Vectors of another length, dtype, device or layout are refused with the rule, as ``x`` or ``y``."""
     A = ToeplitzOperator(torch.ones(4, 4, 1, 1), 1)
     for name, side in (("x", A), ("y", A.mT)):
         with pytest.raises(error) as caught:
@@ -280,7 +280,7 @@ def test_a_vector_that_does_not_fit_is_refused(operand: Any, error: type[Excepti
     ],
 )
 def test_a_weight_that_does_not_fit_is_refused(weight: Any, message: str) -> None:
-    """Weights that are no dense tensors are refused with the rule."""
+    """Weights that are not dense tensors are refused with the rule."""
     with pytest.raises(TypeError) as caught:
         ToeplitzOperator(weight, 1)
     assert str(caught.value) == message

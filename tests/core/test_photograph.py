@@ -1,4 +1,4 @@
-"""Classic filters on a real photograph: F.conv2d, the matrix's conv2d and scipy agree to the last bit."""
+"""Classic filters on a real photograph: F.conv2d, our conv2d and scipy agree in every bit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def photograph() -> torch.Tensor:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", KERNELS)
 def test_filters_are_exact(name: str, dtype: torch.dtype, device: str, photograph: torch.Tensor) -> None:
-    """Each colour channel filtered by torch, by the matrix and by scipy is the same image."""
+    """Torch, the matrix and scipy filter each colour channel to the same image."""
     kernel = KERNELS[name].to(dtype)
     image = photograph.to(dtype)
     weight = kernel.expand(3, 1, *kernel.shape).contiguous()
@@ -42,7 +42,7 @@ def test_filters_are_exact(name: str, dtype: torch.dtype, device: str, photograp
 
 
 def test_rows_of_the_matrix_of_a_photograph(photograph: torch.Tensor) -> None:
-    """T of the whole photograph would take 840 GB as float32; its rows do not, and give the filtered pixels."""
+    """T of the whole photograph would take 840 GB as float32, but some of its rows fit and give the filtered pixels."""
     image = photograph.float()
     weight = KERNELS["laplacian"].float().expand(3, 1, 3, 3)
     geometry = tc.ConvGeometry.from_weight(weight.shape, (427, 640), padding=1, groups=3)

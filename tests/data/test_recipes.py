@@ -1,4 +1,4 @@
-"""Data recipes: exact where they say so, the same everywhere, and unlikely to overlook what is wrong."""
+"""Data recipes: exact where stated, the same on every machine, and unlikely to miss an error."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from toeplitz_core.testing.strategies.geometries import geometries
 
 EXACT = tuple(name for name, recipe in RECIPES.items() if recipe.kind in ("storage", "accumulator"))
 REAL = tuple(name for name, recipe in RECIPES.items() if recipe.kind == "real")
-# Those that stay clear of the ends of the range.
+# Recipes whose sums cannot overflow.
 TAME = tuple(name for name in REAL if name != "overflow")
 FLOATING = tuple(name for name in CASE_DTYPES if name != "int64")
 SMALL = geometries(max_products=2**12)
 
 
 def tensors(operands: Operands) -> list[torch.Tensor]:
-    """Input, weight and the bias where there is one."""
+    """Input, weight and, if there is one, the bias."""
     return [t for t in (operands.input, operands.weight, operands.bias) if t is not None]
 
 
 def same(first: torch.Tensor, second: torch.Tensor) -> bool:
-    """Whether two tensors have the same numbers, NaN included."""
+    """Whether two tensors have the same numbers; NaN equals NaN."""
     return first.shape == second.shape and bool(((first == second) | (first.isnan() & second.isnan())).all())
 
 
@@ -54,7 +54,7 @@ def limit_of(case: Case) -> int:
 
 
 def magnitudes(case: Case, operands: Operands) -> torch.Tensor:
-    """``S`` in int64, for complex data of Gauss's sums."""
+    """``S`` in int64; for complex data, a bound on Gauss's sums."""
 
     def size(values: torch.Tensor) -> torch.Tensor:
         return (values.real.abs() + values.imag.abs() if values.is_complex() else values.abs()).long()
@@ -67,7 +67,7 @@ def magnitudes(case: Case, operands: Operands) -> torch.Tensor:
 
 
 def test_recipes_are_those_that_cases_may_name() -> None:
-    """Every recipe that a case may name has its numbers, in the same order."""
+    """The recipes that draw data are those that a case may name, in the same order."""
     assert tuple(recipes._DRAWS) == tuple(RECIPES)
 
 
@@ -76,7 +76,7 @@ def test_recipes_are_those_that_cases_may_name() -> None:
 @settings(max_examples=25)
 @given(drawn=st.data())
 def test_exact_recipes_stay_within_what_their_format_holds(data: str, dtype: str, drawn: st.DataObject) -> None:
-    """All values are whole numbers, no weight is zero, and no sum of magnitudes exceeds what is exact."""
+    """All values are whole numbers, no weight is zero, and every sum of magnitudes is within the exact range."""
     case = drawn.draw(cases(geometry=SMALL, dtypes=(dtype,), recipes=(data,)))
     operands = draw(case)
     for values in tensors(operands):
@@ -94,7 +94,7 @@ def test_exact_recipes_stay_within_what_their_format_holds(data: str, dtype: str
 @settings(max_examples=25)
 @given(drawn=st.data())
 def test_data_is_the_same_every_time(data: str, drawn: st.DataObject) -> None:
-    """The same case has the same data, bit by bit."""
+    """The same case has the same numbers each time it is drawn."""
     case = drawn.draw(cases(geometry=SMALL, dtypes=FLOATING, recipes=(data,)))
     for first, second in zip(tensors(draw(case)), tensors(draw(case)), strict=True):
         assert same(first, second)
@@ -114,7 +114,7 @@ def test_real_recipes_never_overflow(data: str, dtype: str, drawn: st.DataObject
 
 
 def test_sums_that_would_overflow_are_scaled_down() -> None:
-    """Numbers so wide that float16 could not hold their sums are made smaller by a power of two."""
+    """If float16 could not hold the sums of wide numbers, the input is scaled down by a power of two."""
     case = Case((1, 512, 4, 4), (2, 512, 3, 3), dtype="float16", data="wide", seed=3)
     operands = draw(case)
     magnitude = expected(case.geometry, operands.input, operands.weight, None).magnitude
@@ -125,7 +125,7 @@ def test_sums_that_would_overflow_are_scaled_down() -> None:
 @settings(max_examples=40)
 @given(drawn=st.data())
 def test_layouts_hold_the_values_that_were_drawn(data: str, drawn: st.DataObject) -> None:
-    """Laid out as the case says, operands have the values they were drawn with: an expanded one repeats its slice."""
+    """Applying the case's layouts does not change the drawn values: an expanded operand already repeats its slice."""
     legal = drawn.draw(st.sampled_from((tuple(LAYOUTS), ("expanded",))))
     case = drawn.draw(cases(geometry=SMALL, dtypes=("bfloat16", "float32"), recipes=(data,), legal_layouts=legal))
     operands = draw(case)
@@ -136,7 +136,7 @@ def test_layouts_hold_the_values_that_were_drawn(data: str, drawn: st.DataObject
 
 
 def test_a_thinned_expanded_input_repeats_its_slice() -> None:
-    """Thinning spares the same pixels in every image of an expanded batch."""
+    """Thinning keeps the same pixels in every image of an expanded batch."""
     case = Case((4, 64, 6, 6), (8, 64, 3, 3), dtype="bfloat16", layouts=(("input", "expanded"),))
     x = draw(case).input
     assert (x == 0).float().mean() > 0.5
@@ -144,7 +144,7 @@ def test_a_thinned_expanded_input_repeats_its_slice() -> None:
 
 
 def test_streams_of_operands_are_independent() -> None:
-    """Operands of equal shape, the seeds beside each other and the two parts of complex numbers all differ."""
+    """Operands of equal shape, neighbouring seeds and the two parts of complex numbers have independent numbers."""
     case = Case((2, 3, 4, 4), (2, 3, 4, 4), dtype="complex64", data="normal")
     drawn, beside = draw(case), draw(case.replace(seed=1))
     parts = [t.flatten() for o in (drawn, beside) for v in (o.input, o.weight) for t in (v.real, v.imag)]
@@ -154,7 +154,7 @@ def test_streams_of_operands_are_independent() -> None:
             assert abs(float(torch.corrcoef(torch.stack((a, b)))[0, 1])) < 0.35
 
 
-# Input, weight and bias of one case: a promise across machines and releases.
+# Input, weight and bias of one case, which must stay the same on all machines and in all releases.
 CASE = Case((1, 2, 1, 2), (2, 2, 1, 2), bias=True, seed=7)
 GOLDEN: dict[str, tuple[list[float], list[float], list[float]]] = {
     "integers": ([137.0, 3037.0, 3023.0, -824.0], [547.0, -631.0, -981.0, 520.0], [-2701390.0, 3077082.0]),
@@ -184,7 +184,7 @@ GOLDEN: dict[str, tuple[list[float], list[float], list[float]]] = {
 }
 
 
-# As they were added later.
+# Recipes that were added later.
 GOLDEN |= {
     "impulse": (
         [0.0, 1.0, 0.0, 1.0],
@@ -213,7 +213,7 @@ GOLDEN |= {
 @settings(max_examples=25)
 @given(drawn=st.data())
 def test_each_channel_has_one_impulse(dtype: str, drawn: st.DataObject) -> None:
-    """A channel of an image is zero but for one pixel, unless its sums would have too many terms."""
+    """Each channel of an image is zero except for one pixel, which is 1."""
     case = drawn.draw(cases(geometry=SMALL, dtypes=(dtype,), recipes=("impulse",)))
     x = draw(case).input
     pixels = x.reshape(-1, case.geometry.pixels) if x.numel() else x.reshape(0, 1)
@@ -224,7 +224,7 @@ def test_each_channel_has_one_impulse(dtype: str, drawn: st.DataObject) -> None:
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_impulses_miss_a_wrong_tap_no_more_often_than_stated(stride: int, batch: int) -> None:
-    """Over 300 seeds a tap dropped from all results goes unnoticed as often as is stated, or less."""
+    """Over 300 seeds, a dropped tap goes unnoticed at most as often as the miss probability states."""
     case = Case((batch, 1, 5, 5), (1, 1, 3, 3), stride=stride, padding=1, data="impulse")
     missed, stated, draws = 0, 0.0, 300
     for seed in range(draws):
@@ -239,7 +239,7 @@ def test_impulses_miss_a_wrong_tap_no_more_often_than_stated(stride: int, batch:
 
 @pytest.mark.parametrize("dtype", FLOATING)
 def test_overflow_happens_in_some_sums(dtype: str) -> None:
-    """Operands are finite; of the largest sums of magnitudes some overflow, and others come close."""
+    """Operands are finite; over the seeds, some of the largest sums of magnitudes overflow and others come close."""
     largest = []
     for seed in range(40):
         case = Case((1, 2, 4, 4), (3, 2, 2, 3), bias=True, dtype=dtype, data="overflow", seed=seed)
@@ -255,7 +255,7 @@ def test_overflow_happens_in_some_sums(dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", FLOATING)
 def test_underflow_happens_in_some_products(dtype: str) -> None:
-    """Input, weight or only their products are mostly subnormal, each of the three in some seeds."""
+    """Depending on the seed, the input, the weight or only their products are mostly subnormal."""
     limit, seen = format_of(DTYPES[dtype].torch).smallest_normal, set()
     for seed in range(40):
         o = draw(Case((1, 2, 4, 4), (3, 2, 2, 3), dtype=dtype, data="subnormal", seed=seed))
@@ -270,7 +270,7 @@ def test_underflow_happens_in_some_products(dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", FLOATING)
 def test_what_is_not_finite_is_sprinkled(dtype: str) -> None:
-    """NaN and both infinities come up in every operand, and zeros in both factors; most results are finite."""
+    """NaN and both infinities occur in every operand, zeros in input and weight; 30 to 95 % of results are finite."""
     found: dict[str, set[str]] = {"input": set(), "weight": set(), "bias": set()}
     finite = total = input_zeros = weight_zeros = 0
     for seed in range(150):
@@ -285,7 +285,7 @@ def test_what_is_not_finite_is_sprinkled(dtype: str) -> None:
         weight_zeros += int((operands.weight == 0).sum())
         result = torch.nn.functional.conv2d(operands.input.to(torch.complex128), operands.weight.to(torch.complex128))
         finite, total = finite + int(result.isfinite().sum()), total + result.numel()
-    # One in eight is made one; a weight of the exact integers is none.
+    # One weight in eight is set to zero; the exact integers have no zero weights.
     assert 0.1 < weight_zeros / (150 * operands.weight.numel()) < 0.15
     assert input_zeros / (150 * operands.input.numel()) > 0.1
     if not DTYPES[dtype].torch.is_complex:
@@ -309,9 +309,9 @@ def test_data_is_what_it_has_always_been(data: str) -> None:
 def test_the_probe_sees_a_rounded_operand(
     data: str, operand: str, dtype: str, kept: int, g: ConvGeometry, seed: int
 ) -> None:
-    """Rounding the probed operand to TF32 or bfloat16, or float64's to float32, changes every result of one product.
+    """Rounding the probed operand to TF32 or bfloat16 (float64: to float32) changes every result with one product.
 
-    In a sum the changes may cancel, but not in most of the sums of a layer.
+    In a longer sum the changes may cancel, but most sums of a layer still change.
     """
     case = Case.of(g, dtype=dtype, data=data, seed=seed)
     changed, exact = rounded_result(case, operand, kept)
@@ -321,7 +321,7 @@ def test_the_probe_sees_a_rounded_operand(
 
 
 def rounded_result(case: Case, operand: str, kept: int) -> tuple[torch.Tensor, Expected]:
-    """Which results change when an operand is rounded to so many bits, and what they should be."""
+    """Which results change when an operand is rounded to ``kept`` bits, and the exact results."""
     g, operands = case.geometry, draw(case)
     values = getattr(operands, operand).double()
     mantissa, exponent = np.frexp(values.numpy())
@@ -347,20 +347,20 @@ def rounded_result(case: Case, operand: str, kept: int) -> tuple[torch.Tensor, E
     ],
 )
 def test_a_dropped_tap_is_missed_no_more_often_than_stated(line: str) -> None:
-    """Over 400 seeds a dropped tap goes unnoticed as often as the miss probability says, or less."""
+    """Over 400 seeds, a dropped tap goes unnoticed at most as often as the miss probability states."""
     case, draws = Case.parse(line), 400
     missed, stated = 0, 0.0
     for seed in range(draws):
         operands = draw(case.replace(seed=seed))
-        # The tap at the last pixel of the only window: a product of zero is what hides it.
+        # The tap at the last pixel of the only window is missed if its product is zero.
         missed += bool(operands.input.flatten()[-1] * operands.weight.flatten()[-1] == 0)
         stated += operands.miss_probability
-    # Four standard deviations, and one for what is never missed.
+    # Four standard deviations, plus one for probabilities near zero.
     assert missed <= stated + 4 * (draws * (stated / draws) * (1 - stated / draws)) ** 0.5 + 1
 
 
 def test_numbers_are_uniform_in_their_range() -> None:
-    """Whole numbers come as often as each other, both ends included, and normal ones have mean 0 and variance 1."""
+    """Whole numbers in the range, ends included, are equally frequent; normal numbers have mean 0 and variance 1."""
     bits = Bits(Case((1, 1, 1), (1, 1, 1, 1)), "input")
     counts = np.bincount(bits.integers(70_000, -3, 3) + 3)
     assert counts.shape == (7,)

@@ -1,4 +1,4 @@
-"""Bounds of Winograd, FFT and matrix units against simulations of them, and against NNPACK."""
+"""The bounds of Winograd, FFT and matrix units against simulations, and against NNPACK."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def bounds(g: ConvGeometry, x: torch.Tensor, weight: torch.Tensor, *algorithms: 
 
 
 def rationals(values: torch.Tensor) -> Numbers:
-    """The elements, exactly, in the same shape."""
+    """The elements as exact rational numbers, in the same shape."""
     return np.array([Fraction(v) for v in values.flatten().tolist()], dtype=object).reshape(values.shape)
 
 
 def data(shape: tuple[int, ...], kind: str, shuffle: random.Random) -> torch.Tensor:
-    """Numbers that make rounding errors large in one way or another."""
+    """Numbers of a kind that makes rounding errors large."""
     count = math.prod(shape)
     if kind == "constant":
         values = [1 + shuffle.random()] * count
@@ -55,7 +55,7 @@ def data(shape: tuple[int, ...], kind: str, shuffle: random.Random) -> torch.Ten
         values = [(-1) ** i * (1 + shuffle.random() * 2**-8) for i in range(count)]
     elif kind == "wide":
         values = [shuffle.uniform(-1, 1) * 2.0 ** shuffle.randint(-20, 20) for _ in range(count)]
-    elif kind == "spike":  # all in one tile beside what is small
+    elif kind == "spike":  # one large number among tiny ones in its tile
         values = [shuffle.uniform(-1, 1) * 2.0**-20 for _ in range(count)]
         if count:
             values[shuffle.randrange(count)] = shuffle.uniform(1, 2)
@@ -70,7 +70,7 @@ KINDS = st.sampled_from(("normal", "constant", "alternating", "wide", "spike", "
 
 
 def transformed(matrix: Numbers, values: Numbers, rounding: Rounded) -> Numbers:
-    """``matrix @ values`` along the first axis, constants, products and sums rounded."""
+    """``matrix @ values`` along the first axis, with constants, products and sums rounded."""
     rows = []
     for row in matrix:
         total = None
@@ -92,7 +92,7 @@ def on_axes(matrix: Numbers, values: Numbers, rank: int, rounding: Rounded) -> N
 def by_winograd(
     outputs: int, x: Numbers, weight: Numbers, origin: tuple[int, ...], rounding: Rounded = ROUND
 ) -> Numbers:
-    """A convolution of one image (channels, *size) and one output channel, in tiles that begin before the image."""
+    """A Winograd convolution of one image (channels, *size) and one output channel; tiles begin before the image."""
     rank = x.ndim - 1
     out, kernel, points = (np.array(m, dtype=object) for m in winograd_matrices(outputs))
     size = [n - 2 for n in x.shape[1:]]
@@ -118,7 +118,7 @@ def by_winograd(
 
 
 def exactly(x: Numbers, weight: Numbers) -> Numbers:
-    """The convolution of one image and one output channel by its definition."""
+    """The exact convolution of one image and one output channel, from the definition."""
     size = [n - k + 1 for n, k in zip(x.shape[1:], weight.shape[1:], strict=True)]
     result = np.full(size, Fraction(0), dtype=object)
     for place in np.ndindex(*size):
@@ -130,7 +130,7 @@ def exactly(x: Numbers, weight: Numbers) -> Numbers:
 @pytest.mark.parametrize("outputs", [2, 4, 6])
 @pytest.mark.parametrize("rank", [1, 2])
 def test_winograd_is_the_convolution(outputs: int, rank: int) -> None:
-    """Without rounding, the matrices give the convolution exactly, wherever tiles begin."""
+    """Without rounding, the Winograd matrices give the convolution exactly."""
     shuffle = random.Random(rank)
     x, weight = (rationals(data(shape, "normal", shuffle)) for shape in ((2, *[9] * rank), (2, *[3] * rank)))
     computed = by_winograd(outputs, x, weight, (1,) * rank, rounding=lambda v: v)
@@ -152,7 +152,7 @@ def test_winograd_amplifies_as_is_known(outputs: int, amplification: float, path
 def test_no_winograd_exceeds_its_bound(
     outputs: int, rank: int, kinds: tuple[str, str], seed: int, channels: int
 ) -> None:
-    """Rounded at every step, and with tiles that begin anywhere, Winograd stays within its bound."""
+    """Winograd stays within its bound, rounded at every step and with tiles at any position."""
     shuffle = random.Random(seed)
     size = [shuffle.randint(3, 9) if rank == 2 else 3 + shuffle.randrange(14) for _ in range(rank)]
     x, weight = data((channels, *size), kinds[0], shuffle), data((1, channels, *[3] * rank), kinds[1], shuffle)
@@ -165,7 +165,7 @@ def test_no_winograd_exceeds_its_bound(
 
 @pytest.mark.parametrize("outputs", [2, 4, 6])
 def test_winograd_needs_more_than_a_direct_bound(outputs: int) -> None:
-    """A pixel that an output hardly reads takes all of its digits, if it is in the same tile."""
+    """A pixel with a tiny weight can destroy all digits of an output in the same tile."""
     g = ConvGeometry(1, 1, (outputs + 2,), (3,))
     x, weight = torch.full((1, outputs + 2), 2.0**-20), torch.tensor([[[0.7, 2.0**-24, 1.1]]])
     x[0, 2] = 1.3
@@ -187,7 +187,7 @@ Complex = tuple[Fraction, Fraction]
 
 
 def times(a: Complex, b: Complex) -> Complex:
-    """A product of complex numbers by four real ones, each step rounded."""
+    """A product of complex numbers by four real products, each step rounded."""
     return ROUND(ROUND(a[0] * b[0]) - ROUND(a[1] * b[1])), ROUND(ROUND(a[0] * b[1]) + ROUND(a[1] * b[0]))
 
 
@@ -197,7 +197,7 @@ def plus(a: Complex, b: Complex, sign: int = 1) -> Complex:
 
 
 def fourier(values: list[Complex], *, inverse: bool = False) -> list[Complex]:
-    """The transform by halving, without the division."""
+    """The radix-2 transform, without the division by the number of points."""
     points = len(values)
     if points == 1:
         return values
@@ -227,7 +227,7 @@ def by_fft(tile: int, x: Numbers, weight: Numbers) -> list[Fraction]:
 @settings(max_examples=15)
 @given(kinds=st.tuples(KINDS, KINDS), seed=st.integers(0, 2**16), channels=st.integers(1, 3))
 def test_no_fft_exceeds_its_bound(tile: int, kinds: tuple[str, str], seed: int, channels: int) -> None:
-    """Rounded at every step, with rounded twiddle factors, an FFT stays within its bound, also strided or dilated."""
+    """An FFT rounded at every step, twiddle factors included, stays within its bound, also strided or dilated."""
     shuffle = random.Random(seed)
     size = shuffle.randint(1, tile)
     taps = shuffle.randint(1, size)
@@ -245,11 +245,11 @@ def test_no_fft_exceeds_its_bound(tile: int, kinds: tuple[str, str], seed: int, 
 def test_an_fft_of_a_dilated_kernel_is_one_of_the_kernel_with_zeros(
     stride: tuple[int, int], dilation: tuple[int, int]
 ) -> None:
-    """Its bound is that of the kernel stuffed with zeros, at the results that the stride keeps."""
+    """The bound of a dilated kernel is that of the kernel stuffed with zeros, at the strided positions."""
     g = ConvGeometry(2, 2, (9, 10), (2, 3), stride, 1, dilation, groups=2)
     shuffle = random.Random(0)
     x = data((3, 2, 9, 10), "wide", shuffle)
-    # Whole numbers, of one channel a group: sums of their squares are exact, in whatever order, and products are alone.
+    # Whole numbers, one channel per group: sums of squares are exact in any order, and each result has one product.
     weight = torch.tensor([shuffle.randint(-9, 9) for _ in range(12)], dtype=torch.float64).view(g.weight_shape)
     stuffed = weight.new_zeros(2, 1, *g.kernel_extent)
     stuffed[..., :: dilation[0], :: dilation[1]] = weight
@@ -270,9 +270,9 @@ def test_an_fft_of_a_dilated_kernel_is_one_of_the_kernel_with_zeros(
 
 @pytest.mark.parametrize("tile", [2, 4, 8, 16, 2**20])
 def test_the_norm_of_an_fft_is_that_of_the_worst_tile(tile: int) -> None:
-    """Of all tiles that have an output, wherever they begin; a tile that is longer than the image has all of it."""
+    """The norm is the largest of all tiles that contain the output; a tile longer than the image contains all of it."""
     g = ConvGeometry(1, 1, (7, 4), (2, 1), padding=(1, 0))
-    # Whole numbers up to 16, which is scaled by exactly: all is exact but the root, and what it is multiplied by.
+    # Whole numbers up to 16, a power of two, so that scaling is exact: only the root and its product are rounded.
     x = torch.arange(28.0, dtype=torch.float64).flip(0) ** 2 % 17
     assert x.max() == 16
     padded = torch.nn.functional.pad(x.reshape(7, 4), (0, 0, 1, 1)) ** 2
@@ -290,7 +290,7 @@ def test_the_norm_of_an_fft_is_that_of_the_worst_tile(tile: int) -> None:
 
 
 def test_an_fft_needs_more_than_a_direct_bound() -> None:
-    """A pixel that an output does not read takes all of its digits, if it is in the same tile."""
+    """A pixel that an output does not read can destroy all its digits if both are in the same tile."""
     x, weight = torch.full((1, 8), 2.0**-20), torch.tensor([[[0.7, 0.9, 1.1]]])
     x[0, -1] = 1.3
     g = ConvGeometry(1, 1, (8,), (3,))
@@ -302,7 +302,7 @@ def test_an_fft_needs_more_than_a_direct_bound() -> None:
 
 
 def by_matrix_units(block: int, guard_bits: int, x: Numbers, weight: Numbers) -> Fraction:
-    """One output: blocks of channels, tap after tap, aligned to the largest exponent, cut, added and truncated."""
+    """One output of matrix units: tap after tap, blocks of channels are aligned, cut, added and truncated."""
     truncate, total = Rounding(FLOAT32, truncates=True), Fraction(0)
     for tap in np.ndindex(weight.shape[1:]):
         pixels, taps = x[(slice(None), *tap)], weight[(slice(None), *tap)]
@@ -319,9 +319,9 @@ def by_matrix_units(block: int, guard_bits: int, x: Numbers, weight: Numbers) ->
 
 @contextmanager
 def without_onednn(*, nnpack: bool) -> Iterator[None]:
-    """What torch computes without oneDNN, with or without NNPACK."""
+    """Let torch compute without oneDNN, with or without NNPACK."""
     with warnings.catch_warnings():
-        # Setting its flags warns that there is no TF32 on this hardware.
+        # Setting oneDNN's flags warns that this hardware has no TF32.
         warnings.simplefilter("ignore")
         with torch.backends.mkldnn.flags(enabled=False), torch.backends.nnpack.flags(enabled=nnpack):
             yield
@@ -337,7 +337,7 @@ UNITS = [(4, 0), (8, 1), (16, 2)]
 def test_no_matrix_unit_exceeds_its_bound(
     hardware: tuple[int, int], assumed: tuple[int, int] | None, kinds: tuple[str, str], seed: int, channels: int
 ) -> None:
-    """Matrix units of known blocks and guard bits stay within their own bound, and within that of unknown ones."""
+    """Matrix units with known blocks and guard bits stay within their own bound and within the default bound."""
     if assumed not in (None, hardware):
         return
     shuffle = random.Random(seed)
@@ -349,7 +349,7 @@ def test_no_matrix_unit_exceeds_its_bound(
 
 
 def test_matrix_units_attain_a_share_of_their_bound() -> None:
-    """Numbers just below a unit of the largest are lost, all of them, which is more than a direct bound allows."""
+    """Numbers just below a unit of the largest are all lost: the error is at least a quarter of the bound."""
     channels = 64
     x = torch.full((channels, 1), 2.0**-23 * (2 - 2.0**-22))
     x[0] = 2 - 2.0**-23
@@ -368,17 +368,17 @@ def test_matrix_units_attain_a_share_of_their_bound() -> None:
 
 @pytest.mark.parametrize("changes", [{"stride": (2, 1)}, {"dilation": (1, 2)}, {"kernel_size": (3, 5)}])
 def test_winograd_is_for_three_taps_side_by_side(changes: dict) -> None:
-    """With a stride, dilation or other taps there is no Winograd, and only the direct bound holds."""
+    """Winograd does not apply with a stride, a dilation or another kernel size; FFT does if the kernel fits."""
     g = ConvGeometry(1, 1, (9, 9), **{"kernel_size": (3, 3)} | changes)
     x, weight = torch.ones(1, 1, 81).double(), torch.ones(1, 1, *g.kernel_size).double()
     assert Winograd(6).sums(g, x, weight) is None
-    # An FFT is for whatever fits into its tile.
+    # An FFT applies to every kernel that fits into its tile.
     assert Fft(8).sums(g, x, weight) is not None
     assert (Fft(4).sums(g, x, weight) is None) == (max(g.kernel_extent) > 4)
 
 
 def test_wrong_parameters_are_named() -> None:
-    """A tile, block or number of guard bits that does not exist is refused by name and value."""
+    """An invalid tile, block or number of guard bits is refused with its name, its value and the rule."""
     for make, message in (
         (lambda: Winograd(3), "outputs=3 must be 2, 4 or 6"),
         (lambda: Fft(12), "tile=12 must be a power of two"),
@@ -392,7 +392,7 @@ def test_wrong_parameters_are_named() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
 @pytest.mark.parametrize("algorithm", [Winograd(6), Fft(16), MatrixUnits()])
 def test_chosen_outputs_have_the_bounds_of_the_whole(algorithm: Algorithm, dtype: str) -> None:
-    """The bound of chosen outputs is that of the same outputs among all, also for complex data and empty batches."""
+    """Chosen outputs have the same bounds as in the whole result, also for complex data and empty batches."""
     case = Case((3, 4, 7, 8), (6, 2, 3, 3), padding=1, groups=2, bias=True, dtype=dtype, data="normal")
     o, arithmetic = draw(case), replace(Arithmetic.strictest(case.torch_dtype), algorithms=(algorithm,))
     chosen = torch.tensor([0, 5, 400, 3 * 6 * 56 - 1])
@@ -402,7 +402,7 @@ def test_chosen_outputs_have_the_bounds_of_the_whole(algorithm: Algorithm, dtype
         )
         for outputs in (None, chosen)
     )
-    # Summed in another order: they may differ by what error_bound grants for its own evaluation.
+    # The sums have another order, so they may differ by the slack of error_bound for its own evaluation.
     assert ((whole.reshape(-1, *whole.shape[4:])[chosen] - some).abs() <= 2.0**-40 * some).all()
     empty = expected(case.geometry, o.input[:0], o.weight, o.bias, algorithms=(algorithm,))
     assert empty.bound(arithmetic, has_bias=True).numel() == 0
@@ -413,7 +413,7 @@ def test_chosen_outputs_have_the_bounds_of_the_whole(algorithm: Algorithm, dtype
 @pytest.mark.parametrize("data_name", ["normal", "wide", "constant", "alternating", "subnormal"])
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
 def test_nnpack_is_within_its_bound(kernel: tuple[int, int], data_name: str, dtype: str) -> None:
-    """What torch computes by NNPACK is within the bound of its algorithms; switched off, within the direct one."""
+    """With NNPACK, torch stays within the bound of its algorithms; without it, within the direct bound."""
     case = Case((16, 3, 19, 18), (2, 3, *kernel), padding=1, bias=True, dtype=dtype, data=data_name, seed=1)
     operands = draw(case)
     for enabled in (True, False):
@@ -434,7 +434,7 @@ def test_nnpack_is_within_its_bound(kernel: tuple[int, int], data_name: str, dty
 
 @pytest.mark.skipif(not torch.backends.nnpack.is_available(), reason="this torch has no NNPACK")
 def test_nnpack_is_beyond_the_direct_bound() -> None:
-    """NNPACK's Winograd is further from the exact result than direct sums may be."""
+    """The error of NNPACK's Winograd exceeds the direct bound."""
     case = Case((16, 3, 19, 18), (2, 3, 3, 3), data="normal", seed=1)
     operands = draw(case)
     with without_onednn(nnpack=True):
@@ -447,7 +447,7 @@ def test_nnpack_is_beyond_the_direct_bound() -> None:
 
 
 def test_known_implementations_have_their_arithmetic() -> None:
-    """Each row of what is known of torch: formats, algorithms, rounded inputs, flushes."""
+    """The arithmetics of torch have the documented formats, algorithms, rounded inputs and flushes."""
 
     def case(dtype: str, batch: int = 16) -> Case:
         return Case((batch, 1, 5, 5), (1, 1, 3, 3), dtype=dtype)
@@ -481,7 +481,7 @@ def test_known_implementations_have_their_arithmetic() -> None:
     ],
 )
 def test_exact_data_is_judged_by_the_bound_where_the_arithmetic_rounds_it(arithmetic: Arithmetic) -> None:
-    """A result of whole numbers that is off by half of its bound passes only for an arithmetic that rounds them."""
+    """A whole-number result that is off by half its bound passes only if the arithmetic rounds whole numbers."""
     case = Case((1, 2, 6, 6), (1, 2, 3, 3))
     operands = draw(case)
     reference = expected(case.geometry, operands.input, operands.weight, None, algorithms=arithmetic.algorithms)
@@ -499,7 +499,7 @@ def test_exact_data_is_judged_by_the_bound_where_the_arithmetic_rounds_it(arithm
 @pytest.mark.parametrize("changes", [{}, {"dilation": 2}, {"stride": 2}])
 @pytest.mark.parametrize("recipe", ["integers", "normal"])
 def test_a_declared_fft_is_judged_by_its_bound(recipe: str, changes: dict) -> None:
-    """Whatever the stride and the dilation, and on whole numbers too: they are rounded as others are."""
+    """A declared FFT is judged by its bound for every stride and dilation, also on whole numbers, which it rounds."""
     case = Case((1, 2, 6, 7), (1, 2, 3, 3), padding=1, data=recipe).replace(**changes)
     operands = draw(case)
     fft = replace(SINGLE, algorithms=(Fft(16),))

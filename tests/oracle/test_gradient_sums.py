@@ -1,4 +1,4 @@
-"""Gradients in twice the precision of float64 against rational arithmetic, entry by entry from the definition."""
+"""Gradients in twice float64's precision agree with rational arithmetic on the definition of a convolution."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _read(g: ConvGeometry) -> Iterator[tuple[int, int, int]]:
 
 
 def _factors(case: Case, operands: Operands) -> dict[str, list[list[tuple[complex, complex]]]]:
-    """What each gradient sums the products of, the first factor conjugated."""
+    """The pairs of factors whose products each gradient sums; the first factor is conjugated."""
     g = case.geometry
     images = len(by_image(g, operands.input))
     weight = operands.weight.flatten().tolist()
@@ -58,7 +58,7 @@ def _factors(case: Case, operands: Operands) -> dict[str, list[list[tuple[comple
 
 
 def exact(factors: list[tuple[complex, complex]]) -> list[list[tuple[Fraction, Fraction]]]:
-    """The products of which real and imaginary part are sums, or of which a real gradient is."""
+    """The factors of the real products in each part of a sum: one list for real numbers, two for complex ones."""
     if not any(isinstance(factor, complex) for pair in factors for factor in pair):
         return [[(Fraction(a), Fraction(b)) for a, b in factors]]
     re, im = [], []
@@ -80,7 +80,7 @@ def exact(factors: list[tuple[complex, complex]]) -> list[list[tuple[Fraction, F
 def test_gradients_are_those_of_rational_arithmetic(
     dtype: str, g: ConvGeometry, batch: int | None, data: str, seed: int
 ) -> None:
-    """Value and residual together are within ``n^2 2^-104`` of the sum of magnitudes: far below any bound."""
+    """Value plus residual is off by at most ``(n + 1)^2 2^-104`` times the sum of magnitudes: far below any bound."""
     case = Case.of(g, batch, dtype=dtype, bias=True, data=data, seed=seed)
     operands = draw_with_gradient(case)
     for name, wanted in expected_gradients(case, operands).items():
@@ -100,7 +100,7 @@ def test_gradients_are_those_of_rational_arithmetic(
 @settings(max_examples=30)
 @given(g=small_geometries(), seed=seeds())
 def test_bound_of_a_gradient_is_that_of_its_roundings(g: ConvGeometry, seed: int) -> None:
-    """For float64 it is ``((1 + u)^n - 1) S`` and next to nothing for what the oracle itself rounds."""
+    """For float64 the bound is ``((1 + u)^n - 1) S``; the oracle's own error adds almost nothing."""
     case = Case.of(g, 2, dtype="float64", bias=True, data="normal", seed=seed)
     operands = draw_with_gradient(case)
     for name, wanted in expected_gradients(case, operands).items():
@@ -113,7 +113,7 @@ def test_bound_of_a_gradient_is_that_of_its_roundings(g: ConvGeometry, seed: int
 
 
 def test_an_error_beyond_one_rounding_is_found() -> None:
-    """A gradient of a single product that is off by one unit in its last place is wrong."""
+    """A gradient with a single product fails if it is off by one unit in the last place."""
 
     class _OneUp(torch.autograd.Function):
         @staticmethod
@@ -139,7 +139,7 @@ def test_an_error_beyond_one_rounding_is_found() -> None:
     "input=6x2x9 weight=4x6x3x3 padding=same dilation=3x1 dtype=complex128",
 ])  # fmt: skip
 def test_gradients_of_little_that_is_read(line: str) -> None:
-    """Empty batches, pixels that nothing reads and taps that read nothing have gradients of zeros, in their shapes."""
+    """Empty batches, unread pixels and taps without pixels have zero gradients of the right shapes."""
     case = Case.parse(line)
     g, operands, factors = case.geometry, draw_with_gradient(case), _factors(case, draw_with_gradient(case))
     x, y = by_image(g, operands.input).conj().resolve_conj(), by_image(g, operands.more["grad"])
@@ -158,7 +158,7 @@ def test_gradients_of_little_that_is_read(line: str) -> None:
 
 
 def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Summed a few rows at a time, the gradients are the same."""
+    """Gradients summed in blocks of a few rows are the same."""
     case = Case.parse("input=2x4x7x6 weight=6x2x3x2 stride=2x1 padding=1 groups=2 dtype=float64 data=wide")
     operands = draw_with_gradient(case)
     whole = expected_gradients(case, operands)
@@ -171,7 +171,7 @@ def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 def test_whole_numbers_are_summed_plainly(dtype: str) -> None:
-    """Sums of whole numbers that float64 holds are the same either way, and so are summed the shorter one."""
+    """Whole numbers whose sums float64 holds are summed in plain float64, exactly."""
     case = Case.parse(f"input=2x4x7x6 weight=6x2x3x2 stride=2x1 padding=1 groups=2 bias dtype={dtype} data=accumulator")
     for name, wanted in expected_gradients(case, operands := draw_with_gradient(case)).items():
         assert wanted.residual is None

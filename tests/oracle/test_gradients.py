@@ -1,4 +1,4 @@
-"""The gradients that a convolution must have are those of its matrix, and the data shows it exactly."""
+"""The expected gradients of a convolution are exactly those of its matrix."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ COMPLEX = ("complex128", "complex64")
 
 
 def through_the_matrix(case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """``T x + b`` with a dense ``T``, differentiable in everything."""
+    """``T x + b`` with a dense ``T``, differentiable in input, weight and bias."""
     g = case.geometry
     T = toeplitz_matrix(weight, g.input_size, g.stride, g.padding, g.dilation, g.groups)
     y = by_image(g, x).flatten(1) @ T.mT
@@ -45,7 +45,7 @@ def through_the_matrix(case: Case, x: torch.Tensor, weight: torch.Tensor, bias: 
 
 
 def leaves(operands: Operands) -> list[torch.Tensor]:
-    """Input, weight and bias in a wide dtype, each with a gradient."""
+    """Input, weight and bias in a wide dtype, each requiring a gradient."""
     wide = torch.complex128 if operands.input.is_complex() else torch.float64
     given = (operands.input, operands.weight, *(() if operands.bias is None else (operands.bias,)))
     return [t.to(wide).requires_grad_() for t in given]
@@ -54,7 +54,7 @@ def leaves(operands: Operands) -> list[torch.Tensor]:
 @given(case=cases(geometry=SMALL, dtypes=("float64", "complex128")))
 @settings(max_examples=60)
 def test_the_weight_adjoint_is_the_derivative_of_the_matrix(case: Case):
-    """The gradient of ``y . (T @ x)`` in the weight is the one that autograd finds through the dense matrix."""
+    """The weight adjoint equals the weight gradient that autograd computes through the dense matrix."""
     operands = draw_with_gradient(case)
     x, weight, *_ = leaves(operands)
     y = operands.more["grad"].to(x.dtype)
@@ -69,7 +69,7 @@ def test_the_weight_adjoint_is_the_derivative_of_the_matrix(case: Case):
 @settings(max_examples=25)
 @given(drawn=st.data())
 def test_expected_gradients_are_those_of_the_matrix(dtype: str, drawn: st.DataObject):
-    """Autograd through the dense matrix, in float64, gives each gradient to the last bit."""
+    """Each expected gradient equals autograd's through the dense matrix in float64, in every bit."""
     case = drawn.draw(cases(geometry=SMALL, dtypes=(dtype,)))
     operands = draw_with_gradient(case)
     given_ = leaves(operands)
@@ -85,14 +85,14 @@ def test_expected_gradients_are_those_of_the_matrix(dtype: str, drawn: st.DataOb
 def of_real_convolution(
     case: Case, x: torch.Tensor, weight: torch.Tensor, grad: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """The gradients of a convolution of real numbers, in their format."""
+    """The gradients of a convolution of real numbers, computed in their format."""
     x, weight = x.detach().requires_grad_(), weight.detach().requires_grad_()
     found = torch.autograd.grad(through_the_matrix(case, x, weight, None), (x, weight), grad)
     return dict(zip(("input", "weight"), found, strict=True)) | {"bias": by_image(case.geometry, grad).sum((0, 2))}
 
 
 def autograd_of_three_products(case: Case, operands: Operands) -> dict[str, torch.Tensor]:
-    """A convolution by Gauss's three products of real numbers, as torch has it, and back."""
+    """Autograd's gradients of a convolution by Gauss's three real products, as torch computes it."""
     x, weight = (t.clone().requires_grad_() for t in (operands.input, operands.weight))
     bias = torch.zeros(len(weight), dtype=x.dtype).requires_grad_()
 
@@ -107,7 +107,7 @@ def autograd_of_three_products(case: Case, operands: Operands) -> dict[str, torc
 
 
 def three_products_of_conjugates(case: Case, operands: Operands) -> dict[str, torch.Tensor]:
-    """Gauss's products of what is multiplied in a gradient: the conjugate of an operand, and the result's."""
+    """Gradients by Gauss's three products of an operand's conjugate and the result's gradient."""
     x, weight, grad = operands.input.conj(), operands.weight.conj(), operands.more["grad"]
     a = of_real_convolution(case, x.real, weight.real, grad.real)
     b = of_real_convolution(case, x.imag, weight.imag, grad.imag)
@@ -117,7 +117,7 @@ def three_products_of_conjugates(case: Case, operands: Operands) -> dict[str, to
 
 
 def four_products(case: Case, operands: Operands) -> dict[str, torch.Tensor]:
-    """Each part of an operand with each of the result's."""
+    """Gradients by four real products: each part of an operand times each part of the result's gradient."""
     (xr, xi), (wr, wi), (gr, gi) = (
         torch.view_as_real(t).unbind(-1) for t in (operands.input, operands.weight, operands.more["grad"])
     )
@@ -133,7 +133,7 @@ def four_products(case: Case, operands: Operands) -> dict[str, torch.Tensor]:
 def test_gradients_of_complex_numbers_are_within_the_bound(
     way: Callable[[Case, Operands], dict[str, torch.Tensor]], dtype: str, drawn: st.DataObject
 ):
-    """Whichever way complex numbers are multiplied, parts of very different sizes too, the bound holds."""
+    """Complex gradients stay within the bound for every way to multiply, even if parts differ greatly in size."""
     case = drawn.draw(cases(geometry=SMALL, dtypes=(dtype,), recipes=tuple(FILLS)))
     operands = draw_with_gradient(case)
     wanted = expected_gradients(case, operands)
@@ -145,7 +145,7 @@ def test_gradients_of_complex_numbers_are_within_the_bound(
 
 
 def test_the_bound_of_complex_gradients_is_nearly_attained():
-    """Of one product, with numbers that were looked for, the error is two thirds of the bound: none of it is spare."""
+    """For one product of specially searched numbers, the error is two thirds of the bound, so the bound is tight."""
     weight = complex(float.fromhex("0x1.0115060p+0"), float.fromhex("-0x1.c2c0880p-22"))
     grad = complex(float.fromhex("-0x1.40621c0p-22"), float.fromhex("0x1.00454a0p+0"))
     case = Case.parse("input=1x1x1x1 weight=1x1x1x1 dtype=complex64 data=normal")
@@ -158,7 +158,7 @@ def test_the_bound_of_complex_gradients_is_nearly_attained():
 
 
 def parts(values: torch.Tensor) -> torch.Tensor:
-    """Complex numbers as two real ones."""
+    """Complex numbers as pairs of real numbers on a last axis."""
     return torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
 
 
@@ -166,7 +166,7 @@ def parts(values: torch.Tensor) -> torch.Tensor:
 @settings(max_examples=40)
 @given(drawn=st.data())
 def test_expected_derivatives_are_those_of_the_matrix(dtypes: tuple[str, ...], drawn: st.DataObject):
-    """So are the gradients of the gradients along the directions, and the derivative carried forward."""
+    """The gradients of gradients along directions, and the forward derivatives, are those of the matrix."""
     case = drawn.draw(cases(geometry=SMALL, dtypes=dtypes))
     operands = draw_with_directions(case)
     more = {name: wide(values) for name, values in operands.more.items()}
@@ -187,7 +187,7 @@ def test_expected_derivatives_are_those_of_the_matrix(dtypes: tuple[str, ...], d
 @settings(max_examples=40)
 @given(drawn=st.data())
 def test_images_add_up_to_the_batch(dtypes: tuple[str, ...], drawn: st.DataObject):
-    """The gradients in the weight of all images add up to that of the batch; each weight and bias has its result."""
+    """The weight gradients of all images add up to the batch's, and each weight and bias has its own result."""
     case = drawn.draw(cases(geometry=SMALL, dtypes=dtypes))
     operands = draw_with_gradient(case)
     wanted, images = expected_gradients(case, operands), expected_by_image(case, operands)
@@ -208,7 +208,7 @@ def test_images_add_up_to_the_batch(dtypes: tuple[str, ...], drawn: st.DataObjec
 @settings(max_examples=20)
 @given(drawn=st.data())
 def test_sums_of_gradients_fit(dtype: str, data: str, drawn: st.DataObject):
-    """No sum of magnitudes of a gradient exceeds what is exact, or overflows where the data is real."""
+    """Sums of magnitudes of gradients stay within the exact range; for real data they do not overflow."""
     case = drawn.draw(cases(geometry=SMALL, dtypes=(dtype,), recipes=(data,)))
     operands = draw_with_gradient(case)
     out, accumulator = format_of(case.torch_dtype), Arithmetic.strictest(case.torch_dtype).accumulator
@@ -226,7 +226,7 @@ def test_sums_of_gradients_fit(dtype: str, data: str, drawn: st.DataObject):
 
 
 def test_gradients_are_drawn_from_the_seed():
-    """The same case has the same gradient and the same directions; another seed has others."""
+    """The same case has the same gradient and directions; another seed gives different ones."""
     case = Case.parse("input=2x3x5x5 weight=4x3x3x3 bias")
     one, two = draw_with_directions(case).more, draw_with_directions(case).more
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -237,7 +237,7 @@ def test_gradients_are_drawn_from_the_seed():
 @pytest.mark.skipif(not torch.backends.nnpack.is_available(), reason="this torch has no NNPACK")
 @pytest.mark.parametrize("law", ["double-backward", "forward-mode"])
 def test_what_is_transformed_in_a_derivative_is_not_judged_as_exact(law: str):
-    """Where a convolution within a derivative goes to NNPACK, what it may err is unknown, and the case says so."""
+    """If a convolution within a derivative uses NNPACK, its error is not bounded, so the case is unsupported."""
     case = Case.parse(f"input=16x1x4x1 weight=1x1x4x1 law={law}")
     verdict = LAWS[law](resolve("torch-nnpack"), case)
     assert verdict.status is Status.UNSUPPORTED

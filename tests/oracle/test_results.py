@@ -1,4 +1,4 @@
-"""The oracle against rational arithmetic, entry by entry from the definition of a convolution."""
+"""The oracle agrees with rational arithmetic on the definition of a convolution, entry by entry."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DTYPES = (*REAL, *COMPLEX, torch.int64)
 def operands(
     g: ConvGeometry, dtype: torch.dtype, *, seed: int, batch: int = 2, spread: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Input, weight and bias of a dtype, times powers of two up to ``2^spread`` either way."""
+    """Random input, weight and bias of a dtype, times powers of two between ``2^-spread`` and ``2^spread``."""
     generator = torch.Generator().manual_seed(seed)
 
     def values(*shape: int) -> torch.Tensor:
@@ -43,7 +43,7 @@ def operands(
 
 
 class Rational:
-    """What an ``Expected`` must be, in rational numbers: lists over (batch, out_channels, positions)."""
+    """The fields of an ``Expected`` in rational numbers, as lists over (batch, out_channels, positions)."""
 
     def __init__(self, g: ConvGeometry, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         rows = g.matrix_shape[0]
@@ -65,12 +65,12 @@ class Rational:
 
 
 def rationals(values: torch.Tensor) -> list[Fraction]:
-    """The elements, exactly."""
+    """The elements as exact rational numbers."""
     return [Fraction(v) for v in values.flatten().tolist()]
 
 
 def lost(reference: Expected, exact: list[Fraction]) -> list[Fraction]:
-    """By how much value and residual miss the exact result."""
+    """The error of value plus residual."""
     value = rationals(reference.value)
     rest = [Fraction(0)] * len(value) if reference.residual is None else rationals(reference.residual)
     return [abs(v + r - e) for v, r, e in zip(value, rest, exact, strict=True)]
@@ -83,7 +83,7 @@ def lost(reference: Expected, exact: list[Fraction]) -> list[Fraction]:
 def test_values_are_those_of_rational_arithmetic(
     dtype: torch.dtype, has_bias: bool, g: ConvGeometry, seed: int, spread: int
 ) -> None:
-    """Value and residual are within ``(n + 8) 2^-52 S`` of the exact result, and within ``n^2 2^-104 S`` in float64."""
+    """Value plus residual is off by at most ``(n + 8) 2^-52 S``; for float64, by at most ``(n + 1)^2 2^-104 S``."""
     x, weight, bias = operands(
         g, dtype, seed=seed, batch=1, spread=min(spread, 3) if dtype == torch.float16 else spread
     )
@@ -99,7 +99,7 @@ def test_values_are_those_of_rational_arithmetic(
 
 
 def test_plain_float64_would_miss_what_the_residual_holds() -> None:
-    """Where float64 data cancels, a sum in float64 has no digit right, and the compensated one all."""
+    """If float64 data cancels, a plain float64 sum has no correct digit, but the compensated sum is exact."""
     g = ConvGeometry(1, 1, (1, 3), (1, 3))
     x = torch.tensor([1.0, 2.0**-60, -1.0], dtype=torch.float64).view(1, 1, 1, 3)
     weight = torch.tensor([1 + 2.0**-30, 1.0, 1 + 2.0**-30], dtype=torch.float64).view(1, 1, 1, 3)
@@ -114,7 +114,7 @@ def test_plain_float64_would_miss_what_the_residual_holds() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @given(g=small_geometries(), seed=seeds())
 def test_whole_numbers_come_out_exactly(dtype: torch.dtype, g: ConvGeometry, seed: int) -> None:
-    """Sums of whole numbers are exact, though their squares fit into no narrower dtype."""
+    """Sums of whole numbers are exact, even if no narrower dtype can hold them."""
     x = integers((1, g.in_channels, *g.input_size), dtype, seed=seed, limit=127)
     weight = integers(g.weight_shape, dtype, seed=seed + 1, limit=127)
     bias = integers((g.out_channels,), dtype, seed=seed + 2, limit=127)
@@ -125,7 +125,7 @@ def test_whole_numbers_come_out_exactly(dtype: torch.dtype, g: ConvGeometry, see
 
 @given(g=small_geometries(), seed=seeds())
 def test_int64_is_exact_beyond_float64(g: ConvGeometry, seed: int) -> None:
-    """Integers are summed as integers, also where float64 has no odd ones any more."""
+    """Integers are summed as int64, also beyond the range in which float64 is exact."""
     x, weight, bias = operands(g, torch.int64, seed=seed)
     x = x + 2**50
     reference = expected(g, x, weight, bias)
@@ -139,14 +139,14 @@ def test_int64_is_exact_beyond_float64(g: ConvGeometry, seed: int) -> None:
 def test_complex_parts_are_those_of_rational_arithmetic(
     dtype: torch.dtype, g: ConvGeometry, seed: int, has_bias: bool
 ) -> None:
-    """Real and imaginary part, their magnitudes by Gauss, and the number of complex products."""
+    """The parts, their magnitudes by Gauss and the number of products agree with rational arithmetic."""
     x, weight, bias = operands(g, dtype, seed=seed, batch=1)
     reference = expected(g, x, weight, bias if has_bias else None)
     parts = [(x.real, weight.real), (x.imag, weight.imag), (x.real, weight.imag), (x.imag, weight.real)]
     offsets = (bias.real, None, bias.imag, None) if has_bias else (None,) * 4
     rr, ii, ri, ir = (Rational(g, a, b, c) for (a, b), c in zip(parts, offsets, strict=True))
     sums = Rational(g, *(t.real.double().abs() + t.imag.double().abs() for t in (x, weight)), None)
-    # The magnitudes rr.magnitude and ri.magnitude have |br| and |bi| in them.
+    # rr.magnitude and ri.magnitude already include |br| and |bi|.
     br = rationals(reference.bias[..., 0])
     exact = {
         0: (
@@ -186,9 +186,9 @@ def test_complex_parts_are_those_of_rational_arithmetic(
 def test_chosen_outputs_are_those_of_the_whole(
     dtype: torch.dtype, g: ConvGeometry, seed: int, batch: int, has_bias: bool
 ) -> None:
-    """The values, magnitudes and counts of chosen outputs are the same entries of the whole result."""
+    """The values, magnitudes and counts of chosen outputs equal those entries of the whole result."""
     x, weight, bias = operands(g, dtype, seed=seed, batch=batch)
-    if dtype != torch.int64:  # whole numbers, so that both ways to sum them are exact
+    if dtype != torch.int64:  # whole numbers, so that both sums are exact
         x, weight, bias = (
             (t * 8).round() if not t.is_complex() else torch.view_as_complex((torch.view_as_real(t) * 8).round())
             for t in (x, weight, bias)
@@ -210,7 +210,7 @@ def test_chosen_outputs_are_those_of_the_whole(
 @pytest.mark.parametrize("dtype", DTYPES)
 @given(g=small_geometries(), seed=seeds())
 def test_a_batch_is_its_images(dtype: torch.dtype, g: ConvGeometry, seed: int) -> None:
-    """Each image of a batch has the result that it has alone, without a batch; an empty batch has none."""
+    """Each image of a batch has the same result as alone without a batch; an empty batch has an empty result."""
     x, weight, bias = operands(g, dtype, seed=seed)
     whole = expected(g, x, weight, bias)
     tail = (2,) if dtype.is_complex else ()
@@ -226,7 +226,7 @@ def test_a_batch_is_its_images(dtype: torch.dtype, g: ConvGeometry, seed: int) -
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_without_channels_the_result_is_the_bias(dtype: torch.dtype) -> None:
-    """Sums of no products are the bias, without an error."""
+    """Without input channels the result is exactly the bias."""
     g = ConvGeometry(0, 3, (2, 2), (2, 2), padding=1)
     bias = torch.tensor([1, -2, 3]).to(dtype)
     reference = expected(g, torch.zeros(2, 0, 2, 2, dtype=dtype), torch.zeros(3, 0, 2, 2, dtype=dtype), bias)
@@ -237,7 +237,7 @@ def test_without_channels_the_result_is_the_bias(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", [*REAL, *COMPLEX])
 def test_windows_of_padding_are_exactly_the_bias(dtype: torch.dtype) -> None:
-    """In a window wholly in padding the bound is 0, but for the imaginary part, which Gauss's differences round."""
+    """In a window wholly in padding the bound is 0, except for the imaginary part, which Gauss's differences round."""
     g = ConvGeometry(1, 1, (1, 1), (1, 1), padding=(1, 1))
     x, weight = torch.full((1, 1, 1, 1), 0.7, dtype=dtype), torch.full((1, 1, 1, 1), 0.3, dtype=dtype)
     bias = torch.tensor([0.1 + 0.2j if dtype.is_complex else 0.1]).to(dtype)
@@ -257,7 +257,7 @@ def test_windows_of_padding_are_exactly_the_bias(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
 def test_a_bias_in_padding_may_be_rounded(dtype: torch.dtype) -> None:
-    """Where bias or result are rounded to a narrower format, they are in a window of padding too, and once."""
+    """If bias or result are rounded to a narrower format, the bound in a window of padding allows one rounding."""
     g = ConvGeometry(1, 1, (1, 1), (1, 1), padding=(1, 1))
     ones = torch.ones(1, 1, 1, 1, dtype=dtype)
     half_way = 1 + 2.0**-8
@@ -274,7 +274,7 @@ def test_a_bias_in_padding_may_be_rounded(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", [*REAL, *COMPLEX])
 def test_a_flush_may_take_a_bias_in_padding(dtype: torch.dtype) -> None:
-    """Where subnormals are flushed, a subnormal bias may be lost in a window of padding, and nothing else may."""
+    """If subnormals are flushed, only a subnormal bias may be lost in a window of padding."""
     g = ConvGeometry(1, 2, (1, 1), (1, 1), padding=(1, 1))
     tiny = torch.finfo(dtype).smallest_normal / 2
     bias = torch.tensor([tiny, 1.0], dtype=torch.float64).to(dtype)
@@ -289,7 +289,7 @@ def test_a_flush_may_take_a_bias_in_padding(dtype: torch.dtype) -> None:
 @settings(max_examples=40)
 @given(g=small_geometries(), seed=seeds())
 def test_subnormal_operands_are_accounted_for(dtype: torch.dtype, g: ConvGeometry, seed: int) -> None:
-    """``subnormal`` is what the sum of magnitudes grows by when every subnormal operand doubles; None where none is."""
+    """``subnormal`` is the growth of the sum of magnitudes when every subnormal operand doubles; None without any."""
     limit = torch.finfo(dtype).smallest_normal
     tensors = [t.double() for t in operands(g, dtype, seed=seed, batch=1)]
     normal = expected(g, *(t.sign() * (t.abs() + 0.1).to(dtype) for t in tensors))
@@ -307,7 +307,7 @@ def test_subnormal_operands_are_accounted_for(dtype: torch.dtype, g: ConvGeometr
 @settings(max_examples=40)
 @given(g=small_geometries(), seed=seeds(), exponent=st.integers(500, 545))
 def test_float64_underflow_of_the_oracle_is_accounted_for(g: ConvGeometry, seed: int, exponent: int) -> None:
-    """Where products of float64 underflow, the bound leaves room for the oracle's own error."""
+    """If float64 products underflow, the bound includes the oracle's own error."""
     x, weight, bias = operands(g, torch.float64, seed=seed, batch=1)
     x, weight, bias = x * 2.0**-exponent, weight * 2.0**-exponent, bias * 2.0**-1060
     reference, exact = expected(g, x, weight, bias), Rational(g, x, weight, bias)
@@ -324,7 +324,7 @@ def test_float64_underflow_of_the_oracle_is_accounted_for(g: ConvGeometry, seed:
 def test_large_float64_does_not_overflow_the_oracle(
     dtype: torch.dtype, g: ConvGeometry, seed: int, up: int, down: int
 ) -> None:
-    """Where results overflow float64, the oracle has them in units of a power of two, as precise as always."""
+    """Results that overflow float64 are given in units of a power of two, with the usual precision."""
     x, weight, bias = operands(g, dtype, seed=seed, batch=1)
     x, weight, bias = x * 2.0**up, weight * 2.0**down, bias * 2.0**1000
     reference = expected(g, x, weight, bias)
@@ -365,7 +365,7 @@ def test_large_float64_does_not_overflow_the_oracle(
 def test_overflow_is_right_only_where_it_can_happen(
     dtype: str, x: list[float], bias: float, right: list[float], wrong: list[float]
 ) -> None:
-    """Infinities and NaN are excused where the accumulator, or the output by its sign, may overflow; nowhere else."""
+    """Infinities and NaN are excused only where the accumulator, or the output with this sign, may overflow."""
     kind = DTYPE_NAMES[dtype]
     pixels = torch.tensor(x, dtype=torch.float64).to(kind).view(1, 1, 1, -1)
     g = ConvGeometry(1, 1, (1, len(x)), (1, len(x)))
@@ -382,7 +382,7 @@ def test_overflow_is_right_only_where_it_can_happen(
 
 
 def test_gauss_may_overflow_by_the_sum_of_parts() -> None:
-    """Where real and imaginary part of an operand add up to infinity, whatever comes of it is excused."""
+    """If real and imaginary part of an operand add up to infinity, every result is excused."""
     g = ConvGeometry(1, 1, (1, 1), (1, 1))
     weight = torch.full((1, 1, 1, 1), 2.0**-10, dtype=torch.complex64)
     for size, excused in ((3e38, True), (1e38, False)):
@@ -393,7 +393,7 @@ def test_gauss_may_overflow_by_the_sum_of_parts() -> None:
 
 
 def test_a_rounded_partial_result_may_overflow() -> None:
-    """A bias that brings a result back into range does so only where it is added before the rounding."""
+    """A bias prevents an overflow only if it is added before the rounding to the narrower format."""
     g = ConvGeometry(1, 1, (1, 2), (1, 2))
     x = torch.full((1, 1, 1, 2), 65504.0).half()
     reference = expected(g, x, torch.ones(1, 1, 1, 2).half(), torch.tensor([-65504.0]).half())
@@ -410,11 +410,11 @@ def test_a_rounded_partial_result_may_overflow() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.complex64, torch.float64])
 @pytest.mark.parametrize("operand", ["input", "weight", "bias"])
 def test_an_operand_may_be_rounded_to_infinity(dtype: torch.dtype, operand: str) -> None:
-    """Where operands are rounded, whatever comes of one within the last power of two is excused, and nothing else."""
+    """If operands are rounded, every result of an operand with the largest exponent is excused, and no other."""
     g = ConvGeometry(1, 2, (1, 2), (1, 1), padding=(0, 1))
     rounding = Arithmetic(format_of(dtype), format_of(dtype), input_rounding=2.0**-8, bias_rounding=2.0**-8)
     top = 2.0 ** format_of(dtype).max_exponent
-    # The second pixel, or the second channel, and all of that over the padding as well.
+    # Affected outputs: those that read the second pixel, or all of the second channel, padding included.
     reads = {"input": [[0, 0, 1, 0], [0, 0, 1, 0]]}.get(operand, [[0, 0, 0, 0], [1, 1, 1, 1]])
     for size, arithmetic, excused in ((top, rounding, True), (top / 2, rounding, False), (top, None, False)):
         given = {
@@ -435,7 +435,7 @@ def test_an_operand_may_be_rounded_to_infinity(dtype: torch.dtype, operand: str)
 
 
 def test_an_infinite_part_excuses_nan_in_the_other() -> None:
-    """Where the imaginary part may be infinite, the real one may be NaN, though it cannot overflow itself."""
+    """If the imaginary part may be infinite, the real part may be NaN, even if it cannot overflow itself."""
     g = ConvGeometry(1, 1, (1, 1), (1, 1))
     arithmetic = Arithmetic.strictest(torch.complex64)
     for size, excused in ((1.5e38, True), (2.0, False)):

@@ -1,4 +1,4 @@
-"""Signs of zeros are those of IEEE 754 in index order, and are counted without being judged."""
+"""Signs of zeros are compared with IEEE 754 in index order, and are counted but not judged."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from toeplitz_core.testing.run.documents import read_result, result_document
 from toeplitz_core.testing.search.tally import merged
 from toeplitz_core.testing.subjects import TorchSubject
 
-# Where zeros and negative weights meet, and a window lies in padding.
+# A case in which zeros meet negative weights, and a window lies in padding.
 LINE = "input=2x1x6x6 weight=3x1x1x2 padding=1x0 dtype=float32"
 
 
 def signed(shape: tuple[int, ...], seed: int, values: tuple[float, ...]) -> torch.Tensor:
-    """A tensor of these values."""
+    """A tensor with random elements from these values."""
     generator = torch.Generator().manual_seed(seed)
     return torch.tensor(values)[torch.randint(len(values), shape, generator=generator)]
 
 
 def in_index_order(g: ConvGeometry, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> list[float]:
-    """The results, product after product, the bias last, as Python's floats add them up."""
+    """The results as Python's floats add them up, product after product, with the bias last."""
     numbered = distinct(g.weight_shape)
     entries = entries_by_definition(numbered, g.input_size, g.stride, g.padding, g.dilation, g.groups)
     taps, results = weight.flatten().tolist(), []
@@ -65,7 +65,7 @@ def in_index_order(g: ConvGeometry, x: torch.Tensor, weight: torch.Tensor, bias:
 def test_negative_zeros_are_those_of_ieee(
     g: ConvGeometry, seed: int, bias: tuple[float, float] | None, zeros: tuple[float, ...]
 ) -> None:
-    """The results that are -0 are those that a sum from the first product to the last gives, with padding left out."""
+    """The results that are -0 agree with a sum of the products in index order, with padding left out."""
     x, weight = (
         signed((2, g.in_channels, *g.input_size), seed, zeros),
         signed(g.weight_shape, seed + 1, (-1.0, -0.0, 0.5)),
@@ -78,14 +78,14 @@ def test_negative_zeros_are_those_of_ieee(
 
 
 def _turned(x: torch.Tensor, *rest: object) -> torch.Tensor:
-    """The right result, with the other sign on every zero."""
+    """The right result, with the opposite sign on every zero."""
     y = torch.nn.functional.conv2d(x, *rest)
     return torch.where(y == 0, -y, y)
 
 
 @pytest.mark.parametrize("law", ["forward-exact", "special-values"])
 def test_signs_of_zeros_are_counted_and_not_judged(law: str) -> None:
-    """Zeros of the other sign pass, and are counted; so are zeros altogether."""
+    """Zeros of the opposite sign pass; they are counted, and so are all zeros."""
     case = Case.parse(f"{LINE} data={'integers' if law == 'forward-exact' else 'nonfinite'}")
     plain, turned = (LAWS[law](TorchSubject("mine", f), case) for f in (torch.nn.functional.conv2d, _turned))
     assert plain.status is turned.status is Status.PASS
@@ -95,7 +95,7 @@ def test_signs_of_zeros_are_counted_and_not_judged(law: str) -> None:
 
 
 def test_signs_are_counted_at_chosen_outputs() -> None:
-    """Of a layer that is judged at some outputs, the zeros of those count."""
+    """If a layer is judged only at some outputs, only their zeros count."""
     case = Case.parse(LINE)
     chosen = torch.arange(0, math.prod(case.output_shape), 2)
     subject, operands = TorchSubject("mine", _turned), draw(case)
@@ -108,7 +108,7 @@ def test_signs_are_counted_at_chosen_outputs() -> None:
     "line", [f"{LINE} data=normal", LINE.replace("float32", "complex64"), LINE.replace("float32", "int64")]
 )
 def test_no_signs_are_counted_where_there_are_none(line: str) -> None:
-    """Of rounded sums, of complex numbers and of integers no zero is counted."""
+    """No zeros are counted for rounded sums, complex numbers and integers."""
     law = "forward-bound" if "normal" in line else "forward-exact"
     verdict = LAWS[law](TorchSubject("mine", torch.nn.functional.conv2d), Case.parse(line))
     assert verdict.status is Status.PASS
@@ -116,7 +116,7 @@ def test_no_signs_are_counted_where_there_are_none(line: str) -> None:
 
 
 def test_a_search_adds_up_the_signs_of_its_cases() -> None:
-    """A result has the zeros of its cases, and so have several rounds together."""
+    """A result counts the zeros of all its cases, and merging rounds adds up their counts."""
     law = LAWS["forward-exact"]
     plain, turned = (
         search(law, TorchSubject("mine", f), dtype="float32", examples=30)
@@ -130,7 +130,7 @@ def test_a_search_adds_up_the_signs_of_its_cases() -> None:
 
 
 def test_a_report_says_how_many_signs_differ() -> None:
-    """The summary has a line for each subject that returned zeros, and JSON the counts of each result."""
+    """The summary has a line for each subject that returned zeros, and JSON has the counts of each result."""
     results = [
         Result(Step("mine", "forward-exact", "float32", "cpu"), Status.PASS, Counter({Status.PASS: 9}), **zeros)
         for zeros in ({"zeros": 40, "zero_signs": 3}, {"zeros": 2, "zero_signs": 1}, {})

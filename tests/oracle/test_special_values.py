@@ -1,4 +1,4 @@
-"""Classes of results of NaN and infinities, against sums in Python, and what the judge makes of them."""
+"""Classes of results (NaN, infinities, finite) against sums in Python, and the judge's verdicts on them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def values(shape: tuple[int, ...], shuffle: random.Random) -> torch.Tensor:
 def by_sums(
     g: ConvGeometry, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, shuffle: random.Random
 ) -> list[float]:
-    """The results for one image, every sum in an order of its own; the arithmetic of floats makes the classes."""
+    """The results for one image, each summed in a random order with Python's floats, which give the classes."""
     terms: list[list[float]] = [[float(bias[row // g.positions])] for row in range(g.matrix_shape[0])]
     pixels = x.flatten().tolist()
     entries = entries_by_definition(weight, g.input_size, g.stride, g.padding, g.dilation, g.groups)
@@ -48,7 +48,7 @@ def by_sums(
 @settings(max_examples=150)
 @given(g=small_geometries(), seed=seeds())
 def test_classes_are_those_of_the_sums(g: ConvGeometry, seed: int) -> None:
-    """A result is NaN, an infinity or finite exactly where the sum of its row is, in any order."""
+    """A result is NaN, an infinity or finite exactly if the sum of its row is, in any order."""
     shuffle = random.Random(seed)
     x, weight, bias = (
         values(shape, shuffle) for shape in ((1, g.in_channels, *g.input_size), g.weight_shape, (g.out_channels,))
@@ -60,7 +60,7 @@ def test_classes_are_those_of_the_sums(g: ConvGeometry, seed: int) -> None:
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
 def test_a_weight_of_zero_makes_nan_of_what_is_not_finite(dtype: str) -> None:
-    """Of drawn data too the classes are those of the sums, and some are NaN for nothing but a weight of zero."""
+    """For drawn data too the classes are those of the sums, and some results are NaN only because of a zero weight."""
     by_zeros = 0
     for seed in range(40):
         case = Case((1, 2, 4, 5), (2, 2, 2, 3), padding=(1, 0), bias=True, dtype=dtype, data="nonfinite", seed=seed)
@@ -77,7 +77,7 @@ def test_a_weight_of_zero_makes_nan_of_what_is_not_finite(dtype: str) -> None:
 @settings(max_examples=60)
 @given(g=small_geometries(), seed=seeds())
 def test_a_convolution_that_multiplies_padding_passes(g: ConvGeometry, seed: int) -> None:
-    """Where padding is copied into the image, the only other results are NaN, and there they are allowed."""
+    """If zeros are copied into the image as padding, results differ only by NaN, where NaN is allowed."""
     shuffle = random.Random(seed)
     x, weight = values((1, g.in_channels, *g.input_size), shuffle), values(g.weight_shape, shuffle)
     ends = [n for pads in reversed(g.pads) for n in pads]
@@ -89,7 +89,7 @@ def test_a_convolution_that_multiplies_padding_passes(g: ConvGeometry, seed: int
 
 
 def test_an_unread_pixel_spoils_nothing() -> None:
-    """NaN in a pixel that no window reads, and an infinity that another group reads, are in no result."""
+    """NaN in a pixel that no window reads affects no result; an infinity affects only the group that reads it."""
     g = ConvGeometry(2, 2, (1, 3), (1, 1), stride=(1, 2), groups=2)
     x = torch.tensor([[[[1.0, nan, 1.0]], [[1.0, 1.0, inf]]]])
     found = classes(g, x, torch.ones(2, 1, 1, 1), None)
@@ -98,7 +98,7 @@ def test_an_unread_pixel_spoils_nothing() -> None:
 
 
 def test_a_tile_may_be_nan_where_it_has_one() -> None:
-    """Winograd spreads NaN to the results of its tile, and to no others; weights spread it to all of their channel."""
+    """Winograd may spread NaN to results of the same tile only; a weight may spread it to its whole channel."""
     g = ConvGeometry(1, 2, (1, 20), (1, 3))
     x, weight = torch.ones(1, 1, 1, 20), torch.ones(2, 1, 1, 3)
     x[..., 10] = nan
@@ -119,7 +119,7 @@ CASE = Case((1, 1, 1, 4), (1, 1, 1, 2), padding=(0, 1), data="nonfinite")
 
 
 def verdict(x: list[float], weight: list[float], result: list[float], arithmetic: Arithmetic | None = None) -> Status:
-    """The verdict on a result for some numbers."""
+    """The verdict on a result for this input and weight."""
     operands = Operands(torch.tensor(x).view(1, 1, 1, 4), torch.tensor(weight).view(1, 1, 1, 2), None, 0.1)
     return forward_verdict(
         Planted(lambda _c, _o: torch.tensor(result).view(1, 1, 1, 5), arithmetic), CASE, operands
@@ -142,20 +142,20 @@ def verdict(x: list[float], weight: list[float], result: list[float], arithmetic
 )
 @pytest.mark.parametrize("rounding", [0.0, 2.0**-10])
 def test_each_class_is_judged(result: list[float], status: Status, rounding: float) -> None:
-    """NaN, each infinity and finite numbers are right only where they belong, exactly or within the bound."""
+    """NaN, infinities and finite numbers pass only where they are right; finite ones exactly or within the bound."""
     arithmetic = Arithmetic(FLOAT32, FLOAT32, input_rounding=rounding)
     assert verdict([2.0, inf, nan, 3.0], [1.0, 1.0], result, arithmetic) is status
 
 
 def test_a_weight_of_zero_is_multiplied() -> None:
-    """Where an infinity or NaN meets a weight of zero, a number is wrong; padding there is none of either."""
+    """Where an infinity or NaN meets a zero weight, a finite result is wrong."""
     for fourth, status in ((nan, Status.PASS), (3.0, Status.FAIL)):
         assert verdict([2.0, inf, nan, 3.0], [0.0, 1.0], [2.0, inf, nan, fourth, 0.0]) is status
         assert verdict([2.0, inf, -inf, 3.0], [0.0, 1.0], [2.0, inf, nan, fourth, 0.0]) is status
 
 
 def test_a_compensated_sum_may_make_nan_of_infinity() -> None:
-    """Where sums are said to be corrected, NaN may stand for an infinity, and for no finite number."""
+    """With declared compensated sums, NaN may replace an infinity, but not a finite number."""
     compensated = Arithmetic(FLOAT32, FLOAT32, compensates=True)
     for result, status in (
         ([2.0, nan, nan, nan, 3.0], Status.PASS),
@@ -166,13 +166,13 @@ def test_a_compensated_sum_may_make_nan_of_infinity() -> None:
 
 
 def test_padding_may_meet_a_weight_that_is_not_finite() -> None:
-    """An infinite weight over padding may be skipped or make NaN, but no infinity."""
+    """An infinite weight over padding may be skipped or give NaN, but not an infinity."""
     for first, status in ((2.0, Status.PASS), (nan, Status.PASS), (inf, Status.FAIL)):
         assert verdict([2.0, 1.0, 1.0, 3.0], [inf, 1.0], [first, inf, inf, inf, inf], None) is status
 
 
 def test_the_law_holds_for_a_correct_convolution() -> None:
-    """The package's own convolution obeys the law; data of which any result may be NaN proves nothing."""
+    """The package's own convolution passes the law; data for which every result may be NaN is mistrusted."""
     for seed in range(20):
         case = Case((2, 3, 7, 6), (4, 3, 3, 2), bias=True, data="nonfinite", seed=seed)
         assert SPECIAL_VALUES(Planted(correct), case).status is Status.PASS

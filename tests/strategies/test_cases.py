@@ -1,4 +1,4 @@
-"""Generated geometries and cases: valid, bounded, spread over the conditions of real bugs, and shrunk to the end."""
+"""Generated geometries and cases are valid and bounded, visit the conditions of real bugs, and shrink completely."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from toeplitz_core.testing.search.seeding import no_constants_of_modules
 from toeplitz_core.testing.strategies.cases import cases
 from toeplitz_core.testing.strategies.geometries import BOUNDARIES, MAX_PRODUCTS, geometries
 
-# A share of one in a hundred then varies by a tenth of itself.
+# With this sample, the standard deviation of a share of 5 % is a tenth of the share.
 SAMPLE = 2000
 
 
 def drawn(strategy: st.SearchStrategy, count: int) -> list:
-    """What a deterministic run of this many examples gives."""
+    """The examples of a deterministic run."""
     values = []
 
-    # No health check is suppressed but of duration: a strategy that filters out much of what it draws fails here.
+    # Only the health check of duration is suppressed: a strategy that filters out many of its draws fails here.
     @seed(0)
     @settings(
         max_examples=count,
@@ -62,25 +62,25 @@ def sampled_gradients() -> list[Case]:
 
 
 def share(holds: Iterable[bool]) -> float:
-    """How much of a sample."""
+    """The share of a sample for which a condition is true."""
     values = list(holds)
     return sum(values) / len(values)
 
 
 @functools.cache
 def live(g: ConvGeometry, axis: int) -> tuple[tuple[int, int], ...]:
-    """For each output of an axis the first tap that reads a pixel, and how many do."""
+    """For each output of an axis, the first tap that reads a pixel, and the number of such taps."""
     first, count = g.live_taps(axis, torch.arange(g.output_size[axis]))
     return tuple(zip(first.tolist(), count.tolist(), strict=True))
 
 
 def has_output_in_padding(g: ConvGeometry) -> bool:
-    """Some outputs of an axis read nothing but padding."""
+    """Whether some outputs of an axis read only padding."""
     return any(count == 0 for axis in range(g.rank) for _, count in live(g, axis))
 
 
 def has_dead_tap(g: ConvGeometry) -> bool:
-    """Some tap of an axis never reads a pixel."""
+    """Whether some tap of an axis never reads a pixel."""
     return any(
         not any(first <= tap < first + count for first, count in live(g, axis))
         for axis in range(g.rank)
@@ -89,17 +89,17 @@ def has_dead_tap(g: ConvGeometry) -> bool:
 
 
 def is_depthwise(g: ConvGeometry) -> bool:
-    """Each channel is convolved on its own."""
+    """Whether each of several input channels is a group."""
     return g.groups == g.in_channels > 1
 
 
 def per_axis(relation: Callable[..., bool], *names: str) -> Callable[[ConvGeometry], bool]:
-    """Whether a relation between named parameters holds on some axis."""
+    """A condition: a relation between named parameters is true on some axis."""
     return lambda g: any(relation(*values) for values in zip(*(getattr(g, name) for name in names), strict=True))
 
 
 def differ(name: str) -> Callable[[ConvGeometry], bool]:
-    """Whether a parameter of height and width differs."""
+    """A condition: a parameter differs between height and width."""
     return lambda g: not isinstance(getattr(g, name), str) and len(set(getattr(g, name))) > 1
 
 
@@ -108,8 +108,8 @@ def before(g: ConvGeometry) -> list[int]:
     return [pads[0] for pads in g.pads]
 
 
-# Each region in which convolutions were found wrong, and the least share of geometries that lie in it. The shares are
-# about four fifths of what the strategies give: a test is to notice a region that is lost, not a weight that is tuned.
+# Each region in which real convolutions had faults, and the least share of geometries in it. The limits are about four
+# fifths of the actual shares: a test should fail if a region is lost, not if a weight is tuned.
 REGIONS: dict[str, tuple[float, Callable[[ConvGeometry], bool]]] = {
     "1x1 kernel": (0.14, lambda g: g.kernel_size == (1, 1)),
     "1x1 kernel with stride": (0.09, lambda g: g.kernel_size == (1, 1) and max(g.stride) > 1),
@@ -185,13 +185,13 @@ REGIONS: dict[str, tuple[float, Callable[[ConvGeometry], bool]]] = {
 
 @pytest.mark.parametrize("name", REGIONS)
 def test_geometries_visit(name: str):
-    """Each region in which convolutions were found wrong is visited as often as stated."""
+    """Geometries visit each region in which real convolutions had faults at least as often as stated."""
     least, inside = REGIONS[name]
     assert share(map(inside, sampled_geometries())) >= least
 
 
 def test_strides_and_paddings_of_an_axis():
-    """Per axis: stride 1 and strides 2 and 3 two times in five or more, none beyond three in five; every padding."""
+    """Per axis, the shares of stride 1 and of strides 2 and 3 are between 0.35 and 0.6; every padding is common."""
     axes = [axis for g in sampled_geometries() for axis in zip(g.stride, before(g), g.kernel_extent, strict=True)]
     assert 0.35 <= share(stride == 1 for stride, _, _ in axes) <= 0.6
     assert 0.35 <= share(stride in (2, 3) for stride, _, _ in axes) <= 0.6
@@ -204,16 +204,16 @@ def test_strides_and_paddings_of_an_axis():
 
 
 def test_draws_are_not_repeated():
-    """Hardly a geometry is drawn twice, so that effort goes into new ones."""
+    """Few geometries are drawn twice, so that no effort is wasted."""
     assert len(set(sampled_geometries())) >= 0.95 * SAMPLE
 
 
 def test_height_and_width_are_independent():
-    """Height and width take the same stride no more often than two independent draws do."""
+    """Height and width have the same stride as often as two independent draws."""
     pairs = [g.stride for g in sampled_geometries() if not isinstance(g.padding, str)]
     shares = [Counter(stride[axis] for stride in pairs) for axis in (0, 1)]
     expected = sum(shares[0][value] * shares[1][value] for value in shares[0]) / len(pairs) ** 2
-    # Three standard deviations of a share of a third in a sample of 1500.
+    # Three standard deviations of a share of one third in a sample of 1500.
     assert abs(share(h == w for h, w in pairs) - expected) < 0.04
 
 
@@ -229,7 +229,7 @@ BATCHES: dict[str, tuple[float, Callable[[int | None], bool]]] = {
 
 @pytest.mark.parametrize("name", BATCHES)
 def test_cases_visit_batch(name: str):
-    """Each kind of batch is drawn as often as stated."""
+    """Each kind of batch is drawn at least as often as stated."""
     least, inside = BATCHES[name]
     assert share(inside(case.batch) for case in sampled_cases()) >= least
 
@@ -239,20 +239,20 @@ def test_cases_visit_batch(name: str):
     [(o, name) for o in ("input", "weight", "bias") for name in LAYOUTS if o != "bias" or 1 in LAYOUTS[name][2]],
 )
 def test_cases_visit_layout(operand: str, layout: str):
-    """Each operand has each layout that exists for it in at least two cases of a hundred."""
+    """Each operand has each of its layouts in at least 2 % of the cases."""
     assert share(case.layout(operand) == layout for case in sampled_cases()) >= 0.02
 
 
 @pytest.mark.parametrize("layout", [name for name, (_, _, axes) in (LAYOUTS | OF_GRADIENTS).items() if 4 in axes])
 def test_gradients_visit_layout(layout: str):
-    """The gradient of the result has each layout, also where it is the only one that the case names."""
+    """The gradient of the result has each layout, in some cases as the only layout that the case names."""
     sample = sampled_gradients()
     assert share(case.layout("grad") == layout for case in sample) >= 0.02
     assert any(case.layouts == (("grad", layout),) for case in sample)
 
 
 def test_gradients_have_layouts_where_they_are_read():
-    """No other case names a layout for a gradient; of those that do, some have no batch, and some repeat an image."""
+    """Only cases for laws that read a gradient name its layout; some have no batch axis, and some repeat an image."""
     assert not any(case.layout("grad") for case in sampled_cases())
     named = [case for case in sampled_gradients() if case.layout("grad")]
     assert {None, 0, 1, 2} <= {case.batch for case in named}
@@ -260,7 +260,7 @@ def test_gradients_have_layouts_where_they_are_read():
 
 
 def test_cases_visit_conjunctions():
-    """Conditions of real bugs meet, three and more at a time; and a quarter of the cases names no layout at all."""
+    """Conditions of real bugs occur three at a time, and 20 to 45 % of the cases name no layout."""
     sample = sampled_cases()
     assert share(len(case.layouts) == 3 for case in sample) >= 0.02
     assert share(len({layout for _, layout in case.layouts}) > 1 for case in sample) >= 0.15
@@ -279,7 +279,7 @@ def test_cases_visit_conjunctions():
 
 
 def test_nothing_is_filtered_out():
-    """Every draw is an example: none is rejected, for geometries of any rank and for cases."""
+    """No draw is rejected, for geometries of any rank and for cases."""
     for strategy in (*(geometries(rank=rank) for rank in (1, 2, 3)), cases()):
         begun: list[None] = []
         completed = drawn(st.tuples(st.builds(begun.append, st.none()), strategy), 100)
@@ -288,17 +288,17 @@ def test_nothing_is_filtered_out():
 
 @given(st.data(), st.integers(1, 3), st.sampled_from([1, 2, 10, 100, 1000, MAX_PRODUCTS]))
 def test_geometries_are_bounded(data: st.DataObject, rank: int, max_products: int):
-    """The products of one image stay within ``max_products``, and pixels are at most four times as many and some."""
+    """An image has at most ``max_products`` products, and at most ``4 * max_products + 128**rank`` pixels."""
     g = data.draw(geometries(rank=rank, max_products=max_products))
     assert g.nnz <= max_products
     assert g.rank == rank
-    # A kernel spans at most 16 * 7 + 1 pixels and leaves at most 5 behind.
+    # A kernel spans at most 16 * 7 + 1 pixels and leaves at most 5 pixels unread.
     assert g.in_channels * g.pixels <= 4 * max_products + 128**rank
     assert g.out_channels * g.positions <= 4 * max_products + 128**rank
 
 
 def test_cases_are_bounded():
-    """A batch does not take a case beyond twice the products of one image, nor its tensors far beyond that."""
+    """A batch has at most twice the products that one image may have, and at most four times as many pixels."""
     for case in sampled_cases():
         g = case.geometry
         assert (case.batch or 1) * g.nnz <= 2 * MAX_PRODUCTS
@@ -307,7 +307,7 @@ def test_cases_are_bounded():
 
 @given(st.data())
 def test_arguments_are_heeded(data: st.DataObject):
-    """Only the dtypes, recipes, layouts, device and geometry that are asked for are drawn, and no named padding."""
+    """Only the requested dtypes, recipes, layouts, device and geometries are drawn, here without named padding."""
     geometry = geometries(strings=False, max_products=100)
     asked = {"dtypes": ("float64", "int64"), "recipes": ("probe",), "legal_layouts": ("offset",), "device": "cuda"}
     case = data.draw(cases(geometry=geometry, **asked))
@@ -360,14 +360,14 @@ SHRUNK: dict[str, tuple[Callable[[Case], bool], set[str]]] = {
 
 
 def smallest(condition: Callable[[Case], bool], **options: bool) -> str:
-    """The smallest case of a condition, whatever numbers stand in the modules that are imported."""
+    """The smallest case of a condition, independent of the constants in imported modules."""
     hard = settings(max_examples=5000, database=None, derandomize=True, deadline=None)
     with no_constants_of_modules():
         return str(find(cases(**options), condition, settings=hard))
 
 
 def test_gradients_shrink_to_none_that_is_named():
-    """The layout of a gradient is given up where it does not matter, and kept alone where nothing else does."""
+    """The layout of a gradient is removed if it does not matter, and kept as the only layout if it does."""
     assert smallest(lambda c: c.bias, gradient=True) == "input=1x1x1x1 weight=1x1x1x1 bias"
     found = smallest(lambda c: c.layout("grad") == "expanded" and c.batch == 2, gradient=True)
     assert found == "input=2x1x1x1 weight=1x1x1x1 layout.grad=expanded"
@@ -375,6 +375,6 @@ def test_gradients_shrink_to_none_that_is_named():
 
 @pytest.mark.parametrize("name", SHRUNK)
 def test_shrinks_to(name: str):
-    """The smallest case of each condition is found, whatever the search met first."""
+    """Each condition shrinks to its smallest case."""
     condition, expected = SHRUNK[name]
     assert smallest(condition) in expected

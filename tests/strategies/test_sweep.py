@@ -1,4 +1,4 @@
-"""A sweep takes every convolution near the smallest, the nearest first, and ends with the smallest that fails."""
+"""A sweep checks every convolution near the smallest one, the nearest first, and ends with the first that fails."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from toeplitz_core.testing.strategies.sweep import MOST_STEPS, convolutions, num
 from toeplitz_core.testing.subjects import TorchSubject
 
 EXACT = LAWS["forward-exact"]
-# What one step adds to, two axes apart.
+# What a step may increase by one, per axis.
 COUNTED = ("batch", "h", "w", "kh", "kw", "sh", "sw", "ph", "pw", "dh", "dw", "groups", "inputs", "outputs")
-# What there is once or not at all, and not with what.
+# Switches, each used at most once, and what it cannot be combined with.
 SWITCHES = {"bias": (), "unbatched": ("batch",), "same": ("ph", "pw", "valid"), "valid": ("ph", "pw", "same")}
 
 
 def enumerated(steps: int) -> set[str]:
-    """The lines of all convolutions, by choosing what each step adds to and throwing away what is none."""
+    """The lines of all convolutions at this distance: choose what each step changes and drop invalid combinations."""
     lines = set()
     for chosen in itertools.combinations_with_replacement((*COUNTED, *SWITCHES), steps):
         n = Counter(chosen)
@@ -64,7 +64,7 @@ def enumerated(steps: int) -> set[str]:
 
 
 def test_every_convolution_is_there_once_and_the_nearest_are_first():
-    """Those of each number of steps follow each other, and are all that another way to enumerate them finds."""
+    """Convolutions come in the order of their steps, each once, and agree with an independent enumeration."""
     swept = [str(case) for case in convolutions(3)]
     for steps in range(4):
         count = number_of_convolutions(steps - 1) if steps else 0
@@ -76,7 +76,7 @@ def test_every_convolution_is_there_once_and_the_nearest_are_first():
 
 
 def swept(check: Callable[[Case], Status], steps: int = 2, **options: object) -> Result:
-    """What comes of a law whose verdicts are what the function says."""
+    """The result of a sweep with a made-up law whose verdicts the function gives."""
     law = replace(EXACT, name="made-up", check=lambda _, case: Verdict(check(case), case))
     return search(law, TorchSubject("it", conv2d), dtype="float32", sweep=steps, **options)
 
@@ -97,7 +97,7 @@ def swept(check: Callable[[Case], Status], steps: int = 2, **options: object) ->
     ],
 )
 def test_a_fault_is_found_with_its_smallest_case(wrong: Callable[[Case], bool], steps: int, line: str):
-    """A fault that takes some steps is in no shorter sweep, and the same case is the first to fail in longer ones."""
+    """A shorter sweep does not find the fault; every longer one fails first at the same smallest case."""
     missed = number_of_convolutions(steps - 1)
     for number in (steps - 1, steps, steps + 1):
         result = swept(lambda case: Status.FAIL if wrong(case) else Status.PASS, number)
@@ -111,7 +111,7 @@ def test_a_fault_is_found_with_its_smallest_case(wrong: Callable[[Case], bool], 
 
 
 def adds_to_strided_columns(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001  # F.conv2d's signature
-    """Is one too large where there are two outputs a stride apart."""
+    """A convolution whose results are 1 too large if a row has two or more outputs and a stride."""
     y = conv2d(x, w, b, stride, padding, dilation, groups)
     return y + (stride[-1] > 1 and y.shape[-1] > 1)
 
@@ -120,7 +120,7 @@ def adds_to_strided_columns(x, w, b, stride, padding, dilation, groups):  # noqa
     ("name", "line"), [("forward-exact", "stride=1x2 padding=0x1"), ("stride", "stride=2 padding=0x1")]
 )
 def test_an_implementation_is_judged_by_the_law(name: str, line: str):
-    """A planted fault is found with the smallest case that a law sees it on, and the line of that fails again."""
+    """A sweep finds a planted fault at the smallest case on which the law detects it, and that line fails again."""
     law, subject = LAWS[name], TorchSubject("planted", adds_to_strided_columns)
     result = search(law, subject, dtype="float32", sweep=3)
     assert result.failure is not None
@@ -130,7 +130,7 @@ def test_an_implementation_is_judged_by_the_law(name: str, line: str):
 
 
 def test_data_is_each_recipe_in_turn():
-    """Neighbouring convolutions have other data: the next recipe of the dtype, and a seed of their own."""
+    """Each convolution gets the next recipe of the dtype and a new seed."""
     for dtype in ("float32", "int64"):
         cases = list(drawing.swept(LAWS["contract"], convolutions(1), dtype, "cpu"))
         recipes = ("normal", "integers") if dtype == "float32" else ("integers",)
@@ -140,7 +140,7 @@ def test_data_is_each_recipe_in_turn():
 
 
 def test_cases_that_a_law_says_nothing_about_are_made_so_that_it_does():
-    """What is sharpened to the same comes once, and what needs no sharpening is left as it is."""
+    """Cases that a law adapts to the same case come only once, and cases that need no change stay as they are."""
     cases = [c.replace(seed=0) for c in drawing.swept(LAWS["groups"], convolutions(2), "float32", "cpu")]
     assert len(cases) == len(set(cases))
     assert min(case.groups for case in cases) == 2
@@ -148,12 +148,12 @@ def test_cases_that_a_law_says_nothing_about_are_made_so_that_it_does():
 
 
 def bench(*laws: Law, steps: int | None = 1, **options: Any) -> Bench:
-    """A sweep of our own operator."""
+    """A sweep of our own conv2d."""
     return Bench([TorchSubject("right", conv2d)], laws, sweep=steps, **options)
 
 
 def test_laws_without_a_sweep_are_not_run():
-    """The law of arguments takes no part in a sweep, which says why; elsewhere it does."""
+    """A sweep leaves out the law of errors and states the reason; other runs include it."""
     swept = bench(EXACT, LAWS["errors"])
     results, plan = swept.run().came, swept.plan
     assert [(r.law, r.status, r.cases) for r in results] == [("forward-exact", Status.PASS, 17)]
@@ -164,7 +164,7 @@ def test_laws_without_a_sweep_are_not_run():
 
 
 def test_what_is_too_large_for_a_law_is_left_out_and_counted():
-    """A limit of a law holds in a sweep too, which says how many cases that are; no sweep reaches those of our own."""
+    """A sweep leaves out cases beyond a law's limit and counts them; no sweep reaches the limits of our own laws."""
     held = replace(LAWS["matrix"], max_products=1)
     swept = bench(held)
     (result,) = swept.run().came
@@ -172,12 +172,12 @@ def test_what_is_too_large_for_a_law_is_left_out_and_counted():
     assert 0 < large == 17 - result.cases
     assert swept.plan.left_out == [f"matrix: {large} cases of more than 1 products"]
     assert bench(LAWS["matrix"]).plan.left_out == []
-    # Five factors, each one more at every step: images' sizes, groups and the channels of each.
+    # The products have five factors, and a step adds one to one of them.
     assert min(law.max_products for law in LAWS.values() if law.max_products is not None) > (1 + MOST_STEPS / 5) ** 5
 
 
 def test_a_sweep_takes_nothing_from_a_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The effort of a law does not change what is swept, and a nightly run remembers nothing of it."""
+    """A profile's effort does not change a sweep, and a nightly run does not remember a sweep's failures."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
     of_nightly = {"profile": "nightly", "examples": 3, "remembers": True}
@@ -187,7 +187,7 @@ def test_a_sweep_takes_nothing_from_a_profile(tmp_path: Path, monkeypatch: pytes
 
 
 def test_known_failures_are_counted():
-    """What is listed does not end a sweep: the next failure does, or none."""
+    """A known failure does not end a sweep: it is counted, and the next unknown failure ends the sweep."""
 
     def check(case: Case) -> Status:
         return Status.FAIL if case.bias or case.groups > 2 else Status.PASS
@@ -203,7 +203,7 @@ def test_known_failures_are_counted():
 
 
 def test_a_failure_that_does_not_repeat_is_said_not_to():
-    """The first failure is run again, and how often it fails is said."""
+    """The first failure is run again, and the message says how often it fails again if not always."""
     calls: Iterator[int] = itertools.count()
     result = swept(lambda _: Status.FAIL if next(calls) == 5 else Status.PASS)
     assert (result.status, result.cases) == (Status.FAIL, 6)
@@ -213,7 +213,7 @@ def test_a_failure_that_does_not_repeat_is_said_not_to():
 
 @pytest.mark.parametrize("after", [0, 1, 3])
 def test_an_interrupt_keeps_the_failure(after: int):
-    """Ctrl-C while a failure is run again leaves it in the tally; before, there is nothing to keep."""
+    """Ctrl-C while a failure is repeated keeps it in the tally; before a failure, there is nothing to keep."""
     failed: list[Case] = []
 
     def check(case: Case) -> Status:
@@ -232,7 +232,7 @@ def test_an_interrupt_keeps_the_failure(after: int):
 
 
 def test_an_error_in_a_law_is_our_own():
-    """An error of a law ends a sweep as it ends a search, with its case."""
+    """An error in a law ends a sweep, as it ends a search, with a LawError that has the case."""
 
     def check(case: Case) -> Status:
         return Status.PASS if case.batch == 1 else Status(case.batch)
