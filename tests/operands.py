@@ -46,7 +46,7 @@ def integers(shape: tuple[int, ...], dtype: torch.dtype = torch.float64, *, seed
 
 
 def distinct(shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> torch.Tensor:
-    """1, 2, 3, ...: every tap can be told from every other, and none is zero."""
+    """1, 2, 3, ...: all taps differ, and none is zero."""
     return torch.arange(1, math.prod(shape) + 1, dtype=dtype).view(shape)
 
 

@@ -22,7 +22,7 @@ from toeplitz_core.testing.data.operands import Array, Bits, Operands, filled, m
 
 # int64 wraps around only beyond 2^63, but sums within float64's integers are exact for the oracle too.
 _INT64_LIMIT = 2**53 - 1
-# A limit beyond float64's integers, such that twice such a sum still fits in int64.
+# A limit beyond float64's integers; twice a sum up to this limit still fits in int64.
 _INT64_SUMS = 2**62 - 1
 # With more multiplications than this, computing the sums of magnitudes of a draw takes too long.
 _CHECKED_PRODUCTS = 2**22

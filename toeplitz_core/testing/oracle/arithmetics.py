@@ -55,7 +55,7 @@ def allows_tf32() -> bool:
     """Whether torch's current switches let a float32 convolution on a GPU round its operands to TF32.
 
     True if the switch of cuDNN's convolutions is on, or that of the matrix products that may replace them.
-    (``torch.backends.cudnn.allow_tf32`` is no alternative: it raises if convolutions and recurrent networks have
+    (``torch.backends.cudnn.allow_tf32`` cannot be used: it raises if convolutions and recurrent networks have
     different switches.)
     """
     switches = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]  # torch's stubs leave it out
