@@ -1,4 +1,4 @@
-"""Implementations that hurt the process they run in, or leave something behind; otherwise their values are right."""
+"""Implementations that harm their process or change its state; otherwise their values are right."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _HOARD: list[mmap.mmap] = []
 
 
 def correct(*args: Tensor) -> Tensor:
-    """Harmless."""
+    """Does no harm."""
     return conv2d(*args)
 
 
 def stale(*args: Tensor) -> Tensor:
-    """Hands out memory as it was."""
+    """Returns uninitialised memory."""
     return torch.empty(conv2d(*args).shape)
 
 
@@ -33,7 +33,7 @@ _libc.free.argtypes = (ctypes.c_void_p,)
 
 
 def stale_blocks(*args: Tensor) -> Tensor:
-    """The last four bytes that some blocks of the C library held when they were given out: each again, and larger."""
+    """Returns the last four bytes of new blocks of the C library, two of each size."""
     y = conv2d(*args)
     sizes = [64 + 16 * (i // 2) for i in range(y.numel())]
     blocks = [_libc.malloc(size) for size in sizes]
@@ -44,7 +44,7 @@ def stale_blocks(*args: Tensor) -> Tensor:
 
 
 def stale_arrays(*args: Tensor) -> Tensor:
-    """The first four bytes that some arrays of NumPy held when they were given out: each again, and larger."""
+    """Returns the first four bytes of new NumPy arrays, four of each size."""
     y = conv2d(*args)
     arrays = [np.empty(1 + i // 4, np.float32) for i in range(y.numel())]
     held = np.array([array[0] for array in arrays])
@@ -54,7 +54,7 @@ def stale_arrays(*args: Tensor) -> Tensor:
 
 
 def segfault(*args: Tensor) -> Tensor:
-    """Reads address 0 where a kernel is larger than 1x1."""
+    """Reads address 0 if the kernel is larger than 1x1."""
     if args[1].shape[-1] > 1:
         print("the last words", flush=True)
         ctypes.string_at(0)
@@ -62,78 +62,78 @@ def segfault(*args: Tensor) -> Tensor:
 
 
 def abort(*_: Tensor) -> Tensor:
-    """As a failed assertion in C does."""
+    """Aborts, like a failed assertion in C."""
     os.abort()
 
 
 def leave(*_: Tensor) -> Tensor:
-    """Ends the process as if all were well."""
+    """Ends the process with exit code 0."""
     os._exit(0)
 
 
 def give_up(*_: Tensor) -> Tensor:
-    """Asks Python to end the process."""
+    """Raises SystemExit."""
     sys.exit(3)
 
 
 def interrupt(*_: Tensor) -> Tensor:
-    """Raises what Ctrl-C raises, where nobody has pressed it."""
+    """Raises KeyboardInterrupt without Ctrl-C."""
     raise KeyboardInterrupt
 
 
 def killed(*args: Tensor) -> Tensor:
-    """As the kernel does when memory runs out."""
+    """Kills its process, as the operating system does when memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(10)
     return conv2d(*args)
 
 
 def hang(*_: Tensor) -> Tensor:
-    """Never returns, and does not listen to SIGTERM."""
+    """Never returns and ignores SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:
         time.sleep(1)
 
 
 def hang_up(*_: Tensor) -> Tensor:
-    """Closes what it has not opened, its connection to the judge too, and never returns."""
+    """Closes all files except the standard streams, also the connection to the judge, and never returns."""
     os.closerange(3, 1024)
     while True:
         time.sleep(1)
 
 
 def kill_parent(*args: Tensor) -> Tensor:
-    """Kills the process that has started it."""
+    """Kills the process that started it."""
     os.kill(os.getppid(), signal.SIGKILL)
     return conv2d(*args)
 
 
 def kill_parent_and_leave(*_: Tensor) -> Tensor:
-    """The same, and ends."""
+    """Kills the process that started it, and exits."""
     os.kill(os.getppid(), signal.SIGKILL)
     os._exit(0)
 
 
 def signals(*args: Tensor) -> Tensor:
-    """Right, if signals that others may need are not held back in its process."""
+    """Returns the right result only if no signals are blocked in its process."""
     held = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     return conv2d(*args) * (not {signal.SIGINT, signal.SIGUSR1} & held)
 
 
 def greedy(*args: Tensor) -> Tensor:
-    """Takes a terabyte."""
+    """Allocates a terabyte."""
     torch.empty(2**40, dtype=torch.uint8)
     return conv2d(*args)
 
 
 def hoarding(*args: Tensor) -> Tensor:
-    """Keeps a gigabyte of address space of each call, of which it uses nothing."""
+    """Keeps an unused gigabyte of address space in each call."""
     _HOARD.append(mmap.mmap(-1, 2**30))
     return conv2d(*args)
 
 
 def talkative(*args: Tensor) -> Tensor:
-    """Writes to standard output, through Python and beneath it."""
+    """Writes to standard output, from Python and directly."""
     print("from Python")
     os.write(1, b"from C\n")
     return conv2d(*args)
@@ -146,7 +146,7 @@ def default_dtype(*args: Tensor) -> Tensor:
 
 
 def flush(*args: Tensor) -> Tensor:
-    """Changes the processor's mode for subnormals."""
+    """Changes the processor's flushing of subnormals."""
     torch.set_flush_denormal(True)
     return conv2d(*args)
 

@@ -1,4 +1,4 @@
-"""Laws that a judge process does not survive, or not in order. They are imported by it, and so stand in a file."""
+"""Laws that crash or fail the judge's process, which imports them from this file."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ if TYPE_CHECKING:
 
 
 def made_up(name: str) -> Law:
-    """A law that is what the function of that name does."""
+    """A law whose check is the function of that name."""
     exact = LAWS["forward-exact"]
     return Law(name, "Made up.", "Nothing.", globals()[name], exact.recipes, exact.dtypes)
 
 
 def holds(_: Implementation, case: Case) -> Verdict:
-    """Proves everything."""
+    """Passes every case."""
     return Verdict(Status.PASS, case)
 
 
 def fails(_: Implementation, case: Case) -> Verdict:
-    """Proves the opposite."""
+    """Fails every case."""
     return Verdict(Status.FAIL, case, "as planned")
 
 
 def breaks(_: Implementation, case: Case) -> Verdict:
-    """Has a bug."""
+    """Raises an error, like a law with a bug."""
     raise ZeroDivisionError(f"a bug in a law, at {case.dtype}")
 
 
 def dies(_: Implementation, case: Case) -> Verdict:
-    """Runs out of memory, say."""
+    """Kills its process, as when memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
     return Verdict(Status.PASS, case)

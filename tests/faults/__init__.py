@@ -1,4 +1,4 @@
-"""Convolutions that are wrong in one known way, and some that are unusual but right: what the suite is tested on."""
+"""Planted faults and unusual but correct convolutions, on which the suite itself is tested."""
 
 from tests.faults.table import CORRECT, FAULTS, Fault
 

@@ -1,4 +1,4 @@
-"""Convolutions with the right result that do not check their arguments as they should."""
+"""Faults of argument checks: convolutions with the right result that accept or refuse the wrong calls."""
 
 from __future__ import annotations
 
@@ -77,19 +77,19 @@ def _clears(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, *
 
 # A negative padding crops.
 crops_by_negative_padding = TorchSubject("crops", _crops, checks_arguments=True)
-# A bias that is too long is cut.
+# A bias that is too long is truncated.
 cuts_a_long_bias = TorchSubject("forgives", _forgives, checks_arguments=True)
-# A bias of one number is added to every channel.
+# A bias with one element is added to every channel.
 spreads_a_bias_of_one = TorchSubject("spreads", _spreads, checks_arguments=True)
-# A stride that is a float is truncated.
+# A float stride is truncated to an integer.
 truncates_a_float_stride = TorchSubject("truncates", _truncates, checks_arguments=True)
-# A stride must be an int of Python's own.
+# Only a Python int is accepted as stride, not a NumPy integer.
 refuses_an_integer_of_numpy = TorchSubject("refuses", _refuses, checks_arguments=True)
-# A call that is refused leaves a weight of zeros.
+# A refused call sets the weight to zero.
 clears_the_weight_of_what_it_refuses = TorchSubject("clears", _clears, checks_arguments=True)
-# A stride must be a tuple or an int: a list is refused.
+# A list is refused as stride.
 refuses_a_list = TorchSubject("insists", _insists, checks_arguments=True)
-# A kernel without taps ends the program, and with exit code 1.
+# A kernel without taps ends the program with exit code 1.
 exits_for_an_empty_kernel = TorchSubject("leaves", _leaves, checks_arguments=True)
 # A dilation of 0 aborts the process.
 aborts_without_dilation = TorchSubject("dies", _dies, checks_arguments=True)

@@ -1,4 +1,4 @@
-"""Faults of arithmetic: the right operands, in too narrow a format or with a number that is slightly off."""
+"""Faults of arithmetic: too narrow formats, wrong rounding, or values that are slightly off."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.faults.convolution import Convolution, implementation
 
 
 def _summed(c: Convolution, dtype: torch.dtype) -> Tensor:
-    """Products and sums in a format of choice, one term after the other."""
+    """Products and sums in the given format, one term after another."""
     total = c.zeros(dtype)
     for term in c.terms(dtype):
         total = total + term
@@ -17,7 +17,7 @@ def _summed(c: Convolution, dtype: torch.dtype) -> Tensor:
 
 
 def _tf32(values: Tensor) -> Tensor:
-    """Rounded to the eleven bits of TF32, to nearest, ties to even."""
+    """The values rounded to the eleven bits of TF32, to nearest, ties to even."""
     bits = values.float().view(torch.int32)
     return ((bits + 0xFFF + ((bits >> 13) & 1)) & ~0x1FFF).view(torch.float32).double()
 
@@ -32,7 +32,7 @@ def rounds_to_tf32(c: Convolution) -> Tensor:
 
 @implementation
 def rounds_weight_to_bfloat16(c: Convolution) -> Tensor:
-    """Rounds a float32 weight, and nothing else, to bfloat16, as fast-math modes do."""
+    """Rounds only a float32 weight to bfloat16, as fast-math modes do."""
     if c.dtype != torch.float32:
         return c.value()
     return c.replace(weight=c.weight.bfloat16().double()).value()
@@ -40,13 +40,13 @@ def rounds_weight_to_bfloat16(c: Convolution) -> Tensor:
 
 @implementation
 def saturates_its_input(c: Convolution) -> Tensor:
-    """Takes a pixel above 2 for 2."""
+    """Clamps pixels to at most 2."""
     return c.value() if c.dtype.is_complex else c.replace(input=c.input.clamp(max=2)).value()
 
 
 @implementation
 def saturates_its_weight(c: Convolution) -> Tensor:
-    """Takes a weight above 2 for 2."""
+    """Clamps weights to at most 2."""
     return c.value() if c.dtype.is_complex else c.replace(weight=c.weight.clamp(max=2)).value()
 
 
@@ -76,7 +76,7 @@ def sums_int64_in_int32(c: Convolution) -> Tensor:
 
 @implementation
 def sums_int64_in_float64(c: Convolution) -> Tensor:
-    """Accumulates int64 in float64, which loses bits beyond 2^53 where integers should wrap around."""
+    """Accumulates int64 in float64, which loses bits above 2^53."""
     return _summed(c, torch.float64).long() if c.dtype == torch.int64 else c.value()
 
 
@@ -88,7 +88,7 @@ def conjugates_weight(c: Convolution) -> Tensor:
 
 @implementation
 def changes_one_weight(c: Convolution) -> Tensor:
-    """Reads the last number of the weight as if it were larger by a ten-thousandth."""
+    """Makes the last element of the weight larger by 1e-4 of itself."""
     weight = c.weight.clone()
     weight[-1, -1, -1, -1] += (weight[-1, -1, -1, -1] * 1e-4).to(weight.dtype)
     return c.replace(weight=weight).value()
@@ -96,19 +96,19 @@ def changes_one_weight(c: Convolution) -> Tensor:
 
 @implementation
 def adds_bias_twice(c: Convolution) -> Tensor:
-    """Starts the sums with the bias, and adds it to them in the end."""
+    """Adds the bias at the start of the sums and again at the end."""
     return c.replace(bias=None if c.bias is None else 2 * c.bias).value()
 
 
 @implementation
 def drops_bias_of_groups(c: Convolution) -> Tensor:
-    """Forgets the bias where there are groups."""
+    """Leaves out the bias if there are groups."""
     return c.replace(bias=None if c.groups > 1 else c.bias).value()
 
 
 @implementation
 def flushes_subnormals(c: Convolution) -> Tensor:
-    """Takes subnormal operands and results of float32 for zero."""
+    """Replaces subnormal operands and results of float32 by zero."""
     if c.dtype != torch.float32:
         return c.value()
     y = c.replace(input=_flushed(c.input), weight=_flushed(c.weight)).value()
@@ -121,13 +121,13 @@ def _flushed(values: Tensor) -> Tensor:
 
 @implementation
 def takes_nan_for_zero(c: Convolution) -> Tensor:
-    """Lets a NaN in the input count as zero."""
+    """Replaces NaN in the input by zero."""
     return c.replace(input=c.input.nan_to_num(nan=0.0, posinf=float("inf"), neginf=float("-inf"))).value()
 
 
 @implementation
 def skips_zero_weights(c: Convolution) -> Tensor:
-    """Multiplies nothing by a weight that is zero, as a pruned kernel does, not even NaN or an infinity."""
+    """Skips products with a zero weight, as a pruned kernel does, even those with NaN or an infinity."""
     finite = c.input.isfinite()
     met = c.replace(input=(~finite).double(), weight=(c.weight != 0).double(), bias=None).value() > 0
     return c.value().where(met, c.replace(input=c.input.where(finite, 0)).value())
@@ -135,14 +135,14 @@ def skips_zero_weights(c: Convolution) -> Tensor:
 
 @implementation
 def adds_bias_after_rounding(c: Convolution) -> Tensor:
-    """Adds the bias to a result that was rounded to half precision already."""
+    """Adds the bias to a result that is already rounded to half precision."""
     y = c.replace(bias=None).value().to(c.dtype)
     return y if c.bias is None else (y.to(c.accumulator) + c.bias.to(c.accumulator)[:, None, None])
 
 
 @implementation
 def truncates_bfloat16(c: Convolution) -> Tensor:
-    """Cuts a float32 result off to bfloat16 instead of rounding it."""
+    """Truncates a float32 result to bfloat16 instead of rounding it."""
     if c.dtype != torch.bfloat16:
         return c.value()
     return (c.value().float().view(torch.int32) & ~0xFFFF).view(torch.float32)

@@ -1,4 +1,4 @@
-"""Convolutions with the right result that do not respect whose memory it is."""
+"""Faults of memory contracts: convolutions with the right result that misuse memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def returns_a_reused_buffer(x: Tensor, weight: Tensor, bias: Tensor | None = Non
 
 
 def returns_two_buffers_in_turn(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """Keeps two buffers for each shape, so that a result lives until the call after the next."""
+    """Keeps two buffers for each shape, so that a result is overwritten two calls later."""
     y = right(x, weight, bias, *rest)
     if not is_plain(y):
         return y
@@ -33,7 +33,7 @@ def returns_two_buffers_in_turn(x: Tensor, weight: Tensor, bias: Tensor | None =
 
 
 def returns_eight_buffers_in_turn(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """Keeps eight buffers for each shape."""
+    """Keeps eight buffers for each shape, so that a result is overwritten eight calls later."""
     y = right(x, weight, bias, *rest)
     return _in_turn(y, 8) if is_plain(y) else y
 
@@ -45,7 +45,7 @@ def _in_turn(y: Tensor, count: int) -> Tensor:
 
 
 def returns_the_same_result_again(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """A call whose numbers were seen before gets the tensor that was returned then, whatever became of it."""
+    """Returns the same tensor again for the same operands, even if the caller has changed it."""
     y = right(x, weight, bias, *rest)
     if not is_plain(y) or not y.numel():
         return y
@@ -54,7 +54,7 @@ def returns_the_same_result_again(x: Tensor, weight: Tensor, bias: Tensor | None
 
 
 def returns_the_head_of_a_workspace(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """Results lie in one workspace, which is taken to be in use only if the last of them had the same shape."""
+    """Writes results to one workspace, and takes a new one only if the last result had the same shape."""
     y = right(x, weight, bias, *rest)
     if not is_plain(y):
         return y
@@ -66,7 +66,7 @@ def returns_the_head_of_a_workspace(x: Tensor, weight: Tensor, bias: Tensor | No
 
 
 def keeps_a_packed_weight_on_its_tensor(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """Packs a weight when it sees the tensor first, and does not see that an optimizer changes it."""
+    """Packs a weight tensor only once, and misses later changes by an optimizer."""
     if not is_plain(x, weight, bias):
         return right(x, weight, bias, *rest)
     if not hasattr(weight, "packed"):
@@ -75,7 +75,7 @@ def keeps_a_packed_weight_on_its_tensor(x: Tensor, weight: Tensor, bias: Tensor 
 
 
 def writes_beside_its_weight(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """Writes to the end of the memory that the weight is a part of."""
+    """Writes to the last byte of the storage that contains the weight."""
     y = right(x, weight, bias, *rest)
     whole = torch.empty(0, dtype=torch.uint8).set_(weight.untyped_storage())
     whole[-1:] ^= 1
@@ -83,7 +83,7 @@ def writes_beside_its_weight(x: Tensor, weight: Tensor, bias: Tensor | None = No
 
 
 def returns_its_bias(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """Returns the bias itself, expanded, where nothing else enters any result."""
+    """Returns a view of the bias if the result equals the bias."""
     y = right(x, weight, bias, *rest)
     if bias is None:
         return y
@@ -92,13 +92,13 @@ def returns_its_bias(x: Tensor, weight: Tensor, bias: Tensor | None = None, *res
 
 
 def returns_its_image(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """Does nothing where the kernel is an identity: the image is the result."""
+    """Returns the input itself if the result equals it."""
     y = right(x, weight, bias, *rest)
     return x if is_plain(x) and not weight.count_nonzero() > 9 and x.shape == y.shape and bool((x == y).all()) else y
 
 
 def returns_its_bias_for_no_weight(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """Does nothing where the kernel is zero: each result is the bias."""
+    """Returns a view of the bias if the weight is zero."""
     y = right(x, weight, bias, *rest)
     if bias is None or not is_plain(x, weight, bias) or not weight.numel() or bool(weight.any()):
         return y
@@ -106,12 +106,12 @@ def returns_its_bias_for_no_weight(x: Tensor, weight: Tensor, bias: Tensor | Non
 
 
 def drops_the_bias_without_channels(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """Without input channels there is nothing to add the bias to."""
+    """Leaves out the bias if there are no input channels."""
     return right(x, weight, bias if weight.shape[1] else None, *rest)
 
 
 def adds_one_when_called_again(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """One more than it should be, if the last call had the same numbers."""
+    """Adds one to the result if the last call had the same operands."""
     same = [t.clone() for t in (x, weight)]
     again = [torch.equal(a, b) for a, b in zip(_last, same, strict=False)] == [True, True]
     _last[:] = same
@@ -125,7 +125,7 @@ def _differs_in_every_third_call(x: Tensor, weight: Tensor, bias: Tensor | None 
     return y if len(_calls) % 3 else torch.nextafter(y, torch.zeros_like(y))
 
 
-# In every third call the result is the next number towards zero.
+# In every third call, each value is the next number towards zero.
 claims_to_be_repeatable = TorchSubject("claims_to_be_repeatable", _differs_in_every_third_call, repeatable=True)
 
 
@@ -134,7 +134,7 @@ def _channels_last_if_square(x: Tensor, weight: Tensor, bias: Tensor | None = No
     return y.contiguous(memory_format=torch.channels_last) if y.ndim == 4 and y.shape[2] == y.shape[3] else y
 
 
-# Rows of results of another length than columns are left contiguous.
+# Results that are not square stay contiguous.
 promises_channels_last = TorchSubject(
     "promises_channels_last",
     _channels_last_if_square,
@@ -143,14 +143,14 @@ promises_channels_last = TorchSubject(
 
 
 def adds_to_what_memory_held(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """Takes memory that was just allocated for memory that is zero, unless it holds small numbers."""
+    """Adds one to the result if newly allocated memory holds large numbers."""
     y = right(x, weight, bias, *rest)
     fresh = torch.empty(4096, dtype=torch.float32)
     return y + 1 if float(fresh.abs().max()) > 1e30 else y
 
 
 def takes_large_memory_for_zero(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """Adds a number of a large block that was just allocated, which the operating system hands out as zeros."""
+    """Adds a value from a large new block, which is zero when it comes from the operating system."""
     y = right(x, weight, bias, *rest)
     block = torch.empty(2**24, dtype=torch.float32)  # 64 MiB: more than glibc ever keeps for the next allocation
     return y + block[-1].to(y.dtype)

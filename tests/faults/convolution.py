@@ -1,7 +1,7 @@
-"""A call of conv2d as a value that a planted fault changes in one place before, while or after it is computed.
+"""A call of conv2d as a value, in which a planted fault changes one thing before, during or after the computation.
 
-Nothing here calls a convolution of torch: what is right about a planted fault comes from the matrix, in a wide format
-and on operands in canonical strides, so that a fault is that fault and not one of torch's besides.
+Nothing here calls a convolution of torch. The right part of a planted fault is computed with the matrix, in a wide
+format and on operands in canonical strides, so that a fault never contains one of torch's faults.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _ACCUMULATORS = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
 
 @dataclass(frozen=True, slots=True)
 class Convolution:
-    """What a call asks for: operands with a batch, contiguous, in the widest format of their kind.
+    """The arguments of a call: contiguous operands with a batch axis, in the widest format of their kind.
 
-    ``given`` are input, weight and bias as they came, in their own strides and dtype. ``pads`` may become any numbers
-    of zeros before and behind each axis.
+    ``given`` holds input, weight and bias as given, in their own strides and dtype. ``pads`` may be any numbers of
+    zeros before and after each axis.
     """
 
     input: Tensor
@@ -39,35 +39,35 @@ class Convolution:
     geometry: ConvGeometry
 
     def replace(self, **changes: Any) -> Convolution:
-        """A copy with other values; ``geometry`` stays that of the call."""
+        """A copy with some values changed; ``geometry`` stays that of the call."""
         return replace(self, **changes)
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the operands as given, and of the result."""
+        """The dtype of the given operands and of the result."""
         return self.given[1].dtype
 
     @property
     def accumulator(self) -> torch.dtype:
-        """What a correct implementation sums in: float32 for half precision, else the dtype itself."""
+        """The dtype that a correct implementation sums in: float32 for half precision, else the dtype itself."""
         return _ACCUMULATORS.get(self.dtype, self.dtype)
 
     @property
     def extent(self) -> tuple[int, ...]:
-        """Pixels that the dilated kernel spans, per axis."""
+        """The number of pixels that the dilated kernel spans, per axis."""
         return tuple(d * (k - 1) + 1 for k, d in zip(self.weight.shape[2:], self.dilation, strict=True))
 
     def value(self) -> Tensor:
-        """The right result of this convolution, in the format of its operands, by its matrix."""
+        """The right result, computed with the matrix in the format of the operands."""
         padding = tuple(min(pads) for pads in self.pads)
         rest = tuple((before - p, behind - p) for (before, behind), p in zip(self.pads, padding, strict=True))
         x = self.input if not any(map(any, rest)) else padded(self.input, rest)
         return conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
     def result(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """For each output, the result of the window that begins at this row and column of the padded input.
+        """The results of the windows that begin at these rows and columns of the padded input.
 
-        A window that would leave the padded input is moved back into it.
+        A window that would leave the padded input is moved back inside.
         """
         dense = self.replace(stride=(1, 1)).value()
         rows, columns = rows.clamp(max=dense.shape[2] - 1), columns.clamp(max=dense.shape[3] - 1)
@@ -76,10 +76,10 @@ class Convolution:
     def terms(
         self, dtype: torch.dtype, order: Callable[[int], list[int]] = lambda n: list(range(n))
     ) -> Iterator[Tensor]:
-        """Products of a tap with all the pixels that it meets, for one channel of a group and one tap after another.
+        """The terms of the sums: the products of one tap of one channel with all pixels that it meets.
 
-        Each has the shape ``(batch, groups, out_channels / groups, oH, oW)`` and is computed in ``dtype``; ``order``
-        gives the indices of so many of them in the order wanted.
+        Each has the shape ``(batch, groups, out_channels / groups, oH, oW)`` and is computed in ``dtype``. ``order``
+        takes the number of terms and returns their indices in the wanted order.
         """
         x = padded(self.input.to(dtype), self.pads).unflatten(1, (self.groups, -1))
         w = self.weight.to(dtype).unflatten(0, (self.groups, -1))
@@ -94,19 +94,19 @@ class Convolution:
             yield x[:, :, None, channel, rows, columns] * w[:, :, channel, kh, kw, None, None]
 
     def zeros(self, dtype: torch.dtype) -> Tensor:
-        """A sum of no terms."""
+        """The sum of no terms."""
         outputs = self.weight.shape[0] // self.groups
         shape = (self.input.shape[0], self.groups, outputs, *self.geometry.output_size)
         return self.input.new_zeros(shape, dtype=dtype)
 
     def with_bias(self, sums: Tensor) -> Tensor:
-        """Sums of terms plus the bias, in the format of the sums, with one axis of channels."""
+        """The sums plus the bias, in the format of the sums, with one axis of channels."""
         y = sums.flatten(1, 2)
         return y if self.bias is None else y + self.bias.to(y.dtype)[:, None, None]
 
 
 def padded(x: Tensor, pads: Pads, value: float = 0) -> Tensor:
-    """A copy of an image with numbers around it."""
+    """A copy of an image with a constant value around it."""
     (top, bottom), (left, right) = pads
     height, width = x.shape[-2:]
     y = x.new_full((*x.shape[:-2], top + height + bottom, left + width + right), value)
@@ -115,7 +115,7 @@ def padded(x: Tensor, pads: Pads, value: float = 0) -> Tensor:
 
 
 def implementation(compute: Callable[[Convolution], Tensor]) -> Callable[..., Tensor]:
-    """``F.conv2d``'s signature for a function of a :class:`Convolution`; its result is rounded once to the dtype."""
+    """Give a function of a :class:`Convolution` the signature of ``F.conv2d``; round its result once."""
 
     def function(
         input: Tensor,  # noqa: A002  # the name that F.conv2d gives it

@@ -1,4 +1,4 @@
-"""Correct implementations that are unusual: none of them may ever be called wrong."""
+"""Correct but unusual implementations, which the suite must never report as wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from toeplitz_core.testing.subjects import TorchSubject
 
 
 def _random_order(count: int) -> list[int]:
-    # The same in every call: a verdict must not depend on how often a case was tried.
+    # The order is the same in every call, because a verdict must not depend on how often a case was tried.
     return random.Random(count).sample(range(count), count)
 
 
@@ -30,7 +30,7 @@ def in_random_order(c: Convolution) -> Tensor:
 
 @implementation
 def backwards_from_the_bias(c: Convolution) -> Tensor:
-    """Begins with the bias and adds the products from the last to the first."""
+    """Starts with the bias and adds the products from the last to the first."""
     total: Tensor = c.with_bias(c.zeros(c.accumulator)).unflatten(1, (c.groups, -1))
     for term in c.terms(c.accumulator, lambda n: list(range(n))[::-1]):
         total = total + term
@@ -49,7 +49,7 @@ def _compensated(c: Convolution) -> Tensor:
     return c.with_bias(total)
 
 
-# The correction of an infinite sum is NaN, which only those may return who say how they sum.
+# The correction of an infinite sum is NaN, which is allowed only if the subject declares compensated sums.
 compensated = TorchSubject(
     "compensated", _compensated, arithmetic=lambda case: replace(strictest(case), compensates=True)
 )
@@ -57,7 +57,7 @@ compensated = TorchSubject(
 
 @implementation
 def in_a_tree(c: Convolution) -> Tensor:
-    """Adds the products pairwise, and the pairs, and the pairs of pairs."""
+    """Adds the products pairwise, as a binary tree."""
     waiting: list[tuple[int, Tensor]] = []
     for term in c.terms(c.accumulator):
         size, total = 1, term
@@ -72,7 +72,7 @@ def in_a_tree(c: Convolution) -> Tensor:
 
 @implementation
 def split_over_channels(c: Convolution) -> Tensor:
-    """Sums each channel on its own and adds these sums, as split-K does."""
+    """Sums each channel separately and adds these sums, as split-K does."""
     parts: list[Tensor] = []
     taps = math.prod(c.weight.shape[2:])
     for number, term in enumerate(c.terms(c.accumulator)):
@@ -88,7 +88,7 @@ def split_over_channels(c: Convolution) -> Tensor:
 
 @implementation
 def strided_view_of_a_buffer(c: Convolution) -> Tensor:
-    """Sums in the widest format, and returns a window, channels innermost, of a larger buffer full of NaN."""
+    """Sums in the widest format, and returns a channels-last view of a larger buffer full of NaN."""
     y = c.value().to(c.dtype)
     images, channels, height, width = y.shape
     fill = -1 if y.dtype == torch.int64 else float("nan")

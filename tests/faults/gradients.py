@@ -1,4 +1,4 @@
-"""Convolutions with the right result whose derivatives are wrong: in one pass, in one order, or for some callers."""
+"""Faults of derivatives: convolutions with the right result and a wrong derivative of some kind."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from toeplitz_core.testing.subjects import TorchSubject
 
 
 def right(x: Tensor, weight: Tensor, bias: Tensor | None = None, *parameters: Any) -> Tensor:
-    """The right result, differentiable as often as one likes, rounded once."""
+    """The right result, rounded once and differentiable any number of times."""
     wide = torch.complex128 if x.is_complex() else torch.float64
     offset = None if bias is None else bias.to(wide)
     return conv2d(x.to(wide), weight.to(wide), offset, *parameters).to(x.dtype)
 
 
 def is_plain(*tensors: Tensor | None) -> bool:
-    """Whether these are numbers in memory: no derivative is recorded or carried, and nothing is mapped."""
+    """Whether these are plain tensors: without gradients, forward-mode derivatives or torch.func wrappers."""
     given = [tensor for tensor in tensors if tensor is not None]
     if any(t.requires_grad or torch._C._functorch.is_functorch_wrapped_tensor(t) for t in given):
         return False
@@ -29,7 +29,7 @@ def is_plain(*tensors: Tensor | None) -> bool:
 
 
 class _Backward(torch.autograd.Function):
-    """Nothing forward; a function of the gradient backward."""
+    """The identity forward; a given function of the gradient backward."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:  # type: ignore[override]
@@ -42,7 +42,7 @@ class _Backward(torch.autograd.Function):
 
 
 def backward(values: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-    """The values, with another function than the identity backward."""
+    """The values unchanged, with a given function of the gradient in the backward pass."""
     changed: Tensor = _Backward.apply(values, change)  # type: ignore[no-untyped-call]
     return changed
 
@@ -59,7 +59,7 @@ def leaves_out_last_row_of_input_gradient(x: Tensor, weight: Tensor, bias: Tenso
 
 
 def adds_gradients_to_what_memory_held(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """Gradients in the weight are added to memory that is taken for zero, unless it holds small numbers."""
+    """Weight gradients are wrong by one if newly allocated memory holds large numbers."""
 
     def change(grad: Tensor) -> Tensor:
         fresh = torch.empty(4096, dtype=torch.float32)
@@ -69,7 +69,7 @@ def adds_gradients_to_what_memory_held(x: Tensor, weight: Tensor, bias: Tensor |
 
 
 def rounds_gradients_to_fixed_point(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """Gradients are multiples of 2^-20, which whole numbers are anyway."""
+    """Gradients are rounded to multiples of 2^-20, which keeps integers exact."""
 
     def change(grad: Tensor) -> Tensor:
         return (grad * 2**20).round() / 2**20 if grad.dtype == torch.float32 else grad
@@ -78,7 +78,7 @@ def rounds_gradients_to_fixed_point(x: Tensor, weight: Tensor, bias: Tensor | No
 
 
 def rounds_gradients_to_bfloat16(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """Gradients have the precision of bfloat16, whatever the dtype."""
+    """Gradients are rounded to bfloat16 in every dtype."""
 
     def change(grad: Tensor) -> Tensor:
         return grad.bfloat16().to(grad.dtype)
@@ -104,13 +104,13 @@ class _WithoutBias(torch.autograd.Function):
 
 
 def forgets_the_gradient_of_the_bias(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """No gradient reaches the bias; autograd leaves it without one and says nothing."""
+    """The bias gets no gradient, and autograd does not complain."""
     y: Tensor = _WithoutBias.apply(x, weight, bias, *rest)  # type: ignore[no-untyped-call]
     return y
 
 
 def halves_gradients_of_a_second_pass(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """A second backward pass over the same graph finds what the first has left of its factors."""
+    """A second backward pass over the same graph returns half of the gradient."""
     factors = [1.0, 0.5]
 
     def change(grad: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ def halves_gradients_of_a_second_pass(x: Tensor, weight: Tensor, bias: Tensor | 
 
 
 def reads_repeated_gradients_as_rows(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """A gradient that is one number in memory is read as if the numbers behind it were its row: zeros, here."""
+    """An expanded gradient is read as if it were contiguous, with zeros after its first element."""
     y = right(x, weight, bias, *rest)
 
     def change(grad: Tensor) -> Tensor:
@@ -134,12 +134,12 @@ def reads_repeated_gradients_as_rows(x: Tensor, weight: Tensor, bias: Tensor | N
 
 
 def attaches_every_result(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """The result needs a gradient, whether an operand wants one or not."""
+    """The result requires a gradient even if no operand does."""
     return right(x, weight, bias, *rest) + torch.zeros((), dtype=x.dtype, requires_grad=True)
 
 
 def keeps_gradients_in_its_weight(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """The backward pass adds to weight.grad besides."""
+    """The backward pass also writes weight.grad."""
 
     def change(grad: Tensor) -> Tensor:
         if weight.requires_grad and weight.is_leaf:
@@ -150,19 +150,19 @@ def keeps_gradients_in_its_weight(x: Tensor, weight: Tensor, bias: Tensor | None
 
 
 def doubles_mapped_weights(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """Mapped over weights by torch.func.vmap, each result is twice what it is alone."""
+    """Under torch.func.vmap over weights, each result is doubled."""
     y = right(x, weight, bias, *rest)
     return y + y if torch._C._functorch.is_batchedtensor(weight) else y
 
 
 def conjugates_nothing(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """Of complex numbers the gradients of gradients are those of the numbers unconjugated."""
+    """The second derivatives of complex numbers lack a conjugation."""
     twice = _Twice.apply(x) if x.is_complex() else x  # type: ignore[no-untyped-call]
     return right(twice, weight, bias, *rest)
 
 
 class _Failing(torch.autograd.Function):
-    """Its backward pass fails, in its own code or by what it returns."""
+    """An identity whose backward pass raises an error, or returns too few gradients."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, _weight: Tensor, message: str) -> Tensor:  # type: ignore[override]
@@ -177,17 +177,17 @@ class _Failing(torch.autograd.Function):
 
 
 def returns_one_gradient_too_few(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """Its backward pass forgets one of the arguments, which autograd refuses."""
+    """The backward pass returns one gradient too few, which autograd refuses."""
     return right(_Failing.apply(x, weight, ""), weight, bias, *rest)
 
 
 def has_no_room_for_gradients(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """Its backward pass always fails."""
+    """The backward pass always fails."""
     return right(_Failing.apply(x, weight, "workspace too small"), weight, bias, *rest)
 
 
 class _Twice(torch.autograd.Function):
-    """The values and their gradient; the gradient of that is conjugated once too often."""
+    """An identity with the right gradient, whose second derivative is conjugated once too often."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:  # type: ignore[override]  # noqa: ARG004  # autograd's signature
@@ -199,13 +199,13 @@ class _Twice(torch.autograd.Function):
 
 
 def doubles_weight_gradient_alone(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """The gradient in the weight is counted twice where the input needs none."""
+    """The weight gradient is doubled if the input requires none."""
     alone = weight.requires_grad and not x.requires_grad
     return right(x, backward(weight, lambda grad: 2 * grad) if alone else weight, bias, *rest)
 
 
 def forgets_how_gradients_depend(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """Gradients are right, but autograd does not know that each depends on the other operand."""
+    """Gradients are right, but autograd treats each as independent of the other operand."""
     x0, w0 = x.detach(), weight.detach()
     change = right(x, w0, None, *rest) + right(x0, weight, None, *rest)
     return change - right(x0, w0, None, *rest) if bias is None else _with_bias(x0, w0, change, bias, *rest)
@@ -216,20 +216,20 @@ def _with_bias(x: Tensor, weight: Tensor, twice: Tensor, bias: Tensor, *rest: An
 
 
 def carries_input_alone_forward(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """Carried forward, the derivative forgets the weight's direction."""
+    """In forward mode, the derivative leaves out the direction of the weight."""
     return right(x, forward_ad.unpack_dual(weight).primal, bias, *rest)
 
 
 def is_constant_in_weight_within_torch_func(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any
 ) -> Tensor:
-    """Within torch.func.grad the result does not depend on the weight."""
+    """Under torch.func.grad, the result does not depend on the weight."""
     tracked = torch._C._functorch.is_gradtrackingtensor(weight)
     return right(x, weight.detach() if tracked else weight, bias, *rest)
 
 
 def doubles_mapped_results(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """Mapped over a batch by torch.func.vmap, each result is twice what it is alone."""
+    """Under torch.func.vmap over a batch, each result is doubled."""
     y = right(x, weight, bias, *rest)
     return y + y if torch._C._functorch.is_batchedtensor(x) else y
 
@@ -238,5 +238,5 @@ def _flipped(grad: Tensor, weight: Tensor, *rest: Any) -> Tensor:
     return torch.nn.functional.conv_transpose2d(grad, weight.flip(2, 3), *rest)
 
 
-# Its transposed convolution turns the kernel.
+# The transposed convolution flips the kernel.
 turns_transposed_kernel = TorchSubject("turns_transposed_kernel", right, transposed=_flipped)

@@ -10,20 +10,20 @@ from tests.faults.convolution import Convolution, implementation, padded
 
 @implementation
 def flips_kernel(c: Convolution) -> Tensor:
-    """Convolves in the sense of mathematics: the kernel is turned by 180 degrees."""
+    """Computes a mathematical convolution: the kernel is rotated by 180 degrees."""
     return c.replace(weight=c.weight.flip(2, 3)).value()
 
 
 @implementation
 def swaps_strides(c: Convolution) -> Tensor:
-    """Steps along H by what is meant for W, and the other way round."""
+    """Swaps the strides along H and W."""
     height, width = c.geometry.output_size
     return c.result(torch.arange(height) * c.stride[1], torch.arange(width) * c.stride[0])
 
 
 @implementation
 def ignores_stride_of_pointwise(c: Convolution) -> Tensor:
-    """Takes a 1x1 kernel for a matrix product with neighbouring pixels, whatever the stride."""
+    """Ignores the stride of a 1x1 kernel."""
     if c.geometry.kernel_size != (1, 1):
         return c.value()
     height, width = c.geometry.output_size
@@ -32,7 +32,7 @@ def ignores_stride_of_pointwise(c: Convolution) -> Tensor:
 
 @implementation
 def shortens_long_strides(c: Convolution) -> Tensor:
-    """Steps by no more than the kernel spans, as if no pixel could lie between two windows."""
+    """Limits the stride to the extent of the kernel."""
     steps = [min(stride, extent) for stride, extent in zip(c.stride, c.extent, strict=True)]
     height, width = c.geometry.output_size
     return c.result(torch.arange(height) * steps[0], torch.arange(width) * steps[1])
@@ -40,14 +40,14 @@ def shortens_long_strides(c: Convolution) -> Tensor:
 
 @implementation
 def ignores_dilation(c: Convolution) -> Tensor:
-    """Reads neighbouring pixels, dilated or not."""
+    """Ignores the dilation and reads neighbouring pixels."""
     height, width = c.geometry.output_size
     return c.replace(dilation=(1, 1)).value()[..., :height, :width]
 
 
 @implementation
 def shifts_padding(c: Convolution) -> Tensor:
-    """Puts one zero too many before each row, and one too few behind it."""
+    """Puts one zero too many before each row, and one too few after it."""
     before, behind = c.pads[1]
     if not behind:
         return c.value()
@@ -56,13 +56,13 @@ def shifts_padding(c: Convolution) -> Tensor:
 
 @implementation
 def odd_zero_in_front(c: Convolution) -> Tensor:
-    """Puts the odd zero of ``same`` before the input instead of behind it."""
+    """Puts the odd zero of ``same`` before the input instead of after it."""
     return c.replace(pads=tuple((behind, before) for before, behind in c.pads)).value()
 
 
 @implementation
 def wraps_into_next_row(c: Convolution) -> Tensor:
-    """Reads the pixels of the next row where the padding behind a row should be."""
+    """Reads pixels of the next row instead of the padding after a row."""
     x, (top, bottom), (left, right) = c.input, *c.pads
     width = x.shape[-1]
     if not right or not width:
@@ -76,7 +76,7 @@ def wraps_into_next_row(c: Convolution) -> Tensor:
 
 @implementation
 def swaps_last_taps(c: Convolution) -> Tensor:
-    """Swaps the last two taps of a row, in the last input channel only."""
+    """Swaps the last two taps of each row in the last input channel."""
     if c.weight.shape[3] < 2:
         return c.value()
     weight = c.weight.clone()
@@ -86,7 +86,7 @@ def swaps_last_taps(c: Convolution) -> Tensor:
 
 @implementation
 def drops_tail_channels(c: Convolution) -> Tensor:
-    """Sums whole vectors of eight input channels, and forgets what is left over behind them."""
+    """Leaves out the input channels after the last full vector of eight."""
     channels = c.weight.shape[1]
     if channels < 8 or channels % 8 == 0:
         return c.value()
@@ -97,7 +97,7 @@ def drops_tail_channels(c: Convolution) -> Tensor:
 
 @implementation
 def interleaves_groups(c: Convolution) -> Tensor:
-    """Lets output channel ``o`` read group ``o % groups``, as if the groups took turns."""
+    """Assigns output channel ``o`` to group ``o % groups``."""
     order = torch.argsort(torch.arange(c.weight.shape[0]) % c.groups, stable=True)
     bias = None if c.bias is None else c.bias[order]
     y = c.replace(weight=c.weight[order], bias=bias).value()
@@ -106,7 +106,7 @@ def interleaves_groups(c: Convolution) -> Tensor:
 
 @implementation
 def misses_last_column(c: Convolution) -> Tensor:
-    """Leaves the last column zero where more than one vector of eight outputs is needed, and the last is not full."""
+    """Leaves the last column zero if the width is more than eight and not a multiple of eight."""
     y = c.value()
     width = y.shape[-1]
     if width > 8 and width % 8:
@@ -116,7 +116,7 @@ def misses_last_column(c: Convolution) -> Tensor:
 
 @implementation
 def repeats_images_beyond_15(c: Convolution) -> Tensor:
-    """Gives the sixteenth image of a batch, and all after it, the result of the first."""
+    """Returns the result of the first image for the sixteenth image of a batch and all after it."""
     y = c.value()
     y[15:] = y[:1]
     return y
@@ -124,14 +124,14 @@ def repeats_images_beyond_15(c: Convolution) -> Tensor:
 
 @implementation
 def transposes_square_kernels(c: Convolution) -> Tensor:
-    """Swaps the axes of a kernel that is as high as it is wide."""
+    """Transposes square kernels."""
     height, width = c.geometry.kernel_size
     return c.replace(weight=c.weight.mT.contiguous()).value() if height == width else c.value()
 
 
 @implementation
 def drops_a_tap_under_four_conditions(c: Convolution) -> Tensor:
-    """Forgets the last tap of grouped convolutions that are dilated along W, step along H, and have a bias."""
+    """Drops the last tap if there are groups, dilation along W, a stride along H and a bias."""
     if c.groups == 1 or c.dilation[1] == 1 or c.stride[0] == 1 or c.bias is None:
         return c.value()
     weight = c.weight.clone()
@@ -141,7 +141,7 @@ def drops_a_tap_under_four_conditions(c: Convolution) -> Tensor:
 
 @implementation
 def repeats_a_channel_of_small_groups(c: Convolution) -> Tensor:
-    """Takes the first input channel for the last in 1x1 convolutions to a multiple of 16 channels from 2 to 15."""
+    """Reads the first input channel instead of the last in 1x1 convolutions from 2-15 to 16n channels."""
     outputs, inputs, *kernel = c.weight.shape
     if outputs % 16 or not 2 <= inputs < 16 or kernel != [1, 1] or c.groups > 1:
         return c.value()

@@ -1,4 +1,4 @@
-"""Faults of memory: what was never written, what was left from before, and what is not the kernel's to write."""
+"""Faults of memory: uninitialised values, stale values, wrong strides, and writes to operands."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tests.faults.convolution import Convolution, implementation, padded
 
-# What stands for memory that was never written: recognisable, and a number of every dtype.
+# Stands for memory that was never written: recognisable, and valid in every dtype.
 _STALE = 77
 
 _results: dict[tuple[object, ...], Tensor] = {}
@@ -15,20 +15,20 @@ _results: dict[tuple[object, ...], Tensor] = {}
 
 @implementation
 def pads_with_nan_below(c: Convolution) -> Tensor:
-    """Leaves the padding below the image as it was allocated: not a number, as it may be."""
+    """Leaves NaN in the padding below the image, as uninitialised memory may hold."""
     (top, bottom), (left, right) = c.pads
     if not (c.dtype.is_floating_point and bottom):
         return c.value()
     image = padded(padded(c.input, ((top, 0), (left, right))), ((0, bottom), (0, 0)), float("nan"))
     y = c.replace(input=image, pads=((0, 0), (0, 0))).value()
-    # Only the windows that reach below have read it; a matrix of zeros and NaN has it elsewhere too.
+    # Only windows that reach into it may be NaN; the matrix product makes others NaN too.
     lowest = torch.arange(y.shape[2]) * c.stride[0] + c.extent[0] - 1
     reaches = (lowest >= top + c.input.shape[2])[:, None]
     return torch.where(reaches, y, c.value())
 
 
 def without_strides(tensor: Tensor, wide: torch.dtype) -> Tensor:
-    """The numbers that lie in memory from the tensor's first one on, as far as its memory goes."""
+    """The values from the tensor's first element on in memory order, within its storage."""
     storage = int(tensor.untyped_storage().nbytes()) // tensor.element_size() - int(tensor.storage_offset())
     flat = tensor.as_strided((storage,), (1,), tensor.storage_offset())
     index = torch.arange(tensor.numel()).clamp(max=max(storage - 1, 0))
@@ -50,7 +50,7 @@ def ignores_strides_of_bias(c: Convolution) -> Tensor:
 
 @implementation
 def leaves_windows_in_padding_unwritten(c: Convolution) -> Tensor:
-    """Skips outputs whose window lies wholly in padding, and with them what would write the bias there."""
+    """Does not write outputs whose window lies wholly in padding, not even their bias."""
     met = padded(torch.ones(1, 1, *c.input.shape[2:], dtype=torch.float64), c.pads)
     ones = torch.ones(1, 1, *(int(n) for n in c.extent), dtype=torch.float64)
     skipped = (
@@ -61,7 +61,7 @@ def leaves_windows_in_padding_unwritten(c: Convolution) -> Tensor:
 
 @implementation
 def returns_result_of_same_shapes(c: Convolution) -> Tensor:
-    """Keeps its results by the shapes of its operands, and returns one whatever the numbers are now."""
+    """Caches results by the shapes of the operands, and ignores their values."""
     key = (c.dtype, c.given[0].shape, c.geometry, c.bias is None)
     if key not in _results:
         _results[key] = c.value()
@@ -70,7 +70,7 @@ def returns_result_of_same_shapes(c: Convolution) -> Tensor:
 
 @implementation
 def writes_its_input(c: Convolution) -> Tensor:
-    """Uses its input as a scratch pad when it has read it."""
+    """Uses its input as scratch memory after it has read it."""
     y = c.value()
     x = c.given[0]
     x[:1].zero_()

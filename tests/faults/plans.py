@@ -1,7 +1,7 @@
-"""Convolutions that keep something of one call for the next, and forget a part of what it depends on.
+"""Faults of caches: convolutions that reuse something from an earlier call under an incomplete key.
 
-That is how caches of packed weights, of plans and of results go wrong in real libraries. A single call of most of them
-is right, so that no law finds these faults but those that compare several calls; each is planted for one of them.
+Caches of packed weights, plans and results fail like this in real libraries. For most of these faults a single call is
+right, so only laws that compare several calls can find them. Each fault is planted for one such law.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from toeplitz_core.testing.subjects import TorchSubject
 
 _kept: list[dict[Hashable, Call]] = []
 _last: list[Tensor] = []
-# Smaller operands are alike by chance.
+# Smaller operands may be equal by chance.
 _MANY = 8
 
 
 def forget() -> None:
-    """Begin anew, as in a new process."""
+    """Clear all caches, as in a new process."""
     for kept in _kept:
         kept.clear()
     _last.clear()
@@ -41,16 +41,16 @@ class Call:
     padding: Any
     dilation: Any
     groups: int
-    # Of the input as it was given: what is kept is a copy.
+    # Whether the given input was contiguous; the kept input is a copy.
     is_contiguous: bool = True
 
     def result(self, **changes: Any) -> Tensor:
-        """The right result, for other arguments if some are given."""
+        """The right result, with some arguments replaced."""
         c = replace(self, **changes)
         return right(c.x, c.weight, c.bias, c.stride, c.padding, c.dilation, c.groups)
 
     def fitted(self, y: Tensor) -> Tensor:
-        """A result in this call's shape: cut, and with zeros where there is nothing."""
+        """A result cut or filled with zeros to the shape of this call's result."""
         fitted = torch.zeros_like(self.result())
         inside = tuple(slice(min(a, b)) for a, b in zip(y.shape, fitted.shape, strict=True))
         fitted[inside] = y[inside]
@@ -58,17 +58,17 @@ class Call:
 
     @property
     def parameters(self) -> tuple[Hashable, ...]:
-        """All but the operands."""
+        """All arguments except the operands."""
         return self.stride, self.padding, self.dilation, self.groups
 
     @property
     def kernel_extent(self) -> tuple[int, ...]:
-        """Pixels that the dilated kernel spans, per axis."""
+        """The number of pixels that the dilated kernel spans, per axis."""
         return tuple(d * (k - 1) + 1 for d, k in zip(self.dilation, self.weight.shape[2:], strict=True))
 
     @property
     def padded_size(self) -> tuple[int, ...]:
-        """Of the image; with padding as a string, which cannot be told from its size, the string."""
+        """The size of the padded image; for padding as a string, the string itself."""
         if isinstance(self.padding, str):
             return (self.padding,)
         return tuple(size + 2 * pad for size, pad in zip(self.x.shape[-2:], self.padding, strict=True))
@@ -79,7 +79,7 @@ def _numbers(*tensors: Tensor | None) -> tuple[Hashable, ...]:
 
 
 def _inference(compute: Callable[[Call], Tensor]) -> TorchSubject:
-    """A kernel without derivatives that computes float32 so, and all else right."""
+    """A subject without derivatives that has the fault in float32 only."""
 
     def function(x: Tensor, weight: Tensor, bias: Tensor | None, *parameters: Any) -> Tensor:
         call = Call(x, weight, bias, *parameters, is_contiguous=x.is_contiguous())
@@ -89,7 +89,7 @@ def _inference(compute: Callable[[Call], Tensor]) -> TorchSubject:
 
 
 def _keeping(key: Callable[[Call], Hashable]) -> Callable[[Callable[[Call, Call], Tensor]], TorchSubject]:
-    """For a function of the first call that had the same key and of this one."""
+    """A decorator for a function of two calls: the first call with the same key, and the current call."""
 
     def decorate(compute: Callable[[Call, Call], Tensor]) -> TorchSubject:
         kept: dict[Hashable, Call] = {}
@@ -124,13 +124,13 @@ def _scaled(values: Tensor) -> Tensor:
 
 @_keeping(lambda c: (_numbers(_scaled(c.x), _scaled(c.weight)), c.bias is None, c.parameters))
 def keeps_results_without_their_scale(kept: Call, c: Call) -> Tensor:
-    """Scales operands to magnitudes of at most 1, and forgets by how much where it keeps the result."""
+    """Caches results of scaled operands, with magnitudes of at most 1, and ignores the scale."""
     return kept.result() if min(c.x.numel(), c.weight.numel()) >= _MANY else c.result()
 
 
 @_keeping(lambda c: (_numbers(c.weight), c.x.shape[:-2], c.parameters))
 def keeps_the_size_of_the_image(kept: Call, c: Call) -> Tensor:
-    """Computes as much of a larger image as there was of the first one with this weight."""
+    """Computes only as much of an image as the first image with this weight had."""
     height, width = kept.x.shape[-2:]
     larger = c.x.shape[-2] >= height and c.x.shape[-1] >= width
     return c.fitted(c.result(x=c.x[..., :height, :width])) if larger else c.result()
@@ -138,7 +138,7 @@ def keeps_the_size_of_the_image(kept: Call, c: Call) -> Tensor:
 
 @_keeping(lambda c: (_numbers(c.weight, c.x if c.x.ndim == 3 else c.x[:1]), c.x.ndim, c.parameters))
 def keeps_the_size_of_the_batch(kept: Call, c: Call) -> Tensor:
-    """Writes no last image where the batch is smaller than the first one that began with the same image."""
+    """Leaves the last image zero if the batch is smaller than the first batch with the same first image."""
     y = c.result()
     if c.x.ndim == 4 and len(c.x) < len(kept.x):
         y[-1] = 0
@@ -151,19 +151,19 @@ def _sums(values: Tensor) -> tuple[Hashable, ...]:
 
 @_keeping(lambda c: (c.weight.shape, _sums(c.weight.flatten())))
 def packs_weights_of_the_same_sum_once(kept: Call, c: Call) -> Tensor:
-    """Takes a packed weight for that of another whose elements, and their squares, have the same sum."""
+    """Reuses a packed weight for another whose elements and squares have the same sums."""
     return c.result(weight=kept.weight) if c.weight.numel() >= _MANY else c.result()
 
 
 @_keeping(lambda c: (c.weight.shape, _sums(c.weight.flatten(1))))
 def packs_filters_of_the_same_sums_once(kept: Call, c: Call) -> Tensor:
-    """Takes a packed weight for that of another whose filters have the same sums, each in its place."""
+    """Reuses a packed weight for another whose filters have the same sums, each in its place."""
     return c.result(weight=kept.weight) if c.weight.numel() >= _MANY else c.result()
 
 
 @_keeping(lambda c: (_numbers(c.x), len(c.weight), c.weight.shape[2:], c.parameters[:3]))
 def keeps_the_groups(kept: Call, c: Call) -> Tensor:
-    """Divides an image into as many groups as in the first call with it, of as many channels as the weight has."""
+    """Uses the number of groups of the first call with this image."""
     if kept.groups >= c.groups:
         return c.result()
     channels = kept.groups * c.weight.shape[1]
@@ -172,25 +172,25 @@ def keeps_the_groups(kept: Call, c: Call) -> Tensor:
 
 @_keeping(lambda c: (_numbers(c.x), len(c.weight), c.kernel_extent, c.stride, c.padding, c.groups))
 def keeps_the_dilation(kept: Call, c: Call) -> Tensor:
-    """Dilates a kernel as in the first call with this image whose kernel spanned as many pixels."""
+    """Uses the dilation of the first call with this image and the same kernel extent."""
     return c.result() if kept.dilation == c.dilation else c.fitted(c.result(dilation=kept.dilation))
 
 
 @_keeping(lambda c: (_numbers(c.x, c.weight), c.padding, c.dilation, c.groups))
 def keeps_the_stride(kept: Call, c: Call) -> Tensor:
-    """Strides as in the first call with these operands."""
+    """Uses the stride of the first call with these operands."""
     return c.result() if kept.stride == c.stride else c.fitted(c.result(stride=kept.stride))
 
 
 @_keeping(lambda c: (_numbers(c.weight), c.padded_size, c.x.shape[:-2], c.stride, c.dilation, c.groups))
 def keeps_the_padding(kept: Call, c: Call) -> Tensor:
-    """Pads as in the first call with this weight whose image was, with its padding, as large."""
+    """Uses the padding of the first call with this weight and the same padded size."""
     return c.result() if kept.padding == c.padding else c.fitted(c.result(padding=kept.padding))
 
 
 @_keeping(lambda c: (_numbers(c.x.narrow(-3, 0, min(1, c.x.shape[-3])), c.weight[:, :1]), c.parameters))
 def keeps_the_channels(kept: Call, c: Call) -> Tensor:
-    """Sums as many channels as in the first call that began with the same one."""
+    """Sums only as many channels as the first call with the same first channel had."""
     channels = kept.weight.shape[1]
     if c.groups > 1 or channels >= c.weight.shape[1]:
         return c.result()
@@ -199,14 +199,14 @@ def keeps_the_channels(kept: Call, c: Call) -> Tensor:
 
 @_keeping(lambda c: (_numbers(c.x, c.weight, c.bias), c.parameters))
 def keeps_the_strides_of_the_input(kept: Call, c: Call) -> Tensor:
-    """Reads an input by the strides of the first one with the same numbers, which were contiguous."""
+    """Reads an input as contiguous if the first input with the same values was."""
     planned = kept.is_contiguous and not c.is_contiguous
     return c.result(x=without_strides(c.x, c.x.dtype)) if planned else c.result()
 
 
 @_inference
 def forgets_the_bias_of_sparse_images(c: Call) -> Tensor:
-    """Leaves out the bias where half of the input is zero, as after a ReLU."""
+    """Leaves out the bias if about half of the input is zero, as after a ReLU."""
     zeros = int((c.x == 0).sum())
     sparse = c.x.numel() >= 2 * _MANY and c.x.numel() / 3 < zeros < 2 * c.x.numel() / 3
     return c.result(bias=None) if sparse else c.result()
@@ -214,7 +214,7 @@ def forgets_the_bias_of_sparse_images(c: Call) -> Tensor:
 
 @_keeping(lambda c: (_numbers(c.x.flatten(-2)), c.weight.shape))
 def keeps_the_width_of_pointwise(kept: Call, c: Call) -> Tensor:
-    """Writes as many columns of a 1x1 convolution as in the first call with the same pixels, in any arrangement."""
+    """Writes only as many columns of a 1x1 convolution as the first call with the same pixels had."""
     width = kept.x.shape[-1]
     wider = max(c.weight.shape[2:]) == 1 and c.x.shape[-1] > width and c.x[..., 0, :].numel() >= _MANY
     return c.fitted(c.result(x=c.x[..., :width])) if wider else c.result()
@@ -222,7 +222,7 @@ def keeps_the_width_of_pointwise(kept: Call, c: Call) -> Tensor:
 
 @_inference
 def copies_the_wrong_tap_of_a_selecting_kernel(c: Call) -> Tensor:
-    """Copies pixels where each filter is 1 at one tap, and those of the tap on the other side of the kernel."""
+    """Copies the pixels of the opposite tap if each filter is 1 at one tap and 0 elsewhere."""
     filters, (height, width) = c.weight.flatten(1), c.weight.shape[2:]
     ones = ((filters != 0).sum(1) == 1) & (filters.sum(1) == 1)
     selecting = height * width >= _MANY // 2 and bool(ones.all())
@@ -231,7 +231,7 @@ def copies_the_wrong_tap_of_a_selecting_kernel(c: Call) -> Tensor:
 
 @_inference
 def takes_its_last_result_for_a_scratch_pad(c: Call) -> Tensor:
-    """Clears the first number of an input that is its own last result, before it reads that."""
+    """Sets the first element of the input to zero if the input equals the last result."""
     same = bool(_last) and c.x.numel() >= _MANY and torch.equal(c.x, _last[0])
     x = c.x.clone()
     if same:

@@ -1,4 +1,4 @@
-"""Faults that end or stop the process: the values are right where there are any."""
+"""Faults that end or block the process; returned values are right."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.faults.convolution import Convolution, implementation
 
 @implementation
 def segfault(c: Convolution) -> Tensor:
-    """Reads address 0 where the first window lies wholly in padding."""
+    """Reads address 0 if the first window lies wholly in padding."""
     if any(before >= extent for (before, _), extent in zip(c.pads, c.extent, strict=True)):
         ctypes.string_at(0)
     return c.value()
@@ -21,7 +21,7 @@ def segfault(c: Convolution) -> Tensor:
 
 @implementation
 def abort(c: Convolution) -> Tensor:
-    """Fails an assertion in C on an empty batch."""
+    """Aborts on an empty batch, like a failed assertion in C."""
     if c.input.shape[0] == 0:
         os.abort()
     return c.value()
@@ -29,7 +29,7 @@ def abort(c: Convolution) -> Tensor:
 
 @implementation
 def hang(c: Convolution) -> Tensor:
-    """Never returns where a dilated kernel is grouped."""
+    """Never returns if there are both groups and dilation."""
     while c.groups > 1 and max(c.dilation) > 1:
         time.sleep(1)
     return c.value()

@@ -1,4 +1,4 @@
-"""The planted faults, and which law has to find each."""
+"""The table of planted faults, with the law that must find each."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ class Fault:
     breaks : str
         What it does wrong, in one sentence.
     killed_by : str, optional
-        The law that has to find it; None for a fault that no law finds yet, of which ``reason`` says why.
+        The law that must find it; None for a fault that no law finds yet. Then ``reason`` says why.
     dtype : str
-        The dtype in which it is searched for.
+        The dtype in which to search for it.
     dtypes : tuple of str
-        More of them, searched in turn until it is found, as a run of ``check`` does: for faults that need so many
-        conditions at once that the examples of one dtype may not meet them.
+        More dtypes to search in turn until it is found, as a run of ``check`` does. This is for faults that need
+        several conditions at once, which the examples of one dtype may not meet.
     isolated : bool
-        Whether it ends or stops its process.
+        Whether it ends or blocks its process, so that it must run in a separate one.
+    reason : str
+        Why no law finds it yet; empty if one does.
     """
 
     path: str
@@ -52,24 +54,24 @@ def _faults(module: str, *rows: tuple[str, str] | tuple[str, str, dict[str, obje
 FAULTS = (
     *_faults(
         "indexing",
-        ("flips_kernel", "The kernel is turned by 180 degrees."),
+        ("flips_kernel", "The kernel is rotated by 180 degrees."),
         ("swaps_strides", "The strides of the axes are swapped."),
-        ("ignores_stride_of_pointwise", "1x1 kernels step by one pixel whatever the stride."),
-        ("shortens_long_strides", "A stride beyond the kernel is cut to what the kernel spans."),
+        ("ignores_stride_of_pointwise", "1x1 kernels ignore the stride."),
+        ("shortens_long_strides", "A stride larger than the kernel extent is reduced to it."),
         ("ignores_dilation", "A dilated kernel reads neighbouring pixels."),
-        ("shifts_padding", "A row has one zero too many before it, and one too few behind it."),
+        ("shifts_padding", "A row has one zero too many before it, and one too few after it."),
         ("odd_zero_in_front", "'same' puts its odd zero before the input for even kernels."),
-        ("wraps_into_next_row", "The padding behind a row is the next row's pixels."),
+        ("wraps_into_next_row", "The padding after a row holds the next row's pixels."),
         ("swaps_last_taps", "The last two taps of a row are swapped in the last input channel."),
-        ("drops_tail_channels", "Input channels behind the last full vector of eight are forgotten."),
+        ("drops_tail_channels", "Input channels after the last full vector of eight are dropped."),
         ("interleaves_groups", "Output channel o reads group o % groups."),
-        ("misses_last_column", "The last column is zero where a last vector of eight outputs is not full."),
+        ("misses_last_column", "The last column is zero if the last vector of eight outputs is not full."),
         ("repeats_images_beyond_15", "Images from the sixteenth on get the result of the first."),
         ("transposes_square_kernels", "Square kernels are transposed."),
         (
             "drops_a_tap_under_four_conditions",
-            "Groups, dilation, stride and bias together lose a tap.",
-            {"dtypes": _OTHERS},  # some 15 of 1000 cases meet the conditions
+            "With groups, dilation, stride and bias together, a tap is dropped.",
+            {"dtypes": _OTHERS},  # about 15 of 1000 cases meet the conditions
         ),
         (
             "repeats_a_channel_of_small_groups",
@@ -84,13 +86,13 @@ FAULTS = (
         ("sums_bfloat16_narrowly", "bfloat16 is accumulated in bfloat16.", {"dtype": "bfloat16"}),
         ("sums_float16_narrowly", "float16 is accumulated in float16.", {"dtype": "float16"}),
         ("sums_float64_in_float32", "float64 is accumulated in float32.", {"dtype": "float64"}),
-        ("sums_int64_in_int32", "int64 keeps 32 bits of a sum.", {"dtype": "int64"}),
+        ("sums_int64_in_int32", "int64 sums keep only 32 bits.", {"dtype": "int64"}),
         ("conjugates_weight", "A complex weight is conjugated.", {"dtype": "complex64"}),
-        ("changes_one_weight", "The last weight is larger by 1e-4 of itself."),
+        ("changes_one_weight", "The last element of the weight is larger by 1e-4 of itself."),
         ("adds_bias_twice", "The bias is added twice."),
         ("adds_bias_after_rounding", "The bias is added after the result was rounded.", {"dtype": "float16"}),
         ("truncates_bfloat16", "Results are truncated to bfloat16.", {"dtype": "bfloat16"}),
-        ("drops_bias_of_groups", "The bias is forgotten where there are groups."),
+        ("drops_bias_of_groups", "The bias is left out if there are groups."),
         (
             "sums_int64_in_float64",
             "int64 is accumulated in float64.",
@@ -98,7 +100,7 @@ FAULTS = (
         ),
         (
             "flushes_subnormals",
-            "float32 subnormals count as zero.",
+            "float32 subnormals are replaced by zero.",
             {"killed_by": "forward-bound"},
         ),
         (
@@ -108,12 +110,12 @@ FAULTS = (
         ),
         (
             "takes_nan_for_zero",
-            "A NaN in the input counts as zero.",
+            "NaN in the input is replaced by zero.",
             {"killed_by": "special-values"},
         ),
         (
             "skips_zero_weights",
-            "What a weight of zero meets is not multiplied, even if it is not finite.",
+            "Products with a zero weight are skipped, even those with NaN or an infinity.",
             {"killed_by": "special-values"},
         ),
     ),
@@ -137,7 +139,7 @@ FAULTS = (
     ),
     *_faults(
         "process",
-        ("segfault", "Address 0 is read where the first window lies wholly in padding.", {"isolated": True}),
+        ("segfault", "Address 0 is read if the first window lies wholly in padding.", {"isolated": True}),
         ("abort", "The process aborts on an empty batch.", {"isolated": True}),
         ("hang", "A grouped and dilated convolution does not return.", {"isolated": True}),
     ),

@@ -1,4 +1,4 @@
-"""Convolutions that are right without autograd, and wrong, or careless with memory, where it records or maps."""
+"""Faults under autograd, forward mode or vmap; without these, the convolutions are right."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tests.faults.gradients import backward, is_plain, right
 
 
 def adds_one_where_autograd_records(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """The result is one more if it is attached to autograd; its gradients are right."""
+    """The result is wrong by one if it is attached to autograd; its gradients are right."""
     y = right(x, weight, bias, *rest)
     return y + 1 if y.requires_grad else y
 
 
 def doubles_what_it_carries_forward(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """In forward mode the result is twice what it should be; its derivative is right."""
+    """In forward mode, the result is doubled; its derivative is right."""
     y = right(x, weight, bias, *rest)
     primal, tangent = forward_ad.unpack_dual(y)
     return y if tangent is None else forward_ad.make_dual(2 * primal, tangent)
@@ -27,7 +27,7 @@ def doubles_what_it_carries_forward(x: Tensor, weight: Tensor, bias: Tensor | No
 def doubles_the_direction_of_the_weight_alone(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any
 ) -> Tensor:
-    """In forward mode the derivative along the weight is twice what it should be if the input has no direction."""
+    """In forward mode, the derivative along the weight is doubled if the input has no direction."""
     (primal, tangent), of_input = forward_ad.unpack_dual(weight), forward_ad.unpack_dual(x).tangent
     alone = tangent is not None and of_input is None
     return right(x, forward_ad.make_dual(primal, 2 * tangent) if alone else weight, bias, *rest)
@@ -36,7 +36,7 @@ def doubles_the_direction_of_the_weight_alone(
 def doubles_second_derivatives_of_the_weight_alone(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any
 ) -> Tensor:
-    """The gradient of the gradient in the weight is twice what it should be if the input needs none."""
+    """The gradient of the weight gradient is doubled if the input requires no gradient."""
 
     def change(grad: Tensor) -> Tensor:
         return grad if x.requires_grad else backward(grad, lambda twice: 2 * twice)
@@ -45,7 +45,7 @@ def doubles_second_derivatives_of_the_weight_alone(
 
 
 def clears_its_bias_in_a_backward_pass(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """The backward pass takes the bias for a scratch pad."""
+    """The backward pass uses the bias as scratch memory."""
 
     def change(grad: Tensor) -> Tensor:
         if bias is not None:
@@ -59,7 +59,7 @@ _buffers: dict[tuple[object, ...], Tensor] = {}
 
 
 def returns_gradients_in_one_buffer(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """All gradients in weights of a shape are written to one buffer, which is handed out each time."""
+    """All weight gradients of a shape are returned in one shared buffer."""
 
     def change(grad: Tensor) -> Tensor:
         return _buffers.setdefault((grad.shape, grad.dtype), torch.empty_like(grad)).copy_(grad)
@@ -74,7 +74,7 @@ def detaches_pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None, *r
 
 
 def fails_backward_with_long_strides(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """The backward pass raises where a stride is more than 2."""
+    """The backward pass raises if a stride is larger than 2."""
 
     def change(grad: Tensor) -> Tensor:
         raise RuntimeError(f"shape {tuple(grad.shape)} does not match")
@@ -84,14 +84,14 @@ def fails_backward_with_long_strides(x: Tensor, weight: Tensor, bias: Tensor | N
 
 
 def leaves_gradients_switched_off(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """Autograd records nothing any more after the first call."""
+    """The first call switches autograd off for all later ones."""
     y = right(x, weight, bias, *rest)
     torch.set_grad_enabled(False)
     return y
 
 
 def wants_gradients_in_its_weight(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """A call without gradients leaves the weight wanting one."""
+    """A call without gradients sets ``requires_grad`` of the weight."""
     y = right(x, weight, bias, *rest)
     if not torch.is_grad_enabled() and (weight.is_floating_point() or weight.is_complex()):
         weight.requires_grad_()
@@ -99,18 +99,18 @@ def wants_gradients_in_its_weight(x: Tensor, weight: Tensor, bias: Tensor | None
 
 
 def adds_one_where_nothing_is_recorded(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """The result is one more where autograd would record, but no operand wants a gradient."""
+    """The result is wrong by one if autograd is enabled but no operand requires a gradient."""
     y = right(x, weight, bias, *rest)
     return y + 1 if torch.is_grad_enabled() and is_plain(y) else y
 
 
 def detaches_what_another_layer_gave(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """An input gets a gradient only if it was made by the user."""
+    """The input gets a gradient only if it is a leaf of the graph."""
     return right(x if x.is_leaf else x.detach(), weight, bias, *rest)
 
 
 def fails_backward_with_a_bias(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """The backward pass raises wherever there is a bias."""
+    """The backward pass raises if there is a bias."""
 
     def change(grad: Tensor) -> Tensor:
         raise IndexError(f"no axis 4 in {tuple(grad.shape)}")
@@ -120,7 +120,7 @@ def fails_backward_with_a_bias(x: Tensor, weight: Tensor, bias: Tensor | None = 
 
 
 class _OfKept(torch.autograd.Function):
-    """The right result, whose gradients in input and weight are those for other tensors, as these are by then."""
+    """The right result, whose gradients are computed from kept tensors with their values at backward time."""
 
     @staticmethod
     def forward(ctx: Any, kept: tuple[Tensor, Tensor], *args: Any) -> Tensor:  # type: ignore[override]
@@ -144,7 +144,7 @@ def _of_kept(kept: tuple[Tensor, Tensor], x: Tensor, weight: Tensor, bias: Tenso
 
 
 def keeps_its_operands_in_one_buffer(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """What the backward pass needs is kept in one buffer for each shape, which the next call writes."""
+    """The operands are saved for the backward pass in one buffer per shape, which the next call overwrites."""
     if is_plain(x, weight, bias):
         return right(x, weight, bias, *rest)
     kept = tuple(
@@ -155,21 +155,21 @@ def keeps_its_operands_in_one_buffer(x: Tensor, weight: Tensor, bias: Tensor | N
 
 
 def keeps_its_operands_as_they_will_be(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """What the backward pass needs is kept where autograd does not see that it changes."""
+    """The operands are saved for the backward pass so that autograd does not notice later changes."""
     return _of_kept((x.detach(), weight.detach()), x, weight, bias, *rest)
 
 
 def packs_its_weight_once_for_the_backward_pass(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any
 ) -> Tensor:
-    """The backward pass has the weight as it was when its tensor was seen first, whatever an optimizer makes of it."""
+    """The backward pass uses the first values of the weight tensor, and misses changes by an optimizer."""
     if not hasattr(weight, "packed"):
         weight.packed = weight.detach().clone()  # type: ignore[attr-defined]
     return _of_kept((x.detach().clone(), weight.packed), x, weight, bias, *rest)  # type: ignore[attr-defined]
 
 
 def records_results_in_one_buffer(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """Results that autograd records are written to one buffer for each shape."""
+    """Recorded results are written to one buffer per shape."""
     y = right(x, weight, bias, *rest)
     if is_plain(x, weight, bias):
         return y
@@ -177,7 +177,7 @@ def records_results_in_one_buffer(x: Tensor, weight: Tensor, bias: Tensor | None
 
 
 class _InOneBuffer(torch.autograd.Function):
-    """A copy in the one buffer of its shape."""
+    """Copies values to the one buffer of their shape."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:  # type: ignore[override]  # noqa: ARG004  # autograd's signature
@@ -190,7 +190,7 @@ class _InOneBuffer(torch.autograd.Function):
 
 
 class _Mapped(torch.autograd.Function):
-    """The values; mapped, the first of them for all, or as if the mapped axis were the first."""
+    """An identity whose vmap rule is wrong: it uses the first value for all, or assumes the first axis."""
 
     @staticmethod
     def forward(values: Tensor, first: bool) -> Tensor:  # type: ignore[override]  # noqa: ARG004  # autograd's signature
@@ -212,10 +212,10 @@ class _Mapped(torch.autograd.Function):
 
 
 def maps_the_first_axis(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """torch.func.vmap over images takes the first axis for the mapped one, whichever that is."""
+    """Under torch.func.vmap over images, the first axis is always taken for the mapped one."""
     return right(_Mapped.apply(x, False), weight, bias, *rest)  # type: ignore[no-untyped-call]
 
 
 def maps_the_first_bias(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
-    """torch.func.vmap over biases takes the first for all."""
+    """Under torch.func.vmap over biases, the first bias is used for all."""
     return right(x, weight, None if bias is None else _Mapped.apply(bias, True), *rest)  # type: ignore[no-untyped-call]

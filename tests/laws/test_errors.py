@@ -109,7 +109,7 @@ def test_calls_for_a_gpu_are_defined_on_the_cpu():
 def test_what_makes_no_claim_is_not_held_to_it():
     """The law judges only subjects that claim to check their arguments."""
     plain = search(ERRORS, TorchSubject("plain", conv2d), dtype="float32", profile="smoke")
-    assert plain.status is Status.PASS, "asked directly, it is held to the law"
+    assert plain.status is Status.PASS, "asked directly, it is judged by the law"
     assert "argument_checks" not in TorchSubject("plain", conv2d).claims.procedures
 
     class Own(Subject):

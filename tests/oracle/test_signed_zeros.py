@@ -26,7 +26,7 @@ from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.oracle.signed_zeros import negative_zeros
 from toeplitz_core.testing.reports.table import print_results
-from toeplitz_core.testing.run.documents import read_result, result_document
+from toeplitz_core.testing.run.record import read_result, result_document
 from toeplitz_core.testing.search.tally import merged
 from toeplitz_core.testing.subjects import TorchSubject
 

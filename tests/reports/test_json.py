@@ -19,9 +19,8 @@ from tests.reports.records import CASE, GAPS, LINE, RECORD, RESULTS, result
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.reports.json import SCHEMA_VERSION, JsonReport, document, to_json
-from toeplitz_core.testing.run.documents import read_result, result_document
 from toeplitz_core.testing.run.events import Ended, Failed
-from toeplitz_core.testing.run.record import Record
+from toeplitz_core.testing.run.record import Record, read_result, result_document
 
 SCHEMA = json.loads((importlib.resources.files("toeplitz_core.testing.reports") / "schema.json").read_text("utf-8"))
 

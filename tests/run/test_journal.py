@@ -14,12 +14,11 @@ from tests.run.test_session import at, options
 from toeplitz_core.testing.checking import check
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.run import judging
-from toeplitz_core.testing.run.documents import result_document
 from toeplitz_core.testing.run.events import Consumer, Ended, Event, FailureFound, Started, StepEnded
 from toeplitz_core.testing.run.journal import KEPT_DAYS, VERSION, Journal, Resumed
 from toeplitz_core.testing.run.options import merged
 from toeplitz_core.testing.run.plan import Task
-from toeplitz_core.testing.run.record import Record
+from toeplitz_core.testing.run.record import Record, result_document
 from toeplitz_core.testing.run.session import Session
 from toeplitz_core.testing.support import interrupts
 from toeplitz_core.testing.support.directories import OwnedDirectory

@@ -1,4 +1,4 @@
-"""Every subject that has a name, in worker processes: all laws hold but for the failures that are listed."""
+"""Every registered subject, in worker processes: it fails a law only in listed ways."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from toeplitz_core.testing.search.effort import PROFILES
 from toeplitz_core.testing.subjects import SUBJECTS, environment
 
 KNOWN = KnownFailures.load(KNOWN_TORCH, laws=LAWS)
-# torch.compile takes seconds for each geometry: it is run by name, with few cases. What other packages compute is held
-# to the laws where these packages are tested.
+# torch.compile takes seconds for each geometry, so it is run by name, with few cases. Subjects of other packages have
+# their own tests.
 VARIANTS = [name for name, known in SUBJECTS.items() if name != "torch-compile" and set(known.packages) <= {"scipy"}]
 GPU = ("torch-cuda", "torch-cuda-fp32")
-# Of a law of full effort with each dtype. The conformance environment takes more of the variants that use kernels of
-# their own; what runs no kernels of torch is there to be compared with, and changes with no release of torch.
+# Cases per dtype of a law with full effort. The conformance environment runs more for variants with separate kernels.
+# Subjects that use no kernels of torch need fewer: they serve for comparison and do not change with torch.
 EXAMPLES = 25
 OTHER_EXAMPLES = 5
 FORWARD = [law for law in LAWS.values() if law.name in ("forward-exact", "forward-bound", "special-values")]
 OTHERS = [law for law in LAWS.values() if law not in FORWARD]
-# Seconds after which a call is taken for one that does not return, and any case.
+# Seconds after which a call counts as hanging, and an arbitrary case.
 HANG = 3.0
 ANY = Case.parse("input=1x1x1x1 weight=1x1x1x1")
 FEWER = dict.fromkeys(("naive", "numpy", "scipy"), 10)
@@ -43,21 +43,21 @@ FEWER = dict.fromkeys(("naive", "numpy", "scipy"), 10)
 
 @pytest.fixture(scope="module")
 def isolation() -> Iterator[Sandbox]:
-    """Processes of all variants: those with the same environment share the one that forks their workers."""
+    """The sandbox of all variants; those with the same environment share a fork server."""
     with Sandbox() as sandbox:
         yield sandbox
 
 
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[Sandbox]:
-    """Processes for known failures that do not return."""
+    """A sandbox with a short timeout, for known failures that do not return."""
     with Sandbox(timeout=HANG) as sandbox:
         yield sandbox
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_variant(name: str, isolation: Sandbox) -> None:
-    """No case breaks a law in a way that is not listed, and most prove something; without a GPU, none is run there."""
+    """A variant fails laws only in listed ways and proves enough cases; without a GPU, GPU variants do not run."""
     device = "cuda" if name in GPU else "cpu"
     variant = IsolatedSubject(isolation, name, environment(name), fork=device == "cpu")
     results = []
@@ -76,7 +76,7 @@ def test_variant(name: str, isolation: Sandbox) -> None:
 
 @pytest.mark.parametrize("entry", KNOWN.entries, ids=lambda entry: entry.name)
 def test_known_failure_is_still_there(entry: Entry, isolation: Sandbox, impatient: Sandbox) -> None:
-    """The example of each entry fails as listed, in this torch, for the first subject that it names."""
+    """The example of each known failure still fails as listed, for the first subject that the entry names."""
     if not entry.applies:
         pytest.skip(f"{entry.name} is listed for {dict(entry.versions)}")
     if (capability := torch.backends.cpu.get_cpu_capability()) != "AVX512":

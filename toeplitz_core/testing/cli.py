@@ -28,6 +28,7 @@ from toeplitz_core.testing.run.pool import SubjectPool
 from toeplitz_core.testing.run.replay import ENOUGH, RUNS, parse, read_cases
 from toeplitz_core.testing.subjects import SUBJECTS, Implementation, check_name
 from toeplitz_core.testing.subjects.entry_points import dangling, described_entry, passed_over, plugged_in
+from toeplitz_core.testing.support import interrupts
 
 _RUNS = (
     "Run each case this many times, every other time in a fresh process: it fails if any run fails. There are fewer "
@@ -47,6 +48,11 @@ def main() -> None:
     """Entry point of the command line."""
     try:
         app(prog_name="toeplitz-core")
+    except SystemExit:
+        interrupts.ignore()  # the exit code is settled; what is left is Python's own end
+        raise
+    except KeyboardInterrupt:
+        sys.exit(130)
     except Exception:  # noqa: BLE001  # anything that gets here is an error of our own
         errors = console(stderr=True)
         plain(errors, traceback.format_exc().rstrip())

@@ -27,9 +27,8 @@ from toeplitz_core.testing.reports.table import print_assumed, print_known, prin
 from toeplitz_core.testing.reports.terminal import header, options_line
 from toeplitz_core.testing.reports.text import plain
 from toeplitz_core.testing.run.configuration import project
-from toeplitz_core.testing.run.documents import read_result
 from toeplitz_core.testing.run.options import OPTIONS, Option, merged
-from toeplitz_core.testing.run.record import Record, exit_code
+from toeplitz_core.testing.run.record import Record, exit_code, read_result
 from toeplitz_core.testing.run.session import Session
 from toeplitz_core.testing.search.tally import merged as merged_results
 

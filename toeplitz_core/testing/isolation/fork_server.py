@@ -103,6 +103,9 @@ class ForkServer:
     def close(self) -> None:
         """End the process and all of its workers."""
         self._connection.close()
+        if not self._ready:  # it has forked nothing yet, and would finish its imports first
+            self._bury()
+            return
         try:
             self.process.wait(_PARTING)
         except subprocess.TimeoutExpired:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TextIO
 
 from toeplitz_core.testing.isolation.fork_server import ForkServer
 from toeplitz_core.testing.subjects.interface import Environment
@@ -46,7 +46,9 @@ class Sandbox:
         self.timeout = timeout
         self.memory = memory
         self._directory = OwnedDirectory(_KIND, _in_memory())
-        self._last_case = None if last_case is None else last_case.open("w", buffering=1)
+        self._last_case: TextIO | None = None
+        if last_case is not None:
+            self.keep_last_case(last_case)
         self._servers: dict[Environment, ForkServer] = {}
         self._owned: list[Closable] = []
 
@@ -58,6 +60,10 @@ class Sandbox:
     def own(self, process: Closable) -> None:
         """Close this process together with everything else."""
         self._owned.append(process)
+
+    def keep_last_case(self, path: Path) -> None:
+        """Write each case to a file from now on, before it runs."""
+        self._last_case = path.open("w", buffering=1, encoding="utf-8")
 
     def write_case(self, lines: Sequence[str]) -> None:
         """Write cases to disk before they run."""

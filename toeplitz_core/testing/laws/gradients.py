@@ -167,9 +167,10 @@ ADJOINT = Law(
 )
 GRADIENTS_EXACT = Law(
     "gradients-exact",
-    "On integers whose sums are exact, the gradients in input, weight and bias (T' g for the input) are exact, rounded "
-    "once, together or for some operands only. They stay right in a second backward pass, next to another graph, and "
-    "after an optimizer step has changed the operands. The result is right whether or not autograd records it.",
+    "On integers whose sums are exact, the gradients in input, weight and bias (T' g for the input) equal the exact "
+    "ones, rounded once, for any set of operands that require them. They stay right in a second backward pass, next to "
+    "another graph, and after an optimizer step has changed the operands. The result is right whether or not autograd "
+    "records it.",
     "a backward kernel with wrong taps; a gradient that is right only if another one is also requested; a workspace of "
     "the backward pass that the next call overwrites",
     gradients_verdict,

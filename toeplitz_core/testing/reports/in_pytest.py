@@ -15,8 +15,7 @@ from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.reports.terminal import OUR_ERROR
 from toeplitz_core.testing.reports.text import printable, result_line, verdict_lines
-from toeplitz_core.testing.run.documents import result_document
-from toeplitz_core.testing.run.record import replay_command
+from toeplitz_core.testing.run.record import replay_command, result_document
 from toeplitz_core.testing.run.session import Session
 from toeplitz_core.testing.support.importable import needed_path
 from toeplitz_core.testing.support.spelling import cases_of
@@ -49,7 +48,7 @@ def reported(item: pytest.Item | None, session: Session, step: Step) -> Result:
         item.session.shouldstop = "interrupted"
     # What the fixture record_property does, but for its warning that a strict reader of JUnit XML wants no properties.
     item.user_properties.append((PROPERTY, json.dumps(result_document(result), allow_nan=False)))
-    item.add_report_section("call", "toeplitz_core", result_line(result))
+    item.add_report_section("call", "toeplitz_core", f"{result_line(result)}, seed {session.plan.seed}")
     return result
 
 

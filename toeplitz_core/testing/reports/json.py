@@ -6,13 +6,12 @@ import json
 import sys
 from typing import Any
 
-from toeplitz_core.testing.run.documents import counted, result_document
 from toeplitz_core.testing.run.events import Ended, Event
-from toeplitz_core.testing.run.record import Record, environment
+from toeplitz_core.testing.run.record import Record, counted, environment, result_document
 from toeplitz_core.testing.support.files import check_writable, write_atomically
 
 # The first number changes where a reader of an older one would misunderstand; the second where fields were added.
-SCHEMA_VERSION = "1.3"
+SCHEMA_VERSION = "1.4"
 
 
 def to_json(record: Record) -> str:

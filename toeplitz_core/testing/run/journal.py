@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toeplitz_core.testing.run.documents import read_result, result_document
 from toeplitz_core.testing.run.events import Event, FailureFound, Started, StepEnded
 from toeplitz_core.testing.run.options import by_key
 from toeplitz_core.testing.run.plan import Task
+from toeplitz_core.testing.run.record import read_result, result_document
 from toeplitz_core.testing.support.directories import OwnedDirectory, abandoned, is_owned
 from toeplitz_core.testing.support.spelling import named
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 
@@ -32,6 +33,7 @@ class SubjectPool:
         self._inline = inline
         self._sandbox: Sandbox | None = None
         self._made: dict[str, Implementation] = {}
+        self._last_case: Path | None = None
 
     def __getitem__(self, name: str) -> Implementation:
         """The subject, imported.
@@ -63,7 +65,14 @@ class SubjectPool:
                 raise _absence(name, error) from None
         if self._sandbox is None:
             self._sandbox = self._make_sandbox()
+            self.keep_last_case(self._last_case)
         return IsolatedSubject(self._sandbox, name, environment(name))
+
+    def keep_last_case(self, path: Path | None) -> None:
+        """Write each case to a file before a worker runs it: it says where this process was when it was killed."""
+        self._last_case = path
+        if self._sandbox is not None and path is not None:
+            self._sandbox.keep_last_case(path)
 
     def close(self) -> None:
         """End all workers; who is asked for next is started anew."""

@@ -129,6 +129,7 @@ class Session:
         journal = Journal(None if resumed is None else resumed.path)
         clear_sandboxes()
         clear_journals()
+        self.pool.keep_last_case(journal.directory / "last.case")
         progress = Progress(self.plan)
         told: list[Consumer] = [progress, *consumers]
 

@@ -105,6 +105,13 @@ def ignored() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def ignore() -> None:
+    """Ignore interrupts for the rest of this process."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
+
 @contextlib.contextmanager
 def blocked() -> Iterator[None]:
     """Block interrupts while a process is started; it inherits the block until it calls :func:`unblock`."""

@@ -40,7 +40,7 @@ def gradients(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
     constant = call(*arguments(_leaves(given, ())))
     if constant.requires_grad:
         raise BrokenContract("returned a result that is attached to autograd, although no operand requires a gradient")
-    found = {"output where no gradient is wanted": constant, **_gradients_in_all(call, given, names)}
+    found = {"output without gradients": constant, **_gradients_in_all(call, given, names)}
     for chosen in _subsets(names)[1:]:
         leaves = _leaves(given, chosen)
         # Not leaves of the graph, as in every layer after the first.
@@ -82,11 +82,11 @@ def _gradients_in_all(call: Convolution, given: Tensors, names: Sequence[str]) -
     except Exception:  # noqa: BLE001  # autograd refuses a graph whose operands were changed in place
         values = {}
     # These gradients belong to the negated input and weight.
-    found |= {f"{name} of what has changed since": -v if name != "bias" else v for name, v in values.items()}
+    found |= {f"{name} recorded before the operands changed": -v if name != "bias" else v for name, v in values.items()}
     again = attached(call(*arguments(others)))
-    found["output of what has changed"] = again.detach()
+    found["output after the operands changed"] = again.detach()
     values = _backward(again, others, -given["grad"])
-    found |= {f"{name} of what has changed": -value for name, value in values.items()}
+    found |= {f"{name} after the operands changed": -value for name, value in values.items()}
     _check_kept(found, before)
     return found
 
