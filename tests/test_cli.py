@@ -269,7 +269,7 @@ def test_leaving_is_a_failure(kernels: Path):  # noqa: ARG001  # the working dir
         ("check leaving:conv2d", ["cannot import leaving", "SystemExit"]),
         ("check kernels:rigth", ["kernels has no 'rigth'", "nearest: right"]),
         ("check kernels:number", ["must be a callable or a Subject, not int"]),
-        ("check :conv2d", ["':conv2d' must be module:callable, and has no module"]),
+        ("check :conv2d", ["':conv2d' must be module:callable, but has no module"]),
         (
             "check torch --law forward-exakt",
             ["law='forward-exakt' is unknown; did you mean 'forward-exact'? Legal: forward-exact, forward-bound"],

@@ -55,8 +55,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("my_empty.py:f", "'my_empty' is not a package; nearest: my_empty"),
         ("my_package/kernels.py:conv2d", "No module named 'my_package/kernels'; nearest: my_package.kernels"),
         ("asks_for:conv2d", "cannot import asks_for: ModuleNotFoundError: No module named 'my_kernles'"),
-        (":conv2d", "subject ':conv2d' must be module:callable, and has no module"),
-        ("my_empty:", "subject 'my_empty:' must be module:callable, and has no callable"),
+        (":conv2d", "subject ':conv2d' must be module:callable, but has no module"),
+        ("my_empty:", "subject 'my_empty:' must be module:callable, but has no callable"),
     ],
 )
 def test_a_module_that_is_not_there(name: str, said: str) -> None:
@@ -147,7 +147,7 @@ def test_a_package_brings_a_subject(install: Install) -> None:
             ": cannot import my_kernles: ModuleNotFoundError: No module named",
         ),
         ("my_empty:conv2d", "", ": my_empty has no 'conv2d'; nearest: none"),
-        ("my_empty", "not of the form module:callable", " must be module:callable, and has no callable"),
+        ("my_empty", "not of the form module:callable", " must be module:callable, but has no callable"),
         (
             "my kernels:conv2d",
             "no module 'my kernels'",

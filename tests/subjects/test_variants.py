@@ -80,12 +80,12 @@ def test_known_failure_is_still_there(entry: Entry, isolation: Sandbox, impatien
     if not entry.applies:
         pytest.skip(f"{entry.name} is listed for {dict(entry.versions)}")
     if (capability := torch.backends.cpu.get_cpu_capability()) != "AVX512":
-        pytest.skip(f"oneDNN takes the kernels that fail on AVX512, not on {capability}")
-    if entry.example.dtype == "bfloat16" and not torch.cpu._is_avx512_bf16_supported():  # it has no other name
-        pytest.skip("oneDNN takes the kernels that fail where the processor multiplies bfloat16")
+        pytest.skip(f"oneDNN uses the failing kernels on AVX512, not on {capability}")
+    if entry.example.dtype == "bfloat16" and not torch.cpu._is_avx512_bf16_supported():  # it has no public name
+        pytest.skip("oneDNN uses the failing kernels only if the processor multiplies bfloat16")
     name = entry.subjects[0]
     subject = IsolatedSubject(impatient if entry.status is Status.TIMEOUT else isolation, name, environment(name))
-    subject.run(ANY, draw(ANY))  # a first call may take longer, and is waited for
+    subject.run(ANY, draw(ANY))  # gives the first call of the worker its extra time
     verdicts = []
     for verdict in repeated(LAWS[entry.laws[0]], subject, entry.example):
         verdicts.append(verdict)

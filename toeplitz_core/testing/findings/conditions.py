@@ -54,6 +54,11 @@ _UNFIT = (TypeError, IndexError, ValueError, ZeroDivisionError)
 class Condition:
     """A boolean expression on a case or a call.
 
+    Parameters
+    ----------
+    text : str
+        The expression.
+
     Raises
     ------
     ValueError

@@ -152,7 +152,13 @@ def _same(one: tuple[Case, Operands], other: tuple[Case, Operands]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """The check of a law whose two sides must be equal."""
+    """The check of a law whose two sides must be equal.
+
+    Parameters
+    ----------
+    sides : callable
+        Takes a :class:`Convolution` and returns two tensors.
+    """
 
     sides: Callable[[Convolution], Sides]
 

@@ -87,7 +87,7 @@ def resolve(name: str) -> Subject:
 
 def _imported(name: str, module: str, attribute: str, *, said: str) -> Subject:
     if not module or not attribute:
-        raise ValueError(f"{said} must be module:callable, and has no {'callable' if module else 'module'}")
+        raise ValueError(f"{said} must be module:callable, but has no {'callable' if module else 'module'}")
     look_here()
     try:
         found = importlib.import_module(module)

@@ -154,7 +154,7 @@ def double_backward(call: Convolution, given: Tensors) -> dict[str, torch.Tensor
 def _of_gradients(
     call: Convolution, given: Tensors, chosen: Collection[str], targets: Collection[str]
 ) -> dict[str, torch.Tensor]:
-    """Differentiate the gradients in the chosen operands, along their directions, by the targets; and the result."""
+    """The result, and the gradients in the targets of the chosen operands' gradients along their directions."""
     leaves = {name: given[name].detach().requires_grad_(name in chosen) for name in OPERANDS if name in given}
     grad = given["grad"].detach().requires_grad_()
     result = attached(call(*arguments(leaves)))
