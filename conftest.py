@@ -1,4 +1,4 @@
-"""Options and devices of the repository's own tests, and what its conformance tests judge."""
+"""Options, devices and known failures of this repository's tests."""
 
 from __future__ import annotations
 
@@ -19,19 +19,23 @@ DEVICES = ("cpu", "cuda")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options of this repository's tests."""
+    """Add the options of this repository's tests."""
     group = parser.getgroup("toeplitz_core")
     group.addoption(
-        "--require-cuda", action="store_true", help="fail, rather than report as not run, where there is no CUDA device"
+        "--require-cuda",
+        action="store_true",
+        help="fail if there is no CUDA device; by default, CUDA tests are then reported as not run",
     )
-    group.addoption("--layers", choices=("sample", "all"), default="sample", help="which layers of published networks")
+    group.addoption(
+        "--layers", choices=("sample", "all"), default="sample", help="which layers of published networks to test"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)  # the plugin reads its options when it is configured
 def pytest_configure(config: pytest.Config) -> None:
-    """Load the deterministic profile, unless the command line names another, and say what is judged by which list."""
-    # Not in pyproject.toml: there it would hold for the command line in this directory too, which is to find what is
-    # known by itself.
+    """Set the defaults: the list of known failures, the conformance tests for ``--subject``, and the profile."""
+    # Not in pyproject.toml: there it would also apply to the command line in this directory, which is to report these
+    # failures.
     config.option.toeplitz_known = config.option.toeplitz_known or str(KNOWN)
     if _conformance_only(config):
         config.args = [str(CONFORMANCE)]
@@ -43,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    """Say what is tested, so that a typo in an option shows."""
+    """Show what is tested, so that a typo in an option shows."""
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none: CUDA tests do not run"
     profile = settings.get_current_profile_name()
     said = f"torch: {torch.__version__}, CUDA: {cuda}, profile: {profile}, layers: {config.getoption('--layers')}"
@@ -52,13 +56,13 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def _conformance_only(config: pytest.Config) -> bool:
-    """Whether a subject is named and no test: the tests of this repository's modules say nothing about it."""
+    """Whether a subject is named but no test path. Only the conformance tests then say something about the subject."""
     return bool(config.option.toeplitz_subject) and config.args_source is not pytest.Config.ArgsSource.ARGS
 
 
 @pytest.fixture(params=DEVICES, scope="session")
 def device(request: pytest.FixtureRequest) -> str:
-    """Each device; one that is absent is reported as not run."""
+    """Each device in turn. Tests of a missing device are skipped as not run."""
     name: str = request.param
     if name == "cuda" and not torch.cuda.is_available():
         pytest.skip("not run: torch sees no CUDA device")

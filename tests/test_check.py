@@ -1,4 +1,4 @@
-"""``toeplitz_core.testing.check``: what the command does, for Python."""
+"""``toeplitz_core.testing.check``, the command as a Python function."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FEW = {"law": "forward-exact", "dtype": "float32", "device": "cpu", "examples": 
 
 @pytest.fixture(autouse=True)
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working directory with an implementation in it, and no subject in the environment."""
+    """A working directory with an implementation, and no subject in the environment."""
     (tmp_path / "mine.py").write_text(KERNELS, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -49,12 +49,12 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 def ended(record: Record) -> list[tuple[str, str, str, str, int]]:
-    """What came of each step."""
+    """Subject, law, dtype, status and number of cases of each step."""
     return [(r.subject, r.law, r.dtype, r.status.value, r.cases) for r in record.results]
 
 
 def local(function: Callable[..., torch.Tensor] = torch.conv2d) -> Callable[..., torch.Tensor]:
-    """A function that no module has."""
+    """A local function, which no other process can import."""
 
     def conv2d(*args: torch.Tensor) -> torch.Tensor:
         return function(*args)
@@ -68,7 +68,7 @@ def wrong(*args: torch.Tensor) -> torch.Tensor:
 
 
 def test_no_module_has_the_name_of_a_door():
-    """Python would put the module in the place of what the package promises, as soon as anything imports it."""
+    """No module has the name of a public function, because importing it would replace the function."""
     assert set(testing.__all__) == {"check", "parametrize_with_laws"}
     for name in testing.__all__:
         assert find_spec(f"{testing.__name__}.{name}") is None
@@ -76,7 +76,7 @@ def test_no_module_has_the_name_of_a_door():
 
 
 def test_the_record_says_what_came_of_it():
-    """Results, exit code, options with the seed, and how it ended: what the command would print and report."""
+    """The record has results, exit code, options with the seed, and how the run ended."""
     record = check(local(), **FEW, quiet=True)
     assert ended(record) == [("conv2d", "forward-exact", "float32", "pass", 3)]
     assert (record.exit_code, record.ended, record.error) == (0, "completed", "")
@@ -84,7 +84,7 @@ def test_the_record_says_what_came_of_it():
 
 
 def test_a_failure_is_in_the_record():
-    """With its smallest case; the exit code is that of the command."""
+    """A failure is in the record with its smallest case, and the exit code is that of the command."""
     record = check(wrong, **FEW, quiet=True, inline=True)
     (found,) = record.results
     assert (record.exit_code, found.status) == (1, Status.FAIL)
@@ -93,7 +93,7 @@ def test_a_failure_is_in_the_record():
 
 
 def test_what_can_be_a_subject():
-    """A name, a callable, a Subject, and several of them, each by its own name and once."""
+    """Names, callables and Subjects are accepted, also several; duplicates are dropped."""
     subject: Subject = TorchSubject("mine", torch.conv2d)
     record = check(["toeplitz", subject, local(), local(), "toeplitz"], **FEW, quiet=True)
     assert [result.subject for result in record.results] == ["toeplitz", "mine", "conv2d", "conv2d-2"]
@@ -101,7 +101,7 @@ def test_what_can_be_a_subject():
 
 
 def test_what_another_process_can_import_runs_in_a_worker(monkeypatch: pytest.MonkeyPatch):
-    """A function of a module does; with ``inline``, and where it has no name, a subject runs in this process."""
+    """An importable function runs in a worker; a local function, and any with ``inline``, runs in this process."""
     import mine
 
     monkeypatch.setenv("HERE", str(os.getpid()))
@@ -113,7 +113,7 @@ def test_what_another_process_can_import_runs_in_a_worker(monkeypatch: pytest.Mo
 
 
 def test_what_is_not_said_is_in_the_table(directory: Path, monkeypatch: pytest.MonkeyPatch):
-    """An argument wins over the environment, and that over pyproject.toml; an argument may be 0 or False."""
+    """Arguments, also 0 and False, override the environment, which overrides pyproject.toml."""
     table = 'subject = "toeplitz"\nlaw = "forward-bound"\ndtype = "float64"\ndevice = "cpu"\n'
     table += "seed = 4\nexamples = 2\nfail-fast = true\n"
     (directory / "pyproject.toml").write_text(f"[tool.toeplitz_core]\n{table}", encoding="utf-8")
@@ -129,7 +129,7 @@ def test_what_is_not_said_is_in_the_table(directory: Path, monkeypatch: pytest.M
 
 
 def test_it_prints_unless_it_is_quiet(capsys: pytest.CaptureFixture[str], directory: Path):
-    """What the command prints; quiet prints nothing, and writes its reports all the same."""
+    """``check`` prints what the command prints; with ``quiet`` it prints nothing but still writes its reports."""
     check("toeplitz", **FEW, inline=True)
     printed = capsys.readouterr()
     assert "seed 0\n" in printed.out
@@ -153,35 +153,35 @@ def test_it_prints_unless_it_is_quiet(capsys: pytest.CaptureFixture[str], direct
         ({"subject": None}, "no subject: name one"),
         ({"exampels": 3}, r"unknown option 'exampels'; did you mean 'examples'\? Legal: subject, law, dtype"),
         ({"law": "forward-exat"}, r"law='forward-exat' is unknown; did you mean 'forward-exact'\?"),
-        ({"law": "matrix", "laws": "matrix"}, "'laws' and 'law' are the same option: give one of them"),
+        ({"law": "matrix", "laws": "matrix"}, "'laws' and 'law' are the same option: give only one of them"),
         ({"laws": []}, r"law=\[\] must be a string or a list of strings"),
         ({"fail_fast": 1}, "fail-fast=1 must be true or false"),
         ({"seed": -1}, "seed=-1 must be a whole number >= 0"),
         ({"known": "nowhere.toml"}, "nowhere.toml: "),
         ({"json": "nowhere/run.json"}, "'nowhere/run.json' must be in a directory that exists"),
-        ({"law": "forward-bound", "dtype": "int64"}, "nothing to judge: not for int64: forward-bound"),
+        ({"law": "forward-bound", "dtype": "int64"}, "nothing to check: forward-bound: not for int64"),
         ({"resume": "nowhere.jsonl"}, "nowhere.jsonl: "),
         (
             {"resume": "nowhere.jsonl", "subject": None, "seed": 3},
-            "resume=nowhere.jsonl has its own options: not with seed",
+            "resume=nowhere.jsonl uses the options of the journal, so it cannot be combined with seed",
         ),
     ],
 )
 def test_a_wrong_value_is_an_error(options: dict[str, object], said: str):
-    """Before anything runs, with the option, its value and the rule, or the nearest name."""
+    """A wrong value is an error before anything runs, with the option, its value and the rule."""
     given = {"subject": None if "resume" in options else "torch"} | options
     with pytest.raises(ValueError, match=f"^{said}"):
         check(**given, quiet=True)
 
 
 def test_a_subject_that_cannot_be_imported_is_an_error():
-    """It is not the finding of a law, and nothing has run."""
+    """A subject that cannot be imported is an error, not a failure of a law."""
     with pytest.raises(SubjectError, match="mine has no 'elsehwere'; nearest: elsewhere"):
         check("mine:elsehwere", **FEW, quiet=True)
 
 
 def test_a_run_goes_on_from_its_journal(capsys: pytest.CaptureFixture[str]):
-    """What an interrupted run had done is not done again; its options, a seed of 0 too, are those of the journal."""
+    """A resumed run repeats no step, and its options, also a seed of 0, are those of the journal."""
     calls = []
 
     def impatient(*args: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The command line: what it prints, what it promises to exit with, and that what it prints can be run again."""
+"""The command line: its output, its exit codes, and that printed commands can be run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from toeplitz_core.testing.subjects import SUBJECTS
 ONE = "input=1x1x1x1 weight=1x1x1x1"
 TWO_LAWS = "--law forward-exact --law forward-bound"
 
-# Implementations of somebody's, in a file outside of the repository.
+# A user's implementations, in a file outside of the repository.
 KERNELS = '''
 import sys
 import torch
@@ -75,7 +75,7 @@ number = 3
 
 @pytest.fixture(autouse=True)
 def one_fork_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs in this process start one, leave their journals here, and are asked for nothing by the environment."""
+    """Runs in this process share one fork server, keep their journals here, and get no subject from the environment."""
     share_fork_servers(monkeypatch)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv(VARIABLE, raising=False)
@@ -83,7 +83,7 @@ def one_fork_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working directory with a file of implementations in it."""
+    """A working directory with a file of implementations."""
     (tmp_path / "kernels.py").write_text(KERNELS, encoding="utf-8")
     (tmp_path / "unfinished.py").write_text("def conv2d(:\n", encoding="utf-8")
     (tmp_path / "needy.py").write_text("import no_such_package_of_mine\n", encoding="utf-8")
@@ -91,16 +91,16 @@ def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     yield tmp_path
-    sys.modules.pop("kernels", None)  # what was run in this process
+    sys.modules.pop("kernels", None)  # imported by inline runs
 
 
 def call(line: str) -> Result:
-    """The command line in this process, on a narrow terminal, where what is folded shows."""
+    """Run the command line in this process, on a narrow terminal, so that folded lines show."""
     return CliRunner().invoke(cli.app, shlex.split(line), prog_name="toeplitz-core", env={"COLUMNS": "60"})
 
 
 def process(*command: str, directory: Path = CHECKOUT, **variables: str) -> subprocess.CompletedProcess[str]:
-    """The command line in a process of its own, with the package found in the checkout."""
+    """Run the command line in a new process, with the package of the checkout."""
     environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"} | variables
     return subprocess.run(
         [sys.executable, *command], cwd=directory, env=environment, capture_output=True, encoding="utf-8", check=False
@@ -108,20 +108,20 @@ def process(*command: str, directory: Path = CHECKOUT, **variables: str) -> subp
 
 
 def replayed(output: str) -> str:
-    """The command that a failure printed to run it again, without ``python -m toeplitz_core``."""
+    """The replay command that a failure printed, without ``python -m toeplitz_core``."""
     found = re.search(r"^  replay: python -m toeplitz_core (.*)$", output, flags=re.MULTILINE)
     assert found, output
     return found[1]
 
 
 def test_version():
-    """``--version`` names the program and its version."""
+    """``--version`` prints the program and its version."""
     result = call("--version")
     assert (result.exit_code, result.output) == (0, f"toeplitz-core {toeplitz_core.__version__}\n")
 
 
 def test_check_torch():
-    """A run says what was held against what, how many cases, the largest error, and what was not run."""
+    """A run prints what was checked, the number of cases, the largest error, and what was not run."""
     result = call(
         f"check torch --inline --profile smoke --examples 4 --seed 1 --dtype float32 --dtype int64 {TWO_LAWS}"
     )
@@ -130,11 +130,11 @@ def test_check_torch():
         f"toeplitz-core {toeplitz_core.__version__}, torch {torch.__version__}",
         "subjects torch; laws forward-exact, forward-bound; devices cpu, cuda; profile smoke: 4 cases",
         "cases per law and dtype, seed 1",
-        "Held against T x + b",
+        "Checked against T x + b",
         "largest error in units of the bound",
         "torch forward-exact float32 cpu: pass, 4 cases",
         "12 cases; 3 of 3 hold" if not torch.cuda.is_available() else "24 cases; 6 of 6 hold",
-        "not run: layout channels_last: torch 2.13 on a CPU can kill the process",
+        "not run: layout channels_last: not run inline, because torch on a CPU can crash",
         "not run: layout channel_slice: ",
     ):
         assert said in result.output, said
@@ -147,7 +147,7 @@ def test_check_torch():
 
 
 def test_check_runs_every_dtype_of_every_law(monkeypatch: pytest.MonkeyPatch):
-    """Without options every law is searched for every dtype that it is for."""
+    """Without options every law is searched for every dtype to which it applies."""
     monkeypatch.setattr(
         judging, "find", lambda *_, tally, **__: Found(tally.step, Status.PASS, Counter({Status.PASS: 1}))
     )
@@ -156,12 +156,12 @@ def test_check_runs_every_dtype_of_every_law(monkeypatch: pytest.MonkeyPatch):
     for law in LAWS.values():
         for dtype in law.dtypes:
             checked = f"toeplitz {law.name} {dtype} cpu: " in result.output
-            assert checked == (law.procedure != "transposed")  # which it does not have
+            assert checked == (law.procedure != "transposed")  # which toeplitz does not support
     assert set(CASE_DTYPES) == set(LAWS["forward-exact"].dtypes)
 
 
 def test_failure_can_be_replayed(kernels: Path):
-    """A failing implementation ends the run with 1, and the line that is printed for it fails again."""
+    """A failing implementation ends the run with 1, and its printed replay command fails again."""
     result = call(f"check kernels:no_groups --dtype float32 --device cpu {TWO_LAWS}")
     assert result.exit_code == 1, result.output
     assert "FAIL kernels:no_groups, forward-exact: out[" in result.output
@@ -174,14 +174,14 @@ def test_failure_can_be_replayed(kernels: Path):
     assert again.exit_code == 1
     assert replayed(again.output) == line
     assert call(f"{line} --runs 2".replace("no_groups", "right")).exit_code == 0
-    # In a separate process as well, from the directory of the file.
+    # Also in a separate process, in the directory of the file.
     again = process("-m", "toeplitz_core", *shlex.split(line), "--inline", directory=kernels)
     assert again.returncode == 1
     assert replayed(again.stdout) == line
 
 
 def test_what_a_failing_subject_prints_is_shown(kernels: Path):
-    """The last lines that it wrote before a crash, or before a wrong result, stand with the failure."""
+    """The last lines that a subject wrote before a crash or a wrong result are printed with the failure."""
     (kernels / "talks.py").write_text(
         "import os, torch\n"
         "def wrong(x, weight, *rest):\n"
@@ -200,7 +200,7 @@ def test_what_a_failing_subject_prints_is_shown(kernels: Path):
 
 @pytest.fixture(scope="module")
 def run_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, object]]:
-    """What a separate process prints and reports of two subjects, where a terminal has ASCII alone."""
+    """The output and the report of a separate process, on a terminal with ASCII only."""
     directory = tmp_path_factory.mktemp("elsewhere")
     (directory / "kernels.py").write_text(KERNELS, encoding="utf-8")
     variables = {"PYTHONHASHSEED": "1", "PYTHONIOENCODING": "ascii", "TERM": "xterm-256color"}
@@ -215,7 +215,7 @@ GATE = (
 
 
 def test_gate_finds_the_same_case_in_every_process(kernels: Path, run_elsewhere: tuple[str, dict[str, object]]):
-    """The gate's result depends on no hash seed and no earlier run."""
+    """The result of the gate does not depend on the hash seed or on earlier runs."""
     assert call(GATE).exit_code == 1
     here = json.loads((kernels / "run.json").read_text(encoding="utf-8"))
     assert here["results"] == run_elsewhere[1]["results"]
@@ -223,14 +223,14 @@ def test_gate_finds_the_same_case_in_every_process(kernels: Path, run_elsewhere:
 
 
 def test_no_control_characters(run_elsewhere: tuple[str, dict[str, object]]):
-    """What is not a terminal gets text alone, whatever a subject's message holds; each of its characters is shown."""
+    """Output to a file has no control characters; those of a subject's message are escaped."""
     printed = run_elsewhere[0]
     assert all(character.isprintable() or character == "\n" for character in printed)
     assert r"raised RuntimeError: \x1b[31mred\x1b[0m \u2297 [bold]not markup[/bold] stride[1]" in printed
 
 
 def test_check_goes_on_after_a_failure(kernels: Path):  # noqa: ARG001  # the working directory
-    """One subject's failure does not keep the others from being checked; with ``--fail-fast`` it does."""
+    """After a failure the other subjects are still checked, unless ``--fail-fast`` is given."""
     line = "check kernels:colours kernels:right --dtype float32 --device cpu --law forward-exact --examples 30"
     result = call(line)
     assert result.exit_code == 1
@@ -243,13 +243,13 @@ def test_check_goes_on_after_a_failure(kernels: Path):  # noqa: ARG001  # the wo
 
 
 def test_nested_name(kernels: Path):  # noqa: ARG001  # the working directory
-    """A callable inside of a class or module is named with dots."""
+    """A callable in a class or submodule is named with dots."""
     result = call("check kernels:Namespace.conv --dtype float32 --device cpu --law forward-exact --examples 2")
     assert result.exit_code == 0, result.output
 
 
 def test_leaving_is_a_failure(kernels: Path):  # noqa: ARG001  # the working directory
-    """An implementation that calls ``sys.exit(0)`` has failed, and does not end the run as a success."""
+    """An implementation that calls ``sys.exit(0)`` fails, and does not end the run."""
     result = call(f"check kernels:leaves --dtype float32 --device cpu --examples 2 {TWO_LAWS}")
     assert result.exit_code == 1
     assert "raised SystemExit: 0" in result.output
@@ -281,13 +281,22 @@ def test_leaving_is_a_failure(kernels: Path):  # noqa: ARG001  # the working dir
         ("check torch --seed -1", ["'--seed'"]),
         ("check torch --sweep 0", ["'--sweep'", "greater than or equal to 1"]),
         ("check torch --sweep 9", ["'--sweep'", "less than or equal to 8"]),
-        ("check torch --law forward-bound --dtype int64", ["nothing to judge: not for int64: forward-bound"]),
-        ("check torch --sweep 1 --law errors", ["nothing to judge: errors: it is checked on calls"]),
-        ("check torch --sweep 2 --examples 5", ["sweep=2 takes every convolution: not with examples"]),
-        ("check torch --sweep 2 --seed 5", ["sweep=2 takes every convolution: not with seed"]),
-        ("check torch --sweep 2 --time 5", ["sweep=2 takes every convolution: not with time"]),
-        ("check torch --sweep 2 --profile gate", ["sweep=2 takes every convolution: not with profile"]),
-        ("check torch --sweep 2 --write-known k.toml", ["sweep=2 does not shrink what fails: not with write-known"]),
+        ("check torch --law forward-bound --dtype int64", ["nothing to check: forward-bound: not for int64"]),
+        ("check torch --sweep 1 --law errors", ["nothing to check: errors: it is checked on calls"]),
+        (
+            "check torch --sweep 2 --examples 5",
+            ["sweep=2 checks every convolution, so it cannot be combined with examples"],
+        ),
+        ("check torch --sweep 2 --seed 5", ["sweep=2 checks every convolution, so it cannot be combined with seed"]),
+        ("check torch --sweep 2 --time 5", ["sweep=2 checks every convolution, so it cannot be combined with time"]),
+        (
+            "check torch --sweep 2 --profile gate",
+            ["sweep=2 checks every convolution, so it cannot be combined with profile"],
+        ),
+        (
+            "check torch --sweep 2 --write-known k.toml",
+            ["sweep=2 does not shrink failures, so it cannot be combined with write-known"],
+        ),
         ("check torch --exampels 3", ["--exampels", "--examples"]),
         ("check", ["subject"]),
         ("chekc torch", ["chekc", "check"]),
@@ -298,7 +307,7 @@ def test_leaving_is_a_failure(kernels: Path):  # noqa: ARG001  # the working dir
     ],
 )
 def test_usage_errors(kernels: Path, line: str, said: list[str]):  # noqa: ARG001  # the working directory
-    """A word that is wrong ends the command with 2 before anything runs, and names what was probably meant."""
+    """A wrong word ends the command with 2 before anything runs, and the error suggests a correction."""
     result = call(line)
     assert result.exit_code == 2, result.output
     for part in said:
@@ -307,7 +316,7 @@ def test_usage_errors(kernels: Path, line: str, said: list[str]):  # noqa: ARG00
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="not run: there is a CUDA device")
 def test_required_device_is_absent():
-    """A device that is asked for and not there ends the run with 3, whatever holds elsewhere."""
+    """A missing device that was named ends the run with 3, even if all laws hold elsewhere."""
     result = call(f"check torch --device cpu --device cuda --dtype float32 --examples 2 {TWO_LAWS}")
     assert result.exit_code == 3
     assert "torch forward-exact float32 cpu: pass" in result.output
@@ -318,7 +327,7 @@ def test_required_device_is_absent():
 
 
 def test_nothing_proven(kernels: Path):  # noqa: ARG001  # the working directory
-    """An implementation that refuses every case has proven nothing: 3; one that does without a dtype says so."""
+    """If a subject refuses every case, nothing is proven: 3. A subject that refuses one dtype can pass."""
     result = call(f"check kernels:refuses --dtype float32 --device cpu --examples 5 {TWO_LAWS}")
     assert result.exit_code == 3
     assert "0 of 0 hold" in result.output
@@ -352,14 +361,14 @@ def test_nothing_proven(kernels: Path):  # noqa: ARG001  # the working directory
     ],
 )
 def test_replay(kernels: Path, line: str, code: int, said: str):  # noqa: ARG001  # the working directory
-    """``replay`` ends with 0 if the case passes, 1 if it fails, 3 if it is unsupported or has no device."""
+    """``replay`` ends with 0 if the case passes, 1 if it fails, 3 if it is unsupported or its device is missing."""
     result = call(line)
     assert result.exit_code == code, result.output
     assert said in result.output
 
 
 def test_replay_of_a_mistrusted_case(monkeypatch: pytest.MonkeyPatch):
-    """A case that could not have told right from wrong ends with 3."""
+    """The replay of a mistrusted case ends with 3."""
     law = LAWS["forward-exact"]
     doubtful = replace(law, check=lambda _, case: Verdict(Status.MISTRUSTED, case))
     monkeypatch.setitem(LAWS, law.name, doubtful)
@@ -369,14 +378,14 @@ def test_replay_of_a_mistrusted_case(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_laws():
-    """``laws`` lists each law with what it says."""
+    """``laws`` lists each law with its statement."""
     result = call("laws")
     assert result.exit_code == 0
     assert result.output.splitlines() == [f"{law.name}: {law.statement}" for law in LAWS.values()]
 
 
 def test_interrupted(monkeypatch: pytest.MonkeyPatch):
-    """Ctrl-C ends a run with 130, after what was found before it is printed, with what goes on from there."""
+    """Ctrl-C ends a run with 130; earlier results and the command that resumes the run are printed."""
     searches = []
 
     def interrupted(*args: object, **options: object) -> Found:
@@ -391,9 +400,7 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch):
     assert "torch forward-exact float32 cpu: pass, 3 cases" in result.output
     assert "3 cases; 1 of 1 hold" in result.output
     assert "not run: 3 of 4 (each law with each dtype): interrupted" in result.output
-    line = re.search(
-        "^to go on with this run: python -m toeplitz_core (check --resume .*)$", result.output, re.MULTILINE
-    )
+    line = re.search("^to resume this run: python -m toeplitz_core (check --resume .*)$", result.output, re.MULTILINE)
     assert line is not None
     rest = call(line[1])
     assert rest.exit_code == 0, rest.output
@@ -402,7 +409,7 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_interrupted_while_shrinking(monkeypatch: pytest.MonkeyPatch):
-    """A failure that was found and not yet shrunk when Ctrl-C came is printed with its line."""
+    """A failure that was not yet shrunk at Ctrl-C is printed with its case."""
     cases = []
 
     def interrupted(_: object, case: Case) -> Verdict:
@@ -428,21 +435,21 @@ def test_interrupt_in_replay(kernels: Path):  # noqa: ARG001  # the working dire
 
 
 def test_interrupt_by_a_subject_is_its_failure(kernels: Path):  # noqa: ARG001  # the working directory
-    """A KeyboardInterrupt that a subject raises by itself is an error like any other, and not the user's Ctrl-C."""
+    """A KeyboardInterrupt that a subject raises is its failure, and not the user's Ctrl-C."""
     result = call(f"replay '{ONE} law=forward-exact' --runs 2 --subject kernels:interrupts")
     assert result.exit_code == 1
     assert "FAIL kernels:interrupts, forward-exact: raised KeyboardInterrupt\n" in result.output
 
 
 def test_subjects():
-    """The list of subjects names each one, and how to name one's own."""
+    """``subjects`` lists each subject, and says how to name others."""
     lines = call("subjects").output.splitlines()
     assert [line.partition(":")[0] for line in lines[:-1]] == list(SUBJECTS)
     assert lines[-1].startswith("package.module:callable")
 
 
 def test_error_of_our_own(monkeypatch: pytest.MonkeyPatch):
-    """A law that raises ends the run with 4, the gravest code, after what was found, and says whose error it is."""
+    """A law that raises ends the run with 4; earlier results are printed, and the error is said to be ours."""
 
     def broken(_: object, case: Case) -> Verdict:
         if case.dtype == "float64":
@@ -458,11 +465,11 @@ def test_error_of_our_own(monkeypatch: pytest.MonkeyPatch):
     assert "not run: 1 of 2 (each law with each dtype): an error of toeplitz-core" in result.output
     for said in ("ZeroDivisionError: a bug in a law", "LawError: law forward-exact could not judge subject torch on"):
         assert said in result.stderr
-    assert "This is an error of toeplitz-core, not of what it tests" in result.stderr
+    assert "This is an error of toeplitz-core, not of the subject" in result.stderr
 
 
 def test_error_of_our_own_in_replay(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Whatever raises in any command ends the program with 4 and says whose error it is."""
+    """An unexpected exception in any command ends the program with 4, and the error is said to be ours."""
 
     def broken(*_: object) -> Verdict:
         raise ZeroDivisionError("a bug in a law")

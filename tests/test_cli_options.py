@@ -1,4 +1,4 @@
-"""Where the command line's options come from: itself, the environment, the project; and what a run leaves behind."""
+"""The sources of the command line's options, and the files that a run leaves."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ reason = "It is so."
 
 @pytest.fixture(autouse=True)
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with a table of its own, and lists of known failures."""
+    """A project with a table and lists of known failures."""
     (tmp_path / "pyproject.toml").write_text(TABLE, encoding="utf-8")
     (tmp_path / "listed").mkdir()
     for name in ("known", "more"):
@@ -56,12 +56,12 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def call(line: str) -> Result:
-    """The command line in this process."""
+    """Run the command line in this process."""
     return CliRunner().invoke(cli.app, shlex.split(line), prog_name="toeplitz-core", env={"COLUMNS": "60"})
 
 
 def test_the_table_has_defaults(directory: Path):
-    """Without an option the project's table decides, and the header says what is in effect."""
+    """The table of the project has the defaults, and the header shows the options in effect."""
     result = call("check --inline")
     assert result.exit_code == 0, result.output
     assert "subjects toeplitz; laws forward-bound; devices cpu; profile nightly: 3 cases per law" in result.output
@@ -70,7 +70,7 @@ def test_the_table_has_defaults(directory: Path):
 
 
 def test_time_jobs_and_lists_of_the_table(directory: Path):
-    """How long, in how many processes and how a run ends can stand in the table, and several lists of failures."""
+    """The table may have ``time``, ``jobs``, ``fail-fast`` and several lists of known failures."""
     more = 'known = ["listed/known.toml", "listed/more.toml"]\ntime = 0.2\nfail-fast = true\n'
     table = TABLE.replace('known = "listed/known.toml"\n', more)
     (directory / "pyproject.toml").write_text(table, encoding="utf-8")
@@ -82,24 +82,24 @@ def test_time_jobs_and_lists_of_the_table(directory: Path):
     (directory / "pyproject.toml").write_text(f"{table}jobs = 2\n", encoding="utf-8")
     result = call("check --inline")
     assert result.exit_code == 2
-    assert "jobs=2 needs separate processes: not with inline" in result.stderr
+    assert "jobs=2 needs separate processes, so it cannot be combined with inline" in result.stderr
     assert call("check --inline --jobs 1").exit_code == 0
 
 
 def test_the_command_line_wins(monkeypatch: pytest.MonkeyPatch):
-    """An option on the command line wins over the environment, and that over the table."""
+    """The command line overrides the environment, and the environment overrides the table."""
     monkeypatch.setenv("TOEPLITZ_SUBJECT", "torch torch-native")
     result = call("check --inline --examples 2 --dtype float16")
     assert result.exit_code == 0, result.output
     assert "subjects torch, torch-native; laws forward-bound; devices cpu; profile nightly: 2 cases" in result.output
-    assert "float64" not in result.output.partition("Held against")[0]
+    assert "float64" not in result.output.partition("Checked against")[0]
     assert "subjects torch-native;" in call("check torch-native --inline --examples 1").output
     assert ", seed 1\n" in result.output
     assert ", seed 0\n" in call("check --inline --examples 1 --seed 0").output
 
 
 def test_no_subject_anywhere(directory: Path):
-    """Without any subject the error says how to name one."""
+    """If no subject is named anywhere, the error says how to name one."""
     (directory / "pyproject.toml").unlink()
     result = call("check --inline")
     assert result.exit_code == 2
@@ -108,7 +108,7 @@ def test_no_subject_anywhere(directory: Path):
 
 
 def test_a_wrong_table_is_a_usage_error(directory: Path):
-    """A key that is none ends check with 2; commands that read no table do not mind."""
+    """An unknown key ends check with 2; commands that do not read the table still work."""
     (directory / "pyproject.toml").write_text('[tool.toeplitz_core]\nprofil = "gate"\n', encoding="utf-8")
     result = call("check torch")
     assert result.exit_code == 2
@@ -117,7 +117,7 @@ def test_a_wrong_table_is_a_usage_error(directory: Path):
 
 
 def test_several_lists_of_known_failures():
-    """``--known`` may be given more than once; two entries of one name are an error, one file given twice is not."""
+    """``--known`` may be repeated; two entries with one name are an error, the same file twice is not."""
     line = "check torch --inline --known known.toml"
     result = call(f"{line} --known more.toml")
     assert result.exit_code == 0, result.output
@@ -130,7 +130,7 @@ def test_several_lists_of_known_failures():
 
 
 def test_by_which_arithmetic_is_said():
-    """After the table there is a line for each arithmetic that results were judged by, with subjects and dtypes."""
+    """After the table, a line for each arithmetic names the subjects and dtypes that were judged by it."""
     result = call("check torch toeplitz --inline --dtype float64 --dtype float16")
     assert result.exit_code == 0, result.output
     assert "judged by sums in float64: torch float64; toeplitz float64\n" in result.output
@@ -138,13 +138,13 @@ def test_by_which_arithmetic_is_said():
 
 
 def test_time_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A run with a time says how long it was given, how many rounds that made, and what it did not reach."""
-    moments = itertools.count()  # a clock that goes on by a second whenever it is looked at
+    """A run with a time prints the time, the number of rounds, and what was not run."""
+    moments = itertools.count()  # a clock that advances by one second with every reading
     monkeypatch.setattr(session, "tasks", partial(tasks, clock=lambda: float(next(moments))))
     result = call("check torch --inline --time 0.1 --json run.json")
     assert result.exit_code == 0, result.output
     assert "\n--time 0.1; --known" in result.output
-    assert "time: 0 rounds done in 0.1 s, each with its own seed" in result.output
+    assert "time: 0 rounds in 0.1 s, each with its own seed" in result.output
     assert "not run: 1 of 2 (each law with each dtype): the time budget was spent" in result.output
     said = (tmp_path / "listed" / "run.json").read_text(encoding="utf-8")
     assert '"rounds": 0' in said
@@ -153,7 +153,7 @@ def test_time_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_sweep_takes_nothing_from_the_table():
-    """What the table says of a search is no reason to refuse a sweep, and changes nothing in it."""
+    """A sweep ignores options of a search in the table."""
     result = call("check --sweep 1 --inline --dtype float32")
     assert result.exit_code == 0, result.output
     assert "devices cpu; sweep: all 17 convolutions up to 1 step from the smallest, in the subject's" in result.output
@@ -163,18 +163,18 @@ def test_a_sweep_takes_nothing_from_the_table():
 
 
 def test_a_journal_is_no_table(directory: Path):
-    """A run that goes on takes nothing from the table, and refuses other options as a usage error."""
+    """A resumed run ignores the table, and refuses other options as a usage error."""
     result = call("check --resume none.jsonl --seed 1")
     assert result.exit_code == 2
-    assert "resume=none.jsonl has its own options: not with seed" in result.stderr
+    assert "resume=none.jsonl uses the options of the journal, so it cannot be combined with seed" in result.stderr
     (directory / "none.jsonl").write_text("{}\n", encoding="utf-8")
     result = call("check --resume ../none.jsonl")
     assert result.exit_code == 2
-    assert "../none.jsonl:1: not a line of a journal: it has no 'event'" in result.stderr
+    assert "../none.jsonl:1: not a line of a journal: key 'event' is missing" in result.stderr
 
 
 def test_a_run_leaves_nothing_where_it_was_started(tmp_path: Path):
-    """An empty directory is empty after a run, and so is the one for temporary files."""
+    """A run leaves no file in the working directory and no temporary file."""
     (empty := tmp_path / "empty").mkdir()
     temporary = tmp_path / "temporary"
     checkout = str(Path(toeplitz_core.__file__).parents[1])

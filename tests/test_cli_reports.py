@@ -1,4 +1,4 @@
-"""The command line's files: reports for machines, and lists of known failures."""
+"""The files that the command line writes: reports, and lists of known failures."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ reason = "It adds one."
 
 @pytest.fixture(autouse=True)
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working directory with implementations and lists in it."""
+    """A working directory with implementations and lists of known failures."""
     for name, text in (("kernels.py", KERNELS), ("groups.toml", GROUPS), ("both.toml", GROUPS + BIAS)):
         (tmp_path / name).write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
@@ -79,28 +79,28 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     share_fork_servers(monkeypatch)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # of journals
     yield tmp_path
-    sys.modules.pop("kernels", None)  # what was run in this process
+    sys.modules.pop("kernels", None)  # imported by inline runs
 
 
 def call(line: str) -> Result:
-    """The command line in this process."""
+    """Run the command line in this process."""
     return CliRunner().invoke(cli.app, shlex.split(line), prog_name="toeplitz-core", env={"COLUMNS": "60"})
 
 
 def check(subject: str, options: str = "") -> Result:
-    """One law of a subject in float32."""
+    """Check one law of a subject in float32."""
     return call(CHECK.format(f"kernels:{subject}") + options)
 
 
 def validated(text: str) -> dict[str, object]:
-    """JSON that is as the schema says."""
+    """Parse JSON, and validate it against the schema."""
     read = json.loads(text)
     jsonschema.validate(read, SCHEMA, cls=jsonschema.Draft202012Validator)
     return read
 
 
 def test_json_and_junit(directory: Path):
-    """Both reports say what the terminal says, and a failing case can be replayed with the command in them."""
+    """Both reports agree with the terminal, and their replay command reproduces the failure."""
     result = check("two_faults", "--json run.json --junit run.xml --seed 3")
     assert result.exit_code == 1, result.output
     read = validated((directory / "run.json").read_text(encoding="utf-8"))
@@ -121,15 +121,15 @@ def test_json_and_junit(directory: Path):
 
 @pytest.mark.parametrize("subject", ["right", "two_faults"])
 def test_json_on_standard_output(subject: str):
-    """With ``--json -`` the standard output is the document and nothing else, whatever a subject prints."""
+    """With ``--json -`` the standard output has only the document, whatever a subject prints."""
     result = check(subject, "--json - --examples 20")
     assert validated(result.stdout)["summary"]["exit_code"] == result.exit_code
-    assert "Held against T x + b" in result.stderr
+    assert "Checked against T x + b" in result.stderr
     assert "imported" in result.stderr
 
 
 def test_nothing_proven_is_in_both_reports(directory: Path):
-    """A subject that refuses everything is unsupported in JSON and skipped in JUnit, where the run is an error."""
+    """If a subject refuses everything, JSON has unsupported; JUnit has skipped steps and an error for the run."""
     assert check("refuses", "--examples 5 --json run.json --junit run.xml").exit_code == 3
     read = validated((directory / "run.json").read_text(encoding="utf-8"))
     assert read["results"][0]["status"] == "unsupported"
@@ -139,12 +139,12 @@ def test_nothing_proven_is_in_both_reports(directory: Path):
     said = [[(child.tag, child.get("type"), child.get("message")) for child in case][-1] for case in cases]
     assert said == [
         ("skipped", "unsupported", "NotImplementedError: some day"),
-        ("error", "nothing proven", "no law could be held against kernels:refuses"),
+        ("error", "nothing proven", "no law could be checked on kernels:refuses"),
     ]
 
 
 def test_a_sweep_is_in_both_reports(directory: Path):
-    """Both reports name the sweep instead of a profile, and the law that has none with the reason: it is no error."""
+    """Both reports have the sweep instead of a profile; a law without a sweep is not run, which is not an error."""
     written = "--json run.json --junit run.xml"
     result = check("two_faults", f"--law errors --sweep 2 --fail-fast --known groups.toml {written}")
     assert result.exit_code == 1, result.output
@@ -165,7 +165,7 @@ def test_a_sweep_is_in_both_reports(directory: Path):
 
 
 def test_absent_device_is_in_both_reports(directory: Path):
-    """A device that is not there is not run, with the reason."""
+    """Steps on a missing device are not run, with the reason."""
     laws = "--law forward-exact --law forward-bound"
     line = f"check kernels:right --inline --device cuda:77 --dtype float32 {laws} --json run.json --junit run.xml"
     assert call(line).exit_code == 3
@@ -176,7 +176,7 @@ def test_absent_device_is_in_both_reports(directory: Path):
 
 
 def test_interrupted_run_is_written(directory: Path, monkeypatch: pytest.MonkeyPatch):
-    """After Ctrl-C both reports hold what was found, and name what was not reached."""
+    """After Ctrl-C both reports have the earlier results, and name the steps that were not run."""
     cases = []
 
     def interrupted(_: object, case: Case) -> Verdict:
@@ -202,7 +202,7 @@ def test_interrupted_run_is_written(directory: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_error_of_our_own_is_written(directory: Path, monkeypatch: pytest.MonkeyPatch):
-    """An error of our own is in both reports, after what was found before it."""
+    """An error of our own is in both reports, with the earlier results."""
 
     def broken(_: object, case: Case) -> Verdict:
         if case.dtype == "float64":
@@ -224,7 +224,7 @@ def test_error_of_our_own_is_written(directory: Path, monkeypatch: pytest.Monkey
 
 
 def test_fail_fast_is_written(directory: Path):
-    """What ``--fail-fast`` left out is not run."""
+    """The steps that ``--fail-fast`` left out are reported as not run."""
     line = "check kernels:two_faults kernels:right --inline --dtype float32 --device cpu --law forward-exact"
     assert call(f"{line} --fail-fast --json run.json --examples 30").exit_code == 1
     read = validated((directory / "run.json").read_text(encoding="utf-8"))
@@ -234,7 +234,7 @@ def test_fail_fast_is_written(directory: Path):
 
 @pytest.mark.parametrize("option", ["--json", "--junit", "--write-known"])
 def test_file_that_cannot_be_written(option: str):
-    """A file that cannot be written is a usage error before anything runs."""
+    """If an output file cannot be written, that is a usage error before anything runs."""
     for path in ("none/run", "."):
         result = check("right", f"{option} {path}")
         assert result.exit_code == 2
@@ -245,7 +245,7 @@ def test_file_that_cannot_be_written(option: str):
 
 
 def test_known_failures_do_not_fail_a_run(directory: Path):
-    """With both of its faults listed an implementation passes the gate; each is counted and said, with its reason."""
+    """If both of its faults are listed, a subject passes the gate; each is reported with its count and reason."""
     result = check("two_faults")
     assert result.exit_code == 1
     assert "known: " not in result.output
@@ -269,7 +269,7 @@ def test_known_failures_do_not_fail_a_run(directory: Path):
 
 
 def test_stale_entry_is_said_and_fails_where_asked(directory: Path):
-    """An entry whose example holds again is said to be stale; with ``--fail-stale`` it ends the run with 3."""
+    """An entry whose example passes is reported as stale; with ``--fail-stale`` it ends the run with 3."""
     result = check("right", "--examples 20 --known groups.toml --json run.json")
     assert result.exit_code == 0
     assert "stale: groups for kernels:right: its example holds" in result.output
@@ -283,7 +283,7 @@ def test_stale_entry_is_said_and_fails_where_asked(directory: Path):
 
 
 def test_failure_outweighs_a_stale_entry():
-    """Where a law fails, a stale entry does not hide that."""
+    """If a law fails, the exit code is 1 even with a stale entry."""
     line = "check kernels:right kernels:two_faults --inline --dtype float32 --device cpu --law forward-exact"
     result = call(f"{line} --known groups.toml --fail-stale --examples 30")
     assert result.exit_code == 1
@@ -291,7 +291,7 @@ def test_failure_outweighs_a_stale_entry():
 
 
 def test_entry_in_a_layout_that_is_not_run_is_left_alone(directory: Path):
-    """Inline, an example in a layout that can kill the process is neither replayed nor called stale."""
+    """Inline, an entry whose example has an unsafe layout is neither replayed nor reported as stale."""
     text = GROUPS.replace("groups=2", "groups=2 layout=channels_last")
     (directory / "groups.toml").write_text(text, encoding="utf-8")
     result = check("right", "--examples 3 --known groups.toml --fail-stale")
@@ -309,7 +309,7 @@ def test_entry_in_a_layout_that_is_not_run_is_left_alone(directory: Path):
     ],
 )
 def test_wrong_list(directory: Path, options: str, said: str):
-    """A list that is not there, or is wrong, is a usage error that says what is."""
+    """A missing or wrong list is a usage error that says what is wrong."""
     wrong = GROUPS.replace("reason", "raison") if "write" in options else GROUPS.replace("forward-exact", "forward")
     (directory / "wrong.toml").write_text(wrong, encoding="utf-8")
     result = check("right", options)
@@ -318,7 +318,7 @@ def test_wrong_list(directory: Path, options: str, said: str):
 
 
 def test_adopting_turns_the_gate_green(directory: Path):
-    """``--write-known`` lists every fault that the gate meets, so that the next run with the list passes."""
+    """``--write-known`` lists every fault that the gate finds, so that the next run with the list passes."""
     result = check("two_faults", "--write-known adopted.toml")
     assert result.exit_code == 1
     assert "adopted: 2 entries, written to adopted.toml" in result.output
@@ -332,13 +332,13 @@ def test_adopting_turns_the_gate_green(directory: Path):
     result = check("two_faults", "--known adopted.toml --fail-stale --write-known adopted.toml")
     assert result.exit_code == 0, result.output
     assert (directory / "adopted.toml").read_text(encoding="utf-8") == text
-    # A list of its own beside one that is known gets only what that one lacks.
+    # A second list gets only the entries that the first one lacks.
     result = check("two_faults", "--known groups.toml --write-known rest.toml")
     assert len(KnownFailures.load(directory / "rest.toml").entries) == 1
 
 
 def interrupted_at_the_second_search(monkeypatch: pytest.MonkeyPatch, *, at_its_end: bool = False) -> list[object]:
-    """Let Ctrl-C come when a second step is searched; the searches."""
+    """Simulate Ctrl-C in the second search; return the list of searches."""
     searches: list[object] = []
 
     def interrupted(*args: object, **options: object) -> Found:
@@ -354,7 +354,7 @@ def interrupted_at_the_second_search(monkeypatch: pytest.MonkeyPatch, *, at_its_
 
 
 def test_interrupted_before_adopting(directory: Path, monkeypatch: pytest.MonkeyPatch):
-    """What was found before Ctrl-C is adopted, without a search for more, and said with what it was judged by."""
+    """Failures found before Ctrl-C are adopted without a further search, and printed with their arithmetic."""
     searches = interrupted_at_the_second_search(monkeypatch)
     result = check("two_faults", "--dtype float64 --write-known adopted.toml")
     assert result.exit_code == 130
@@ -365,7 +365,7 @@ def test_interrupted_before_adopting(directory: Path, monkeypatch: pytest.Monkey
 
 
 def test_interrupted_while_adopting(directory: Path, monkeypatch: pytest.MonkeyPatch):
-    """Ctrl-C while more faults are searched keeps what was adopted, and what was found is listed once."""
+    """Ctrl-C during the search for more faults keeps what was adopted, and each failure is listed once."""
     searches = interrupted_at_the_second_search(monkeypatch, at_its_end=True)
     result = check("two_faults", "--write-known adopted.toml --json run.json")
     assert result.exit_code == 130
@@ -375,7 +375,7 @@ def test_interrupted_while_adopting(directory: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_known_failure_of_another_version_is_named(directory: Path):
-    """An entry that would match, but is for other versions, excuses nothing, and the failure names it."""
+    """An entry for other versions does not match, but the failure names it."""
     other = GROUPS.replace('condition = "groups > 1"', 'condition = "groups > 1"\nversions = { torch = "<1" }')
     (directory / "other.toml").write_text(other + BIAS, encoding="utf-8")
     result = check("two_faults", "--known other.toml --json run.json")
@@ -388,7 +388,7 @@ def test_a_known_failure_of_another_version_is_named(directory: Path):
 
 
 def test_known_crash_in_a_worker(directory: Path):
-    """A listed crash of a worker is counted, and the search goes on; nothing is judged in the process of the judge."""
+    """A listed crash of a worker is counted, and the search continues."""
     kernel = "import os\nfrom toeplitz_core import conv2d\n"
     kernel += "def dies(x, w, b, s, p, d, g):\n    return os.abort() if g > 1 else conv2d(x, w, b, s, p, d, g)\n"
     (directory / "deadly.py").write_text(kernel, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""``F.conv2d``, or what ``--subject`` names, held against the convolution's matrix on generated cases: the main job."""
+"""The main job: check ``F.conv2d``, or the subject of ``--subject``, against the matrix on generated cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``parametrize_with_laws`` in a test file of somebody's, outside of this repository, with and without the plugin."""
+"""``parametrize_with_laws`` in a test file outside of this repository, with and without the plugin."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_inline(law):
 
 @pytest.fixture(autouse=True)
 def own_command_line() -> Iterator[None]:
-    """The options of the tests of this repository are not for the tests in these tests."""
+    """Hide the options of this repository's tests from the tests inside these tests."""
     before = COMMAND_LINE.set({})
     yield
     COMMAND_LINE.reset(before)
@@ -96,7 +96,7 @@ def own_command_line() -> Iterator[None]:
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """A project with its module beside the folder of its tests, as pytest finds it: by the working directory."""
+    """A project with a module next to the folder of its tests; pytest finds it by the working directory."""
     monkeypatch.setenv("PYTHONPATH", str(Path(toeplitz_core.__file__).parents[1]))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("COLUMNS", "160")
@@ -111,7 +111,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
 
 
 def lines(result: pytest.RunResult) -> dict[str, str]:
-    """What each test ended as."""
+    """The outcome of each test."""
     found = re.findall(
         r"^(?:\[gw\d\] \[ *\d+%\] (\w+) )?tests/test_kernels\.py::(\S+)(?: (\w+))?", result.stdout.str(), re.MULTILINE
     )
@@ -133,7 +133,7 @@ EXPECTED = {
 
 
 def test_a_test_file_of_ones_own(project: pytest.Pytester):
-    """Faults and crashes fail in a few lines that can be run again; nothing proven is no pass."""
+    """Faults and crashes fail with a few lines and a replay command; nothing proven is not a pass."""
     result = project.runpytest_subprocess("-v", "-p", "no:cacheprovider")
     said = result.stdout.str()
     ended = lines(result)
@@ -148,10 +148,10 @@ def test_a_test_file_of_ones_own(project: pytest.Pytester):
             f'  replay: python -m toeplitz_core replay "{case}" --subject kernels:no_groups',
             "FAIL <lambda>, forward-exact: *",
             "  case:   input=1x1x1x1 weight=1x1x1x1 law=forward-exact",
-            "  replay: none: this implementation ran in the test's own process, *",
+            "  replay: none: this implementation ran in the test's process, *",
             "CRASH kernels:crashes, forward-exact: was killed by SIGSEGV",
             "nothing proven: only * of 30 cases could be judged",
-            "not run, and meta was asked for: tensors on meta have no values",
+            "not run, although meta was requested: tensors on meta have no values",
             "FAIL test_kernels:elsewhere, forward-exact: raised RuntimeError: in the process of the tests",
             "  replay: PYTHONPATH=tests python -m toeplitz_core replay * --subject test_kernels:elsewhere",
         ]
@@ -170,7 +170,7 @@ LOADED = ("-p", "toeplitz_core.testing.plugin")
 
 @pytest.mark.parametrize("more", [(), LOADED], ids=" ".join)
 def test_where_the_cases_went(project: pytest.Pytester, more: tuple[str, ...]):
-    """Hypothesis prints the statistics of a decorated test, and its report has a line; the plugin adds its table."""
+    """Decorated tests have statistics of Hypothesis and a line in the report; the plugin adds its table."""
     chosen = ("-k", "imported or own", "-p", "no:cacheprovider", "--junitxml=junit.xml")
     result = project.runpytest_inprocess("-rA", "--hypothesis-show-statistics", *chosen, *more)
     result.assert_outcomes(passed=1, failed=1)
@@ -186,13 +186,13 @@ def test_where_the_cases_went(project: pytest.Pytester, more: tuple[str, ...]):
             "kernels:no_groups forward-exact float32 cpu: fail, * cases*",
         ]
     )
-    table = "Held against T x + b: test_kernels:elsewhere on cpu"
+    table = "Checked against T x + b: test_kernels:elsewhere on cpu"
     assert (table in result.stdout.lines) == bool(more)
     assert recorded(project) == ["fail", "pass"]
 
 
 def recorded(project: pytest.Pytester) -> list[str]:
-    """What JUnit XML says of the results."""
+    """The statuses of the results in JUnit XML."""
     properties = ET.parse(project.path / "junit.xml").iter("property")
     found = [read_result(json.loads(p.attrib["value"])) for p in properties if p.get("name") == PROPERTY]
     return sorted(result.status.value for result in found)
@@ -218,7 +218,7 @@ class TestMore:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="not run: there is a CUDA device")
 def test_decorated_tests_of_the_same_step_and_of_those_of_the_options(project: pytest.Pytester):
-    """Their cases are added up in the table, and do not stand for a subject that the command line asks for."""
+    """The table adds up cases of the same step; decorated tests do not count for the command line's subject."""
     (project.path / "tests" / "test_kernels.py").write_text(SAME, encoding="utf-8")
     options = ("--subject=kernels:crashes", "-p", "no:cacheprovider", *LOADED)
     result = project.runpytest_inprocess(*options)
@@ -248,7 +248,7 @@ def test_mine(law):
 
 
 def test_interrupted(project: pytest.Pytester):
-    """What was found before Ctrl-C is reported, as by the suite, and nothing else is run."""
+    """After Ctrl-C earlier failures are reported, and nothing else is run."""
     (project.path / "tests" / "test_kernels.py").write_text(INTERRUPTS, encoding="utf-8")
     result = project.runpytest_inprocess("-p", "no:cacheprovider")
     result.assert_outcomes(failed=1)
@@ -256,13 +256,13 @@ def test_interrupted(project: pytest.Pytester):
     result.stdout.fnmatch_lines(
         [
             "FAIL test_kernels:conv2d, *: raised RuntimeError: wrong (not shrunk to the end)",
-            "test_kernels:conv2d forward-exact float64 cpu: fail, 1 case",
+            "test_kernels:conv2d forward-exact float64 cpu: fail, 1 case, seed 0",
         ]
     )
 
 
 def test_a_law_that_no_test_calls():
-    """Called by a program, a law ends as it would in a test."""
+    """Outside of a test, a law can be called too."""
     law = parametrize_with_laws(
         torch.conv2d, laws=["forward-exact"], dtypes=["float32"], devices=["cpu"], examples=2, inline=True
     )
@@ -272,7 +272,7 @@ def test_a_law_that_no_test_calls():
 
 
 def test_several_processes_and_importlib(project: pytest.Pytester):
-    """Under xdist the tests and what is said of them are the same; what no path leads to runs inline."""
+    """Under xdist, tests and reports are the same; a subject that cannot be imported runs inline."""
     apart = ("-n1", "--import-mode=importlib", "-o", "pythonpath=.", "-p", "no:cacheprovider", *LOADED)
     said = ("-v", "--hypothesis-show-statistics", "--junitxml=junit.xml")
     result = project.runpytest_inprocess("-k", "imported or own", *apart, *said)
@@ -284,7 +284,7 @@ def test_several_processes_and_importlib(project: pytest.Pytester):
             "  replay: none: *",
             "      * *%, status: pass",
             "kernels:no_groups forward-exact float32 cpu: fail, * cases*",
-            "Held against T x + b: elsewhere on cpu",
+            "Checked against T x + b: elsewhere on cpu",
         ]
     )
     assert recorded(project) == ["fail", "fail"]
@@ -319,7 +319,7 @@ def test_known(law):
 
 
 def test_the_command_line_holds_for_decorated_tests(project: pytest.Pytester):
-    """Only what it names runs, with its effort and its list of known failures; where nothing is left, that is said."""
+    """The command line selects tests, and sets their effort and known failures; a test without laws left is skipped."""
     project.makepyfile(test_mine=MINE)
     project.makefile(".toml", known=LISTED)
     line = "--profile=smoke --law=forward-exact --examples=30 --seed=3 --known=known.toml -v -rsx -p no:cacheprovider"
@@ -333,20 +333,20 @@ def test_the_command_line_holds_for_decorated_tests(project: pytest.Pytester):
             "test_mine.py::test_other[[]none[]] SKIPPED*",
             "test_mine.py::test_known[[]forward-exact-float32-cpu[]] XFAIL*",
             "*90 cases; 2 of 3 hold; 1 more fail only in known ways*",
-            "SKIPPED * not run, for the options of the command line: law=forward-exact is none of stride",
+            "SKIPPED * not run because of the command line: law=forward-exact is not among stride",
         ]
     )
 
 
 def options_of(mark: pytest.MarkDecorator) -> dict[str, object]:
-    """The options of a decorated test's first law."""
+    """The options of the first law of a decorated test."""
     law = mark.args[1][0].values[0]
     assert isinstance(law, LawTest)
     return law.session.options.document()
 
 
 def steps_of(mark: pytest.MarkDecorator) -> list[str]:
-    """The names of the tests that a decorator makes."""
+    """The ids of the tests that a decorator makes."""
     return [param.id for param in mark.args[1]]
 
 
@@ -360,12 +360,12 @@ def steps_of(mark: pytest.MarkDecorator) -> list[str]:
         ({"law": ("stride",)}, {"laws": "forward-exact"}, ["none"]),
         ({"dtype": ("float32",)}, {}, ["none"]),
         ({"device": ("meta",)}, {}, ["none"]),
-        ({"law": ("forward-bound",)}, {}, ["none"]),  # which is not for int64
+        ({"law": ("forward-bound",)}, {}, ["none"]),  # does not apply to int64
         ({"subject": ("naive",)}, {"laws": "forward-exact"}, ["forward-exact-int64-cpu"]),
     ],
 )
 def test_the_command_line_restricts(given: dict[str, object], own: dict[str, object], left: list[str]):
-    """Laws, dtypes and devices are those of both; one skipped test stands for none. The subject is the test's own."""
+    """Only laws, dtypes and devices that both name run; if none is left, one test is skipped."""
     COMMAND_LINE.set(given)
     mark = parametrize_with_laws("torch", **({"dtypes": "int64", "devices": "cpu"} | own))
     assert steps_of(mark) == left
@@ -373,7 +373,7 @@ def test_the_command_line_restricts(given: dict[str, object], own: dict[str, obj
 
 
 def test_the_command_line_wins(tmp_path: Path):
-    """Of all other options, over what the decorator says; a seed of 0 is one."""
+    """All other options of the command line override the decorator's, also a seed of 0."""
     (tmp_path / "known.toml").write_text(LISTED, encoding="utf-8")
     given = {"profile": "smoke", "examples": 3, "seed": 0, "timeout": 2.0, "known": (str(tmp_path / "known.toml"),)}
     COMMAND_LINE.set(given)
@@ -384,7 +384,7 @@ def test_the_command_line_wins(tmp_path: Path):
 
 
 def test_a_sweep_and_a_search():
-    """A sweep of the command line is for all tests; a test that sweeps is not told how to search."""
+    """A sweep on the command line applies to all tests; a test with a sweep ignores options of a search."""
     COMMAND_LINE.set({"sweep": 1})
     found = options_of(parametrize_with_laws("torch", laws="stride", examples=9, seed=2, profile="smoke"))
     assert [found[key] for key in ("sweep", "examples", "seed", "profile")] == [1, None, None, None]
@@ -394,7 +394,7 @@ def test_a_sweep_and_a_search():
 
 
 def test_a_seed_of_0_is_not_a_new_one():
-    """Nightly takes a new seed only where none is given."""
+    """Nightly draws a seed only if none is given, and 0 is given."""
     (law,) = parametrize_with_laws(
         "torch", laws="stride", dtypes="int64", devices="cpu", profile="nightly", seed=0
     ).args[1]
@@ -402,7 +402,7 @@ def test_a_seed_of_0_is_not_a_new_one():
 
 
 def test_the_table_says_what_the_decorator_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """But for what tests do not take, and for the subject, which the environment does not change either."""
+    """The table gives options that the decorator does not, except the subject and those that tests do not take."""
     table = 'subject = "naive"\nlaw = ["stride", "forward-exact"]\ndtype = "float64"\nseed = 4\nexamples = 7\n'
     table += "jobs = 3\ntime = 9\nfail-fast = true\n"
     (tmp_path / "pyproject.toml").write_text(f"[tool.toeplitz_core]\n{table}", encoding="utf-8")
@@ -436,7 +436,7 @@ def test_the_table_says_what_the_decorator_does_not(tmp_path: Path, monkeypatch:
     ],
 )
 def test_what_is_not_for_tests_is_refused(option: dict[str, object], instead: str):
-    """With what is in its place."""
+    """Options that tests do not take are refused, with their replacement."""
     ((key, value),) = option.items()
     said = f"{key}={value!r} is not for tests: use {instead}"
     with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
@@ -452,31 +452,31 @@ def test_what_is_not_for_tests_is_refused(option: dict[str, object], instead: st
         ({"profile": "gat"}, "profile='gat' is unknown; did you mean 'gate'?"),
         ({"examples": 0}, "examples=0 must be a whole number >= 1"),
         ({"laws": []}, r"law=\[\] must be a string or a list of strings"),
-        ({"laws": ["forward-bound"], "dtypes": ["int64"]}, "nothing to judge: "),
+        ({"laws": ["forward-bound"], "dtypes": ["int64"]}, "nothing to check: "),
         ({"known": "nowhere.toml"}, "nowhere.toml: "),
         ({"exampels": 3}, r"unknown option 'exampels'; did you mean 'examples'\?"),
         ({"law": "stride", "laws": "stride"}, "'laws' and 'law' are the same option"),
     ],
 )
 def test_a_wrong_value_is_an_error_at_the_decorator(options: dict[str, object], said: str):
-    """Nothing is collected with a typo in it, whatever the command line names."""
+    """A wrong value is an error at the decorator, whatever the command line names."""
     COMMAND_LINE.set({"law": ("matrix",)})
     with pytest.raises(ValueError, match=f"^{said}"):
         parametrize_with_laws("torch", **options)
 
 
 def test_a_wrong_subject_is_an_error_at_the_decorator():
-    """A name that means nothing gets the nearest one; no subject, and what is none, are refused."""
+    """An unknown name is refused with the nearest one; no subject, and an object that is not one, are refused."""
     with pytest.raises(ValueError, match=r"^no subject 'trch'; did you mean 'torch'\?"):
         parametrize_with_laws("trch")
-    with pytest.raises(ValueError, match=r"^nothing to judge: no subject$"):
+    with pytest.raises(ValueError, match=r"^nothing to check: no subject$"):
         parametrize_with_laws([])
     with pytest.raises(ValueError, match="must be a callable or a Subject"):
         parametrize_with_laws([object()])
 
 
 def module_level(*args: torch.Tensor) -> torch.Tensor:
-    """Importable."""
+    """A function that other processes can import."""
     return torch.conv2d(*args)
 
 
@@ -484,7 +484,7 @@ SUBJECT = TorchSubject("mine", module_level)
 
 
 def test_importable_names():
-    """A name is that of the very object, and there is one for what a module holds: functions, classes, subjects."""
+    """Objects of a module have a name, which leads to the same object: functions, classes, subjects."""
     assert importable_name(module_level) == "tests.test_decorator:module_level"
     assert importable_name(SUBJECT) == "tests.test_decorator:SUBJECT"
     assert importable_name(ArraySubject) == "toeplitz_core.testing.subjects.arrays:ArraySubject"
@@ -499,7 +499,7 @@ def test_importable_names():
 
 
 def test_a_module_that_is_not_on_the_path_has_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Where the path leads to another module of the same name, or to none, the object is not found again."""
+    """If the path leads to another module or to none, the object has no name."""
     import importlib.util
 
     file = tmp_path / "somewhere" / "colorsys_of_mine.py"
@@ -524,7 +524,7 @@ def test_a_module_that_is_not_on_the_path_has_no_name(tmp_path: Path, monkeypatc
 
 
 def test_importing_the_testing_part_imports_no_test_tool():
-    """Every worker imports it: the decorator is there when it is asked for, and nothing else has an unknown name."""
+    """Importing ``toeplitz_core.testing`` imports neither pytest nor Hypothesis; the decorator does on first use."""
     code = (
         "import sys, toeplitz_core.testing as t; print('pytest' in sys.modules, 'hypothesis' in sys.modules); "
         "print(hasattr(t, 'nothing'), t.parametrize_with_laws.__name__)"

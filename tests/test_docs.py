@@ -1,4 +1,4 @@
-"""The pages: their code runs and prints what they show, their commands exist, their tables leave nothing out."""
+"""The pages: their examples run, their output is current, their commands exist, their tables are complete."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ from toeplitz_core.testing.search.statistics import REGIONS
 
 
 def _generate() -> ModuleType:
-    """docs/generate.py, which is no part of the package."""
+    """Import docs/generate.py, which is not part of the package."""
     spec = importlib.util.spec_from_file_location("generate", CHECKOUT / "docs" / "generate.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["generate"] = module  # where dataclasses look
+    sys.modules["generate"] = module  # dataclasses look it up there
     spec.loader.exec_module(module)
     return module
 
 
 generate = _generate()
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in generate.PAGES}
-# Options of pytest, and of plugins of others, that pages name.
+# Options of pytest and of other plugins that pages name.
 _OF_PYTEST = {"pyargs", "hypothesis-show-statistics"}
 
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No defaults of whoever runs the tests."""
+    """Unset the user's defaults."""
     for name in ("PYTEST_ADDOPTS", "TOEPLITZ_SUBJECT"):
         monkeypatch.delenv(name, raising=False)
 
 
 def blocks(page: str, *languages: str) -> list[str]:
-    """The blocks of a page in some languages."""
+    """The blocks of a page in these languages."""
     return [block.text for block in generate.blocks(PAGES[page]) if block.language in languages]
 
 
@@ -63,21 +63,21 @@ def table(page: str, heading: str) -> str:
 
 
 def first_column(text: str) -> list[str]:
-    """What stands in backquotes in the first column of the table in a text."""
+    """The words in backquotes in the first column of the table in a text."""
     rows = re.findall(r"^\|([^|]*)\|", text, flags=re.MULTILINE)
     return [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_show_what_is_printed(page: str) -> None:
-    """Every Python block runs, and what follows it, or a command, is what is printed: docs/generate.py writes it."""
+    """Every Python block and command prints what the page shows after it; docs/generate.py writes it."""
     for shown in generate.printed(PAGES[page], page):
         there = PAGES[page][shown.start : shown.end]
         assert shown.agrees_with(there), f"{page}: {shown.command}\n{shown.text}"
 
 
 def test_readme_shows_the_failure_of_its_broken_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The failure in the README is, to the letter, that of its kernel after its change; a search may find another."""
+    """The failure in the README is exactly that of its changed kernel, although a search may find another case."""
     found = generate.blocks(PAGES["README.md"])
     (kernel,), (wrong, mended) = ([b for b in found if b.language == language] for language in ("py", "diff"))
     (failure,) = (b.text for b in found if "\nFAIL " in b.text)
@@ -97,7 +97,7 @@ def test_readme_shows_the_failure_of_its_broken_kernel(tmp_path: Path, monkeypat
 
 
 def test_readme_is_short() -> None:
-    """The README is for somebody who has two minutes: at most 150 lines."""
+    """The README has at most 150 lines, so that it can be read in two minutes."""
     assert len(PAGES["README.md"].splitlines()) <= 150
 
 
@@ -115,7 +115,7 @@ def test_readme_is_short() -> None:
     ],
 )
 def test_dots_stand_for_lines(shown: str, agrees: bool) -> None:
-    """A page may leave lines out of what a command prints, where it says so, and shows the others in their order."""
+    """Three dots in a page stand for any lines; the other lines are shown in their order."""
     printed = generate.Printed("python -m toeplitz_core laws", "one\ntwo\nthree\n", 0, 0, 0)
     assert printed.agrees_with(shown) is agrees
 
@@ -153,7 +153,7 @@ def test_page_of_the_laws_is_current() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_of_the_pages_are_legal(page: str) -> None:
-    """Every command of the program in a page has a subcommand, options and values that exist."""
+    """Every command in a page has an existing subcommand, and legal options and values."""
     program: Any = typer.main.get_command(app)
     for text in blocks(page, "sh", "console", "yaml"):
         for line in generate.commands(text):
@@ -164,7 +164,7 @@ def test_commands_of_the_pages_are_legal(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_options_of_pytest_in_the_pages_exist(page: str) -> None:
-    """Every long option that a page gives to pytest is one of the plugin or on a short list."""
+    """Every long option of pytest in a page is one of the plugin or on a short list."""
     for text in blocks(page, "sh"):
         for line in text.splitlines():
             if " pytest " in line:
@@ -173,7 +173,7 @@ def test_options_of_pytest_in_the_pages_exist(page: str) -> None:
 
 
 def test_environments_of_the_pages_exist() -> None:
-    """Every environment that a page runs is one of tox.ini, and the page for contributors lists all of them."""
+    """Every environment in a page exists in tox.ini, and the page for contributors lists all of them."""
     tox = ConfigParser(interpolation=None)
     tox.read(CHECKOUT / "tox.ini", encoding="utf-8")
     environments = {section.partition(":")[2] for section in tox.sections()} - {""}
@@ -185,7 +185,7 @@ def test_environments_of_the_pages_exist() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_files_in_the_pages_can_be_read(page: str, tmp_path: Path) -> None:
-    """Files of Python compile, tables for the program are accepted by it, other tables are TOML."""
+    """Python files compile, tables of the program are legal, and other tables are valid TOML."""
     for text in blocks(page, "py"):
         compile(text, page, "exec")
     for number, text in enumerate(blocks(page, "toml")):
@@ -201,7 +201,7 @@ def test_files_in_the_pages_can_be_read(page: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_to_files(page: str) -> None:
-    """Every link and image that is not on the web leads to a file (mkdocs checks the anchors)."""
+    """Every link and image outside of the web leads to an existing file (mkdocs checks the anchors)."""
     folder = next(path.parent for path in generate.PAGES if path.name == page)
     targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", PAGES[page])
     assert [t for t in targets if "://" not in t and not (folder / t).is_file()] == []
@@ -222,7 +222,7 @@ def test_tables_leave_nothing_out() -> None:
 
 
 def test_statistics_of_the_page_are_of_events_that_there_are() -> None:
-    """The excerpt of Hypothesis's statistics has each kind of event, in the words that the search uses."""
+    """The excerpt of Hypothesis's statistics has each kind of event, with the labels of the search."""
     found = re.findall(r"^ *\* [\d.]+%, (\w+): (.+)$", PAGES["kernels.md"], flags=re.MULTILINE)
     legal = {"status": set(Status), "data": set(RECIPES), "region": set(REGIONS)}
     assert {kind for kind, _ in found} == {*legal, "kernel", "regime"}
@@ -230,7 +230,7 @@ def test_statistics_of_the_page_are_of_events_that_there_are() -> None:
 
 
 def test_arrays_of_the_page_pass() -> None:
-    """The kernel on arrays of the page for authors, which has no fault, passes in few cases."""
+    """The kernel on arrays in kernels.md passes a short check."""
     code = next(text for text in blocks("kernels.md", "py") if text.startswith("# arrays.py"))
     command = "toeplitz-core check arrays:conv2d --law forward-exact --dtype float32 --device cpu --examples 10"
     page = f"```py\n{code}```\n```console\n$ {command}\n$ echo $?\n```\n"
@@ -238,7 +238,7 @@ def test_arrays_of_the_page_pass() -> None:
 
 
 def test_decorated_test_of_the_page_finds_the_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test file of the page for authors fails on its kernel, with a case and the command that runs it again."""
+    """The test file in kernels.md fails on its kernel, with a case and the command that replays it."""
     for block in generate.blocks(PAGES["kernels.md"]):
         if block.language == "py":
             (tmp_path / str(block.file_name)).write_text(block.text, encoding="utf-8")

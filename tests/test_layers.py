@@ -1,4 +1,4 @@
-"""``F.conv2d`` on the convolution layers of published networks, in float32 (``--layers=all`` for every one of them)."""
+"""``F.conv2d`` on the convolution layers of published networks, in float32 (``--layers=all`` for all of them)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_table_has_distinct_layers_of_every_kind() -> None:
 
 
 def test_the_sample_has_every_kind_whole_and_by_rows() -> None:
-    """The default sample is some hundred layers, judged both wholly and at drawn outputs."""
+    """The default sample has a few hundred layers; some are judged completely, others at drawn outputs."""
     chosen = sample(LAYERS)
     assert 150 <= len(chosen) <= 450
     assert {drawn_outputs(layer) is None for layer in chosen} == {True, False}

@@ -1,4 +1,4 @@
-"""The plugin and its suite: what each result is for pytest, what is a usage error, and who wins among the options."""
+"""The plugin and its suite: outcomes of results, usage errors, and precedence of options."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ ONE = ("--law=forward-exact", "--dtype=float32", "--device=cpu")
 
 @pytest.fixture
 def room(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """A directory with a file of implementations, and a list of known failures of theirs."""
+    """A directory with a file of implementations and a list of their known failures."""
     monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("COLUMNS", "160")
@@ -100,7 +100,7 @@ ALL = [f"--subject=kernels:{name}" for name in ("right", "no_groups", "crashes",
 
 
 def test_what_each_result_is(room: pytest.Pytester):
-    """A pass passes; failures, crashes and nothing proven fail with a line to replay; the table is that of check."""
+    """Only a pass passes; failures and crashes have a replay line; the table is that of check."""
     result = room.runpytest_inprocess(*SUITE, *ONE, *ALL, "--examples=30", "--junitxml=junit.xml")
     result.assert_outcomes(passed=1, failed=4)
     case = "input=1x2x1x1 weight=2x1x1x1 groups=2 law=forward-exact"
@@ -115,9 +115,9 @@ def test_what_each_result_is(room: pytest.Pytester):
             r"FAIL kernels:colours, forward-exact: raised RuntimeError: \x1b[[]31mred",
             "nothing proven: only * of 30 cases could be judged",
             "*= toeplitz_core =*",
-            "Held against T x + b: kernels:right on cpu",
+            "Checked against T x + b: kernels:right on cpu",
             " forward-exact *exact * 30 *",
-            "Held against T x + b: kernels:crashes on cpu",
+            "Checked against T x + b: kernels:crashes on cpu",
             " forward-exact *CRASH * 1 *",
             "* 1 of 5 hold (each law with each dtype).",
         ]
@@ -140,7 +140,7 @@ NAMES = [
 
 
 def test_what_is_printed_of_a_test_runs_it_again(room: pytest.Pytester):
-    """Its name begins with the module where that is installed elsewhere, and ``--pyargs`` finds it."""
+    """The printed id of a test runs it again with ``--pyargs``, also if the suite is installed elsewhere."""
     both = ("--subject=kernels:no_groups", "--subject=kernels:right", "--examples=30", "--inline", *ONE)
     printed = room.runpytest_inprocess(*SUITE, *both).stdout
     printed.fnmatch_lines([f"FAILED {NAMES[0].replace('[', '[[]')} - Failed: FAIL *"])
@@ -148,9 +148,9 @@ def test_what_is_printed_of_a_test_runs_it_again(room: pytest.Pytester):
 
 
 def test_known_failures_under_xdist(room: pytest.Pytester):
-    """A known failure is xfailed with its reason and count, a stale entry is said, and the table is there.
+    """Under xdist, a known failure is xfailed with its reason and count, and stale entries and the table are printed.
 
-    The tests may be named here too.
+    Tests may also be selected by their ids.
     """
     subjects = ("--subject=kernels:no_groups", "--subject=kernels:right", "--known=known.toml")
     result = room.runpytest_inprocess(
@@ -161,7 +161,7 @@ def test_known_failures_under_xdist(room: pytest.Pytester):
     result.stdout.fnmatch_lines(
         [
             "--known known.toml; --inline",
-            "Held against T x + b: kernels:no_groups on cpu",
+            "Checked against T x + b: kernels:no_groups on cpu",
             " forward-exact *known * 30 *",
             "known: no-groups: * cases: Groups come next year.",
             "stale: mended for kernels:right: its example holds",
@@ -172,7 +172,7 @@ def test_known_failures_under_xdist(room: pytest.Pytester):
 
 
 def test_known_failures_where_they_are_not_to_be(room: pytest.Pytester):
-    """With --runxfail a known failure fails, and with --fail-stale a stale entry does."""
+    """With --runxfail a known failure fails, and with --fail-stale a stale entry fails the run."""
     result = room.runpytest_inprocess(
         *SUITE, *ONE, "--subject=kernels:no_groups", "--known=known.toml", "--examples=30", "--runxfail"
     )
@@ -195,9 +195,9 @@ def test_known_failures_where_they_are_not_to_be(room: pytest.Pytester):
         ("--examples=0", "examples=0 must be a whole number >= 1"),
         ("--known=nowhere.toml", "nowhere.toml: "),
         ("--fail-stale", "fail-stale needs known=FILE"),
-        ("--law=forward-bound --dtype=int64", "nothing to judge: "),
+        ("--law=forward-bound --dtype=int64", "nothing to check: "),
         ("--sweep=9", "sweep=9 must be a whole number from 1 to 8"),
-        ("--sweep=2 --seed=3", "sweep=2 takes every convolution: not with seed"),
+        ("--sweep=2 --seed=3", "sweep=2 checks every convolution, so it cannot be combined with seed"),
         ("--time=5", "--time is not for pytest: use toeplitz-core check --time"),
         ("--jobs=2", "--jobs is not for pytest: use -n of pytest-xdist"),
         ("--fail-fast", "--fail-fast is not for pytest: use -x"),
@@ -208,13 +208,13 @@ def test_known_failures_where_they_are_not_to_be(room: pytest.Pytester):
     ],
 )
 def test_a_wrong_value_is_a_usage_error(room: pytest.Pytester, options: str, said: str):
-    """Before anything runs, with the nearest name."""
+    """A wrong value is a usage error before anything runs, with the nearest name."""
     with pytest.raises(pytest.UsageError, match=f"^{re.escape(said)}"):
         room.parseconfigure(*SUITE, *options.split())
 
 
 def test_every_option_of_check_is_there(room: pytest.Pytester):
-    """With its own help, or with what pytest has in its place."""
+    """Every option of check is in pytest's help, with its own text or with its replacement."""
     said = " ".join(room.runpytest_inprocess(*SUITE, "--help").stdout.str().split())
     for option in OPTIONS.values():
         text = f"Not for pytest: use {option.pytest}." if option.pytest else " ".join(option.help.split())
@@ -223,7 +223,7 @@ def test_every_option_of_check_is_there(room: pytest.Pytester):
 
 
 def test_a_sweep(room: pytest.Pytester):
-    """It takes every convolution, and leaves out laws that have none, with the reason."""
+    """A sweep checks every convolution; laws without a sweep are left out, with the reason."""
     two = ("--law=forward-exact", "--law=errors", "--dtype=float32", "--device=cpu")
     result = room.runpytest_inprocess(*SUITE, *two, "--subject=kernels:right", "--inline", "--sweep=1")
     result.assert_outcomes(passed=1)
@@ -237,7 +237,7 @@ def test_a_sweep(room: pytest.Pytester):
 
 
 def test_a_subject_that_is_not_there_is_a_usage_error(room: pytest.Pytester):
-    """Where the command line names it, before anything is collected, under xdist too."""
+    """A missing subject of the command line is a usage error before anything is collected, under xdist too."""
     result = room.runpytest_inprocess(*SUITE, "--subject=kernels:rigth", "-n1")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: subject 'kernels:rigth': kernels has no 'rigth'; nearest: right"])
@@ -246,12 +246,12 @@ def test_a_subject_that_is_not_there_is_a_usage_error(room: pytest.Pytester):
 
 
 def steps(config: pytest.Config) -> list[str]:
-    """What would be judged."""
+    """The ids of the steps of a session."""
     return [str(step) for step in config.stash[plugin.SESSION].steps]
 
 
 def test_who_wins(room: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
-    """The command line, then the environment, then the table of pyproject.toml."""
+    """The command line overrides the environment, which overrides the table of pyproject.toml."""
     table = '[tool.toeplitz_core]\nsubject = "kernels:right"\ndtype = "int64"\nlaw = "forward-exact"\ndevice = "cpu"\n'
     (room.path / "pyproject.toml").write_text(table, encoding="utf-8")
     assert steps(room.parseconfigure(*SUITE)) == ["kernels:right-forward-exact-int64-cpu"]
@@ -268,7 +268,7 @@ def test_who_wins(room: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_what_of_the_table_is_for_pytest(room: pytest.Pytester):
-    """Several lists of known failures are; how check spends its time is not, and is not said to be in effect."""
+    """Of the table, pytest reads lists of known failures, but not ``time``, ``jobs`` and ``fail-fast``."""
     (room.path / "more.toml").write_text(KNOWN.replace("mended", "more").replace("no-groups", "other"))
     table = '[tool.toeplitz_core]\nknown = ["known.toml", "more.toml"]\ntime = 9\njobs = 2\nfail-fast = true\n'
     (room.path / "pyproject.toml").write_text(table, encoding="utf-8")
@@ -284,7 +284,7 @@ def test_what_of_the_table_is_for_pytest(room: pytest.Pytester):
 
 
 def test_torch_is_the_subject_where_none_is_named(room: pytest.Pytester):
-    """Under every law."""
+    """Without a subject, torch is checked under every law."""
     found = steps(room.parseconfigure(*SUITE, "--device=cpu"))
     assert found == [
         f"torch-{law.name}-{dtype}-cpu" for law in LAWS.values() for dtype in CASE_DTYPES if dtype in law.dtypes
@@ -298,7 +298,7 @@ def pytest_addoption(parser):
 
 
 def test_a_name_that_another_plugin_has(room: pytest.Pytester):
-    """Our option then has another one, where the other plugin was named before this one."""
+    """If an earlier plugin has an option of the same name, ours is renamed."""
     room.makepyfile(other=TIMEOUT_OF_OTHERS)
     room.syspathinsert()
     config = room.parseconfigure("-p", "other", *SUITE, "--timeout=x", "--toeplitz-timeout=5")
@@ -306,7 +306,7 @@ def test_a_name_that_another_plugin_has(room: pytest.Pytester):
 
 
 def test_a_plugin_that_is_installed_comes_later_than_p(room: pytest.Pytester):
-    """With -p, this plugin is imported before those that are installed: theirs keep their options all the same."""
+    """With -p, this plugin is imported before installed plugins, which still keep their option names."""
     room.makepyfile(installed=TIMEOUT_OF_OTHERS)
     info = room.mkdir("installed-1.0.dist-info")
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: installed\nVersion: 1.0\n", encoding="utf-8")
@@ -317,7 +317,7 @@ def test_a_plugin_that_is_installed_comes_later_than_p(room: pytest.Pytester):
 
 
 def test_a_conftest_may_load_it(room: pytest.Pytester):
-    """As pytest_plugins of a conftest.py at the root, and the tests in a file of one's own."""
+    """A conftest.py at the root can load the plugin, and any test file can import the tests."""
     room.makepyfile(test_mine="from toeplitz_core.testing.suite import test_law")
     room.makeconftest('pytest_plugins = ["toeplitz_core.testing.plugin"]')
     result = room.runpytest_inprocess(*ONE, "--subject=kernels:right", "--examples=2", "-p", "no:cacheprovider")
@@ -326,7 +326,7 @@ def test_a_conftest_may_load_it(room: pytest.Pytester):
 
 
 def test_without_the_plugin_there_are_no_options_but_the_tests(room: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
-    """The suite loads the plugin itself, and has its subject from the environment."""
+    """Without -p, the suite loads the plugin itself, and its subject comes from the environment."""
     monkeypatch.setenv(VARIABLE, "kernels:no_groups")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(_installed(room)), str(room.path)]))
     table = '[tool.toeplitz_core]\nlaw = ["forward-exact", "stride"]\nexamples = 30\ninline = true\n'
@@ -337,7 +337,7 @@ def test_without_the_plugin_there_are_no_options_but_the_tests(room: pytest.Pyte
 
 
 def _installed(room: pytest.Pytester) -> Path:
-    """A directory that has the package and nothing else of the checkout, as site-packages has."""
+    """A directory like site-packages, with the package and nothing else of the checkout."""
     site = room.mkdir("site")
     (site / "toeplitz_core").symlink_to(CHECKOUT / "toeplitz_core", target_is_directory=True)
     return site
@@ -345,7 +345,7 @@ def _installed(room: pytest.Pytester) -> Path:
 
 @pytest.mark.skipif(CUDA, reason="there is a CUDA device")
 def test_a_device_that_is_absent(room: pytest.Pytester):
-    """It skips as not run; it fails where it was asked for; and a run of nothing that was asked for is not green."""
+    """A test of a missing device is skipped, or fails if the device is named; a run without any result is not green."""
     few = ("--law=forward-exact", "--dtype=float32", "--subject=kernels:right", "--examples=2")
     result = room.runpytest_inprocess(*SUITE, *few, "-rs", "-k", "cuda")
     result.assert_outcomes(skipped=1, deselected=1)
@@ -359,11 +359,11 @@ def test_a_device_that_is_absent(room: pytest.Pytester):
     )
     result = room.runpytest_inprocess(*SUITE, *few, "--device=cuda")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["not run, and cuda was asked for: torch sees no CUDA device"])
+    result.stdout.fnmatch_lines(["not run, although cuda was requested: torch sees no CUDA device"])
 
 
 def test_inline(room: pytest.Pytester):
-    """In this process, without the layouts on which torch may end it."""
+    """Inline, the subject runs in this process, without the layouts on which torch can crash."""
     room.makepyfile(here="import os, kernels\nassert 'pytest' in __import__('sys').modules\nconv2d = kernels.right")
     result = room.runpytest_inprocess(*SUITE, *ONE, "--subject=here:conv2d", "--inline", "--examples=2")
     result.assert_outcomes(passed=1)
@@ -371,7 +371,7 @@ def test_inline(room: pytest.Pytester):
 
 
 def test_interrupted(room: pytest.Pytester):
-    """What was found before is reported, and nothing else is run."""
+    """After Ctrl-C earlier failures are reported, and nothing else is run."""
     room.makepyfile(
         here="""
         calls = []
@@ -392,7 +392,7 @@ def test_interrupted(room: pytest.Pytester):
 
 
 def test_a_subject_in_this_repository(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
-    """``pytest --subject S`` takes the conformance tests alone, and says so; with a path it takes that."""
+    """In this repository ``pytest --subject S`` runs only the conformance tests; with a path it runs that."""
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     monkeypatch.chdir(CHECKOUT)
     config = pytester.parseconfigure("--subject=toeplitz", *ONE)
@@ -413,14 +413,14 @@ NOTHING = KnownFailures()
 
 
 def ended(status: Status, message: str = "", **more: object) -> Result:
-    """A result."""
+    """A result with this status."""
     failure = Verdict(status, CASE, message) if status.is_failure else None
     return Result(STEP, status, message=message, failure=failure, **more)
 
 
 @pytest.mark.parametrize("status", Status)
 def test_only_a_pass_passes(status: Status):
-    """Whatever else becomes of a law ends a test as failed, skipped or xfailed."""
+    """Every status except a pass ends a test as failed, skipped or xfailed."""
     expected = {
         Status.NOT_RUN: pytest.skip.Exception,
         Status.KNOWN: pytest.xfail.Exception,
@@ -434,7 +434,7 @@ def test_only_a_pass_passes(status: Status):
 
 
 def test_known_failures_are_quoted():
-    """Each entry that matched, with its count and its reason."""
+    """An xfailed test quotes each entry that matched, with its count and its reason."""
     listed = KnownFailures.load(KNOWN_TORCH)
     entry = listed.entries[0]
     with pytest.raises(pytest.xfail.Exception, match=f"^known: {entry.name}: 3 cases: {re.escape(entry.reason)}$"):
@@ -442,7 +442,7 @@ def test_known_failures_are_quoted():
 
 
 def test_an_error_of_our_own_asks_to_be_reported(monkeypatch: pytest.MonkeyPatch):
-    """A law that raises is no failure of the subject; a subject that is not there is no error of ours."""
+    """An error in a law asks to be reported; a missing subject is a failure of the test, not an error of ours."""
     share_fork_servers(monkeypatch)
     session = Session(Options(subject=("m:f",), law=("forward-exact",), dtype=("float32",), device=("cpu",)))
     with pytest.raises(pytest.fail.Exception, match=r"^subject 'm:f': cannot import m: ") as failed:
@@ -457,7 +457,7 @@ def test_an_error_of_our_own_asks_to_be_reported(monkeypatch: pytest.MonkeyPatch
 
 
 def test_layouts_by_where_a_subject_runs():
-    """Every layout in a worker, and those that cannot end the process in this one."""
+    """Subjects in workers are tested on every layout, subjects in this process only on safe layouts."""
     both = Session(Options(subject=("torch", "here")), {"torch": None, "here": TorchSubject("here", torch.conv2d)})
     assert both.plan.layouts("torch") == ALL_LAYOUTS
     assert both.plan.layouts("here") == SAFE_LAYOUTS

@@ -1,4 +1,4 @@
-"""Workers of all runs in this process from one fork server: it takes seconds to start, and is the same for each."""
+"""Share one fork server between all runs in this process, because it takes seconds to start."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _SERVERS: dict[Environment, ForkServer] = {}
 
 
 class _Shared(ForkServer):
-    """A fork server that no run ends. Each run ends its workers all the same."""
+    """A fork server that no run ends. Each run still ends its own workers."""
 
     def close(self) -> None:
-        """Go on."""
+        """Do nothing, so that the next run can use the fork server."""
 
 
 def _shared(environment: Environment, _: Path) -> ForkServer:
     found = _SERVERS.get(environment)
     if found is None or found.has_died:
-        # Where it starts is where its workers look for modules: not where a test has some that another has too.
+        # Its workers look for modules in the directory where it starts, which must not be that of one test.
         with contextlib.chdir(CHECKOUT):
             found = _SERVERS[environment] = _Shared(environment, Path(tempfile.mkdtemp()))
         atexit.register(ForkServer.close, found)
@@ -35,8 +35,8 @@ def _shared(environment: Environment, _: Path) -> ForkServer:
 
 
 def share_fork_servers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let runs in this process share their fork servers, until the patch is undone.
+    """Let runs in this process share fork servers, until the patch is undone.
 
-    What a subject's name means has to be on ``sys.path``.
+    The modules of subjects must be on ``sys.path``.
     """
     monkeypatch.setattr(sandbox, "ForkServer", _shared)

@@ -1,4 +1,4 @@
-"""``python -m toeplitz_core`` runs the command line, even from a checkout that is not installed."""
+"""Run the command line with ``python -m toeplitz_core``, also from a checkout that is not installed."""
 
 import sys
 

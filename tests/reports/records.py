@@ -1,4 +1,4 @@
-"""Results and a record of every kind, for the tests of what is written of them."""
+"""Results of every status and a record of them, for the tests of reports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LISTED = Entry(
 
 
 def result(status: Status, message: str = "", *, cases: int = 3, ratio: float | None = None, **other: object) -> Result:
-    """A result of this status; a failing one with its case."""
+    """A result of this status; a failing result has its case."""
     failure = Verdict(status, CASE, message, ratio=ratio, index=(0, 1)) if status.is_failure else None
     counts = Counter({status: cases}) if cases else Counter()
     values = {"counts": counts, "max_ratio": 0.5, "failure": failure, "message": message} | other
@@ -31,11 +31,11 @@ def result(status: Status, message: str = "", *, cases: int = 3, ratio: float | 
 
 
 def of_step(found: Result, **names: str) -> Result:
-    """The same of another subject, law, dtype or device."""
+    """The same result for another subject, law, dtype or device."""
     return replace(found, step=replace(found.step, **names))
 
 
-# One of each kind.
+# One result of each kind.
 RESULTS = [
     result(Status.PASS, assumed=Counter({"sums in float32": 3})),
     result(Status.PASS, max_ratio=None),
@@ -61,7 +61,7 @@ RECORD = Record(
     stale=[Stale(LISTED, "torch", "its example holds")],
 )
 
-# A pass of which much was refused.
+# A pass with many refused cases.
 GAPS = result(
     Status.PASS,
     counts=Counter({Status.PASS: 15, Status.UNSUPPORTED: 20, Status.MISTRUSTED: 5}),

@@ -1,4 +1,4 @@
-"""What machines read of a run: JSON that its schema describes."""
+"""The JSON report of a run, and its schema."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SCHEMA = json.loads((importlib.resources.files("toeplitz_core.testing.reports") 
 
 
 def validated(record: Record) -> dict[str, object]:
-    """The JSON of a run, read again and held against the schema."""
+    """The JSON of a run, read again and validated against the schema."""
     read = json.loads(to_json(record))
     jsonschema.validate(read, SCHEMA, cls=jsonschema.Draft202012Validator)
     return read
 
 
 def test_schema_is_one():
-    """The schema is itself valid, and is for the version that is written."""
+    """The schema is valid, and is that of the version that is written."""
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     assert document(RECORD)["schema_version"] == SCHEMA_VERSION
     statuses = SCHEMA["$defs"]["result"]["properties"]["status"]["enum"]
@@ -42,7 +42,7 @@ def test_schema_is_one():
 
 @pytest.mark.parametrize("ended", ["completed", "stopped at the first failure", "interrupted", "error"])
 def test_json_of_every_status(ended: str):
-    """A run of each status and end is as the schema says, and is read again as what was written."""
+    """The JSON of runs with every status and ending is valid, and is read back unchanged."""
     record = replace(RECORD, ended=ended, error="LawError: x" if ended == "error" else "")
     read = validated(record)
     assert read == document(record)
@@ -54,7 +54,7 @@ def test_json_of_every_status(ended: str):
 
 
 def test_json_of_a_failure():
-    """A failure has its case with its law, its message, a place for its cause, and the command that replays it."""
+    """A failure has its case with the law, its message, a field for the cause, and the command that replays it."""
     failed = validated(RECORD)["results"][2]
     assert failed["case"] == f"{LINE} law=forward-bound"
     assert failed["replay"] == f'python -m toeplitz_core replay "{failed["case"]}" --subject torch'
@@ -68,14 +68,14 @@ def test_json_of_a_failure():
 
 
 def test_json_has_no_infinity():
-    """An infinite error is a word: JSON has no number for it, and strict readers refuse what Python would write."""
+    """An infinite error is the string ``inf``, because JSON has no such number."""
     text = to_json(RECORD)
     assert "Infinity" not in text
     assert json.loads(text)["results"][3]["ratio"] == "inf"
 
 
 def test_arithmetic_and_rounds():
-    """How many cases were judged by which arithmetic is said, and the rounds of a run with a time."""
+    """The JSON has the number of cases per arithmetic, and the rounds of a run with a time."""
     read = validated(replace(RECORD, rounds=4))
     assert read["results"][0]["assumed"] == {"sums in float32": 3}
     assert read["results"][1]["assumed"] == {}
@@ -83,14 +83,14 @@ def test_arithmetic_and_rounds():
 
 
 def test_what_was_refused():
-    """Counts and reason are those of the result; without a refusal the reason is null."""
+    """Counts and reason of refusals are those of the result; without a refusal the reason is null."""
     first, second = validated(replace(RECORD, results=[GAPS, result(Status.PASS)]))["results"]
     assert (first["counts"]["unsupported"], first["counts"]["mistrusted"]) == (20, 5)
     assert (first["refused"], second["refused"]) == ("NotImplementedError: no bias gradient", None)
 
 
 def test_json_of_known_failures():
-    """Entries are listed with how often they matched and where they are stale; without a list there is null."""
+    """Entries have their number of matches and the subjects for which they are stale; without a list there is null."""
     (entry,) = validated(RECORD)["known"]
     assert entry["cases"] == 3
     assert entry["stale"] == [{"subject": "torch", "why": "its example holds"}]
@@ -116,7 +116,7 @@ def test_json_of_known_failures():
     ],
 )
 def test_schema_refuses(spoil: object):
-    """The schema is not satisfied by just anything."""
+    """The schema rejects documents with faults."""
     read = json.loads(to_json(RECORD))
     spoil(read)
     with pytest.raises(jsonschema.ValidationError):
@@ -125,18 +125,18 @@ def test_schema_refuses(spoil: object):
 
 @given(message=st.text(st.characters(exclude_categories=[])), subject=st.text(min_size=1))
 def test_any_text_survives(message: str, subject: str):
-    """Whatever a subject says is read again as it was said."""
+    """Any text of a subject is read back unchanged."""
     failure = Verdict(Status.FAIL, CASE, message)
     said = replace(RESULTS[2], step=replace(RESULTS[2].step, subject=subject), failure=failure, message=message)
     read = json.loads(to_json(replace(RECORD, results=[said])))
-    # Two halves of a character are that character in JSON.
+    # JSON joins two surrogates to one character.
     whole = message.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
     assert (read["results"][0]["message"], read["results"][0]["subject"]) == (whole, subject)
 
 
 @pytest.mark.parametrize("ratio", [None, 0.25, float("inf")])
 def test_a_result_survives_its_document(ratio: float | None):
-    """What was counted and said of a result comes back from its JSON, an infinite error too."""
+    """A result survives its JSON document, also with an infinite error."""
     counts = Counter({Status.PASS: 3, Status.MISTRUSTED: 1})
     more = {"known": Counter({"a": 1}), "assumed": Counter({"b": 4}), "refused": "c", "zeros": 2, "zero_signs": 1}
     passed = result(Status.PASS, "said", counts=counts, max_ratio=ratio, **more)
@@ -146,7 +146,7 @@ def test_a_result_survives_its_document(ratio: float | None):
 
 
 def test_the_report_is_written_when_the_run_has_ended(tmp_path: Path):
-    """Only the end of a run writes the file, and with it what was there before is gone."""
+    """Only the end of a run writes the file, and replaces what was there."""
     path = tmp_path / "run.json"
     path.write_text("before", encoding="utf-8")
     report = JsonReport(str(path))
@@ -157,7 +157,7 @@ def test_the_report_is_written_when_the_run_has_ended(tmp_path: Path):
 
 
 def test_a_dash_is_the_standard_output_of_before_the_run(monkeypatch: pytest.MonkeyPatch):
-    """The document goes where the standard output led when the report was made: a run sends all else elsewhere."""
+    """With ``-`` the document goes to the standard output at the time when the report was created."""
     out = io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
     report = JsonReport("-")

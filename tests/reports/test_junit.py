@@ -1,4 +1,4 @@
-"""What a CI system reads of a run: JUnit XML that parses whatever a subject said, and is never greener than the run."""
+"""The JUnit XML of a run parses for any text of a subject, and is green only if the run is."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def parsed(record: Record) -> tuple[ET.Element, list[ET.Element]]:
 
 
 def outcome(case: ET.Element) -> str:
-    """What a reader of the XML takes a case for: the only child that is no property."""
+    """The outcome of a test case: its only child that is not a property."""
     kinds = [child.tag for child in case if child.tag != "properties"]
     assert len(kinds) <= 1
     return kinds[0] if kinds else "passed"
 
 
 def test_junit_of_every_status():
-    """A failing law is a failure, nothing proven an error, what did not run is skipped, what is known passes."""
+    """A failing law is a failure, nothing proven is an error, not-run is skipped, and known failures pass."""
     suite, cases = parsed(RECORD)
     wanted = ["passed", "passed", *["failure"] * 4, "error", "error", "skipped", "passed", "skipped"]
     assert [outcome(case) for case in cases] == [*wanted, "skipped"]
@@ -55,7 +55,7 @@ def test_junit_of_every_status():
 
 
 def test_junit_is_as_grave_as_the_exit_code():
-    """A stale entry or an absent device that was asked for, and an error of our own, are no green report."""
+    """With a refused stale entry, a missing required device or an error of our own, the report is not green."""
     green = replace(RECORD, results=[result(Status.PASS)], exit_code=0, stale=[])
     assert [outcome(case) for case in parsed(green)[1]] == ["passed"]
     absent = replace(green, results=[RESULTS[-1]], exit_code=3, required_devices=["cpu"])
@@ -76,7 +76,7 @@ def test_junit_is_as_grave_as_the_exit_code():
 
 
 def test_what_was_judged_and_refused():
-    """Arithmetic, counts and reason are properties, and there is none where nothing was refused."""
+    """Arithmetic, counts and reasons are properties; without refusals there are none for them."""
     properties = {p.get("name"): p.get("value") for p in parsed(RECORD)[1][0].iter("property")}
     assert properties["assumed: sums in float32"] == "3 cases"
     cases = parsed(replace(RECORD, results=[GAPS, result(Status.PASS)]))[1]
@@ -88,7 +88,7 @@ def test_what_was_judged_and_refused():
 
 @given(message=st.text(st.characters(exclude_categories=[])), subject=st.text(min_size=1))
 def test_any_text_can_be_read(message: str, subject: str):
-    """Whatever a subject says, the document parses; what is plain is read again as it was said."""
+    """The document parses for any text of a subject; plain text is read back unchanged."""
     failure = Verdict(Status.FAIL, CASE, message)
     said = replace(RESULTS[2], step=replace(RESULTS[2].step, subject=subject), failure=failure, message=message)
     record = replace(RECORD, results=[said])
@@ -101,7 +101,7 @@ def test_any_text_can_be_read(message: str, subject: str):
 
 
 def test_junit_escapes_control_characters():
-    """An escape sequence of a terminal arrives as text that shows it."""
+    """Control characters are escaped visibly."""
     record = replace(RECORD, results=[result(Status.FAIL, '\x1b[31mred\x00\r\ud800\uffff\x85 ⊗ <&"\n')])
     failure = parsed(record)[1][0].find("failure")
     assert failure is not None
@@ -109,7 +109,7 @@ def test_junit_escapes_control_characters():
 
 
 def test_the_report_is_written_when_the_run_has_ended(tmp_path: Path):
-    """Only the end of a run writes the file, and with it what was there before is gone."""
+    """Only the end of a run writes the file, and replaces what was there."""
     path = tmp_path / "run.xml"
     path.write_text("before", encoding="utf-8")
     report = JunitReport(str(path))

@@ -1,4 +1,4 @@
-"""A case explained: what is shown is right, fits a terminal, and is plain text."""
+"""``show`` is right, fits a terminal, and is plain text."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def call(line: str) -> Result:
 
 
 def test_geometry_data_and_result_are_said():
-    """Sizes, the recipe, the numbers and what must come out are in lines of their own."""
+    """Sizes, recipe, numbers and expected result are on separate lines."""
     result = call(f"show '{ROW} bias law=forward-exact seed=3'")
     assert result.exit_code == 0
     case = Case.parse(f"{ROW} bias seed=3")
     for said in (
         f"case      {ROW} bias seed=3 law=forward-exact\n",
-        "output    1x1x1x5, of an input 1x1x1x4\n",
-        "T         5 x 4, 8 nonzeros (0.4 of all); 80 bytes dense, 88 as CSR\n",
+        "output    1x1x1x5 for an input of 1x1x1x4\n",
+        "T         5 x 4, 8 nonzeros (density 0.4); 80 bytes dense, 88 as CSR\n",
         "data      integers, seed 3: signed integers",
         "law       forward-exact: ",
         "bound     none: compared with ==",
@@ -54,10 +54,10 @@ def test_geometry_data_and_result_are_said():
     ],
 )
 def test_picture_is_the_pattern_of_the_matrix(text: str):
-    """There is a character where T has an entry, the same for the same tap, and a dot elsewhere."""
+    """The picture has the character of the tap for each entry of T, and dots elsewhere."""
     case = Case.parse(text)
     g = case.geometry
-    lines = show_case(case).partition("T, its tap")[2].splitlines()[1:]
+    lines = show_case(case).partition("T, with the tap")[2].splitlines()[1:]
     drawn = [line.replace(" ", "") for line in lines if line]
     taps = torch.arange(1.0, 1 + g.kernel_size[0] * (g.kernel_size[1] if g.rank > 1 else 1)).reshape(g.kernel_size)
     matrix = toeplitz_matrix(
@@ -72,11 +72,11 @@ def test_picture_is_the_pattern_of_the_matrix(text: str):
         (data, dtype)
         for data, recipe in RECIPES.items()
         for dtype in CASE_DTYPES
-        if recipe.kind != "real" or dtype != "int64"  # there are no such whole numbers
+        if recipe.kind != "real" or dtype != "int64"  # int64 has no such recipes
     ],
 )
 def test_every_recipe_fits_a_terminal(data: str, dtype: str):
-    """No line but the case itself is longer than a terminal is wide, and there are no control characters."""
+    """Only the line of the case may be wider than a terminal, and there are no control characters."""
     for shapes in ("input=2x3x5x4 weight=6x1x2x3 groups=3 padding=1 bias", "input=1x0x2x2 weight=1x0x1x1 bias"):
         case = Case.parse(f"{shapes} dtype={dtype} data={data} seed=5")
         first, *lines = show_case(case).splitlines()
@@ -86,12 +86,12 @@ def test_every_recipe_fits_a_terminal(data: str, dtype: str):
 
 
 def test_large_cases_are_summarised():
-    """Of a layer there are the sizes and the range of its numbers, and nothing is computed that takes long."""
+    """A large case is summarised by its sizes and the range of its numbers; its result is not computed."""
     shown = show_case(Case.parse("input=1x64x56x56 weight=64x64x3x3 padding=1 data=normal"))
     assert "T         200,704 x 200,704, 112,869,376 nonzeros" in shown
     assert "input     200,704 numbers, 200,704 not zero, from -" in shown
-    assert "expected  not worked out" in shown
-    assert "picture   only of matrices" in shown
+    assert "expected  not computed" in shown
+    assert "picture   none: only matrices" in shown
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_large_cases_are_summarised():
     ],
 )
 def test_wrong_case(line: str, said: str):
-    """A case that is wrong is a usage error that points at the word."""
+    """A wrong case is a usage error that names the word."""
     result = call(line)
     assert result.exit_code == 2
     assert said in result.stderr

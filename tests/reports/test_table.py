@@ -1,4 +1,4 @@
-"""The tables of a run, and what is said below them."""
+"""The tables of a run, and the remarks below them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from toeplitz_core.testing.reports.table import MOST_LINES, print_results
 
 
 def printed(*results: Result, width: int = 160) -> list[str]:
-    """What is printed of a run, line by line."""
+    """The lines that are printed for these results."""
     file = io.StringIO()
     print_results(Console(file=file, width=width), results)
     return [line.rstrip() for line in file.getvalue().splitlines()]
 
 
 def test_what_was_refused_is_in_the_table_and_its_reason_below():
-    """A law that passes says which share of its cases the subject refused, and why one of them was."""
+    """The table has the share of refused cases also for a law that passes, and a line below has a reason."""
     said = printed(GAPS, of_step(GAPS, dtype="float64"), result(Status.PASS))
     heading = next(line.split() for line in said if line.startswith(" law"))
     assert heading == ["law", "f64", "f32", "cases", "mistrusted", "unsupported"]
@@ -34,7 +34,7 @@ def test_what_was_refused_is_in_the_table_and_its_reason_below():
 
 
 def test_a_share_is_not_rounded_to_none():
-    """One case of a thousand is less than one per cent of them, and no case is a dash."""
+    """One case of a thousand is shown as less than 1%, and no case as a dash."""
     counts = Counter({Status.PASS: 999, Status.UNSUPPORTED: 1})
     assert [line.split()[-2:] for line in printed(result(Status.PASS, counts=counts)) if line.startswith(" f")] == [
         ["-", "<1%"]
@@ -42,7 +42,7 @@ def test_a_share_is_not_rounded_to_none():
 
 
 def test_a_table_of_every_dtype_is_whole_on_80_columns():
-    """Nothing of a law's name, an error or a share is cut off."""
+    """On 80 columns, no name, error or share is cut off."""
     every = [of_step(GAPS, law="functional-gradients", dtype=dtype) for dtype in CASE_DTYPES]
     (row,) = (line for line in printed(*every, width=80) if line.startswith(" functional"))
     assert row.split() == ["functional-gradients", *["0.500"] * 7, "280", "12%", "50%"]
@@ -50,7 +50,7 @@ def test_a_table_of_every_dtype_is_whole_on_80_columns():
 
 
 def test_reasons_of_refusals_are_limited():
-    """A subject that words each refusal anew does not fill the screen."""
+    """The number of lines with reasons is limited, so that they do not fill the screen."""
     said = printed(*(of_step(replace(GAPS, refused=f"reason {number}"), law=f"law-{number}") for number in range(20)))
     assert sum(line.startswith("unsupported in part: torch on cpu: law-") for line in said) == MOST_LINES
     assert f"unsupported in part: {20 - MOST_LINES} more lines: see --json" in said

@@ -1,4 +1,4 @@
-"""A run as text: what is printed of each event."""
+"""The text that is printed for each event of a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PLAN = Plan.of(OPTIONS, OPTIONS.subject)
 
 
 def started(**options: object) -> Started:
-    """The start of a run with some more options."""
+    """The start of a run with these options."""
     given = replace(OPTIONS, **options)
     return Started(Plan.of(given, given.subject), given, "/tmp/journal.jsonl")
 
@@ -35,7 +35,7 @@ def ended(*results: Result, **more: object) -> Ended:
 
 
 def said(*events: Event, terminal: bool = False) -> tuple[list[str], list[str]]:
-    """What is printed of events, and what of errors of our own, line by line."""
+    """The lines that are printed for events, and those for errors of our own."""
     out, errors = io.StringIO(), io.StringIO()
     report = TerminalReport(
         Console(file=out, width=160, force_terminal=terminal, no_color=True), Console(file=errors, width=160)
@@ -46,12 +46,12 @@ def said(*events: Event, terminal: bool = False) -> tuple[list[str], list[str]]:
 
 
 def step_ended(found: Result, number: int = 0) -> StepEnded:
-    """The end of its step in a round."""
+    """The end of the result's step in a round."""
     return StepEnded(Task(found.step, number), found)
 
 
 def test_line_of_a_result():
-    """A log says how many cases proved nothing where some did not, and the largest error where there is one."""
+    """A log has the number of cases that proved nothing, if any, and the largest error, if any."""
     who = "torch forward-bound float32 cpu"
     assert result_line(GAPS) == f"{who}: pass, 40 cases, 5 mistrusted, 20 unsupported, largest error 0.500 of the bound"
     assert result_line(result(Status.PASS, max_ratio=None)) == f"{who}: pass, 3 cases"
@@ -60,7 +60,7 @@ def test_line_of_a_result():
 
 
 def test_the_start_echoes_the_options_with_the_seed():
-    """So a typo shows, and whoever reads the log can repeat the run."""
+    """The start echoes options and seed, so that a typo shows and the run can be repeated."""
     lines, _ = said(started(seed=7, timeout=2.5, fail_fast=True, inline=True))
     assert lines[1] == (
         "subjects torch; laws forward-bound; devices cpu; profile gate: up to 100 cases per law and dtype, seed 7"
@@ -71,14 +71,14 @@ def test_the_start_echoes_the_options_with_the_seed():
 
 
 def test_a_drawn_seed_is_printed():
-    """Nightly takes a new seed, and prints that one."""
+    """Nightly draws a new seed and prints it."""
     event = started(profile="nightly")
     assert said(event)[0][1].endswith(f"profile nightly: up to 3000 cases per law and dtype, seed {event.plan.seed}")
 
 
 @pytest.mark.parametrize(("steps", "far"), [(1, "1 step"), (2, "2 steps")])
 def test_the_start_of_a_sweep_names_no_seed(steps: int, far: str):
-    """A sweep takes every convolution: it has neither profile nor seed."""
+    """A sweep checks every convolution, so it has neither profile nor seed."""
     line = said(started(sweep=steps))[0][1]
     assert f"convolutions up to {far} from the smallest, in the subject's own layouts" in line
     assert "seed" not in line
@@ -86,7 +86,7 @@ def test_the_start_of_a_sweep_names_no_seed(steps: int, far: str):
 
 
 def test_a_log_has_a_line_for_each_step():
-    """Of a step in later rounds there is one only where it fails; a terminal has a bar instead."""
+    """A log has a line for each step; for later rounds only if it fails. A terminal has a progress bar instead."""
     passed, failed = result(Status.PASS), result(Status.FAIL, "wrong")
     events = [started(), step_ended(passed), step_ended(passed, 1), step_ended(failed, 2)]
     lines = [line for line in said(*events)[0] if line.startswith("torch forward-bound")]
@@ -95,7 +95,7 @@ def test_a_log_has_a_line_for_each_step():
 
 
 def test_a_failure_is_printed_once_where_its_step_ends():
-    """With its case and the command that runs it again; not where it is found, when it is not yet small."""
+    """A failure is printed once, at the end of its step, with its case and the command that replays it."""
     failed = result(Status.FAIL, "wrong", ratio=3.5)
     lines, _ = said(started(), FailureFound(Task(STEP), failed), step_ended(failed), ended(failed))
     assert [line for line in lines if "wrong" in line] == ["FAIL torch, forward-bound: wrong"]
@@ -108,22 +108,22 @@ def test_a_failure_is_printed_once_where_its_step_ends():
 
 
 def test_a_failure_that_was_cut_short_is_printed_at_the_end():
-    """An interrupt ends no step: what it had found is in the record alone."""
+    """A failure of a step that was cut short is printed from the record at the end."""
     failed = result(Status.FAIL, "wrong (not shrunk to the end)")
     lines, _ = said(started(), FailureFound(Task(STEP), failed), ended(failed, ended="interrupted"))
     assert lines.count("FAIL torch, forward-bound: wrong (not shrunk to the end)") == 1
-    assert lines[-1] == "to go on with this run: python -m toeplitz_core check --resume /tmp/journal.jsonl"
+    assert lines[-1] == "to resume this run: python -m toeplitz_core check --resume /tmp/journal.jsonl"
 
 
 def test_only_a_run_that_was_cut_short_can_be_resumed():
-    """A run that has come to its end says nothing of it."""
+    """Only a run that was interrupted or ended by an error prints how to resume it."""
     for how, can in (("completed", False), ("stopped at the first failure", False), ("error", True)):
         lines, _ = said(started(), ended(ended=how))
         assert any("--resume" in line for line in lines) == can
 
 
 def test_an_error_of_our_own_goes_to_the_errors():
-    """With its traceback and whose error it is; where our code is not to blame, with neither."""
+    """An error of our own is printed with its traceback; other errors are printed in one line."""
     lines, errors = said(started(), Failed("LawError: x", "Traceback\nLawError: x"))
     assert errors == ["Traceback", "LawError: x", OUR_ERROR]
     assert "LawError: x" not in lines
@@ -131,12 +131,12 @@ def test_an_error_of_our_own_goes_to_the_errors():
 
 
 def test_the_end_says_what_else_came():
-    """Rounds of a run with a time, known failures and stale entries, what was left out, and what was adopted."""
+    """The end reports rounds, known failures, stale entries, what was left out, and what was adopted."""
     spent = replace(RECORD, rounds=4, ended="completed")
     lines, _ = said(started(time=2.0), Adopted("k.toml", 2), Ended(spent, ["errors: it is not swept"]))
     for line in (
         "adopted: 2 entries, written to k.toml",
-        "time: 4 rounds done in 2 s, each with its own seed",
+        "time: 4 rounds in 2 s, each with its own seed",
         "known: listed: 3 cases: It is so.",
         "stale: listed for torch: its example holds",
         "not run: errors: it is not swept",

@@ -1,4 +1,4 @@
-"""What the tests of runs share."""
+"""Fixtures for the tests of runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from toeplitz_core.testing.laws import LAWS
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The directory for temporary files is the test's own: interrupted runs leave their journals there."""
+    """Give each test its own directory for temporary files. Interrupted runs leave their journals there."""
     directory = tmp_path_factory.mktemp("temporary")
     monkeypatch.setattr(tempfile, "tempdir", str(directory))
     return directory
@@ -21,6 +21,6 @@ def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def made_up_laws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two laws that take no time have names: ``fails`` and ``holds``."""
+    """Register two instant laws: ``fails`` and ``holds``."""
     for name in ("fails", "holds"):
         monkeypatch.setitem(LAWS, name, made_up(name))

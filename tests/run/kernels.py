@@ -1,4 +1,4 @@
-"""Implementations that are quick, and wrong, slow or deadly in a way that a run has to cope with."""
+"""Small implementations that are right, wrong, slow or deadly."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from toeplitz_core import conv2d
 
 
 def right(*args: Tensor) -> Tensor:
-    """The matrix itself."""
+    """A correct convolution: the matrix itself."""
     return conv2d(*args)
 
 
@@ -26,19 +26,19 @@ def no_groups(
     dilation: int = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Zeros where there are groups."""
+    """Returns zeros if there is more than one group."""
     y = conv2d(x, w, b, stride, padding, dilation, groups)
     return y.zero_() if groups > 1 else y
 
 
 def slow_int64(x: Tensor, *args: Tensor) -> Tensor:
-    """Zeros where there are groups, and a long rest in int64."""
+    """Returns zeros if there is more than one group, and sleeps in int64."""
     time.sleep(5 if "int64" in str(x.dtype) else 0)
     return no_groups(x, *args)
 
 
 def kills_its_judge(x: Tensor, *args: Tensor) -> Tensor:
-    """Ends the parent of its parent, in int64."""
+    """Kills the judge, the parent of its parent, in int64."""
     if "int64" in str(x.dtype):
         stat = Path(f"/proc/{os.getppid()}/stat").read_text(encoding="utf-8")
         os.kill(int(stat.rpartition(")")[2].split()[1]), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Judge processes, and the end of a run by signals: the same verdicts as one process gives, and an orderly end."""
+"""Judge processes give the same verdicts as one process, and a run that is interrupted or killed ends in order."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ from toeplitz_core.testing.search.effort import PROFILES
 from toeplitz_core.testing.search.search import LawError
 
 KERNELS = "tests.run.kernels"
-# Two steps: the first ends in a moment, the second takes long where the subject is slow.
+# Two steps: the first ends at once, the second takes long if the subject is slow.
 TWO = "--dtype float32 --dtype int64 --law forward-exact --device cpu --seed 3"
-PROC = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="not run: processes are found in /proc")
+PROC = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="not run: needs /proc")
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start the command line in a session of its own, in an empty directory; end what has not ended."""
+    """Start the command line in a new process session, in an empty directory; kill what is left at the end."""
     all_started: list[subprocess.Popen[str]] = []
 
     def started(line: str, *, deaf: bool = False) -> subprocess.Popen[str]:
         room = {"TMPDIR": str(tmp_path), "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-        # A process ignores interrupts if the one that starts it does, as ours may.
+        # A process inherits ignored interrupts, and this process may ignore them.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN if deaf else signal.default_int_handler)
         running = subprocess.Popen(
             [sys.executable, "-m", "toeplitz_core", *shlex.split(line)],
@@ -66,7 +66,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield started
     for running in all_started:
-        if running.poll() is None:  # the test has failed already
+        if running.poll() is None:  # only if the test has failed
             os.killpg(running.pid, signal.SIGKILL)
         running.wait()
         for pipe in (running.stdout, running.stderr):
@@ -75,7 +75,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def said(running: subprocess.Popen[str], words: str) -> str:
-    """What a process has printed, up to a line with some words."""
+    """What a process prints, up to the first line with these words."""
     assert running.stdout is not None
     lines = []
     for line in iter(running.stdout.readline, ""):
@@ -86,7 +86,7 @@ def said(running: subprocess.Popen[str], words: str) -> str:
 
 
 def rest(running: subprocess.Popen[str]) -> tuple[str, str]:
-    """What a process prints until it ends, on both streams; it is killed if that takes a minute."""
+    """The rest of what a process prints on both streams; it is killed after a minute."""
     assert running.stdout is not None
     assert running.stderr is not None
     timer = threading.Timer(60, running.kill)
@@ -100,12 +100,12 @@ def rest(running: subprocess.Popen[str]) -> tuple[str, str]:
 
 
 def processes(leader: int) -> list[int]:
-    """The processes of a session that live."""
+    """The living processes of a session."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, _, _, of = stat.read_text().rpartition(")")[2].split()[:4]
-        except OSError:  # it has just ended
+        except OSError:  # the process has just ended
             continue
         if int(of) == leader and state != "Z":
             found.append(int(stat.parent.name))
@@ -121,7 +121,7 @@ def assert_nobody_is_left(leader: int) -> None:
 
 
 def files_of(pids: Iterable[int]) -> set[Path]:
-    """The files that some processes have open."""
+    """The files that these processes have open."""
     found = set()
     for link in (link for pid in pids for link in Path(f"/proc/{pid}/fd").glob("*")):
         with contextlib.suppress(OSError):
@@ -130,7 +130,7 @@ def files_of(pids: Iterable[int]) -> set[Path]:
 
 
 def test_the_same_with_several_jobs(monkeypatch: pytest.MonkeyPatch):
-    """Two judges come to the verdicts of one, case by case: the record is the same but for the number of jobs."""
+    """Two judges give the same record as one process, except for the number of jobs."""
     share_fork_servers(monkeypatch)
     subjects = f"{KERNELS}:right", f"{KERNELS}:no_groups"
     asked = {"dtype": ("float32", "int64"), "law": ("forward-exact", "shift-equivariant"), "device": "cpu", "seed": 3}
@@ -141,14 +141,14 @@ def test_the_same_with_several_jobs(monkeypatch: pytest.MonkeyPatch):
         session.close()
         assert documents[-1]["options"].pop("jobs") == jobs
     assert documents[0] == documents[1]
-    # The results have the plan's order, whatever came first.
+    # The results have the plan's order, not the order in which they came.
     assert [r["subject"] for r in documents[1]["results"]] == [name for name in subjects for _ in range(4)]
     assert {r["status"] for r in documents[1]["results"]} == {"pass", "fail"}
     assert_in_order(events)
 
 
 def assert_in_order(events: list[Event]) -> None:
-    """A run starts first; each task starts once before anything is found in it, and ends once after that."""
+    """The run starts first. Each task starts once, before its failures, and ends once, after them."""
     assert isinstance(events[0], Started)
     running, ended = set(), set()
     for event in events[1:-1]:
@@ -159,26 +159,26 @@ def assert_in_order(events: list[Event]) -> None:
             running.remove(event.task)
             ended.add(event.task)
         else:
-            assert event.task in running  # type: ignore[union-attr]  # a failure that is found
+            assert event.task in running  # type: ignore[union-attr]  # FailureFound
     assert not running
     assert type(events[-1]).__name__ == "Ended"
 
 
 def plan(*laws: str, **options: object) -> Plan:
-    """A plan of made-up laws on our own operator."""
+    """A plan of made-up laws for our own operator."""
     few = {"dtypes": ["float32", "float64"], "devices": ["cpu"], "profile": PROFILES["gate"], "examples": 3}
     return Plan(subjects=["toeplitz"], laws={law: made_up(law) for law in laws}, **{**few, **options})
 
 
 def carried_out(by_judges: Plan, count: int, directory: Path) -> Run:
-    """What comes of a plan with some judges."""
+    """Carry out a plan with this number of judges."""
     run = Run(by_judges)
     Judges(by_judges, count, timeout=20, directory=directory).execute(tasks(run.progress), run)
     return run
 
 
 def test_fail_fast_starts_nothing_more(tmp_path: Path):
-    """After the first failure no other step begins; those that run are waited for."""
+    """After the first failure no other step begins; running steps are finished."""
     run = carried_out(plan("fails", "holds", fail_fast=True), 2, tmp_path)
     assert {result.status for result in run.results} == {Status.FAIL}
     started = [event.task for event in run.events if isinstance(event, StepStarted)]
@@ -193,7 +193,7 @@ def test_fail_fast_starts_nothing_more(tmp_path: Path):
     ],
 )
 def test_an_error_of_a_judge_is_ours(law: str, error: type[Exception], words: str, tmp_path: Path):
-    """What goes wrong in a judge is raised where the run was started, with its cause."""
+    """An error in a judge is raised in the process that started the run, with its cause."""
     with pytest.raises(error, match=words) as raised:
         carried_out(plan(law, dtypes=["float32"]), 1, tmp_path)
     if error is LawError:
@@ -203,19 +203,19 @@ def test_an_error_of_a_judge_is_ours(law: str, error: type[Exception], words: st
 @PROC
 @pytest.mark.parametrize(("jobs", "number"), [(1, signal.SIGINT), (2, signal.SIGTERM)])
 def test_interrupted(start: Start, tmp_path: Path, jobs: int, number: int, monkeypatch: pytest.MonkeyPatch):
-    """A signal ends all processes within seconds with 130; what was found is told, and only the journal is left.
+    """A signal ends all processes within seconds, with 130. Results are reported, and only the journal is left.
 
-    The run that goes on from it comes to what a run comes to that nobody has interrupted.
+    The resumed run has the same results as an uninterrupted run.
     """
     running = start(f"check {KERNELS}:slow_int64 {TWO} --examples 40 --jobs {jobs} --json run.json")
     printed = said(running, "forward-exact float32 cpu: fail")
-    os.killpg(running.pid, number)  # as a terminal does it
+    os.killpg(running.pid, number)  # as a terminal does
     if number == signal.SIGTERM:
-        os.kill(running.pid, number)  # as timeout does it
+        os.kill(running.pid, number)  # as timeout does
     begin = time.monotonic()
     more, errors = rest(running)
     assert (running.returncode, errors) == (130, "")
-    assert time.monotonic() - begin < 4  # the slow call is not waited for
+    assert time.monotonic() - begin < 4  # the run does not wait for the slow call
     printed += more
     assert f"FAIL {KERNELS}:slow_int64, forward-exact: " in printed
     assert "not run: 1 of 2 (each law with each dtype): interrupted" in printed
@@ -225,7 +225,7 @@ def test_interrupted(start: Start, tmp_path: Path, jobs: int, number: int, monke
     assert_nobody_is_left(running.pid)
     (directory,) = (path for path in tmp_path.iterdir() if path.name != "run.json")
     journal = directory / "journal.jsonl"
-    assert f"to go on with this run: python -m toeplitz_core check --resume {journal}" in printed
+    assert f"to resume this run: python -m toeplitz_core check --resume {journal}" in printed
     assert [type(event) for event in Resumed.read(journal).events][-1] is StepEnded
     if jobs == 1:
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -239,14 +239,14 @@ def test_interrupted(start: Start, tmp_path: Path, jobs: int, number: int, monke
 
 
 def _without_worker(journal: Path) -> None:
-    """Let a run go on in this process, where its subject takes no time."""
+    """Edit the journal so that the resumed run is inline, where its subject does not sleep."""
     lines = journal.read_text(encoding="utf-8").replace('"inline": false', '"inline": true')
     journal.write_text(lines, encoding="utf-8")
 
 
 @PROC
 def test_interrupts_are_ignored_where_they_were(start: Start):
-    """Ctrl-C is not for a run that a script has put into the background, where it is started with SIGINT ignored."""
+    """A run that is started with SIGINT ignored, as in the background of a script, ignores Ctrl-C."""
     running = start(f"check {KERNELS}:right {TWO} --examples 100 --jobs 2", deaf=True)
     said(running, "forward-exact float32 cpu: pass, 100 cases")
     os.killpg(running.pid, signal.SIGINT)
@@ -257,7 +257,7 @@ def test_interrupts_are_ignored_where_they_were(start: Start):
 
 @PROC
 def test_a_reader_that_leaves(start: Start, tmp_path: Path):
-    """Where nobody reads any more, as behind ``head``, a run ends as if interrupted: without a word, files written."""
+    """If the reader closes the pipe, as ``head`` does, a run ends silently as if interrupted, and writes its files."""
     dtypes = "--dtype float32 --dtype int64 --dtype float64 --dtype bfloat16"
     line = f"check {KERNELS}:no_groups {dtypes} --law forward-exact --law adjoint --device cpu"
     running = start(f"{line} --jobs 2 --json run.json")
@@ -277,9 +277,9 @@ def test_a_reader_that_leaves(start: Start, tmp_path: Path):
 @PROC
 @pytest.mark.parametrize(("jobs", "all_at_once"), [(1, True), (2, False)])
 def test_killed(start: Start, tmp_path: Path, jobs: int, all_at_once: bool):
-    """What was announced is in the journal of a run that was killed, and what its sandboxes held is removed.
+    """The journal of a killed run has every announced failure, and its sandboxes are removed.
 
-    Its own processes do that, and where they were killed with it, the next run.
+    The run's own processes remove them, or the next run if these were killed too.
     """
     running = start(f"check {KERNELS}:slow_int64 {TWO} --examples 40 --jobs {jobs}")
     printed = said(running, "  replay: ")
@@ -304,11 +304,11 @@ def test_killed(start: Start, tmp_path: Path, jobs: int, all_at_once: bool):
 
 @PROC
 def test_a_judge_that_dies(start: Start, tmp_path: Path):
-    """A judge process that is killed ends the run with 4: what was found is printed, with the case that it was at."""
+    """If a judge process is killed, the run ends with 4; results are printed, with the case that was being judged."""
     running = start(f"check {KERNELS}:kills_its_judge {TWO} --examples 20 --jobs 2 --json run.json")
     printed, errors = rest(running)
     assert running.returncode == 4, errors
-    assert "error: a judge process was killed or ran out of memory: it was at input=" in errors
+    assert "error: a judge process was killed or ran out of memory while it judged input=" in errors
     assert "Traceback" not in errors
     assert "of 2 (each law with each dtype): an error of toeplitz-core" in printed
     found = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))

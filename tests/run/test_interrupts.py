@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM are not lost, wherever Python happens to be when they come, and cost no results."""
+"""Ctrl-C and SIGTERM are never lost, wherever Python is when they arrive, and no result is lost."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
 @pytest.fixture
 def default_handlers() -> Iterator[None]:
-    """Interrupts are neither ignored, as in a job in the background, nor another's; nor are they afterwards."""
+    """Set the default handlers, and check that they are still set afterwards."""
     usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     try:
@@ -48,19 +48,19 @@ def default_handlers() -> Iterator[None]:
 
 
 def interrupt(number: int = signal.SIGINT) -> None:
-    """A signal that no other thread takes."""
+    """Send a signal to this thread."""
     signal.pthread_kill(threading.get_ident(), number)
 
 
 def in_noted(function: Callable[[], object]) -> None:
-    """Run a function that may be interrupted."""
+    """Run a function while interrupts are noted."""
     with interrupts.noted():
         function()
 
 
 @BOTH
 def test_an_interrupt_is_raised_by_the_next_check(number: int):
-    """A signal raises nothing where it comes: the next check does, as often as it is made."""
+    """A signal raises nothing where it arrives. The next check raises, and so does every later one."""
     reached = []
 
     def interrupted() -> None:
@@ -74,13 +74,13 @@ def test_an_interrupt_is_raised_by_the_next_check(number: int):
     with pytest.raises(KeyboardInterrupt):
         in_noted(interrupted)
     assert reached == ["after"] * 2
-    interrupts.check()  # it is over
+    interrupts.check()  # the interrupt is over
 
 
 @BOTH
 @pytest.mark.parametrize("nested", [False, True])
 def test_an_interrupt_is_raised_at_the_end_at_the_latest(number: int, nested: bool):
-    """Where nobody checks, or somebody swallows what a check raises, the end raises it."""
+    """Without a check, or if code swallows the exception of a check, the end of the block raises."""
 
     def interrupted() -> None:
         with contextlib.suppress(KeyboardInterrupt), interrupts.noted() if nested else contextlib.nullcontext():
@@ -93,7 +93,7 @@ def test_an_interrupt_is_raised_at_the_end_at_the_latest(number: int, nested: bo
 
 @BOTH
 def test_who_waits_is_interrupted_at_once(number: int):
-    """A program that waits is woken; one that was to wait after an interrupt does not begin to."""
+    """An interrupt wakes a waiting program; after an interrupt, a wait does not begin."""
     reached = []
 
     def interrupted() -> None:
@@ -111,11 +111,11 @@ def test_who_waits_is_interrupted_at_once(number: int):
 
 
 def test_a_second_interrupt_is_raised_at_once(monkeypatch: pytest.MonkeyPatch):
-    """Whoever presses Ctrl-C again gets the program's end wherever it is; two signals within a moment are one."""
+    """A second Ctrl-C is raised at once, anywhere; two signals in quick succession count as one."""
     reached = []
 
     def interrupted() -> None:
-        interrupt(signal.SIGTERM)  # as timeout sends them
+        interrupt(signal.SIGTERM)  # as timeout does
         interrupt(signal.SIGTERM)
         reached.append("noted")
         monkeypatch.setattr(interrupts, "_ONE_REQUEST", 0.0)
@@ -130,7 +130,7 @@ def test_a_second_interrupt_is_raised_at_once(monkeypatch: pytest.MonkeyPatch):
 
 @BOTH
 def test_who_ends_in_order_is_not_interrupted(number: int):
-    """While the reports are written signals are ignored, and the interrupt that led to it is answered."""
+    """Signals are ignored while reports are written, and the first interrupt counts as handled."""
     reached = []
 
     def interrupted() -> None:
@@ -147,7 +147,7 @@ def test_who_ends_in_order_is_not_interrupted(number: int):
 
 
 def test_an_interrupt_that_comes_out_as_another_error():
-    """A library whose clean-up meets what cannot be, because it was interrupted, is not to blame."""
+    """An error that a library raises because of an interrupt is reported as the interrupt."""
 
     def broken() -> None:
         raise AssertionError
@@ -163,7 +163,7 @@ def test_an_interrupt_that_comes_out_as_another_error():
 
 
 def test_an_interrupt_that_another_thread_gets():
-    """Where a library has threads of its own, they take the signal, and it is noted all the same."""
+    """A signal that another thread receives is noted too."""
 
     def interrupted() -> None:
         assert thread.ident is not None
@@ -186,7 +186,7 @@ def test_an_interrupt_that_another_thread_gets():
 
 
 def test_handlers_of_others_are_left_alone():
-    """Ctrl-C that is ignored, as in a job in the background, stays so; one that another handles is for them."""
+    """An ignored Ctrl-C stays ignored, and another library's handler still gets it."""
     handled: list[int] = []
     for handler in (signal.SIG_IGN, lambda number, _: handled.append(number)):
         signal.signal(signal.SIGINT, handler)
@@ -196,7 +196,7 @@ def test_handlers_of_others_are_left_alone():
 
 
 def test_what_was_asked_for_outside_of_a_run_is_forgotten():
-    """A reader that leaves as a run has just ended does not interrupt the next one."""
+    """A request outside of a run does not interrupt the next run."""
     interrupts.request()
     in_noted(interrupts.check)
     with interrupts.at_once():
@@ -204,7 +204,7 @@ def test_what_was_asked_for_outside_of_a_run_is_forgotten():
 
 
 def test_a_process_that_starts_is_not_interrupted():
-    """While a process is started, signals wait; then they are noted."""
+    """Signals are blocked while a process is started, and noted afterwards."""
     reached = []
 
     def interrupted() -> None:
@@ -221,7 +221,7 @@ def test_a_process_that_starts_is_not_interrupted():
 
 
 def interrupted_at_call(number: int) -> tuple[TorchSubject, list[object]]:
-    """A convolution, one call of which is interrupted where Python drops that; and its calls."""
+    """A convolution with one call that is interrupted where Python drops the exception; and the list of its calls."""
     calls: list[object] = []
 
     def in_the_collector(*_: object) -> None:
@@ -240,14 +240,14 @@ def interrupted_at_call(number: int) -> tuple[TorchSubject, list[object]]:
 
 @pytest.fixture
 def dropped(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """What Python cannot raise."""
+    """The types of exceptions that Python cannot raise."""
     found: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: found.append(unraisable.exc_type))
     return found
 
 
 def checked(subject: TorchSubject, **options: object) -> tuple[Record, str]:
-    """What comes of five cases of each of two steps, in this process, and what is printed."""
+    """Check five cases in each of two steps, in this process; the record, and what is printed."""
     console = Console(file=io.StringIO(), width=200)
     given = {
         "subject": (subject.name,), "law": "forward-exact", "dtype": ("float32", "float64"), "device": "cpu",
@@ -258,17 +258,17 @@ def checked(subject: TorchSubject, **options: object) -> tuple[Record, str]:
 
 
 def test_a_check_ends_at_the_next_case(dropped: list[object]):
-    """An interrupt within the garbage collector ends a check with 130, and what was found before it is printed."""
+    """An interrupt in the garbage collector ends a check with 130, and earlier results are printed."""
     convolution, calls = interrupted_at_call(7)
     record, printed = checked(convolution)
     assert (record.exit_code, record.ended, len(calls)) == (130, "interrupted", 7)
     assert KeyboardInterrupt in dropped
     assert "1 of 2 (each law with each dtype): interrupted" in printed
-    assert "to go on with this run: python -m toeplitz_core check --resume " in printed
+    assert "to resume this run: python -m toeplitz_core check --resume " in printed
 
 
 def test_a_replay_ends_at_the_next_case(dropped: list[object]):  # noqa: ARG001  # else pytest would report it
-    """The same for cases that are run again."""
+    """An interrupt in the garbage collector ends a replay with 130."""
     convolution, calls = interrupted_at_call(2)
     console = Console(file=io.StringIO(), width=200)
     case = Case.parse("input=1x1x3x3 weight=1x1x2x2 law=forward-exact")
@@ -282,7 +282,7 @@ def test_a_replay_ends_at_the_next_case(dropped: list[object]):  # noqa: ARG001 
 def test_the_reports_are_written_whatever_is_pressed(
     number: int, call: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dropped: list[object]
 ):
-    """A second signal, or one as a run has just ended, does not cost what was found, and changes no exit code."""
+    """A second signal, or a signal at the end of a run, loses no results and changes no exit code."""
     write = JsonReport.__call__
 
     def interrupted(report: JsonReport, event: Event) -> None:
@@ -300,7 +300,7 @@ def test_the_reports_are_written_whatever_is_pressed(
 
 @BOTH
 def test_an_interrupt_before_the_first_step(number: int, monkeypatch: pytest.MonkeyPatch):
-    """While the subjects are imported an interrupt ends the command: nothing is there to be reported."""
+    """An interrupt while subjects are imported ends the command, and there is no report."""
     monkeypatch.setattr("toeplitz_core.testing.run.pool.SubjectPool.__getitem__", lambda *_: interrupt(number))
     with pytest.raises(KeyboardInterrupt):
         checked(TorchSubject("ours", conv2d))

@@ -1,4 +1,4 @@
-"""The journal of a run: what it holds when, and how another run goes on from it."""
+"""The journal of a run: what it contains, and how another run resumes it."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from toeplitz_core.testing.support import interrupts
 from toeplitz_core.testing.support.directories import OwnedDirectory
 
 pytestmark = pytest.mark.usefixtures("made_up_laws")
-# Four steps: two that fail, two that hold.
+# Four steps: two fail, two hold.
 FOUR = {"dtype": ("float32", "float64"), "seed": 3}
 
 
 def run(*consumers: Consumer, **more: object) -> Record:
-    """What comes of a run in this process."""
+    """The record of a run in this process."""
     return Session(options(**FOUR, **more)).run(*consumers)
 
 
 def cut(step: int = 2, **more: object) -> Path:
-    """The journal of a run that is interrupted as a step has ended."""
+    """The journal of a run that is interrupted after its n-th step."""
     where: list[str] = []
 
     def note(event: Event) -> None:
@@ -46,13 +46,13 @@ def cut(step: int = 2, **more: object) -> Path:
 
 
 def resumed(journal: Path, **more: object) -> Record:
-    """What comes of a run that goes on."""
+    """The record of a resumed run."""
     return check(resume=str(journal), quiet=True, **more)
 
 
 @pytest.fixture
 def judged(monkeypatch: pytest.MonkeyPatch) -> list[Task]:
-    """The tasks that are judged."""
+    """The tasks that are judged, as they begin."""
     seen: list[Task] = []
     judge = judging.judge
 
@@ -65,7 +65,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[Task]:
 
 
 def test_failures_are_on_disk_when_they_are_announced():
-    """Whoever is told of a failure, or of a step's end, finds it as the last line of the journal."""
+    """When consumers get a failure or the end of a step, it is already the last line of the journal."""
     journal = Path()
 
     def compare(event: Event) -> None:
@@ -83,7 +83,7 @@ def test_failures_are_on_disk_when_they_are_announced():
 
 @pytest.mark.parametrize("step", [1, 2, 4])
 def test_a_resumed_run_goes_on(step: int, judged: list[Task], temporary: Path):
-    """Nothing is run twice, and the results are those of a run that nobody interrupted; then the journal is gone."""
+    """A resumed run repeats no step and has the results of an uninterrupted run; then the journal is removed."""
     whole = run()
     judged.clear()
     journal = cut(step)
@@ -98,7 +98,7 @@ def test_a_resumed_run_goes_on(step: int, judged: list[Task], temporary: Path):
 
 
 def test_a_step_that_was_cut_short_is_run_again(judged: list[Task]):
-    """A failure that a step had found before it was cut short is replaced by what the step finds to its end."""
+    """A step that was cut short is run again to its end, and its earlier failure is replaced."""
     first: list[Task] = []
     where: list[Path] = []
 
@@ -117,7 +117,7 @@ def test_a_step_that_was_cut_short_is_run_again(judged: list[Task]):
 
 
 def test_a_run_may_be_resumed_more_than_once(judged: list[Task], monkeypatch: pytest.MonkeyPatch):
-    """A run that goes on can be interrupted again, and its journal then holds what both have found."""
+    """A resumed run can be interrupted too; its journal then has the results of both runs."""
     journal = cut(1)
     monkeypatch.setattr("toeplitz_core.testing.checking.JsonReport", lambda _: at(3, interrupts.request))
     assert resumed(journal, json="-").exit_code == 130
@@ -127,7 +127,7 @@ def test_a_run_may_be_resumed_more_than_once(judged: list[Task], monkeypatch: py
 
 
 def test_a_torn_last_line_is_dropped():
-    """A line that a kill has cut off counts as not written, and the resumed run writes its own after the whole ones."""
+    """An incomplete last line is dropped, and the resumed run appends after the complete lines."""
     journal = cut(2)
     whole = journal.read_text(encoding="utf-8")
     journal.write_text(f'{whole}{{"event": "step en', encoding="utf-8")
@@ -141,25 +141,25 @@ def test_a_torn_last_line_is_dropped():
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (lambda _: "", ": not a journal: it does not begin with the start of a run"),
+        (lambda _: "", ": not a journal: its first line must be the start of a run"),
         (lambda _: "input=1x1x1x1 weight=1x1x1x1\n", ":1: not a line of a journal: Expecting value"),
         (lambda _: "[]\n", ":1: not a line of a journal: list indices"),
-        (lambda _: '{"results": []}\n', ":1: not a line of a journal: it has no 'event'"),
+        (lambda _: '{"results": []}\n', ":1: not a line of a journal: key 'event' is missing"),
         (
             lambda text: f'{text}{{"event": "stepped"}}\n',
             ":{lines}: not a line of a journal: event='stepped' is unknown",
         ),
-        (lambda text: f'{text}{{"event": "failure"}}\n', ":{lines}: not a line of a journal: it has no 'result'"),
+        (lambda text: f'{text}{{"event": "failure"}}\n', ":{lines}: not a line of a journal: key 'result' is missing"),
         (lambda text: text.replace('"fail"', '"fial"', 1), ":2: not a line of a journal: 'fial' is not a valid"),
         (
             lambda text: text.replace('"version": 1', '"version": 2'),
-            ":1: not a line of a journal: its version is 2, and",
+            ":1: not a line of a journal: version=2 must be 1",
         ),
         (lambda text: text.replace('"jobs"', '"jbos"'), ":1: not a line of a journal: unknown option 'jbos'; did you"),
     ],
 )
 def test_what_is_no_journal_is_refused(edit: Callable[[str], str], said: str):
-    """A file that is not a journal, or not of this version, is an error with the file, the line and what is wrong."""
+    """A file that is not a journal of this version is an error with the file, the line and the fault."""
     journal = cut(1)
     text = edit(journal.read_text(encoding="utf-8"))
     journal.write_text(text, encoding="utf-8")
@@ -170,22 +170,22 @@ def test_what_is_no_journal_is_refused(edit: Callable[[str], str], said: str):
 
 
 def test_a_journal_that_is_not_there(tmp_path: Path):
-    """The error names the file."""
+    """If the journal is missing, the error names the file."""
     with pytest.raises(ValueError, match=r"none\.jsonl: .*No such file"):
         resumed(tmp_path / "none.jsonl")
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"law": "matrix"}, {"subject": "torch"}, {"inline": True}])
 def test_other_options_are_refused(other: dict[str, object]):
-    """A run that goes on has the options that it had: others would make two runs of it."""
+    """A resumed run keeps its options; other options are refused."""
     journal = cut(1)
-    said = f"resume={journal} has its own options: not with {', '.join(other)}"
+    said = f"resume={journal} uses the options of the journal, so it cannot be combined with {', '.join(other)}"
     with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
         resumed(journal, **other)
 
 
 def test_reports_may_be_chosen_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The rest of a run writes the reports of the first part, wherever it starts, or others that it is asked for."""
+    """A resumed run writes the reports of the first run, from any directory, or the reports it is given."""
     monkeypatch.chdir(tmp_path)
     journal = cut(1, json="run.json", junit="run.xml")
     (elsewhere := tmp_path / "elsewhere").mkdir()
@@ -197,7 +197,7 @@ def test_reports_may_be_chosen_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(("seed", "profile"), [(0, "nightly"), (None, "nightly"), (0, "gate")])
 def test_the_seed_is_kept(seed: int | None, profile: str):
-    """The rest of a run has the seed of its first part, also if that was drawn, or is 0."""
+    """A resumed run keeps the seed of the first run, also a drawn seed and a seed of 0."""
     seeds: list[int] = []
 
     def note(event: Event) -> None:
@@ -216,7 +216,7 @@ def test_the_seed_is_kept(seed: int | None, profile: str):
 
 
 def test_a_run_that_has_not_ended_is_not_resumed():
-    """A journal that a living run writes to is refused; what that run has is not touched."""
+    """The journal of a running run is refused and left unchanged."""
     journal = Journal()
     session = Session(options())
     journal(Started(session.plan, session.options, str(journal.path)))
@@ -227,7 +227,7 @@ def test_a_run_that_has_not_ended_is_not_resumed():
 
 
 def test_a_journal_elsewhere_is_not_removed(tmp_path: Path, temporary: Path):
-    """A copy of a journal is its owner's: the run that ends leaves it there."""
+    """A run that is resumed from a copy of its journal does not remove the copy."""
     journal = cut(1)
     copy = tmp_path / "copy.jsonl"
     copy.write_bytes(journal.read_bytes())
@@ -237,7 +237,7 @@ def test_a_journal_elsewhere_is_not_removed(tmp_path: Path, temporary: Path):
 
 
 def test_old_journals_are_removed(temporary: Path):
-    """A run removes the journals that nobody has resumed for days, but not the one that it goes on with."""
+    """A run removes old journals, but not the one that it resumes."""
     old, new, asked_for = cut(1), cut(1), cut(1)
     living = OwnedDirectory("run")
     for journal in (old, asked_for):
@@ -248,7 +248,7 @@ def test_old_journals_are_removed(temporary: Path):
 
 
 def test_the_first_part_is_reported_too():
-    """The reports of a run that goes on have the failures that were found before."""
+    """The reports of a resumed run include the failures of the first run."""
     journal = cut(1)
     seen: list[Event] = []
     read = Resumed.read(journal)

@@ -1,4 +1,4 @@
-"""Options from Python, the table of pyproject.toml and the environment: who wins, and what is said of a mistake."""
+"""Options from Python, pyproject.toml and the environment: precedence, and errors for mistakes."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from toeplitz_core.testing.run.options import DEVICES, OPTIONS, Options, by_key,
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty project, which is the working directory, and no environment variable."""
+    """An empty project as the working directory, without the environment variable."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(VARIABLE, raising=False)
     return tmp_path
 
 
 def write(directory: Path, table: str) -> None:
-    """A pyproject.toml with these lines in the table."""
+    """Write a pyproject.toml with these lines in the table."""
     (directory / "pyproject.toml").write_text(f"[tool.toeplitz_core]\n{table}\n", encoding="utf-8")
 
 
 def subjects(directory: Path | None = None) -> tuple[str, ...]:
-    """The subjects that the environment and the table name."""
+    """The subjects of the environment and the table."""
     return configuration.project(directory).get("subject", ())
 
 
 def test_every_key_is_read(project: Path):
-    """Names become tuples, a path is the file's neighbour, and every option of the table has a test here."""
+    """All keys are read: names become tuples, and paths are relative to the file."""
     write(
         project,
         'subject = "m:f"\nlaw = ["matrix", "adjoint", "matrix"]\nprofile = "smoke"\nexamples = 3\nseed = 0\n'
@@ -61,14 +61,14 @@ def test_every_key_is_read(project: Path):
 
 @pytest.mark.parametrize("name", [option.name for option in OPTIONS.values() if not option.in_table])
 def test_what_is_for_one_run_is_not_in_the_table(project: Path, name: str):
-    """A file to write, a journal and a sweep are for one run: in the table, each is an unknown key."""
+    """Options for a single run (output files, a journal, a sweep) are unknown keys in the table."""
     write(project, f"{name} = 1")
     with pytest.raises(ValueError, match=f"unknown key '{name}'; "):
         read_table(project)
 
 
 def test_the_nearest_file_is_the_one(project: Path):
-    """A file further up counts where there is none below it, and not where there is one, even without a table."""
+    """Only the nearest pyproject.toml is read, even if it has no table."""
     write(project, 'profile = "smoke"\nknown = "known.toml"')
     inner = project / "a" / "b"
     inner.mkdir(parents=True)
@@ -113,7 +113,7 @@ def test_the_nearest_file_is_the_one(project: Path):
     ],
 )
 def test_a_mistake_is_named(project: Path, table: str, said: str):
-    """An unknown key gets the nearest one, and a wrong value the rule; each with the file."""
+    """An unknown key is an error with the nearest key, a wrong value is an error with the rule; both name the file."""
     write(project, table)
     start = f"{project.resolve() / 'pyproject.toml'}: [tool.toeplitz_core]: {said}"
     with pytest.raises(ValueError, match=f"^{re.escape(start)}"):
@@ -121,7 +121,7 @@ def test_a_mistake_is_named(project: Path, table: str, said: str):
 
 
 def test_a_table_that_is_none(project: Path):
-    """A value in the table's place, and a file that is no TOML, are errors with the file."""
+    """A table that is not a table, and a file that is not TOML, are errors that name the file."""
     (project / "pyproject.toml").write_text("tool.toeplitz_core = 3\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"pyproject\.toml: \[tool\.toeplitz_core\]: 3 must be a table$"):
         read_table(project)
@@ -131,7 +131,7 @@ def test_a_table_that_is_none(project: Path):
 
 
 def test_no_table(project: Path):
-    """A file that has none, or another tool, says nothing."""
+    """A file without the table gives no options."""
     for text in ("", "tool = 3", "[tool.other]\nexmaples = 3"):
         (project / "pyproject.toml").write_text(text, encoding="utf-8")
         assert read_table(project) == {}
@@ -139,7 +139,7 @@ def test_no_table(project: Path):
 
 
 def test_the_variable_wins_over_the_table(project: Path, monkeypatch: pytest.MonkeyPatch):
-    """Subjects come from the variable, separated by commas or blanks; from the table where it is empty."""
+    """The variable names subjects, separated by commas or blanks; if it is empty, the table names them."""
     write(project, 'subject = ["a:b", "c:d"]')
     assert subjects() == ("a:b", "c:d")
     for value in (" ", ",", ""):
@@ -151,7 +151,7 @@ def test_the_variable_wins_over_the_table(project: Path, monkeypatch: pytest.Mon
 
 
 def test_another_directory(project: Path):
-    """The table is that of the directory that is given."""
+    """The table of the given directory is read."""
     inner = project / "inner"
     inner.mkdir()
     write(inner, 'subject = "m:f"')
@@ -168,24 +168,27 @@ WRONG = [
     ({"law": ("matrix", "matrixx")}, "law='matrixx' is unknown; did you mean 'matrix'? "),
     ({"profile": "nigthly"}, "profile='nigthly' is unknown; did you mean 'nightly'? "),
     ({"fail_stale": True}, "fail-stale needs known=FILE"),
-    ({"inline": True, "jobs": 2}, "jobs=2 needs separate processes: not with inline"),
-    ({"sweep": 2, "seed": 0}, "sweep=2 takes every convolution: not with seed"),
-    ({"sweep": 2, "profile": "gate"}, "sweep=2 takes every convolution: not with profile"),
-    ({"sweep": 2, "examples": 5}, "sweep=2 takes every convolution: not with examples"),
-    ({"sweep": 2, "time": 5}, "sweep=2 takes every convolution: not with time"),
-    ({"sweep": 2, "write_known": "k.toml"}, "sweep=2 does not shrink what fails: not with write-known"),
+    ({"inline": True, "jobs": 2}, "jobs=2 needs separate processes, so it cannot be combined with inline"),
+    ({"sweep": 2, "seed": 0}, "sweep=2 checks every convolution, so it cannot be combined with seed"),
+    ({"sweep": 2, "profile": "gate"}, "sweep=2 checks every convolution, so it cannot be combined with profile"),
+    ({"sweep": 2, "examples": 5}, "sweep=2 checks every convolution, so it cannot be combined with examples"),
+    ({"sweep": 2, "time": 5}, "sweep=2 checks every convolution, so it cannot be combined with time"),
+    (
+        {"sweep": 2, "write_known": "k.toml"},
+        "sweep=2 does not shrink failures, so it cannot be combined with write-known",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("given", "said"), WRONG)
 def test_wrong_options_are_refused(given: Mapping[str, object], said: str):
-    """An option out of its range, an unknown name, and two options that exclude each other are errors with the rule."""
+    """Values out of range, unknown names and contradicting options are errors with the rule."""
     with pytest.raises(ValueError, match=f"^{re.escape(said)}"):
         Options(**given)
 
 
 def test_what_is_not_given_has_a_default():
-    """Without options, every law and dtype is checked on all devices, by one process."""
+    """By default every law and dtype is checked on all devices, by one process."""
     options = Options()
     assert (options.devices, options.processes, options.document()["law"]) == (DEVICES, 1, [])
     assert set(options.laws) > {"forward-exact", "matrix"}
@@ -194,19 +197,19 @@ def test_what_is_not_given_has_a_default():
 
 
 def test_options_of_python_have_plural_names():
-    """``laws`` is ``law``, a dash is an underscore, and None is not given."""
+    """``laws`` means ``law``, a dash means an underscore, and None means not given."""
     given = {"subjects": ["torch"], "laws": "matrix", "dtypes": None, "devices": ["cpu"], "fail-fast": True, "seed": 0}
     assert by_key(given) == {
         "subject": ["torch"], "law": "matrix", "device": ["cpu"], "fail_fast": True, "seed": 0,
     }  # fmt: skip
     with pytest.raises(ValueError, match="unknown option 'lawz'; did you mean 'law'"):
         by_key({"lawz": "matrix"})
-    with pytest.raises(ValueError, match="'laws' and 'law' are the same option: give one of them"):
+    with pytest.raises(ValueError, match="'laws' and 'law' are the same option: give only one of them"):
         by_key({"law": "matrix", "laws": "adjoint"})
 
 
 def test_the_strongest_source_wins():
-    """Of several sources the first that has an option decides, whatever the value; at last there is the default."""
+    """The first source that has an option decides, whatever its value; without a source there is the default."""
     command_line, decorator, table = {"seed": 0}, {"seed": 1, "examples": 5}, {"seed": 2, "examples": 6, "jobs": 3}
     options = merged(command_line, decorator, table)
     assert (options.seed, options.examples, options.jobs, options.profile) == (0, 5, 3, None)
@@ -214,9 +217,9 @@ def test_the_strongest_source_wins():
 
 
 def test_a_sweep_leaves_out_what_weaker_sources_say_of_a_search():
-    """A sweep takes nothing of a search from the table, but is refused next to what is as strong as it is."""
+    """A sweep ignores options of a search from weaker sources, and is refused with such options of the same source."""
     options = merged({"sweep": 2}, {"seed": 2, "profile": "smoke", "examples": 6, "time": 3.0, "jobs": 3})
     assert (options.sweep, options.seed, options.profile, options.examples, options.time) == (2, None, None, None, None)
     assert options.jobs == 3
-    with pytest.raises(ValueError, match="sweep=2 takes every convolution: not with seed"):
+    with pytest.raises(ValueError, match="sweep=2 checks every convolution, so it cannot be combined with seed"):
         merged({"sweep": 2, "seed": 0}, {})

@@ -1,4 +1,4 @@
-"""What a plan runs and leaves out, with which seed, and what exit code comes of it."""
+"""What a plan runs and leaves out, its seed, and the exit code of its results."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from toeplitz_core.testing.subjects import TorchSubject
 
 
 def returns_float64(*args: torch.Tensor) -> torch.Tensor:
-    """The right numbers in another dtype."""
+    """Returns the right numbers in the wrong dtype."""
     return conv2d(*args).double()
 
 
 def bench(functions: dict[str, Callable[..., torch.Tensor]], **options: object) -> Bench:
-    """A short plan of two laws in float32."""
+    """A short plan with two laws in float32."""
     subjects = [TorchSubject(name, function) for name, function in functions.items()]
     return Bench(subjects, [LAWS["forward-exact"], LAWS["forward-bound"]], **{"examples": 20, **options})
 
 
 def test_plan_goes_on_after_a_failure():
-    """One law's failure ends that law alone; with ``fail_fast`` it ends the run."""
+    """A failure ends only its law; with ``fail_fast`` it ends the run."""
     functions = {"broken": returns_float64, "right": conv2d}
     assert [(r.subject, r.law, r.status.value) for r in bench(functions).run().came] == [
         ("broken", "forward-exact", "fail"),
@@ -44,22 +44,22 @@ def test_plan_goes_on_after_a_failure():
 
 
 def test_plan_skips_what_makes_no_sense():
-    """Laws are not planned for dtypes that they are not for, and the plan says so."""
+    """A law is not planned for a dtype to which it does not apply, and the plan says so."""
     plan = bench({"right": conv2d}, dtypes=["int64", "float32"]).plan
     assert [(step.law, step.dtype) for step in plan.steps] == [
         ("forward-exact", "int64"),
         ("forward-exact", "float32"),
         ("forward-bound", "float32"),
     ]
-    assert plan.left_out[0] == "not for int64: forward-bound"
-    with pytest.raises(ValueError, match=r"^nothing to judge: not for int64: forward-bound"):
+    assert plan.left_out[0] == "forward-bound: not for int64"
+    with pytest.raises(ValueError, match=r"^nothing to check: forward-bound: not for int64"):
         Plan.of(Options(law="forward-bound", dtype="int64"), ["torch"])
-    with pytest.raises(ValueError, match=r"^nothing to judge: no subject"):
+    with pytest.raises(ValueError, match=r"^nothing to check: no subject"):
         Plan.of(Options(), [])
 
 
 def test_absent_device_is_not_run():
-    """A device that is not there gives results that were not run, with the reason."""
+    """Results for a missing device are not run, with the reason."""
     reason = missing("cuda:77")
     assert reason
     results = bench({"right": conv2d}, devices=["cuda:77"]).run().results
@@ -71,14 +71,14 @@ def test_absent_device_is_not_run():
 
 @pytest.mark.parametrize("profile", ["smoke", "gate", None])
 def test_smoke_and_gate_are_deterministic(profile: str | None):
-    """Without a seed they search with seed 0 and remember nothing; a seed that is given is the one."""
+    """Without a given seed they use seed 0 and remember nothing; a given seed is used."""
     plan = Plan.of(Options(profile=profile), ["torch"])
     assert (plan.seed, plan.remembers, plan.profile.name) == (0, False, profile or "gate")
     assert Plan.of(Options(profile=profile, seed=7), ["torch"]).seed == 7
 
 
 def test_nightly_draws_a_seed():
-    """Each run without a seed has a new one; only those without a seed and a time begin with what failed before."""
+    """Each nightly run without a seed draws one; a run without seed and time begins with earlier failures."""
     plans = [Plan.of(Options(profile="nightly"), ["torch"]) for _ in range(3)]
     assert len({plan.seed for plan in plans}) == 3
     assert all(plan.remembers for plan in plans)
@@ -87,7 +87,7 @@ def test_nightly_draws_a_seed():
 
 
 def test_effort_of_a_task():
-    """A search has the share of its law, and the seed of its round; a sweep has its steps alone."""
+    """A search has the share of its law and the seed of its round; a sweep has only its steps."""
     plan = Plan.of(Options(seed=5), ["torch"], inline=["torch"])
     search = plan.effort(Task(Step("torch", "adjoint", "float32", "cpu"), 2))
     assert isinstance(search, Search)
@@ -102,7 +102,7 @@ def test_effort_of_a_task():
 
 
 def result(status: Status, device: str = "cpu") -> Result:
-    """A result of nothing but its status."""
+    """A result with this status."""
     return Result(Step("s", "law", "float32", device), status)
 
 
@@ -124,5 +124,5 @@ def result(status: Status, device: str = "cpu") -> Result:
     ],
 )
 def test_exit_code(statuses: list[Status], required: list[str], code: int):
-    """A failure outweighs what is not proven, which outweighs what holds; a device that was asked for must be there."""
+    """A failure outweighs nothing proven, which outweighs a pass; a required device must be present."""
     assert exit_code([result(status) for status in statuses], required_devices=required) == code

@@ -1,4 +1,4 @@
-"""Cases run again: how often they fail, from a file, beside a list of what is known."""
+"""Replaying cases: number of failures, cases from a file, known failures."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ reason = "There are no groups."
 
 
 class Counted(TorchSubject):
-    """Fails in calls that are numbered from 1, and counts calls and fresh starts."""
+    """Fails in the calls with these numbers, from 1, and counts calls and restarts."""
 
     def __init__(self, *failing: int) -> None:
         super().__init__("counted", self._conv2d)
@@ -65,7 +65,7 @@ class Counted(TorchSubject):
 
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with implementations and a list in it."""
+    """A working directory with implementations and a list of known failures."""
     (tmp_path / "kernels.py").write_text(KERNELS, encoding="utf-8")
     (tmp_path / "known.toml").write_text(LISTED, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
@@ -81,7 +81,7 @@ def call(line: str) -> Result:
 
 @pytest.mark.parametrize("failing", [(1,), (10,), (2, 3, 7)])
 def test_a_failure_in_some_runs_is_a_failure(failing: tuple[int, ...]):
-    """A case that fails in any of ten runs has failed, and it is said in how many; half of the runs begin afresh."""
+    """A case that fails in any of ten runs has failed; the message counts the failures; every other run is fresh."""
     subject = Counted(*failing)
     (replayed,) = replay(CASE, subject)
     assert replayed.verdict.status is Status.FAIL
@@ -90,7 +90,7 @@ def test_a_failure_in_some_runs_is_a_failure(failing: tuple[int, ...]):
 
 
 def test_a_failure_in_all_runs_needs_no_count():
-    """What always fails is said as it always was, and what never does passes."""
+    """A case that fails in all runs has no count in its message; a case that never fails passes."""
     (always,) = replay(CASE, Counted(*range(1, 11)))
     assert "runs" not in always.verdict.message
     (never,) = replay(CASE, Counted())
@@ -98,7 +98,7 @@ def test_a_failure_in_all_runs_needs_no_count():
 
 
 def test_runs_end_early_where_they_are_dear():
-    """After enough time no other run begins, but there is always one; nothing to judge is not run again."""
+    """After the time limit no further run begins, but there is at least one; an unsupported case has one run."""
     subject = Counted()
     assert [r.runs for r in replay(CASE, subject, enough=0)] == [1]
     unsupported = Case.parse("input=1x1x1x1 weight=1x1x1x1 dtype=int64 data=normal law=forward-bound")
@@ -109,7 +109,7 @@ def test_runs_end_early_where_they_are_dear():
 
 
 def test_cases_of_a_file(directory: Path):
-    """Blank lines, comments and what stands behind a case are skipped, so that a journal is such a file."""
+    """Blank lines and comments in a file of cases are skipped."""
     (directory / "cases").write_text(f"# found\n\n  {ONE} # torch\n{GROUPS} bias\n", encoding="utf-8")
     assert read_cases("cases") == [Case.parse(ONE), Case.parse(f"{GROUPS} bias")]
     result = call("replay --file cases --subject kernels:no_groups --runs 2")
@@ -124,12 +124,12 @@ def test_cases_of_a_file(directory: Path):
         (f"{ONE}\n\n{ONE} strid=2\n", "cases:3: in case word 4 'strid=2'"),
         (f"{ONE}t\n", "cases:1: law=forward-exactt is unknown; did you mean 'forward-exact'?"),
         ("input=4000x4000x800x800 weight=4000x4000x1x1", "cases:1: the case has tensors of"),
-        ("# nothing\n", "cases: there is no case in it"),
+        ("# nothing\n", "cases: the file has no case"),
         (None, "No such file"),
     ],
 )
 def test_wrong_file(directory: Path, text: str | None, said: str):
-    """A file that is wrong ends the command with 2 before anything runs, and the line is named."""
+    """A wrong file ends the command with 2 before anything runs; the error names the line."""
     if text is not None:
         (directory / "cases").write_text(text, encoding="utf-8")
     result = call("replay --file cases")
@@ -142,11 +142,11 @@ def test_one_of_case_and_file(directory: Path):  # noqa: ARG001  # the working d
     for line in ("replay", f"replay '{ONE}' --file known.toml"):
         result = call(line)
         assert result.exit_code == 2
-        assert "give a CASE, or --file FILE" in result.stderr
+        assert "give either CASE or --file FILE" in result.stderr
 
 
 def test_known_failure_in_replay(directory: Path):
-    """A failure that is listed is said to be known, with its entry, and does not fail the replay; another one does."""
+    """A known failure is reported with its entry and does not fail the replay; any other failure does."""
     line = f"replay '{GROUPS}' --subject kernels:no_groups --inline"
     assert call(line).exit_code == 1
     result = call(f"{line} --known known.toml")
@@ -160,11 +160,11 @@ def test_known_failure_in_replay(directory: Path):
 
 
 def test_subject_of_the_environment(directory: Path, monkeypatch: pytest.MonkeyPatch):  # noqa: ARG001  # the working directory
-    """Without a subject, that of TOEPLITZ_SUBJECT is replayed, and torch where there is none."""
+    """The default subject is that of TOEPLITZ_SUBJECT, or else torch."""
     assert "PASS torch, forward-exact" in call(f"replay '{ONE}' --runs 1 --inline").output
     monkeypatch.setenv("TOEPLITZ_SUBJECT", "kernels:no_groups")
     assert "FAIL kernels:no_groups" in call(f"replay '{GROUPS}' --runs 1 --inline").output
     monkeypatch.setenv("TOEPLITZ_SUBJECT", "torch, kernels:no_groups")
     result = call(f"replay '{GROUPS}' --runs 1 --inline")
     assert result.exit_code == 2
-    assert "cases are replayed for one subject" in result.stderr
+    assert "replay takes one subject" in result.stderr

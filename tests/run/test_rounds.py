@@ -1,4 +1,4 @@
-"""Rounds until the time is spent: what is searched how often, with which seeds, and how rounds become one result."""
+"""Rounds until the time is spent: their steps, their seeds, and how they become one result."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ CASE = Case.parse("input=1x1x1x1 weight=1x1x1x1")
 
 
 def bench(*laws: str, **options: object) -> Bench:
-    """A plan of made-up laws on our own operator, a few cases each."""
+    """A plan of made-up laws for our own operator, with a few cases each."""
     return Bench([TorchSubject("right", conv2d)], [made_up(law) for law in laws], **{"examples": 5, **options})
 
 
 def ticks() -> Callable[[], float]:
-    """A clock that goes on by a second whenever it is looked at."""
+    """A clock that advances by one second with every reading."""
     moments: Iterator[float] = iter(range(10**6))
     return lambda: next(moments)
 
 
 @pytest.fixture
 def seeds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The seeds of all searches."""
+    """The seeds of all searches, in order."""
     seen: list[int] = []
 
     def watched(law: object, subject: object, effort: Search, **options: object) -> Result:
@@ -52,7 +52,7 @@ def seeds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize(("seed", "wanted"), [(0, [0, 1, 2]), (7, [7, 8, 9])])
 def test_each_round_has_another_seed(seeds: list[int], seed: int, wanted: list[int]):
-    """Rounds go on until the time is spent, each with the seed after the one before, and count as one result."""
+    """Rounds continue until the time is spent, each with the next seed, and are merged into one result."""
     run = bench("holds", time=3, seed=seed).run(clock=ticks())
     assert seeds == wanted
     assert [r.cases for r in run.came] == [5, 5, 5]
@@ -61,14 +61,14 @@ def test_each_round_has_another_seed(seeds: list[int], seed: int, wanted: list[i
 
 
 def test_without_time_there_is_one_round(seeds: list[int]):
-    """A plan without a time is searched once, under the seed that it has."""
+    """A plan without a time is searched once, with its seed."""
     assert len(bench("holds", seed=4).run().came) == 1
     assert len(bench("holds").run().came) == 1
     assert seeds == [4, 0]
 
 
 def test_what_failed_is_not_searched_again(seeds: list[int]):
-    """A step that has failed takes no more of the time; where all have, the run ends before its time."""
+    """A failed step is not searched again; if all steps have failed, the run ends early."""
     run = bench("fails", "holds", time=5).run(clock=ticks())
     assert [(r.law, r.status.value) for r in run.came] == [("fails", "fail"), *[("holds", "pass")] * 4]
     assert [r.status for r in run.results] == [Status.FAIL, Status.PASS]
@@ -78,7 +78,7 @@ def test_what_failed_is_not_searched_again(seeds: list[int]):
 
 
 def test_at_least_one_step_is_searched():
-    """Whatever the time, something is searched; what no round has reached is named as not run."""
+    """At least one step is searched, however short the time; the other steps are reported as not run."""
     late = bench("holds", "fails", time=0.5)
     run = late.run(clock=ticks())
     assert [r.law for r in run.came] == ["holds"]
@@ -87,14 +87,14 @@ def test_at_least_one_step_is_searched():
 
 
 def test_absent_devices_are_said_once():
-    """A device that is not there is no step that takes time, and is not asked for in every round."""
+    """A missing device is reported once and does not count as searched."""
     run = bench("holds", time=2, devices=["cuda:77", "cpu"]).run(clock=ticks())
     assert [(r.device, r.status.value) for r in run.came] == [("cuda:77", "not-run"), ("cpu", "pass"), ("cpu", "pass")]
     assert run.progress.rounds == 2
 
 
 def test_what_has_ended_is_no_task_any_more():
-    """Of a progress that has results already, only the rest is to be done, in the order of the plan."""
+    """Tasks that have ended are not repeated; the rest keep the order of the plan."""
     plan = bench("holds", "fails", dtypes=["float32", "float64"], time=1).plan
     progress = Progress(plan)
     for step, number in [(plan.steps[0], 0), (plan.steps[0], 1), (plan.steps[2], 0)]:
@@ -107,14 +107,14 @@ def test_what_has_ended_is_no_task_any_more():
 
 
 def result(status: Status, cases: int = 10, **options: object) -> Result:
-    """The result of a round."""
+    """The result of one round."""
     failure = Verdict(status, CASE, "wrong") if status.is_failure else None
     values = {"counts": Counter({status: cases}), "failure": failure, "message": "wrong" * bool(failure)} | options
     return Result(Step("s", "law", "float32", "cpu"), status, **values)
 
 
 def test_rounds_are_one_result():
-    """Counts add up, the largest error is the largest of all, and the status is that of all cases together."""
+    """Counts add up, the largest error is the maximum, and the status is that of all cases together."""
     entry = Counter({"listed": 0, "other": 2})
     together = merged(
         [
@@ -134,14 +134,14 @@ def test_rounds_are_one_result():
 
 
 def test_rounds_end_with_the_first_that_failed():
-    """What a later round has found, when it was searched at the same time, is left out: it depends on chance."""
+    """Rounds after the first failure are left out: whether they ran depends on timing."""
     together = merged([result(Status.PASS), result(Status.CRASH, 3), result(Status.FAIL, 4)])
     assert (together.status, together.cases, together.message) == (Status.CRASH, 13, "wrong")
     assert together.failure is not None
 
 
 def test_real_laws_in_rounds():
-    """Rounds of a law on a right implementation pass with more cases than one of them has."""
+    """Two rounds of a law on a correct implementation pass, with the cases of both."""
     law = LAWS["forward-bound"]
     run = Bench([TorchSubject("right", conv2d)], [law], examples=5, time=2).run(clock=ticks())
     assert [r.counts[Status.PASS] for r in run.came] == [5, 5]

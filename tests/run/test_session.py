@@ -1,4 +1,4 @@
-"""A run as a stream of events, and the record that comes of it, whatever ends it."""
+"""A run as a stream of events, and its record, however the run ends."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ pytestmark = pytest.mark.usefixtures("made_up_laws")
 
 
 def options(**more: object) -> Options:
-    """Two steps in this process: one that fails, and one that holds."""
+    """Options of two steps in this process: one fails, one holds."""
     few = {"dtype": "float32", "device": "cpu", "examples": 5, "inline": True}
     return Options(**{"subject": "toeplitz", "law": ("fails", "holds"), **few, **more})
 
 
 def run(asked: Options, *consumers: Consumer) -> tuple[Record, list[Event]]:
-    """What comes of a run, and its events."""
+    """The record of a run, and its events."""
     events: list[Event] = []
     session = Session(asked)
     try:
@@ -52,7 +52,7 @@ def run(asked: Options, *consumers: Consumer) -> tuple[Record, list[Event]]:
 
 
 def at(number: int, action: Callable[[], object], kind: type[Event] = StepEnded) -> Consumer:
-    """A consumer that acts when it is told of an event of a kind for the n-th time."""
+    """A consumer that acts at the n-th event of a kind."""
     seen = itertools.count(1)
 
     def consume(event: Event) -> None:
@@ -63,12 +63,12 @@ def at(number: int, action: Callable[[], object], kind: type[Event] = StepEnded)
 
 
 def names(events: list[Event]) -> list[str]:
-    """The kinds of some events, each only once where it comes several times in a row."""
+    """The kinds of events, without repetitions in a row."""
     return [name for name, _ in itertools.groupby(type(event).__name__ for event in events)]
 
 
 def test_the_events_of_a_run(tmp_path: Path):
-    """A run starts; each step starts, finds its failures and ends; then the list is adopted, and the run ends."""
+    """A run starts; each step starts, finds its failures and ends; then failures are adopted, and the run ends."""
     path = tmp_path / "known.toml"
     law = {"law": "forward-exact", "examples": 40}
     record, events = run(options(subject=(NO_GROUPS, "toeplitz"), write_known=str(path), **law))
@@ -94,7 +94,7 @@ def test_the_events_of_a_run(tmp_path: Path):
 
 @pytest.mark.parametrize("fail_fast", [False, True])
 def test_a_run_may_end_with_its_first_failure(fail_fast: bool):
-    """With ``fail_fast`` no step starts after a failure, and the rest is named as not run."""
+    """With ``fail_fast`` no step starts after a failure, and the other steps are reported as not run."""
     record, events = run(options(fail_fast=fail_fast))
     assert sum(isinstance(event, StepStarted) for event in events) == (1 if fail_fast else 2)
     assert record.ended == ("stopped at the first failure" if fail_fast else "completed")
@@ -102,7 +102,7 @@ def test_a_run_may_end_with_its_first_failure(fail_fast: bool):
 
 
 def test_an_interrupted_run(tmp_path: Path):
-    """What was found until then is the record's and is adopted, a step that was cut short included; the code is 130."""
+    """An interrupted run records and adopts what was found, also in the step that was cut short; its code is 130."""
     path = tmp_path / "known.toml"
     record, events = run(options(write_known=str(path)), at(1, interrupts.request, FailureFound))
     assert names(events) == ["Started", "StepStarted", "FailureFound", "Adopted", "Ended"]
@@ -111,11 +111,11 @@ def test_an_interrupted_run(tmp_path: Path):
     assert cut.failure is not None
     assert [(r.status, r.message) for r in record.unreached] == [(Status.NOT_RUN, "interrupted")]
     assert len(KnownFailures.load(path).entries) == 1
-    interrupts.check()  # it is answered
+    interrupts.check()  # the interrupt is handled
 
 
 def test_an_error_of_our_own(monkeypatch: pytest.MonkeyPatch):
-    """An error in the middle ends the run with 4, is told with where it came from, and what was found is kept."""
+    """An error of our own ends the run with 4 and is reported with its traceback; earlier results are kept."""
     judge, calls = judging.judge, itertools.count()
 
     def broken(*args: object) -> object:
@@ -134,7 +134,7 @@ def test_an_error_of_our_own(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_an_error_without_a_traceback(monkeypatch: pytest.MonkeyPatch):
-    """Where no line of ours is to blame, its message is told alone."""
+    """If our code is not to blame, only the message is reported."""
 
     def gone(*_: object) -> None:
         raise SubjectError("subject 'x' is gone")
@@ -146,7 +146,7 @@ def test_an_error_without_a_traceback(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_report_that_fails_costs_no_other():
-    """Every consumer is told of the end, also if one before it fails; then the error is raised."""
+    """Every consumer gets the end of the run, even if an earlier one raises; then the error is raised."""
     told: list[Event] = []
 
     def full(event: Event) -> None:
@@ -159,7 +159,7 @@ def test_a_report_that_fails_costs_no_other():
 
 
 def test_the_seed_of_a_nightly_run_is_recorded():
-    """Without a seed, nightly draws one, records it, and finds the same again when it is given."""
+    """Without a seed, nightly draws and records one; with that seed, it finds the same again."""
     asked = {"subject": NO_GROUPS, "law": "forward-exact", "profile": "nightly", "examples": 40}
     record, _ = run(options(**asked))
     seed = record.options["seed"]
@@ -170,7 +170,7 @@ def test_the_seed_of_a_nightly_run_is_recorded():
 
 
 def test_smoke_finds_the_same_in_every_run():
-    """Without a seed, the runs of a deterministic profile have seed 0 and the same results."""
+    """Runs of a deterministic profile without a seed have seed 0 and equal results."""
     asked = {"subject": NO_GROUPS, "law": "forward-exact", "profile": "smoke", "examples": None}
     records = [run(options(**asked))[0] for _ in range(2)]
     assert records[0].results == records[1].results
@@ -178,7 +178,7 @@ def test_smoke_finds_the_same_in_every_run():
 
 
 def test_a_sandbox_that_was_left_is_cleared():
-    """A run removes what the sandboxes of killed runs have left, and leaves alone those that are in use."""
+    """A run removes the sandboxes of killed runs, but not those in use."""
     abandoned, used = Sandbox(), Sandbox()
     abandoned._directory.release()
     try:
@@ -191,7 +191,7 @@ def test_a_sandbox_that_was_left_is_cleared():
 
 
 def test_python_has_the_same_door():
-    """``check`` returns the record, refuses wrong options by their names, and needs a subject."""
+    """``check`` in Python returns the record, and refuses wrong options by their names."""
     asked = {"laws": ["fails", "holds"], "dtypes": "float32", "devices": "cpu", "examples": 5, "inline": True}
     assert check("toeplitz", **asked, quiet=True).results == run(options())[0].results
     with pytest.raises(ValueError, match="unknown option 'lawz'"):

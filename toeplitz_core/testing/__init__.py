@@ -1,4 +1,4 @@
-"""Property-based tests of convolutions against their matrix. Needs the extra ``testing``."""
+"""Property-based tests that check convolutions against their matrix. Needs the extra ``testing``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check", "parametrize_with_laws"]
 
-# Every worker imports this package, and must start in milliseconds: without pytest and Hypothesis.
-# No module has the name of a door: whoever imported it would find the module there.
+# Every worker imports this package and must start in milliseconds, so pytest and Hypothesis are not imported here.
+# No module may have the name of a public function: importing that module would replace the function.
 _DOORS = {"check": "checking", "parametrize_with_laws": "decorator"}
 
 

@@ -1,4 +1,4 @@
-"""``check`` for Python: what the command does, for notebooks and other tools."""
+"""``check`` for Python: the command for notebooks and other tools."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from toeplitz_core.testing.run.session import Session
 from toeplitz_core.testing.subjects import Subject, named_subjects
 from toeplitz_core.testing.support import interrupts
 
-# What may be chosen anew for a run that goes on.
+# Options that a resumed run may be given.
 _OF_THE_REST = ("resume", "jobs", "json", "junit")
 
 
@@ -37,23 +37,23 @@ def check(
     Parameters
     ----------
     subject : callable, Subject, str, or a sequence of them, optional
-        A name, as for the command, or an implementation. One that another process can import runs in a worker, another
-        in this process. By default those that the environment or ``pyproject.toml`` names.
+        Names, as for the command, or implementations. An implementation that another process can import runs in a
+        worker; any other runs in this process. The default is what the environment or ``pyproject.toml`` names.
     quiet : bool
         Whether to print nothing.
     **options
-        Those of the command, by their names with underscores: ``law=["matrix"]``, ``fail_fast=True``. What is not
-        given has the value of ``[tool.toeplitz_core]``, if that has one.
+        The options of the command, with underscores: ``law=["matrix"]``, ``fail_fast=True``. Options that are not
+        given are read from ``[tool.toeplitz_core]``.
 
     Returns
     -------
     Record
-        ``exit_code`` and ``results`` say what came of it.
+        The ``results`` of the run, its ``exit_code``, and how it ended.
 
     Raises
     ------
     ValueError
-        With the option, its value and the rule; or if a subject cannot be imported.
+        If an option is wrong, with its value and the rule; or if a subject cannot be imported.
 
     Examples
     --------
@@ -75,17 +75,19 @@ def carry_out(
     out: Console | None,
     errors: Console | None,
 ) -> Record:
-    """Run what was asked for; print it to two consoles, if there are any, and write its reports.
+    """Run a check, print it to the consoles that are given, and write its reports.
 
     Raises
     ------
     ValueError
-        As :func:`check`.
+        As in :func:`check`.
     """
     resumed = None
     if "resume" in given:
         if others := ", ".join(sorted(set(given) - {*_OF_THE_REST})):
-            raise ValueError(f"resume={given['resume']} has its own options: not with {others}")
+            raise ValueError(
+                f"resume={given['resume']} uses the options of the journal, so it cannot be combined with {others}"
+            )
         resumed = Resumed.read(given["resume"])
         options = merged(given, chosen(resumed.options))
     else:
@@ -93,11 +95,11 @@ def carry_out(
     if not options.subject:
         raise ValueError(
             "no subject: name one, as in 'check torch' or 'check package.module:callable', or set "
-            f"{VARIABLE}, or the key 'subject' of [{TABLE}] in pyproject.toml; 'toeplitz-core subjects' lists those "
-            "that have a name"
+            f"{VARIABLE}, or the key 'subject' of [{TABLE}] in pyproject.toml; 'toeplitz-core subjects' lists the "
+            "names"
         )
     consumers: list[Consumer] = [*_files(options)]
-    # Nothing but the JSON goes where the JSON goes.
+    # If the JSON goes to standard output, nothing else may go there.
     aside = contextlib.redirect_stdout(sys.stderr) if options.json == "-" else contextlib.nullcontext()
     session = Session(options, subjects)
     with interrupts.noted(), contextlib.closing(session), aside:
@@ -108,7 +110,7 @@ def carry_out(
 
 
 def chosen(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What was chosen, of options that say None, no value or an absent flag where nothing was. A seed may be 0."""
+    """The options that were chosen: without None, absent flags and empty lists. A seed of 0 is kept."""
     return {key: value for key, value in options.items() if value is not None and value is not False and value != []}
 
 
@@ -122,11 +124,11 @@ def _files(options: Options) -> list[Consumer]:
 
 
 class _Console(Console):
-    """A console whose reader may leave: the run ends like an interrupted one, and what it found is written to files."""
+    """A console whose reader may close the pipe. The run then ends as if interrupted, and writes its files."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
-        # What is still buffered would fail again when the interpreter ends.
+        # Without this, flushing the buffer would fail again when the interpreter exits.
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, self.file.fileno())
         os.close(null)
@@ -134,6 +136,6 @@ class _Console(Console):
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console for reports. A log has no width of its own; rich would assume 80 columns and fold the table."""
+    """A console for reports. In a log it is 160 columns wide: rich would assume 80 and fold the table."""
     found = _Console(stderr=stderr, emoji=False)
     return found if found.is_terminal else _Console(stderr=stderr, width=160, emoji=False)

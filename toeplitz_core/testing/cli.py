@@ -1,4 +1,4 @@
-"""``toeplitz-core``: a thin driver. Whatever it does can be called from Python."""
+"""The command line, ``toeplitz-core``. Python code can do everything that it does."""
 
 from __future__ import annotations
 
@@ -31,12 +31,14 @@ from toeplitz_core.testing.subjects.entry_points import dangling, described_entr
 from toeplitz_core.testing.support import interrupts
 
 _RUNS = (
-    "Run each case this many times, every other time in a fresh process: it fails if any run fails. There are fewer "
-    f"runs where a call does not return in time, or once they have taken {ENOUGH:g} s."
+    "Number of runs of each case; every other run is in a fresh process. The case fails if any run fails. There are "
+    f"fewer runs if a call does not return in time, or if the runs have taken {ENOUGH:g} s."
 )
 
+_SUBJECT = f"The subject, as for check. The default is torch, unless {VARIABLE} or pyproject.toml names one."
+
 app = typer.Typer(
-    help="Does this convolution compute what it must? Check it against the convolution's own matrix.",
+    help="Check implementations of conv2d against the matrix of the convolution.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -49,11 +51,11 @@ def main() -> None:
     try:
         app(prog_name="toeplitz-core")
     except SystemExit:
-        interrupts.ignore()  # the exit code is settled; what is left is Python's own end
+        interrupts.ignore()  # the exit code is settled; Python only has to exit
         raise
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception:  # noqa: BLE001  # anything that gets here is an error of our own
+    except Exception:  # noqa: BLE001  # any exception that gets here is a bug of ours
         errors = console(stderr=True)
         plain(errors, traceback.format_exc().rstrip())
         plain(errors, OUR_ERROR)
@@ -70,18 +72,18 @@ def _version(requested: bool) -> None:
 def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,  # its callback has done it
+    ] = False,  # handled by its callback
 ) -> None:
     pass
 
 
 def _check(**options: Any) -> None:
-    """Search for a case on which a law fails, and print the smallest.
+    """Search for a case on which a law fails, and print the smallest one.
 
-    The table [tool.toeplitz_core] of pyproject.toml has other defaults, where a project sets them.
+    A project can set other defaults in the table [tool.toeplitz_core] of its pyproject.toml.
 
-    Exit codes: 0 all laws hold, 1 a law fails, 2 usage, 3 nothing proven or a required device is missing (or, with
-    --fail-stale, a known entry is stale), 4 an error of toeplitz-core itself, 130 interrupted.
+    Exit codes: 0 all laws hold, 1 a law fails, 2 wrong usage, 3 nothing is proven, or a required device is missing, or
+    an entry of the known failures is stale (with --fail-stale), 4 an error of toeplitz-core itself, 130 interrupted.
     """
     given = chosen(options)
     out = console(stderr=given.get("json") == "-")
@@ -89,11 +91,12 @@ def _check(**options: Any) -> None:
 
 
 def _parameter(option: Option) -> inspect.Parameter:
-    """An option as typer takes it. None stands for "not given": the table may then say something."""
+    """Convert an option to a typer parameter. None means that it was not given, so that the project table decides."""
     kind: Any = list[str] if option.repeatable else option.kind
     more: dict[str, Any] = {"help": option.help}
     if option.name == "subject":
-        more["help"] += f" By default those of {VARIABLE} or of [{TABLE}] in pyproject.toml."
+        more["help"] += f" The default is {VARIABLE}, or else the key 'subject' of [{TABLE}] in pyproject.toml."
+        more["metavar"] = option.metavar
         return inspect.Parameter(
             option.key,
             inspect.Parameter.KEYWORD_ONLY,
@@ -118,45 +121,57 @@ app.command("check")(_check)
 
 @app.command()
 def replay(
-    case: Annotated[str | None, typer.Argument(help="The line that a failure printed.")] = None,
+    case: Annotated[
+        str | None, typer.Argument(metavar="CASE", help="The case, as the report of a failure prints it.")
+    ] = None,
     file: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Cases, one per line, instead of CASE; what follows ' # ' is a comment."),
+        typer.Option(
+            metavar="FILE", help="Read the cases from this file, one per line. Text after ' # ' is a comment."
+        ),
     ] = None,
-    subject: Annotated[str | None, typer.Option(help="As for check; torch if none is named anywhere.")] = None,
-    runs: Annotated[int, typer.Option(min=1, help=_RUNS)] = RUNS,
+    subject: Annotated[str | None, typer.Option(metavar="SUBJECT", help=_SUBJECT)] = None,
+    runs: Annotated[int, typer.Option(metavar="N", min=1, help=_RUNS)] = RUNS,
     known: Annotated[list[str] | None, typer.Option(metavar="FILE", help=OPTIONS["known"].help)] = None,
     timeout: Annotated[
-        float, typer.Option(min=OPTIONS["timeout"].least, max=OPTIONS["timeout"].most, help=OPTIONS["timeout"].help)
+        float,
+        typer.Option(
+            metavar=OPTIONS["timeout"].metavar,
+            min=OPTIONS["timeout"].least,
+            max=OPTIONS["timeout"].most,
+            help=OPTIONS["timeout"].help,
+        ),
     ] = TIMEOUT,
     inline: Annotated[bool, typer.Option("--inline", help=OPTIONS["inline"].help)] = False,
 ) -> None:
-    """Run cases again, under the law that each names or under every law that applies.
+    """Run a case again, or all cases of a file. A case that names no law is run under every law that applies to it.
 
-    Exit codes: 0 all pass, 1 one fails, in all of its runs or in some, 2 usage, 3 one is mistrusted or unsupported, or
+    Exit codes: 0 all cases pass, 1 a case fails in some run, 2 wrong usage, 3 a case is mistrusted or unsupported, or
     its device is missing, 4 an error of toeplitz-core itself, 130 interrupted.
     """
     if (case is None) == (file is None):
-        raise typer.BadParameter("give a CASE, or --file FILE with some: one of the two")
+        raise typer.BadParameter("give either CASE or --file FILE")
     cases = [_usage(parse, case)] if case is not None else _usage(read_cases, file)
     listed = _usage(lambda: KnownFailures.of_files(known or (), laws=LAWS))
     names: Sequence[str] = [subject] if subject is not None else _usage(project).get("subject", ["torch"])
     if len(names) > 1:
-        raise typer.BadParameter(f"{', '.join(names)}: cases are replayed for one subject: --subject NAME")
+        raise typer.BadParameter(f"{', '.join(names)}: replay takes one subject; choose it with --subject")
     with _started(names[0], timeout=timeout, inline=inline) as tested:
         code = replay_all(console(), cases, tested, runs=runs, known=listed)
     raise typer.Exit(code)
 
 
 @app.command()
-def show(case: Annotated[str, typer.Argument(help="A case, as a failure prints it.")]) -> None:
-    """Show what a case means: its geometry, its data, what must come out, and its matrix where that is small."""
+def show(
+    case: Annotated[str, typer.Argument(metavar="CASE", help="The case, as the report of a failure prints it.")],
+) -> None:
+    """Explain a case: its geometry, its data, the expected result, and the matrix if it is small."""
     typer.echo(show_case(_usage(parse, case)))
 
 
 @app.command()
 def subjects() -> None:
-    """List the implementations that have a name, and what is not installed."""
+    """List the subjects that can be checked by name, and say which are not installed."""
     for name, registered in SUBJECTS.items():
         there = ", ".join(f"{package} {version}" for package, version in registered.versions.items())
         typer.echo(f"{name}: {registered.statement}{f' ({there})' * bool(there)}")
@@ -173,9 +188,11 @@ def subjects() -> None:
 
 @app.command()
 def laws(
-    markdown: Annotated[bool, typer.Option("--markdown", help="As a table, with what breaks each.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print a Markdown table that also says what breaks each law.")
+    ] = False,
 ) -> None:
-    """List the laws and what each of them says."""
+    """List the laws with their statements."""
     if markdown:
         typer.echo(laws_table(LAWS.values()))
         return
@@ -185,7 +202,7 @@ def laws(
 
 @contextlib.contextmanager
 def _started(name: str, *, timeout: float, inline: bool) -> Iterator[Implementation]:
-    """The subject of a name, imported; a usage error where there is none."""
+    """Import the subject of this name. It is a usage error if there is no such subject."""
     _usage(check_name, name)
     pool = SubjectPool(partial(Sandbox, timeout=timeout), inline=inline)
     with contextlib.closing(pool):
@@ -196,7 +213,7 @@ T = TypeVar("T")
 
 
 def _usage(function: Callable[..., T], *values: Any) -> T:
-    """A value from the command line; what is wrong with it ends the command with the usage code."""
+    """Call a function; a ``ValueError`` is a usage error and ends the command with 2."""
     try:
         return function(*values)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The laws in anyone's own test file, with one decorator.
+"""A decorator that runs the laws in any test file.
 
 .. code-block:: python
 
@@ -32,20 +32,20 @@ from toeplitz_core.testing.run.options import OPTIONS, Options, by_key, merged
 from toeplitz_core.testing.run.session import Session
 from toeplitz_core.testing.subjects import Subject, named_subjects
 
-_NO_REPLAY = "none: this implementation ran in the test's own process, since no other could import it by a name"
+_NO_REPLAY = "none: this implementation ran in the test's process, because no other process can import it by a name"
 
 
-# What pytest's own command line says, by the keys of the options: the plugin puts it here, if it is loaded.
+# The options of pytest's command line, by their keys. The plugin sets them, if it is loaded.
 COMMAND_LINE: ContextVar[Mapping[str, Any]] = ContextVar("COMMAND_LINE", default={})  # noqa: B039  # never changed
-# Options that restrict: of what a test asks for, what the command line names too is run.
+# Options of the command line that restrict: a test runs only what both name.
 _RESTRICTING = ("law", "dtype", "device")
-# What of the options is no argument of the decorator, though pytest takes it, and what is in its place.
+# Options that pytest takes but the decorator does not, with their replacements.
 _ELSEWHERE = {"subject": "the first argument", "fail_stale": "toeplitz-core check --fail-stale"}
 
 
 @dataclass(frozen=True, slots=True)
 class LawTest:
-    """A law checked on one subject for one dtype on one device: what a decorated test is given, and calls.
+    """One law for one subject, dtype and device. A decorated test is given one, and calls it.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class LawTest:
     session: Session
 
     def __call__(self) -> None:
-        """Search for a case that breaks the law, and end the test as the result demands: passed, failed, skipped ..."""
+        """Search for a case that breaks the law, and end the test as passed, failed, skipped or xfailed."""
         result = reported(_running_test(), self.session, self.step)
         replay = None if self.session.subjects[self.step.subject] is None else _NO_REPLAY
         conclude(result, known=self.session.plan.known, required_devices=self.session.options.device, replay=replay)
@@ -66,31 +66,31 @@ class LawTest:
 def parametrize_with_laws(
     subjects: Callable[..., Any] | Subject | str | Sequence[Callable[..., Any] | Subject | str], **options: Any
 ) -> pytest.MarkDecorator:
-    """Parametrise a test with the laws: it has the one argument ``law``, and calls it.
+    """Parametrise a test with the laws. The test takes the one argument ``law``, and calls it.
 
-    Nothing else is needed, neither the plugin nor an option. Where the plugin is loaded, its options hold for decorated
-    tests too: ``--law``, ``--dtype`` and ``--device`` run only those tests, and all others win over what is said here.
-    What neither says has the value of ``[tool.toeplitz_core]`` in ``pyproject.toml``.
+    Neither the plugin nor an option is needed. If the plugin is loaded, its options apply to decorated tests too:
+    ``--law``, ``--dtype`` and ``--device`` select among the tests, and all other options override those given here.
+    Options that neither gives are read from ``[tool.toeplitz_core]`` in ``pyproject.toml``.
 
-    A subject runs in a separate process, which may crash and hang, if another process can import it: if it is given
-    as a name, or if some module has it under a name. A lambda, a local function, and what is defined in a test file
-    that ``--import-mode=importlib`` keeps off the path run in the process of the test. There a crash ends everything;
-    memory layouts on which torch itself may crash are left out, and a failure has a case, but no command that runs it.
+    A subject that another process can import runs in a separate process, where it may crash and hang. These are names,
+    and objects that a module holds under a name. Lambdas, local functions, and objects of a test file that
+    ``--import-mode=importlib`` keeps off the path run in the process of the test. There a crash ends the test run,
+    memory layouts on which torch can crash are left out, and a failure has a case but no command that replays it.
 
     Parameters
     ----------
     subjects : callable, Subject, str, or a sequence of them
-        A callable with the signature of ``torch.nn.functional.conv2d`` on tensors; a ``Subject`` or a class of them; or
-        a name, as for ``toeplitz-core check``.
+        A callable with the signature of ``torch.nn.functional.conv2d``; a ``Subject`` or a subclass of it; or a name,
+        as for ``toeplitz-core check``.
     **options
-        Those of ``toeplitz-core check``, by their names with underscores, such as ``laws``, ``dtypes``, ``devices``,
-        ``profile``, ``examples``, ``seed``, ``timeout``, ``known`` and ``inline``. A device that is missing skips its
-        tests, but fails them if it is given here; known failures are xfailed.
+        The options of ``toeplitz-core check``, with underscores, such as ``laws``, ``dtypes``, ``devices``,
+        ``profile``, ``examples``, ``seed``, ``timeout``, ``known`` and ``inline``. Tests of a missing device are
+        skipped, or fail if the device is given here. Known failures are xfailed.
 
     Raises
     ------
     ValueError
-        With the option, its value and the rule, or the nearest legal name.
+        If an option is wrong; the message has its value and the rule, or the nearest legal name.
 
     Examples
     --------
@@ -107,12 +107,12 @@ def parametrize_with_laws(
             raise ValueError(f"{option.key}={given[option.key]!r} is not for tests: use {instead}")
     found = named_subjects(subjects)
     own: Sequence[Mapping[str, Any]] = ({"subject": tuple(found)}, given, _of_tests(project()))
-    session = _session(merged(*own), found)  # what is wrong is wrong whatever the command line says
+    session = _session(merged(*own), found)  # raises for a wrong option, whatever the command line has
     if command_line := COMMAND_LINE.get():
         try:
             session = _session(_restricted(command_line, *own), found)
         except ValueError as error:
-            skip = pytest.mark.skip(reason=f"not run, for the options of the command line: {error}")
+            skip = pytest.mark.skip(reason=f"not run because of the command line: {error}")
             return pytest.mark.parametrize("law", [pytest.param(None, id="none", marks=skip)])
     params = [
         pytest.param(
@@ -124,7 +124,7 @@ def parametrize_with_laws(
 
 
 def _of_tests(table: Mapping[str, Any]) -> dict[str, Any]:
-    """What the table says of options that tests take."""
+    """The options of the table that tests take."""
     return {key: value for key, value in table.items() if not OPTIONS[key.replace("_", "-")].pytest}
 
 
@@ -133,7 +133,7 @@ def _session(options: Options, subjects: Mapping[str, Subject | None]) -> Sessio
 
 
 def _restricted(command_line: Mapping[str, Any], *own: Mapping[str, Any]) -> Options:
-    """The options of a test with those of the command line; a ``ValueError`` if they have nothing in common."""
+    """Combine the options of a test with those of the command line; ``ValueError`` if no step is left."""
     stronger = {key: value for key, value in command_line.items() if key != "subject"}
     mine = merged(*own)
     for key in _RESTRICTING:
@@ -141,17 +141,17 @@ def _restricted(command_line: Mapping[str, Any], *own: Mapping[str, Any]) -> Opt
         if wanted and named:
             stronger[key] = tuple(name for name in wanted if name in named)
             if not stronger[key]:
-                raise ValueError(f"{key}={', '.join(wanted)} is none of {', '.join(named)}")
-    # A test that sweeps goes on doing so: what is said of searches is not for it.
+                raise ValueError(f"{key}={', '.join(wanted)} is not among {', '.join(named)}")
+    # A test that sweeps keeps its sweep: options of a search on the command line do not apply to it.
     sweep = stronger.get("sweep", mine.sweep)
     return merged({"sweep": sweep}, stronger, *own)
 
 
 def _running_test() -> pytest.Function | None:
-    """The test that calls us, whose report is to say what we found; None where no test does.
+    """The running test, whose report gets the result; None outside of a test.
 
-    A mark brings no fixture that could be told, and without a plugin there is no hook: but a test is always called by
-    some implementation of pytest's hook ``pytest_pyfunc_call``, whose argument has a fixed name.
+    A mark has no fixture, and without the plugin there is no hook. But every test is called by an implementation of
+    pytest's hook ``pytest_pyfunc_call``, whose argument has a fixed name.
     """
     frame = sys._getframe()
     while (caller := frame.f_back) is not None:
@@ -164,7 +164,7 @@ def _running_test() -> pytest.Function | None:
 
 @functools.cache
 def _sandbox(timeout: float) -> Sandbox:
-    """What owns the workers of this process: however many tests are decorated, there is one."""
+    """The owner of this process's workers, shared by all decorated tests."""
     sandbox = Sandbox(timeout=timeout)
     atexit.register(sandbox.close)
     return sandbox

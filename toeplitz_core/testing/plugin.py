@@ -1,7 +1,7 @@
 """The pytest plugin: the options of ``toeplitz-core check``, and its table at the end.
 
-It is loaded by ``-p toeplitz_core.testing.plugin``, or by ``pytest_plugins`` in a conftest.py at the root; never
-because it is installed.
+``-p toeplitz_core.testing.plugin`` loads it, or ``pytest_plugins`` in a conftest.py at the root. Installing the package
+does not load it.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from toeplitz_core.testing.run.record import Record, exit_code, read_result
 from toeplitz_core.testing.run.session import Session
 from toeplitz_core.testing.search.tally import merged as merged_results
 
-# What a pytest session judges.
+# The session of this pytest run.
 SESSION = pytest.StashKey[Session]()
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    """Add the options, unless plugins that have some of the same names may still come."""
-    # With -p, this is called before installed plugins are loaded. The directory above which no conftest.py is looked
-    # for is settled after them, and before a conftest.py can name this plugin.
+    """Add the options, unless plugins with the same option names may still be loaded."""
+    # With -p, pytest calls this before it loads installed plugins. It sets confcutdir after those, and before a
+    # conftest.py can name this plugin.
     known = getattr(pluginmanager.get_plugin("pytestconfig"), "known_args_namespace", None)
     if getattr(known, "confcutdir", None) is not None:
         _add_options(parser)
@@ -47,12 +47,12 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(parser: pytest.Parser) -> None:
-    """Add the options where that was put off."""
+    """Add the options if that was postponed."""
     _add_options(parser)
 
 
 def _add_options(parser: pytest.Parser) -> None:
-    # There is no public way to ask for the options of others, and an older pytest complains of doubles too late.
+    # pytest has no public API to list options, and older versions report duplicates too late.
     there = [option for group in (parser._anonymous, *parser._groups) for option in group.options]
     if any(option.dest == _dest(OPTIONS["subject"]) for option in there):
         return
@@ -76,14 +76,14 @@ def _dest(option: Option) -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Read the options; what is wrong with them ends pytest before anything runs."""
+    """Read the options. A wrong option ends pytest before anything runs."""
     try:
         given = _given(config)
         session = _session(config, given)
     except ValueError as error:
         raise pytest.UsageError(str(error)) from None
     config.stash[SESSION] = session
-    # Decorators run when test files are imported, and have nobody to ask.
+    # Decorators run when test files are imported, where there is no config object.
     before = COMMAND_LINE.set(given)
     config.add_cleanup(lambda: COMMAND_LINE.reset(before))
     driver = Driver(config, session, explicit="subject" in given)
@@ -114,14 +114,14 @@ def _session(config: pytest.Config, given: Mapping[str, Any]) -> Session:
 
 @pytest.fixture(scope="session")
 def toeplitz_session(request: pytest.FixtureRequest) -> Session:
-    """What judges the steps of this process."""
+    """The session that judges the steps in this process."""
     return request.config.stash[SESSION]
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
-    """Name the suite where it is installed outside of the root: pytest calls a file there, given by itself, nothing.
+    """Name the suite's module if it is installed outside of the root, where pytest would give it an empty name.
 
-    With ``--pyargs``, what is printed is then what runs one test again: ``toeplitz_core.testing.suite::test_law[...]``.
+    With ``--pyargs``, the printed test id then runs the test again: ``toeplitz_core.testing.suite::test_law[...]``.
     """
     if module_path != Path(suite.__file__) or module_path.is_relative_to(parent.config.rootpath):
         return None
@@ -130,13 +130,13 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test of each step."""
+    """Make one test for each step."""
     if "toeplitz_step" in metafunc.fixturenames:
         metafunc.parametrize("toeplitz_step", metafunc.config.stash[SESSION].steps, ids=str)
 
 
 class Driver:
-    """The hooks that need the options: header, start, table and end."""
+    """The hooks that need the options: header, session start, summary and session end."""
 
     def __init__(self, config: pytest.Config, session: Session, *, explicit: bool) -> None:
         self.config = config
@@ -152,7 +152,7 @@ class Driver:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
-        """Import the subjects that the command line names: one that is not there ends pytest before anything runs."""
+        """Import the subjects of the command line. A missing one ends pytest before anything runs."""
         if not self.explicit or hasattr(self.config, "workerinput") or self.config.option.collectonly:
             return
         try:
@@ -161,10 +161,10 @@ class Driver:
             self.session.close()
             raise pytest.UsageError(str(error)) from None
         if self.config.pluginmanager.hasplugin("dsession"):
-            self.session.close()  # under xdist, tests run in other processes, which have workers of their own
+            self.session.close()  # under xdist, tests run in other processes with their own workers
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep the result that a test has recorded."""
+        """Keep the result in the report of a test."""
         if report.when == "call":
             for name, value in report.user_properties:
                 if name == PROPERTY:
@@ -172,7 +172,7 @@ class Driver:
 
     @property
     def results(self) -> dict[Step, Result]:
-        """What was reported of each step, those of the options first: decorated tests may have others, or the same."""
+        """One result per step, steps of the options first. Decorated tests may add steps, or results for these."""
         found: dict[Step, list[Result]] = {}
         for result in self.reported.values():
             found.setdefault(result.step, []).append(result)
@@ -182,24 +182,24 @@ class Driver:
 
     @property
     def asked_for(self) -> list[Result]:
-        """The results of what the options name."""
+        """The results of the steps that the options name."""
         results, steps = self.results, set(self.session.steps)
         return [result for step, result in results.items() if step in steps]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Look for stale entries; end red where nothing of what was asked for has run."""
+        """Look for stale entries. Fail the session if nothing is proven, or if stale entries are refused."""
         asked_for = self.asked_for
         if hasattr(self.config, "workerinput") or not asked_for:
             return
-        with contextlib.suppress(SubjectError):  # its tests have failed for that
+        with contextlib.suppress(SubjectError):  # the tests of the missing subject have failed already
             self.stale = self.session.stale(asked_for)
         refused = self.stale and self.session.options.fail_stale
         if session.exitstatus == pytest.ExitCode.OK and (self._proved_nothing or refused):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """The table of the command line."""
+        """Print the table of the command line."""
         if self.reported:
             terminalreporter.section("toeplitz_core")
             terminalreporter.write(self._summary())
@@ -211,16 +211,16 @@ class Driver:
 
     @property
     def _proved_nothing(self) -> bool:
-        """Whether a subject was asked for, and check would end with 3 after such a run."""
+        """Whether a subject was named, and the command ``check`` would exit with 3."""
         asked_for = self.asked_for
         return self.explicit and bool(asked_for) and exit_code(asked_for) == 3
 
     def _summary(self) -> str:
         results, asked_for = list(self.results.values()), self.asked_for
         writer = self.config.get_terminal_writer()
-        # Rich asks the file what can be printed.
+        # Rich reads from the file which characters can be printed.
         file = io.TextIOWrapper(io.BytesIO(), encoding=getattr(sys.__stdout__, "encoding", None) or "utf-8")
-        # A log has no width of its own.
+        # In a log, 160 columns keep the table unfolded.
         width = writer.fullwidth if writer.hasmarkup else 160
         console = Console(file=file, force_terminal=writer.hasmarkup, width=width, emoji=False)
         print_results(console, results, self.session.left_out if asked_for else ())

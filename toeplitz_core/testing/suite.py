@@ -1,8 +1,8 @@
 """The laws as tests that pytest collects.
 
-``pytest -p toeplitz_core.testing.plugin --pyargs toeplitz_core.testing.suite --subject S`` runs them. The plugin has
-the options, and makes a test of each law with each subject, dtype and device that they ask for. A test file that does
-``from toeplitz_core.testing.suite import test_law`` has the same tests.
+``pytest -p toeplitz_core.testing.plugin --pyargs toeplitz_core.testing.suite --subject S`` runs them. The plugin adds
+the options, and makes one test for each law, subject, dtype and device that they select. A test file that imports
+``test_law`` from ``toeplitz_core.testing.suite`` has the same tests.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from toeplitz_core.testing.laws.result import Step
     from toeplitz_core.testing.run.session import Session
 
-# Without -p there are no options, but the tests are the same.
+# Without -p, the command line lacks the plugin's options, but the tests are the same.
 pytest_plugins = ["toeplitz_core.testing.plugin"]
 
 

@@ -1,4 +1,4 @@
-"""What pytest makes of a result: only a pass passes; and what the report of a test says of it."""
+"""Results as outcomes of pytest tests: only a pass passes. The report of a test has its result."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from toeplitz_core.testing.run.session import Session
 from toeplitz_core.testing.support.importable import needed_path
 from toeplitz_core.testing.support.spelling import cases_of
 
-# The property of a test that holds its result, as JSON: it reaches whoever writes a report, also from another process.
+# The property of a test that holds its result as JSON. pytest passes it to every report, also from another process.
 PROPERTY = "toeplitz_core"
 
 
 def reported(item: pytest.Item | None, session: Session, step: Step) -> Result:
-    """The result of a step, which the report of a test then has: in words, as JSON, with Hypothesis's statistics.
+    """Run a step; add its result to the report of a test: in words, as JSON, and as Hypothesis's statistics.
 
-    An interrupt ends the tests; what the step had found by then is reported.
+    An interrupt ends the tests. What the step had found by then is reported.
     """
     if item is None:
         return _judged(session, step, [])
@@ -38,7 +38,7 @@ def reported(item: pytest.Item | None, session: Session, step: Step) -> Result:
 
     announced: list[Result] = []
     try:
-        # As Hypothesis's own plugin does for a test that is one of Hypothesis: for --hypothesis-show-statistics.
+        # As Hypothesis's own plugin does for its tests, so that --hypothesis-show-statistics works here.
         with collector.with_value(keep_statistics):  # type: ignore[arg-type]  # its default is None
             result = _judged(session, step, announced)
     except KeyboardInterrupt:
@@ -46,14 +46,14 @@ def reported(item: pytest.Item | None, session: Session, step: Step) -> Result:
             raise
         result = announced[-1]
         item.session.shouldstop = "interrupted"
-    # What the fixture record_property does, but for its warning that a strict reader of JUnit XML wants no properties.
+    # As the fixture record_property does, but without its warning that strict readers of JUnit XML refuse properties.
     item.user_properties.append((PROPERTY, json.dumps(result_document(result), allow_nan=False)))
     item.add_report_section("call", "toeplitz_core", f"{result_line(result)}, seed {session.plan.seed}")
     return result
 
 
 def _judged(session: Session, step: Step, announced: list[Result]) -> Result:
-    """The result of a step. A subject that is missing fails the test in a line; an error of our own says so."""
+    """Run a step. A missing subject fails the test with one line; an error of our own says that it is ours."""
     try:
         return session.result(step, announced.append)
     except SubjectError as error:
@@ -61,7 +61,7 @@ def _judged(session: Session, step: Step, announced: list[Result]) -> Result:
     except Exception as error:
         error.add_note(OUR_ERROR)
         raise
-    pytest.fail(printable(absent), pytrace=False)  # not where it is handled: pytest would print both
+    pytest.fail(printable(absent), pytrace=False)  # outside of the except block: pytest would print both errors
 
 
 def conclude(
@@ -71,16 +71,16 @@ def conclude(
     required_devices: Collection[str] = (),
     replay: str | None = None,
 ) -> None:
-    """End a test as a result demands: return if it passes, else raise what pytest knows as failed, skipped or xfailed.
+    """End a test with the outcome of its result: return if it passes, else raise pytest's fail, skip or xfail.
 
     Parameters
     ----------
     known : KnownFailures
-        The list that the search was given: xfailed tests quote the reasons.
+        The known failures of the search; xfailed tests quote their reasons.
     required_devices : collection of str
-        Devices that were asked for: where they are absent, a test fails that otherwise would be skipped.
+        Devices that were named. If one is missing, its tests fail; tests of other missing devices are skipped.
     replay : str, optional
-        How to run the case again, if not by the command.
+        What to print as the replay line, instead of the command.
     """
     if result.status.is_failure:
         assert result.failure is not None
@@ -89,13 +89,13 @@ def conclude(
     message = printable(result.message)
     if result.status is Status.NOT_RUN:
         if result.device in required_devices:
-            pytest.fail(f"not run, and {result.device} was asked for: {message}", pytrace=False)
+            pytest.fail(f"not run, although {result.device} was requested: {message}", pytrace=False)
         pytest.skip(f"not run: {message}")
     if result.status is Status.KNOWN:
         reasons = {entry.name: entry.reason for entry in known.entries}
         said = "; ".join(f"{name}: {cases_of(count)}: {reasons.get(name, '')}" for name, count in result.known.items())
         pytest.xfail(f"known: {said}")
-        pytest.fail(f"known: {said}", pytrace=False)  # --runxfail lets us come here
+        pytest.fail(f"known: {said}", pytrace=False)  # reached with --runxfail
     if result.status is Status.UNSUPPORTED and not result.nothing_proven:
         pytest.skip(f"unsupported: {message}")
     if result.status is not Status.PASS:
@@ -103,6 +103,6 @@ def conclude(
 
 
 def _command(subject: str, failure: Verdict) -> str:
-    """What runs a case again, outside of pytest too, which may find modules where nothing else looks for them."""
+    """The command that replays a case. It sets PYTHONPATH if only pytest finds the subject's module."""
     command, path = replay_command(subject, failure.case), needed_path(subject)
     return command if path is None else f"PYTHONPATH={path} {command}"

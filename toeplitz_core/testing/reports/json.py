@@ -1,4 +1,4 @@
-"""A run as JSON, as ``schema.json`` beside this file describes it."""
+"""A run as JSON; ``schema.json`` in this folder describes the document."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from toeplitz_core.testing.run.events import Ended, Event
 from toeplitz_core.testing.run.record import Record, counted, environment, result_document
 from toeplitz_core.testing.support.files import check_writable, write_atomically
 
-# The first number changes where a reader of an older one would misunderstand; the second where fields were added.
+# The first number changes when older readers would misread the document; the second when fields are added.
 SCHEMA_VERSION = "1.4"
 
 
 def to_json(record: Record) -> str:
-    """The document as text, in ASCII, with a line feed at its end."""
+    """The document as ASCII text that ends in a line feed."""
     return json.dumps(document(record), indent=2, allow_nan=False) + "\n"
 
 
@@ -56,17 +56,17 @@ def _known(record: Record) -> list[dict[str, Any]]:
 
 
 class JsonReport:
-    """Writes a run as JSON when it has ended.
+    """Write the record of a run as JSON when the run ends.
 
     Parameters
     ----------
     path : str
-        ``-`` is the standard output, as it is when this is made.
+        ``-`` means the standard output at the time when this object is created.
 
     Raises
     ------
     ValueError
-        For a file that cannot be written.
+        If the file cannot be written.
     """
 
     def __init__(self, path: str) -> None:
@@ -76,7 +76,7 @@ class JsonReport:
             check_writable(path)
 
     def __call__(self, event: Event) -> None:
-        """Write the record."""
+        """Write the record if the event is the end of the run."""
         if not isinstance(event, Ended):
             return
         if self._path == "-":

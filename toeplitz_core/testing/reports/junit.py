@@ -1,9 +1,9 @@
-"""A run as JUnit XML, which CI systems show: one test case per subject, law, dtype and device.
+"""A run as JUnit XML for CI systems: one test case per subject, law, dtype and device.
 
-A law that fails is a ``failure``. Where nothing was proven, or a device that was asked for is absent, or the run was
-interrupted or ended by our own error, there is an ``error``, so that no report is green where the exit code is not 0.
-What was not run, and what a subject does without altogether, is ``skipped``, with the reason. Known failures pass,
-with a property for each entry. Properties also say how many cases were mistrusted and unsupported, where some were.
+A law that fails is a ``failure``. There is an ``error`` if nothing is proven, if a required device is missing, or if
+the run was interrupted or ended by an error of our own. A report is green only if the exit code is 0. A step that was
+not run or that the subject does not support is ``skipped``, with the reason. Known failures pass, with a property for
+each entry. Properties also count the mistrusted and unsupported cases, if there are any.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from toeplitz_core.testing.run.record import UNPROVEN, Record, environment, repl
 from toeplitz_core.testing.support.files import check_writable, write_atomically
 from toeplitz_core.testing.support.spelling import cases_of
 
-# Whatever XML 1.0 (section 2.2) has no character for, and the carriage return, which its readers turn into another.
+# Characters that XML 1.0 (section 2.2) forbids, and the carriage return, which XML readers turn into a line feed.
 _FORBIDDEN = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -35,7 +35,7 @@ def to_junit(record: Record) -> str:
     for stale in record.stale:
         case = ET.SubElement(suite, "testcase", classname="known failures", name=_text(stale.entry.name))
         said = f"stale for {stale.subject}: {stale.why}"
-        # A stale entry fails a run only where that was asked for.
+        # A stale entry fails a run only with --fail-stale.
         fails = record.exit_code == 3 and record.options.get("fail_stale")
         _outcome(case, "error" if fails else "skipped", "stale", said)
     red = any(suite.find(f"testcase/{kind}") is not None for kind in ("failure", "error"))
@@ -53,7 +53,7 @@ def to_junit(record: Record) -> str:
 
 
 def _why_red(record: Record) -> tuple[str, str]:
-    """Type and message of what ended a run badly though no case of its own says so."""
+    """Type and message of the error of a run that failed although none of its test cases did."""
     if record.error:
         return "error of toeplitz-core", record.error
     if record.ended != "completed":
@@ -61,7 +61,7 @@ def _why_red(record: Record) -> tuple[str, str]:
     ran = [result for result in record.results if result.status is not Status.NOT_RUN]
     held = {result.subject for result in ran if result.status in (Status.PASS, Status.KNOWN)}
     without = ", ".join(dict.fromkeys(result.subject for result in ran if result.subject not in held))
-    return "nothing proven", f"no law could be held against {without}" if without else "nothing could be run"
+    return "nothing proven", f"no law could be checked on {without}" if without else "nothing could be run"
 
 
 def _case(result: Result, *, required: bool) -> ET.Element:
@@ -87,7 +87,7 @@ def _case(result: Result, *, required: bool) -> ET.Element:
     elif result.nothing_proven:
         _outcome(case, "error", "nothing proven", result.message)
     elif result.status is Status.NOT_RUN and required:
-        _outcome(case, "error", "device is absent", result.message)
+        _outcome(case, "error", "device is missing", result.message)
     elif result.status in (Status.NOT_RUN, Status.UNSUPPORTED):
         _outcome(case, "skipped", result.status.value, result.message)
     return case
@@ -103,12 +103,12 @@ def _outcome(case: ET.Element, kind: str, of: str, message: str, details: str = 
 
 
 def _text(text: str) -> str:
-    """Text with whatever XML forbids as a backslash escape."""
+    """Replace the characters that XML forbids by backslash escapes."""
     return _FORBIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class JunitReport:
-    """Writes a run as JUnit XML when it has ended.
+    """Write the record of a run as JUnit XML when the run ends.
 
     Parameters
     ----------
@@ -117,13 +117,13 @@ class JunitReport:
     Raises
     ------
     ValueError
-        For a file that cannot be written.
+        If the file cannot be written.
     """
 
     def __init__(self, path: str) -> None:
         self._path = check_writable(path)
 
     def __call__(self, event: Event) -> None:
-        """Write the record."""
+        """Write the record if the event is the end of the run."""
         if isinstance(event, Ended):
             write_atomically(self._path, to_junit(event.record))

@@ -1,4 +1,4 @@
-"""The laws as a page: what each demands, and what breaks it."""
+"""The laws as a Markdown table: what each law states, and what breaks it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from toeplitz_core.testing.laws.law import Law
 
 
 def laws_table(laws: Iterable[Law]) -> str:
-    """A table in Markdown, one row a law, from the laws' own sentences.
+    """A Markdown table with one row per law.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Cases run again, as they are printed."""
+"""Print cases as they are replayed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from toeplitz_core.testing.subjects.interface import Implementation
 from toeplitz_core.testing.support import interrupts
 from toeplitz_core.testing.support.spelling import cases_of
 
-# What became of a case under all of its laws is the gravest.
+# If a case is run under several laws, the first of these statuses counts.
 _ORDER = (Status.FAIL, Status.KNOWN, Status.PASS, Status.MISTRUSTED, Status.UNSUPPORTED)
 
 
@@ -30,7 +30,7 @@ def replay_all(
     runs: int = RUNS,
     known: KnownFailures | None = None,
 ) -> int:
-    """Run cases again and print what comes of them; the exit code."""
+    """Run cases again, print their results, and return the exit code."""
     ended = Counter[Status]()
     try:
         with interrupts.noted():
@@ -55,7 +55,7 @@ def _summarise(console: Console, ended: Counter[Status], before: str = "") -> No
 def _printed(
     console: Console, case: Case | Call, subject: Implementation, runs: int, known: KnownFailures | None
 ) -> Status:
-    """Run a case again and print what comes of it under all of its laws."""
+    """Run a case again under each of its laws, print the results, and return the gravest status."""
     if reason := why_not_run(subject, case.device):
         plain(console, f"not run: {subject.name} on {case.device}: {reason}")
         return Status.NOT_RUN

@@ -1,4 +1,4 @@
-"""What a case means, as text: geometry, data, what must come out, and the matrix where it is small."""
+"""Explain a case as text: geometry, data, expected result, and the matrix if it is small."""
 
 from __future__ import annotations
 
@@ -25,24 +25,25 @@ if TYPE_CHECKING:
     from toeplitz_core.testing.data.operands import Operands
 
 WIDTH = 80
-# Tensors of up to this many numbers are printed, matrices of up to this many rows are drawn.
+# Larger tensors are summarised.
 SMALL = 64
+# Matrices with more rows are not drawn.
 ROWS = 48
-# Multiplications up to which what must come out is worked out.
+# The expected result of a case with more products is not computed.
 PRODUCTS = 2**20
-# One character for each tap, and one for all that are left.
+# One character for each tap, and one for all taps after these.
 _TAPS = string.ascii_lowercase + string.ascii_uppercase + string.digits
 _MORE = "*"
 
 
 def show_case(case: Case | Call) -> str:
-    r"""A case or a call explained in lines of at most ``WIDTH`` characters, but for its own.
+    r"""Explain a case or a call. Only the line with the case itself may be longer than ``WIDTH`` characters.
 
     Examples
     --------
     >>> from toeplitz_core.testing.case.case import Case
     >>> shown = show_case(Case.parse("input=1x1x2x3 weight=1x1x2x2 padding=1 stride=2"))
-    >>> print(shown.partition("rows of the kernel\n")[2])
+    >>> print(shown.partition("row by row\n")[2])
     d.....
     .cd...
     ...b..
@@ -65,9 +66,9 @@ def _lines(case: Case) -> Iterator[str]:
     g = case.geometry
     yield f"{'case':<10}{case}"
     yield _field("in full", case.text(full=True))
-    yield _field("output", f"{_sizes(case.output_shape)}, of an input {_sizes(case.input)}")
+    yield _field("output", f"{_sizes(case.output_shape)} for an input of {_sizes(case.input)}")
     rows, columns = g.matrix_shape
-    density = f" ({g.nnz / (rows * columns):.3g} of all)" if rows * columns else ""
+    density = f" (density {g.nnz / (rows * columns):.3g})" if rows * columns else ""
     dtype = case.torch_dtype
     yield _field(
         "T",
@@ -97,7 +98,7 @@ def _sizes(shape: tuple[int, ...]) -> str:
 
 
 def _tensor(name: str, values: torch.Tensor) -> Iterator[str]:
-    """The numbers of a tensor if they are few, else what there is to say of them."""
+    """The numbers of a small tensor, or a summary of a large one."""
     if values.numel() <= SMALL and (printed := _numbers(name, values)):
         yield from printed
         return
@@ -109,7 +110,7 @@ def _tensor(name: str, values: torch.Tensor) -> Iterator[str]:
 
 
 def _numbers(name: str, values: torch.Tensor) -> list[str]:
-    """A tensor, one row a line; nothing if a row is too long for a line."""
+    """The rows of a tensor, one per line; empty if a row is too long for a line, or if there are too many rows."""
     width = max((len(_number(v)) for v in values.flatten()), default=0)
     lines = []
     table = values.reshape(-1, values.shape[-1]) if values.numel() else values.reshape(0, 1)
@@ -131,18 +132,18 @@ def _number(value: torch.Tensor) -> str:
 
 
 def _real(number: float) -> str:
-    # A whole number is printed wholly: it is compared with ==.
+    # All digits of a whole number are printed, because it is compared with ==.
     whole = math.isfinite(number) and number == int(number) and abs(number) < 2**53
     return str(int(number)) if whole else f"{number:.6g}"
 
 
 def _result(case: Case, operands: Operands) -> Iterator[str]:
-    """What must come out, and how far off it may be."""
+    """The expected result and its error bound."""
     if case.geometry.nnz * (1 if case.batch is None else case.batch) > PRODUCTS:
-        yield _field("expected", f"not worked out: more than {PRODUCTS:,} products")
+        yield _field("expected", f"not computed: more than {PRODUCTS:,} products")
         return
     if RECIPES[case.data].kind == "special":
-        yield _field("expected", "NaN and infinities where an output reads one; elsewhere the exact number")
+        yield _field("expected", "NaN or an infinity where an output reads one; the exact number elsewhere")
         return
     reference = expected(case.geometry, operands.input, operands.weight, operands.bias)
     value = _scaled(reference.value, reference.exponent)
@@ -154,29 +155,29 @@ def _result(case: Case, operands: Operands) -> Iterator[str]:
         yield from _tensor("bound", bound.reshape(*case.output_shape, *bound.shape[len(case.output_shape) :]))
         yield _field("", f"for {arithmetic}; a subject may declare another arithmetic")
     else:
-        yield _field("bound", "none: compared with ==, rounded to the dtype")
+        yield _field("bound", "none: compared with ==, after rounding to the dtype")
 
 
 def _scaled(values: torch.Tensor, exponent: int) -> torch.Tensor:
-    """``values * 2^exponent``, in two steps: the power may be larger than any number."""
+    """``values * 2^exponent``, in two steps because the power alone may overflow."""
     half = exponent // 2
     return values * 2.0**half * 2.0 ** (exponent - half) if exponent else values
 
 
 def _picture(case: Case) -> Iterator[str]:
-    """T with a character for each tap and a dot where there is nothing; blocks of channels stand apart."""
+    """Draw T: a character for each tap, a dot for a zero, and a gap between blocks of channels."""
     g = case.geometry
     rows, columns = g.matrix_shape
     blocks = g.in_channels
     if not rows * columns or rows + g.out_channels > ROWS or columns + blocks > WIDTH:
-        yield _field("picture", f"only of matrices of up to {ROWS} rows and {WIDTH} columns")
+        yield _field("picture", f"none: only matrices of up to {ROWS} rows and {WIDTH} columns are drawn")
         return
     taps = int(np.prod(g.kernel_size))
     labels = torch.arange(1, taps + 1, dtype=torch.float64).reshape(g.kernel_size).expand(g.weight_shape)
     matrix = toeplitz_matrix(labels.contiguous(), g.input_size, g.stride, g.padding, g.dilation, g.groups)
     names = "." + _TAPS[:taps] + _MORE * (taps - len(_TAPS))
     yield ""
-    yield _field("", f"T, its taps {names[1]} to {names[-1]} in rows of the kernel" if taps > 1 else "T, its one tap a")
+    yield _field("", f"T, with the taps {names[1]} to {names[-1]} row by row" if taps > 1 else "T, with its one tap a")
     for number, row in enumerate(matrix.to(torch.int64).tolist()):
         if number and number % g.positions == 0:
             yield ""

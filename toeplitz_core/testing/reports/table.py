@@ -1,4 +1,4 @@
-"""The tables of a run, and the remarks after them."""
+"""Print the tables of a run, and the remarks after them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from toeplitz_core.testing.support.spelling import cases_of
 
 
 def print_results(console: Console, results: Sequence[Result], left_out: Sequence[str] = ()) -> None:
-    """A table for each subject, then what was refused and what did not run, each with its reason."""
+    """Print a table for each subject, then what was refused and what was not run, with the reasons."""
     ran = [r for r in results if r.status is not Status.NOT_RUN]
     if shown := [r for r in ran if r.cases or r.status is not Status.UNSUPPORTED]:
         for title, table in _tables(shown):
             plain(console, title)
             console.print(table)
         if any(r.status is Status.PASS and r.max_ratio is not None for r in shown):
-            plain(console, "A number is the largest error in units of the bound: above 1 is wrong.")
+            plain(console, "A number is the largest error in units of the bound. More than 1 is wrong.")
     total = sum(r.cases for r in ran)
     holding = sum(r.status is Status.PASS for r in ran)
     known = sum(r.status is Status.KNOWN for r in ran)
@@ -49,18 +49,18 @@ def print_results(console: Console, results: Sequence[Result], left_out: Sequenc
 
 
 def _signed_zeros(ran: Sequence[Result]) -> Iterator[str]:
-    """How many zeros of each subject have a sign that its order of summing, or its padding, may explain."""
+    """For each subject, a line with the number of zeros that differ in sign from a sum in index order."""
     for subject, device in dict.fromkeys((r.subject, r.device) for r in ran if r.zeros):
         of_subject = [r for r in ran if (r.subject, r.device) == (subject, device)]
         other, zeros = sum(r.zero_signs for r in of_subject), sum(r.zeros for r in of_subject)
         yield (
-            f"{subject} on {device}: {other} of {zeros} zero results have another sign than IEEE's sum in index order; "
+            f"{subject} on {device}: {other} of {zeros} zero results differ in sign from IEEE's sum in index order; "
             "not judged"
         )
 
 
 def _by_reason(refusals: Sequence[tuple[Result, str]]) -> list[str]:
-    """What subjects do without, a line for each reason; how many cases of how many, if some of them were judged."""
+    """One line for each reason of a refusal; with the share of refused cases, if other cases were judged."""
     reasons: dict[tuple[str, str, str], list[Result]] = {}
     for r, reason in refusals:
         reasons.setdefault((r.subject, r.device, reason), []).append(r)
@@ -73,7 +73,7 @@ def _by_reason(refusals: Sequence[tuple[Result, str]]) -> list[str]:
     return lines
 
 
-# Of a subject that gives each case another reason, or declares another arithmetic for it, the JSON report has more.
+# A subject may give a different reason, or declare a different arithmetic, for each case. The JSON report has them all.
 MOST_LINES = 12
 
 
@@ -85,7 +85,7 @@ def _print_most(console: Console, lines: Sequence[str], kind: str) -> None:
 
 
 def print_assumed(console: Console, results: Sequence[Result]) -> None:
-    """By which arithmetic results were judged: a line for each, with the subjects and dtypes."""
+    """Print one line for each arithmetic that results were judged by, with the subjects and dtypes."""
     judged: dict[str, dict[str, Counter[str]]] = {}
     for result in results:
         for arithmetic, count in result.assumed.items():
@@ -97,12 +97,12 @@ def print_assumed(console: Console, results: Sequence[Result]) -> None:
     _print_most(console, lines, "judged by")
 
 
-# A column of the table even where it has nothing to say.
+# These columns are shown even if all their cells are empty.
 _ALWAYS_SHOWN = (Status.MISTRUSTED,)
 
 
 def _tables(ran: Sequence[Result]) -> Iterator[tuple[str, Table]]:
-    """For each subject and device, a row a law and a column a dtype."""
+    """A table for each subject and device, with a row for each law and a column for each dtype."""
     groups: dict[tuple[str, str], list[Result]] = {}
     for r in ran:
         groups.setdefault((r.subject, r.device), []).append(r)
@@ -114,7 +114,7 @@ def _tables(ran: Sequence[Result]) -> Iterator[tuple[str, Table]]:
         for heading in (*(DTYPES[dtype].aliases[0] for dtype in dtypes), "cases"):
             table.add_column(heading, justify="right", no_wrap=True)
         shared = [status for status in UNPROVEN if status in _ALWAYS_SHOWN or any(r.counts[status] for r in results)]
-        for status in shared:  # where there are but 80 columns, these headings are folded
+        for status in shared:  # on 80 columns, these headings are folded
             table.add_column(status, justify="right", min_width=4, overflow="fold")
         for law in dict.fromkeys(r.law for r in results):
             row = {r.dtype: r for r in results if r.law == law}
@@ -122,7 +122,7 @@ def _tables(ran: Sequence[Result]) -> Iterator[tuple[str, Table]]:
             cells = (_cell(row[dtype]) if dtype in row else "" for dtype in dtypes)
             shares = (_share(counts[status], counts.total()) for status in shared)
             table.add_row(f" {escape(law)}", *cells, str(counts.total()), *shares)
-        yield f"Held against T x + b: {subject} on {device}", table
+        yield f"Checked against T x + b: {subject} on {device}", table
 
 
 def _share(part: int, whole: int) -> str:
@@ -132,7 +132,7 @@ def _share(part: int, whole: int) -> str:
 
 
 def _cell(r: Result) -> str:
-    """The largest error in units of the bound, or that all was exact; or why it is no pass."""
+    """The largest error in units of the bound, or ``exact``; for a result that is not a pass, its status."""
     if r.status is not Status.PASS:
         words = {Status.UNSUPPORTED: "-" if not r.nothing_proven else "none", Status.MISTRUSTED: "none"}
         word = words.get(r.status, r.status.upper() if r.status.is_failure else r.status)
@@ -141,7 +141,7 @@ def _cell(r: Result) -> str:
 
 
 def print_known(console: Console, record: Record) -> None:
-    """Which entries of the list of known failures matched, how often and why they are there, and which are stale."""
+    """Print the known failures that matched, with counts and reasons, and the stale entries."""
     for entry in record.known.entries:
         if count := record.matched[entry.name]:
             plain(console, f"known: {entry.name}: {cases_of(count)}: {entry.reason}", style=STYLES[Status.KNOWN])

@@ -1,4 +1,4 @@
-"""A run on a terminal, and as plain text in a log: what comes as it comes, then the tables."""
+"""A run on a terminal or in a log: each result as it comes, then the tables."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import Plan
 from toeplitz_core.testing.strategies.sweep import number_of_convolutions
 
-OUR_ERROR = "This is an error of toeplitz-core, not of what it tests. Please report it with the lines above."
+OUR_ERROR = "This is an error of toeplitz-core, not of the subject. Please report it with the lines above."
 
 
 class TerminalReport:
-    """Prints a run: a progress bar on a terminal, a line for each step in a log.
+    """Print a run: with a progress bar on a terminal, with a line for each step in a log.
 
     Parameters
     ----------
     console, errors : Console
-        For what was found, and for errors of our own.
+        For the results, and for errors of our own.
     """
 
     def __init__(self, console: Console, errors: Console) -> None:
@@ -45,7 +45,7 @@ class TerminalReport:
         self._printed: list[Verdict] = []
 
     def __call__(self, event: Event) -> None:
-        """Print what an event says."""
+        """Print an event."""
         match event:
             case Started():
                 self._start(event)
@@ -75,7 +75,7 @@ class TerminalReport:
         result, step = event.result, event.task.step
         at = f"{step.law} {step.dtype}"
         limit = self._plan.time
-        news = step not in self._ended or result.status.is_failure  # a round after the first says little else
+        news = step not in self._ended or result.status.is_failure  # later rounds rarely add anything else
         self._ended.add(step)
         done = len(self._ended) if limit is None else min(limit, time.monotonic() - self._begin)
         at = at if limit is None else f"round {event.task.number + 1}, {at}"
@@ -92,21 +92,21 @@ class TerminalReport:
     def _end(self, event: Ended) -> None:
         self._progress.stop()
         console, record = self._console, event.record
-        for result in record.results:  # what an interrupt has cut short
+        for result in record.results:  # failures of steps that an interrupt cut short
             if result.failure is not None and not any(result.failure is verdict for verdict in self._printed):
                 self._print_failure(result.subject, result.failure)
         print_results(console, record.results, event.left_out)
         print_assumed(console, record.results)
         if record.rounds is not None and self._plan is not None:
-            plain(console, f"time: {record.rounds} rounds done in {self._plan.time:g} s, each with its own seed")
+            plain(console, f"time: {record.rounds} rounds in {self._plan.time:g} s, each with its own seed")
         print_known(console, record)
         if record.ended in ("interrupted", "error"):
-            plain(console, f"to go on with this run: python -m toeplitz_core check --resume {self._journal}")
+            plain(console, f"to resume this run: python -m toeplitz_core check --resume {self._journal}")
 
 
 def header(plan: Plan) -> str:
-    """Echoes the plan, so that a typo shows, with the seed that repeats the run."""
-    # A law takes its share of a profile's cases.
+    """Echo the plan, so that a typo shows. The seed repeats the run."""
+    # Some laws take only a share of the profile's cases.
     cases = plan.examples or f"up to {plan.profile.examples}"
     effort = f"profile {plan.profile.name}: {cases} cases per law and dtype, seed {plan.seed}"
     if plan.sweep is not None:
@@ -122,7 +122,7 @@ def header(plan: Plan) -> str:
 
 
 def options_line(options: Options) -> str:
-    """The options of a run that its header does not name, as far as they were chosen."""
+    """The chosen options that the header of a run does not name."""
     names = ("time", "jobs", "timeout", "known", "fail_fast", "fail_stale", "inline", "resume")
     usual = {"jobs": 1, "timeout": TIMEOUT}
     chosen = {name: value for name in names if (value := getattr(options, name)) and value != usual.get(name)}

@@ -1,4 +1,4 @@
-"""What is printed of a verdict and of a result, as lines that are copied from."""
+"""Verdicts and results as lines of text that can be copied."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.run.record import UNPROVEN, replay_command
 from toeplitz_core.testing.support.spelling import cases_of
 
-# The last of what a subject printed: the rest is in the JSON.
+# Number of lines shown of what a subject printed. The JSON report has all of them.
 _PRINTED_LINES = 5
 STYLES = {
     Status.PASS: "green",
@@ -21,7 +21,7 @@ STYLES = {
 
 
 def result_line(result: Result) -> str:
-    """One result in words: the cases, how many of them proved nothing, and the largest error."""
+    """One result in words: the number of cases, those that proved nothing, and the largest error."""
     said = [result.status.value, cases_of(result.cases)]
     said += [f"{result.counts[status]} {status}" for status in UNPROVEN if 0 < result.counts[status] < result.cases]
     if result.max_ratio is not None:
@@ -30,7 +30,7 @@ def result_line(result: Result) -> str:
 
 
 def print_verdict(console: Console, subject: str, verdict: Verdict) -> None:
-    """One case: its status, what is wrong, and how to run it again."""
+    """Print the verdict on a case: its status, what is wrong, and how to run it again."""
     heading, *lines = verdict_lines(subject, verdict)
     plain(console, heading, style=STYLES.get(verdict.status))
     for line in lines:
@@ -38,9 +38,9 @@ def print_verdict(console: Console, subject: str, verdict: Verdict) -> None:
 
 
 def verdict_lines(subject: str, verdict: Verdict, replay: str | None = None) -> list[str]:
-    """What is printed of a case; the first line is the heading. It may hold whatever a subject's message holds.
+    """The lines that are printed for a case, heading first. They may hold any character of the subject's message.
 
-    ``replay`` is how to run the case again, if not by the command.
+    ``replay`` replaces the command that runs the case again.
     """
     heading = f"{verdict.status.upper()} {subject}, {verdict.case.law}"
     lines = [f"{heading}: {verdict.message}" if verdict.message else heading, f"  case:   {verdict.case}"]
@@ -56,11 +56,11 @@ def verdict_lines(subject: str, verdict: Verdict, replay: str | None = None) -> 
 
 
 def plain(console: Console, text: str, *, style: str | None = None) -> None:
-    """A line that is copied from: not folded, and without what a subject's message could do to a terminal or a log."""
+    """Print a line that can be copied: unfolded, and without control characters of a subject's message."""
     encoded = printable(text).encode(console.encoding, "backslashreplace").decode(console.encoding)
     console.print(encoded, style=style, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def printable(text: str) -> str:
-    """Text with control characters, other than line feeds, as escapes."""
+    """Replace control characters, except line feeds, by escapes."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

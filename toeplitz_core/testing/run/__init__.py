@@ -1,1 +1,1 @@
-"""Subjects x laws x dtypes x devices: options, plan, session."""
+"""Run laws on subjects, dtypes and devices: options, plan, events, session, replay."""

@@ -1,4 +1,4 @@
-"""Options that stand in a project instead of on a command line: ``[tool.toeplitz_core]`` of ``pyproject.toml``.
+"""Options of a project: the table ``[tool.toeplitz_core]`` of its ``pyproject.toml``.
 
 .. code-block:: toml
 
@@ -9,7 +9,7 @@
     known = "tests/known.toml"        # relative to this file; or a list
     jobs = 4
 
-The keys are the names of the options. An option on the command line, or in Python, wins over its key.
+The keys are the names of the options. An option on the command line or in Python overrides its key.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from typing import Any
 from toeplitz_core.testing.run.options import OPTIONS
 from toeplitz_core.testing.support.spelling import legal_words
 
-# Subjects, by names that are separated with commas or blanks.
+# The environment variable with the names of subjects, separated by commas or blanks.
 VARIABLE = "TOEPLITZ_SUBJECT"
 TABLE = "tool.toeplitz_core"
 
 
 def read_table(directory: str | Path | None = None) -> dict[str, Any]:
-    """The table of the nearest ``pyproject.toml``, in a directory or above it; empty if that file has none.
+    """The table of the nearest ``pyproject.toml`` in this directory or above; empty if that file has no table.
 
     Parameters
     ----------
     directory : path, optional
-        The working directory if not given.
+        The default is the working directory.
 
     Returns
     -------
     dict
-        The options by their keys. Paths of ``known`` are absolute.
+        The options by their keys. The paths of ``known`` are absolute.
 
     Raises
     ------
     ValueError
-        With the file, the key, its value and the rule.
+        If the file cannot be read or an option is wrong; the message has the file, the key, its value and the rule.
     """
     start = Path(directory or Path.cwd()).resolve()
     file = next((f for folder in (start, *start.parents) if (f := folder / "pyproject.toml").is_file()), None)
@@ -66,21 +66,21 @@ def read_table(directory: str | Path | None = None) -> dict[str, Any]:
 
 
 def project(directory: str | Path | None = None) -> dict[str, Any]:
-    """What the environment and the table say, by the keys of the options: the environment wins.
+    """The options of the environment and of the table, by their keys. The environment overrides the table.
 
     Raises
     ------
     ValueError
-        As :func:`read_table`.
+        As in :func:`read_table`.
     """
     named = [name for name in re.split(r"[,\s]+", os.environ.get(VARIABLE, "")) if name]
     return read_table(directory) | ({"subject": OPTIONS["subject"].checked(named)} if named else {})
 
 
 def _checked(table: object) -> dict[str, Any]:
-    """The table's values; what is wrong is a ``ValueError``."""
+    """Check the table and return its options; raise ``ValueError`` if something is wrong."""
     if not isinstance(table, dict):
-        raise ValueError(f"{table!r} must be a table")  # noqa: TRY004  # an error in a file, like the others
+        raise ValueError(f"{table!r} must be a table")  # noqa: TRY004  # an error in a file, like all others here
     legal = [option.name for option in OPTIONS.values() if option.in_table]
     for key in table:
         if key not in legal:

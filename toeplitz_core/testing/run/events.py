@@ -1,4 +1,4 @@
-"""The events of a run, in the order in which they happen. Every report is a consumer of them."""
+"""The events of a run, in the order in which they happen. Every report consumes them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Started:
     plan : Plan
     options : Options
     journal : str
-        Where the events are kept; empty if nowhere.
+        Path of the journal; empty if there is none.
     """
 
     plan: Plan
@@ -42,13 +42,13 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True)
 class FailureFound:
-    """A step has found a failure, smaller than any that it had found before; it goes on shrinking.
+    """A step has found a failure that is smaller than its earlier ones; it goes on shrinking.
 
     Parameters
     ----------
     task : Task
     result : Result
-        That of the step, if it ended now.
+        The result of the step so far.
     """
 
     task: Task
@@ -71,12 +71,14 @@ class StepEnded:
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """What fails was added to a list of known failures.
+    """The failures of the run were added to a list of known failures.
 
     Parameters
     ----------
     path : str
+        The file of the list.
     entries : int
+        Number of new entries.
     """
 
     path: str
@@ -91,7 +93,7 @@ class Failed:
     ----------
     error : str
     traceback : str
-        Empty where no line of our code is to blame.
+        Empty if our code is not to blame.
     """
 
     error: str
@@ -105,9 +107,9 @@ class Ended:
     Parameters
     ----------
     record : Record
-        What came of it.
+        The results, and how the run ended.
     left_out : sequence of str
-        What was not run, each with its reason.
+        What was not run, with the reasons.
     """
 
     record: Record

@@ -1,4 +1,4 @@
-"""Who judges the tasks of a plan: this process, or several judge processes, each with workers of its own."""
+"""Judge the tasks of a plan in this process, or in several judge processes that each have their own workers."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from toeplitz_core.testing.support import interrupts
 
 
 class Executor(Protocol):
-    """What carries tasks out, and tells of it."""
+    """Judges tasks and emits events."""
 
     def execute(self, tasks: Iterator[Task], emit: Consumer) -> None:
-        """Judge tasks until there are no more; ``tasks`` is asked for the next when somebody can begin it."""
+        """Judge all tasks. The next task is taken from ``tasks`` only when it can begin."""
         ...
 
 
 class ThisProcess:
-    """Judges one task at a time.
+    """Judge one task at a time in this process.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class ThisProcess:
         self._pool = pool
 
     def execute(self, tasks: Iterator[Task], emit: Consumer) -> None:
-        """Judge the tasks one after the other."""
+        """Judge the tasks one after another."""
         for task in tasks:
             interrupts.check()
             emit(StepStarted(task))
@@ -56,22 +56,22 @@ def _announcing(emit: Consumer, task: Task) -> judging.Announce:
     return lambda found: emit(FailureFound(task, found))
 
 
-class JudgeDied(RuntimeError):  # noqa: N818  # it says what happened
-    """A judge process ended without an answer, which says nothing about the subject: workers run that."""
+class JudgeDied(RuntimeError):  # noqa: N818  # the name says what happened
+    """A judge process ended without an answer. This says nothing about the subject, which runs in a worker."""
 
 
 class Judges:
-    """Judge processes. They are killed when no more is to be done: what they have found was told before.
+    """Judge tasks in several processes. They are killed at the end; by then they have sent all their results.
 
     Parameters
     ----------
     plan : Plan
     count : int
-        How many processes.
+        Number of processes.
     timeout : float
-        Seconds that one call of a subject may take.
+        Time limit of one call of a subject, in seconds.
     directory : path
-        Where each keeps the case that it is at.
+        Where each judge writes the case that it is judging.
     """
 
     def __init__(self, plan: Plan, count: int, *, timeout: float, directory: Path) -> None:
@@ -81,13 +81,14 @@ class Judges:
         self._directory = directory
 
     def execute(self, tasks: Iterator[Task], emit: Consumer) -> None:
-        """Judge as many tasks at a time as there are processes.
+        """Judge tasks in parallel, one per process.
 
         Raises
         ------
         JudgeDied
+            If a judge process ends without an answer.
         LawError, SubjectError
-            That a judge met.
+            If a judge raises it.
         """
         judges: list[_Judge] = []
         try:
@@ -109,7 +110,7 @@ class Judges:
                 each.kill()
 
     def _wait(self, judges: list[_Judge], emit: Consumer) -> None:
-        """Wait until a judge says something, and tell of it."""
+        """Wait for messages of the judges, and emit their events."""
         with interrupts.at_once():
             wait([each.connection for each in judges if each.task is not None])
         for each in judges:
@@ -123,20 +124,20 @@ class _Judge:
     def __init__(self, plan: Plan, timeout: float, last_case: Path) -> None:
         self._last_case = last_case
         self.task: Task | None = None
-        context = multiprocessing.get_context("spawn")  # forked, a judge would have threads that do not run
+        context = multiprocessing.get_context("spawn")  # a forked judge would lack the threads of this process
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_main, args=(theirs, plan, timeout, last_case), daemon=False)
-        with theirs, interrupts.blocked():  # a terminal's Ctrl-C is for us alone, also while the judge starts
+        with theirs, interrupts.blocked():  # only this process handles Ctrl-C, also while the judge starts
             self._process.start()
 
     def begin(self, task: Task) -> None:
-        """Give it a task."""
+        """Send a task to the judge."""
         self.task = task
         with self._alive():
             self.connection.send(task)
 
     def said(self) -> Iterator[FailureFound | StepEnded]:
-        """What it has said since."""
+        """The events that the judge has sent since the last call."""
         with self._alive():
             while self.task is not None and self.connection.poll():
                 message = self.connection.recv()
@@ -154,28 +155,28 @@ class _Judge:
             at = ""
             if self._last_case.exists() and self._last_case.stat().st_size:
                 line = self._last_case.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
-                at = f": it was at {line}"
+                at = f" while it judged {line}"
             raise JudgeDied(
-                f"a judge process was killed or ran out of memory{at}. That says nothing about the subject, which runs "
+                f"a judge process was killed or ran out of memory{at}. This says nothing about the subject, which runs "
                 "in another process"
             ) from None
 
     def kill(self) -> None:
-        """End it, and with it its workers, whatever they do."""
+        """Kill the judge and its workers, whatever they are doing."""
         self._process.kill()
         self._process.join()
         self.connection.close()
 
 
 class _Error:
-    """An error of a judge, on its way to us, with where it came from."""
+    """An error that a judge sends to this process, with its traceback."""
 
     def __init__(self, error: Exception) -> None:
         self.where = "".join(traceback.format_exception(error))
         try:
             pickle.loads(pickle.dumps(error))
             self.error = error
-        except Exception:  # noqa: BLE001  # an error of any library
+        except Exception:  # noqa: BLE001  # any library may raise anything
             self.error = RuntimeError(str(error))
 
     def reraise(self) -> None:
@@ -183,15 +184,15 @@ class _Error:
         raise self.error
 
 
-# What follows runs in a judge process.
+# The functions below run in a judge process.
 
 
 def _main(connection: Connection, plan: Plan, timeout: float, last_case: Path) -> None:
-    """Judge tasks until we are killed, or whoever started us has ended."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # those of a terminal or a container are for our parent
-        signal.signal(number, lambda *_: None)  # processes that we start would inherit that a signal is ignored
+    """Judge tasks until this process is killed or its parent has ended."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # the parent handles those of a terminal or a container
+        signal.signal(number, lambda *_: None)  # not SIG_IGN, which our child processes would inherit
     interrupts.unblock()
-    os.dup2(2, 1)  # the parent's standard output may be a document
+    os.dup2(2, 1)  # the parent's standard output may hold a JSON document
     threading.Thread(target=_end_with_parent, daemon=True).start()
     pool = SubjectPool(lambda: Sandbox(timeout=timeout, last_case=last_case), inline=False)
     with contextlib.suppress(EOFError, OSError):
@@ -199,7 +200,7 @@ def _main(connection: Connection, plan: Plan, timeout: float, last_case: Path) -
             task = connection.recv()
             try:
                 result = judging.judge(plan, pool, task, _announcing(connection.send, task))
-            except Exception as error:  # noqa: BLE001  # whatever it is, our parent is told
+            except Exception as error:  # noqa: BLE001  # the parent reports any error
                 connection.send(_Error(error))
             else:
                 connection.send(StepEnded(task, result))

@@ -1,6 +1,6 @@
-"""The journal of a run: its events on disk as they happen, one JSON line each.
+"""The journal of a run: its events, written to disk as they happen, one line of JSON each.
 
-Whatever ends the run, the journal holds every failure that had been announced, and ``check --resume`` goes on from it.
+However the run ends, the journal has every failure that was announced. ``check --resume`` continues from the journal.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from toeplitz_core.testing.run.record import read_result, result_document
 from toeplitz_core.testing.support.directories import OwnedDirectory, abandoned, is_owned
 from toeplitz_core.testing.support.spelling import named
 
-# The first number changes where an older reader would misunderstand.
+# Changes when older readers would misread the journal.
 VERSION = 1
-# Days for which the journal of a run that was killed or interrupted is kept.
+# The journal of a killed or interrupted run is kept for this many days.
 KEPT_DAYS = 7
 _KIND = "run"
 _NAME = "journal.jsonl"
@@ -30,17 +30,17 @@ _KINDS: Mapping[str, type[FailureFound | StepEnded]] = {"failure": FailureFound,
 
 
 class Journal:
-    """The journal of one run, in a temporary directory of its own, or a file that another run has left.
+    """The journal of one run: a file in a new temporary directory, or the file of an earlier run.
 
     Parameters
     ----------
     resumed : path, optional
-        The journal that the run goes on with. If it lies where that run has left it, its directory is taken over.
+        The journal of the run to resume. If it is still in that run's directory, this run takes the directory over.
 
     Raises
     ------
     ValueError
-        If that run has not ended.
+        If that run is still running.
     """
 
     def __init__(self, resumed: Path | None = None) -> None:
@@ -54,11 +54,11 @@ class Journal:
 
     @property
     def directory(self) -> Path:
-        """Where judge processes keep the cases that they are at."""
+        """The directory in which judges write the cases that they are judging."""
         return self._directory.path
 
     def __call__(self, event: Event) -> None:
-        """Write an event down, if a run is resumed by it."""
+        """Write an event, if resuming needs it."""
         if isinstance(event, Started) and not self._resumed:
             self._write({"event": "started", "version": VERSION, "options": _lasting(event)})
         elif isinstance(event, FailureFound | StepEnded):
@@ -69,7 +69,7 @@ class Journal:
         self._file.write(json.dumps(document) + "\n")
 
     def close(self, *, keep: bool) -> None:
-        """End the journal. It is kept for whoever wants to resume the run, or removed with its directory."""
+        """Close the journal. Keep it for resuming the run, or remove it with its directory."""
         self._file.close()
         if keep:
             self._directory.release()
@@ -78,7 +78,7 @@ class Journal:
 
 
 def _lasting(event: Started) -> dict[str, Any]:
-    """The options of a run for whoever resumes it, perhaps from elsewhere: with its seed, and with absolute paths."""
+    """The options of a run for resuming it, perhaps in another directory: with the seed and absolute paths."""
     options = event.options.document()
     options["seed"] = event.plan.seed if event.options.sweep is None else None
     options["known"] = [str(Path(name).resolve()) for name in options["known"]]
@@ -90,13 +90,13 @@ def _lasting(event: Started) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """What a journal says of a run that has not come to its end.
+    """The contents of the journal of an unfinished run.
 
     Parameters
     ----------
     path : path
     options : mapping
-        The options of the run, by their keys, with the seed that it had; those that were chosen.
+        The chosen options of the run by their keys, with its seed.
     events : tuple of FailureFound or StepEnded
     """
 
@@ -106,12 +106,12 @@ class Resumed:
 
     @classmethod
     def read(cls, path: str | Path) -> Resumed:
-        """Read a journal; a last line that was cut off is left out.
+        """Read a journal. An incomplete last line is ignored.
 
         Raises
         ------
         ValueError
-            With the file, the line and what is wrong with it.
+            If the file is not a journal; the message has the file, the line and what is wrong with it.
         """
         path = Path(path)
         try:
@@ -126,16 +126,16 @@ class Resumed:
                 document = json.loads(line)
                 if document["event"] == "started":
                     if document["version"] != VERSION:
-                        raise ValueError(f"its version is {document['version']}, and must be {VERSION}")  # noqa: TRY301
+                        raise ValueError(f"version={document['version']!r} must be {VERSION}")  # noqa: TRY301
                     options = {key: value for key, value in by_key(document["options"]).items() if value != []}
                 else:
                     events.append(_event(document))
             except KeyError as error:
-                raise ValueError(f"{path}:{number}: not a line of a journal: it has no {error}") from None
+                raise ValueError(f"{path}:{number}: not a line of a journal: key {error} is missing") from None
             except (ValueError, TypeError, AttributeError) as error:
                 raise ValueError(f"{path}:{number}: not a line of a journal: {error}") from None
         if options is None:
-            raise ValueError(f"{path}: not a journal: it does not begin with the start of a run")
+            raise ValueError(f"{path}: not a journal: its first line must be the start of a run")
         return cls(path, options, tuple(events))
 
 
@@ -146,14 +146,14 @@ def _event(document: Mapping[str, Any]) -> FailureFound | StepEnded:
 
 
 def _drop_torn_line(path: Path) -> None:
-    """Cut off a last line that has no end."""
+    """Remove an incomplete last line."""
     with path.open("rb+") as file:
         content = file.read()
         file.truncate(content.rfind(b"\n") + 1)
 
 
 def clear_abandoned() -> None:
-    """Remove the journals of killed and interrupted runs that nobody has resumed for days."""
+    """Remove old journals of killed and interrupted runs."""
     for directory in abandoned(_KIND):
         journal = directory / _NAME
         written = journal.stat().st_mtime if journal.exists() else 0.0

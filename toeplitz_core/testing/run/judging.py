@@ -1,4 +1,4 @@
-"""One task judged: a step of a plan, searched in one round."""
+"""Judge one task: search one step of a plan in one round."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def judge(
     announce: Announce | None = None,
     database: ExampleDatabase | None = None,
 ) -> Result:
-    """The result of a task. A device that is missing gives one that was not run.
+    """Judge a task and return its result. If the device is missing, the result has the status ``not-run``.
 
     Parameters
     ----------
     announce : callable, optional
-        Told the result so far at each failure that is smaller than the one before.
+        Called with the result so far at each failure that is smaller than the one before.
     database : ExampleDatabase, optional
-        What remembers failures, if the plan wants that; that of the user if not given.
+        Remembers failures, if the plan asks for that. The default is the user's database.
 
     Raises
     ------
     SubjectError
         If the subject cannot be imported.
     LawError
-        If the law could not judge: an error of the suite.
+        If the law raises an error, which is a bug of the suite.
     """
     step, law = task.step, plan.laws[task.step.law]
     subject = pool[step.subject]
@@ -65,18 +65,18 @@ def judge(
         if announce is not None:
             announce(_with_versions(plan, result))
 
-    # What runs in this process has the threads that it would have anywhere.
+    # A subject that runs in this process keeps its usual threads.
     with contextlib.nullcontext() if isinstance(subject, Subject) else _one_thread():
         tally = Tally(step, found)
         effort = plan.effort(task, first)
         result = find(law, subject, effort, dtype=step.dtype, device=step.device, excuse=excuse, tally=tally)
     if memory is not None and (result.failure is not None or first == memory.recall()):
-        memory.keep(None if result.failure is None else result.failure.case)  # what cannot be tried here stays
+        memory.keep(None if result.failure is None else result.failure.case)  # keep what cannot be run here
     return _with_versions(plan, result)
 
 
 def _with_versions(plan: Plan, result: Result) -> Result:
-    """The result; its message names the known failure that would speak for it, if other versions were installed."""
+    """Add to the message the known failure that would match if other versions were installed."""
     failure = result.failure
     entry = None if failure is None else plan.known.of_other_versions(result.subject, failure)
     if failure is None or entry is None:
@@ -87,7 +87,7 @@ def _with_versions(plan: Plan, result: Result) -> Result:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """The judge alone with one thread: its tensors are small, and its threads would wait where a worker computes."""
+    """Let the judge use one thread: its tensors are small, and more threads would compete with the workers."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""The options of a run: declared once for the command line, pytest, the decorator, Python and ``pyproject.toml``."""
+"""The options of a run, declared once for the command line, pytest, the decorator, Python and ``pyproject.toml``."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from toeplitz_core.testing.search.effort import PROFILES
 from toeplitz_core.testing.strategies.sweep import MOST_STEPS
 from toeplitz_core.testing.support.spelling import legal_words, named
 
-# Below this many seconds, what is measured is the machine and not the call.
+# Shorter limits would measure the machine and not the call.
 LEAST_SECONDS = 0.1
-# Of one call, and of a run: every platform can wait for so long.
+# Limits of --timeout and --time in seconds: every platform can wait this long.
 MOST_TIMEOUT, MOST_TIME = 1e6, 1e9
-# The devices of a run that names none.
+# The devices of a run if none is named.
 DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option, for whoever offers it.
+    """The declaration of one option, for every driver.
 
     Parameters
     ----------
     name : str
-        As on the command line, without the dashes, and in ``[tool.toeplitz_core]``. In Python it has underscores.
+        The name on the command line, without the leading dashes, and in ``[tool.toeplitz_core]``.
     kind : type
         ``str``, ``int``, ``float`` or ``bool`` (a flag).
     help : str
     repeatable : bool
-        Whether it takes several values.
+        Whether the option may be given several times.
     least, most : number, optional
         The smallest and the largest value.
     check : callable, optional
-        From a value to the value; ``ValueError`` with the rule.
+        Takes a value and returns the checked value, or raises ``ValueError``.
     metavar : str
-        What stands for the value in a help text.
+        The placeholder of the value in help texts.
     in_table : bool
-        Whether it may stand in ``pyproject.toml``: not what another run of the same project would want otherwise.
+        Whether ``pyproject.toml`` may have the option. Options that differ from run to run are not allowed there.
     pytest : str
-        What pytest has in its place; empty if it takes the option.
+        The replacement in pytest; empty if pytest takes this option.
     """
 
     name: str
@@ -61,16 +61,16 @@ class Option:
 
     @property
     def key(self) -> str:
-        """Its name in Python."""
+        """The name of the option in Python, with underscores."""
         return self.name.replace("-", "_")
 
     def checked(self, value: object) -> Any:
-        """A value of the option; several as a tuple, each once.
+        """Check a value of the option and return it; the values of a repeatable option as a tuple without duplicates.
 
         Raises
         ------
         ValueError
-            With the option, the value and the rule.
+            If the value is wrong; the message has the option, the value and the rule.
         """
         if not self.repeatable:
             return self._checked(value)
@@ -82,7 +82,7 @@ class Option:
     def _checked(self, value: object) -> Any:
         if self.kind is bool:
             if not isinstance(value, bool):
-                raise ValueError(f"{self.name}={value!r} must be true or false")  # from a file, too
+                raise ValueError(f"{self.name}={value!r} must be true or false")  # also from a file
             return value
         if self.kind is str:
             if not isinstance(value, str | os.PathLike) or not str(value):
@@ -122,44 +122,55 @@ def _option(default: object, kind: type, text: str, **more: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a run is asked to do. The fields are the options; ``OPTIONS`` has their help texts and rules.
+    """The options of a run. ``OPTIONS`` has their help texts and rules.
 
     Raises
     ------
     ValueError
-        With the option, its value and the rule.
+        If an option is wrong; the message has the option, its value and the rule.
     """
 
     subject: tuple[str, ...] = _option(
         (),
         str,
-        "A name that 'subjects' lists, or package.module:callable with the signature of F.conv2d.",
+        "What to check: a name that 'toeplitz-core subjects' lists, or package.module:callable with the signature of "
+        "F.conv2d.",
         repeatable=True,
+        metavar="SUBJECT",
     )
-    law: tuple[str, ...] = _option((), str, "Check only this law (repeatable).", repeatable=True, check=_law)
-    dtype: tuple[str, ...] = _option((), str, "Check only this dtype (repeatable).", repeatable=True, check=_dtype)
+    law: tuple[str, ...] = _option(
+        (), str, "Check only this law (repeatable).", repeatable=True, check=_law, metavar="NAME"
+    )
+    dtype: tuple[str, ...] = _option(
+        (), str, "Check only this dtype (repeatable).", repeatable=True, check=_dtype, metavar="NAME"
+    )
     device: tuple[str, ...] = _option(
         (),
         str,
-        "cpu, cuda, cuda:1 ... (repeatable). A device named here that is missing fails the run.",
+        "Check only on this device: cpu, cuda, cuda:1 ... (repeatable). A device named here that is missing fails the "
+        "run.",
         repeatable=True,
         check=check_device,
+        metavar="NAME",
     )
     profile: str | None = _option(
         None, str, f"Effort: {', '.join(PROFILES)}. The default is gate.", check=_profile, metavar="NAME"
     )
-    examples: int | None = _option(None, int, "Cases per law and dtype, instead of the profile's.", least=1)
+    examples: int | None = _option(
+        None, int, "Number of cases per law and dtype, instead of the profile's.", least=1, metavar="N"
+    )
     seed: int | None = _option(
         None,
         int,
-        "The same seed draws the same cases. The default is 0; nightly takes a new one and prints it.",
+        "The same seed draws the same cases. The default is 0; nightly draws a new seed and prints it.",
         least=0,
+        metavar="N",
     )
     time: float | None = _option(
         None,
         float,
-        "Repeat rounds over all laws and dtypes for this many seconds, and at least one step. Each round has as many "
-        "cases as the profile and its own seed. What has failed is not searched again.",
+        "Search for this many seconds, in rounds over all laws and dtypes. Each round has the profile's number of "
+        "cases and its own seed. A law that has failed for a dtype is not searched again. At least one is searched.",
         least=LEAST_SECONDS,
         most=MOST_TIME,
         metavar="SECONDS",
@@ -168,10 +179,11 @@ class Options:
     sweep: int | None = _option(
         None,
         int,
-        "Take every convolution up to this many steps from the smallest, the nearest first, instead of drawing cases. "
-        "The smallest has one of everything. A step is one more row or column, tap, stride, padding, dilation, image, "
-        "group or channel, a bias, no batch, or a word for the padding. Operands are contiguous, unless the subject "
-        "has its own layout. Not with --profile, --examples, --seed, --time or --write-known.",
+        "Check every convolution up to this many steps from the smallest one, nearest first, instead of drawing cases. "
+        "The smallest convolution has one of everything. A step adds one row, column, tap, stride, padding, "
+        "dilation, image, group or channel, adds a bias, removes the batch dimension, or gives the padding as a word. "
+        "Operands are contiguous, unless the subject declares another layout. Cannot be combined with --profile, "
+        "--examples, --seed, --time or --write-known.",
         least=1,
         most=MOST_STEPS,
         metavar="STEPS",
@@ -180,35 +192,36 @@ class Options:
     jobs: int = _option(
         1,
         int,
-        "Processes that search, each with its own workers; 0 is one per core.",
+        "Number of processes that search in parallel, each with its own workers; 0 means one per core.",
         least=0,
+        metavar="N",
         pytest="-n of pytest-xdist",
     )
     timeout: float = _option(
         TIMEOUT,
         float,
-        f"Seconds that one call may take; {TIMEOUT:g} if not given. Where a law needs several calls at once, such as "
-        "for gradients, it limits them together.",
+        f"Time limit of one call, in seconds; the default is {TIMEOUT:g}. If a law makes several calls at once, as for "
+        "gradients, the limit is for all of them together.",
         least=LEAST_SECONDS,
         most=MOST_TIMEOUT,
         metavar="SECONDS",
     )
-    fail_fast: bool = _option(False, bool, "Start nothing after the first failure.", pytest="-x")
+    fail_fast: bool = _option(False, bool, "Start nothing new after the first failure.", pytest="-x")
     inline: bool = _option(
-        False, bool, "Call the subject in this process: for debuggers and coverage. A crash ends everything."
+        False, bool, "Call the subject in this process, for debuggers and coverage. A crash then ends the run."
     )
     known: tuple[str, ...] = _option(
         (),
         str,
-        "Known failures (TOML): they are counted, and do not fail the run (repeatable).",
+        "A list of known failures (TOML). They are counted, but do not fail the run (repeatable).",
         repeatable=True,
         metavar="FILE",
     )
-    fail_stale: bool = _option(False, bool, "End with 3 if an entry of the known failures is no longer needed.")
+    fail_stale: bool = _option(False, bool, "Exit with 3 if an entry of the known failures is no longer needed.")
     write_known: str | None = _option(
         None,
         str,
-        "Add what fails to this list of known failures.",
+        "Add the failures of this run to this list of known failures (TOML).",
         metavar="FILE",
         in_table=False,
         pytest="toeplitz-core check --write-known",
@@ -216,18 +229,18 @@ class Options:
     json: str | None = _option(
         None,
         str,
-        "Write the results as JSON; - is the standard output.",
+        "Write the results to this file as JSON; - means standard output.",
         metavar="FILE",
         in_table=False,
         pytest="toeplitz-core check --json",
     )
     junit: str | None = _option(
-        None, str, "Write the results as JUnit XML.", metavar="FILE", in_table=False, pytest="--junit-xml"
+        None, str, "Write the results to this file as JUnit XML.", metavar="FILE", in_table=False, pytest="--junit-xml"
     )
     resume: str | None = _option(
         None,
         str,
-        "Go on with the run that left this journal, with its options; only --jobs, --json and --junit may be others.",
+        "Resume the run that wrote this journal, with its options. Only --jobs, --json and --junit may be changed.",
         metavar="JOURNAL",
         in_table=False,
         pytest="--lf",
@@ -241,51 +254,55 @@ class Options:
         if self.fail_stale and not self.known:
             raise ValueError("fail-stale needs known=FILE")
         if self.inline and self.processes > 1:
-            raise ValueError(f"jobs={self.jobs} needs separate processes: not with inline")
+            raise ValueError(f"jobs={self.jobs} needs separate processes, so it cannot be combined with inline")
         if self.sweep is not None:
             for name in _OF_A_SEARCH:
                 if getattr(self, name) is not None:
-                    raise ValueError(f"sweep={self.sweep} takes every convolution: not with {name}")
-            if self.write_known is not None:  # conditions are made of cases that a search has made as simple as it can
-                raise ValueError(f"sweep={self.sweep} does not shrink what fails: not with write-known")
+                    raise ValueError(
+                        f"sweep={self.sweep} checks every convolution, so it cannot be combined with {name}"
+                    )
+            if self.write_known is not None:  # conditions of entries are made from shrunk cases
+                raise ValueError(
+                    f"sweep={self.sweep} does not shrink failures, so it cannot be combined with write-known"
+                )
 
     @property
     def processes(self) -> int:
-        """How many processes search."""
+        """Number of processes that search."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return self.jobs or cores
 
     @property
     def laws(self) -> tuple[str, ...]:
-        """The laws that are checked."""
+        """The names of the laws to check."""
         return self.law or tuple(LAWS)
 
     @property
     def dtypes(self) -> tuple[str, ...]:
-        """The dtypes that are checked."""
+        """The names of the dtypes to check."""
         return self.dtype or CASE_DTYPES
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """The devices that are tried."""
+        """The names of the devices to check on."""
         return self.device or DEVICES
 
     def document(self) -> dict[str, Any]:
-        """The options as JSON has them: what was chosen, and the defaults."""
+        """All options as JSON values, defaults included."""
         return {f.name: list(v) if isinstance(v := getattr(self, f.name), tuple) else v for f in fields(self)}
 
 
 OPTIONS: Mapping[str, Option] = {
     name: Option(name=name, **f.metadata) for f in fields(Options) for name in [f.name.replace("_", "-")]
 }
-# What a sweep has no use for. In pyproject.toml it is for the runs that search.
+# The options of a search, which a sweep does not use. pyproject.toml may have them: they apply to other runs.
 _OF_A_SEARCH = ("profile", "examples", "seed", "time")
-# The plural that Python code may write.
+# Python code may use the plural.
 _PLURALS = {"subjects": "subject", "laws": "law", "dtypes": "dtype", "devices": "device"}
 
 
 def by_key(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that Python code gives, by their keys; without those that are None.
+    """Map options from Python code to their keys, and drop those that are None.
 
     Examples
     --------
@@ -300,14 +317,14 @@ def by_key(given: Mapping[str, Any]) -> dict[str, Any]:
                 f"unknown option '{word}'; {legal_words(word, [option.key for option in OPTIONS.values()])}"
             )
         if key in found:
-            raise ValueError(f"'{word}' and '{key}' are the same option: give one of them")
+            raise ValueError(f"'{word}' and '{key}' are the same option: give only one of them")
         if value is not None:
             found[key] = value
     return found
 
 
 def merged(*sources: Mapping[str, Any]) -> Options:
-    """The options of several sources, by their keys, the strongest first."""
+    """Merge the options of several sources. Earlier sources override later ones."""
     found: dict[str, Any] = {}
     for source in sources:
         swept = found.get("sweep") is not None

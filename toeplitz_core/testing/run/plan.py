@@ -1,4 +1,4 @@
-"""What to run: subjects x laws x dtypes x devices, and how much effort each step gets."""
+"""The plan of a run: its steps (subjects x laws x dtypes x devices), and the effort for each."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from toeplitz_core.testing.search.effort import PROFILES, Effort, Profile, Searc
 from toeplitz_core.testing.strategies.sweep import convolutions
 from toeplitz_core.testing.support.spelling import cases_of
 
-# Not for subjects that run in the judge's own process.
+# Layouts on which torch can crash. Subjects in the judge's process are not tested on them.
 UNSAFE_LAYOUTS = ("channels_last", "channel_slice")
-UNSAFE_REASON = "torch on a CPU can kill the process on tensors whose channels are innermost; not run inline"
+UNSAFE_REASON = "not run inline, because torch on a CPU can crash on this layout"
 SAFE_LAYOUTS = tuple(layout for layout in ALL_LAYOUTS if layout not in UNSAFE_LAYOUTS)
-# Seeds that are drawn stay short enough to be typed.
+# Drawn seeds are below this, so that they are short enough to type.
 _SEEDS = 2**31
 
 
@@ -36,7 +36,7 @@ class Task:
     ----------
     step : Step
     number : int
-        That of the round.
+        The number of the round, from 0.
     """
 
     step: Step
@@ -45,13 +45,13 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run, and how hard to look.
+    """What to run, and with how much effort.
 
-    With ``time``, a number of seconds, all steps are searched in rounds until it is spent, each round with its own
-    seed: ``seed`` and the number of the round.
+    With ``time``, all steps are searched in rounds until this many seconds have passed. The seed of a round is ``seed``
+    plus the number of the round.
 
-    With ``sweep``, a number of steps, nothing is searched: each law is checked on every convolution up to that many
-    steps from the smallest. ``examples`` and ``seed`` say nothing then.
+    With ``sweep``, each law is checked on every convolution up to this many steps from the smallest one. There is no
+    search, so ``examples`` and ``seed`` are not used.
 
     Parameters
     ----------
@@ -61,16 +61,16 @@ class Plan:
     profile : Profile
     seed : int
     remembers : bool
-        Whether what failed in an earlier run is tried first.
+        Whether failures of earlier runs are tried first.
     examples : int, optional
-        Cases per law and dtype, instead of the profile's.
+        Number of cases per law and dtype, instead of the profile's.
     fail_fast : bool
-        Whether nothing is started after the first failure.
+        Whether no step starts after the first failure.
     inline : frozenset of str
-        The subjects that run in the judge's own process.
+        The subjects that run in the judge's process.
     known : KnownFailures
     time, sweep
-        See above.
+        As above.
     """
 
     subjects: Sequence[str]
@@ -89,12 +89,12 @@ class Plan:
 
     @classmethod
     def of(cls, options: Options, subjects: Sequence[str], inline: Collection[str] = ()) -> Plan:
-        """The plan of some options.
+        """Make the plan of these options.
 
         Raises
         ------
         ValueError
-            If a list of known failures cannot be read, or if nothing is left to run.
+            If a list of known failures cannot be read, or if there is nothing to run.
         """
         profile = PROFILES[options.profile or "gate"]
         seed = options.seed
@@ -116,14 +116,14 @@ class Plan:
             sweep=options.sweep,
         )
         if not plan.subjects:
-            raise ValueError("nothing to judge: no subject")
+            raise ValueError("nothing to check: no subject")
         if not plan.steps:
-            raise ValueError(f"nothing to judge: {', '.join(plan.left_out)}")
+            raise ValueError(f"nothing to check: {', '.join(plan.left_out)}")
         return plan
 
     @property
     def steps(self) -> list[Step]:
-        """In the order of the run; without the dtypes that a law is not for."""
+        """The steps in the order of the run, without dtypes to which a law does not apply."""
         return self._steps([law for law in self.laws.values() if law.name not in self._unswept])
 
     def _steps(self, laws: Sequence[Law]) -> list[Step]:
@@ -138,24 +138,24 @@ class Plan:
 
     @property
     def _unswept(self) -> dict[str, str]:
-        """The laws that there is no sweep for, and why."""
+        """The laws that cannot be swept, with the reasons."""
         if self.sweep is None:
             return {}
         return {name: reason for name, law in self.laws.items() if (reason := why_not_swept(law))}
 
     @property
     def left_out(self) -> list[str]:
-        """What the plan names and does not run: dtypes that a law is not for, unsafe layouts, what a sweep skips."""
+        """What the plan names but does not run, and why: dtypes, unsafe layouts, laws and cases without a sweep."""
         dtypes_of: dict[str, list[str]] = {}
         for law in self.laws.values():
             if dtypes := ", ".join(dtype for dtype in self.dtypes if dtype not in law.dtypes):
                 dtypes_of.setdefault(dtypes, []).append(law.name)
-        lines = [f"not for {dtypes}: {', '.join(laws)}" for dtypes, laws in dtypes_of.items()]
+        lines = [f"{', '.join(laws)}: not for {dtypes}" for dtypes, laws in dtypes_of.items()]
         if self.sweep is not None:
             lines += [f"{name}: {reason}" for name, reason in self._unswept.items()]
             for law in self.laws.values():
                 if count := sum(too_large(law, case) for case in self._swept(law)):
-                    lines.append(f"{law.name}: {cases_of(count)} of more than {law.max_products} products")
+                    lines.append(f"{law.name}: {cases_of(count)} with more than {law.max_products} products")
         elif self.inline:
             lines += [f"layout {layout}: {UNSAFE_REASON}" for layout in UNSAFE_LAYOUTS]
         return lines
@@ -164,19 +164,19 @@ class Plan:
         return list(convolutions(self.sweep)) if law.max_products is not None and self.sweep is not None else ()
 
     def layouts(self, subject: str) -> tuple[str, ...]:
-        """The memory layouts that cases of a subject may name."""
+        """The memory layouts that a subject is tested on."""
         return SAFE_LAYOUTS if subject in self.inline else ALL_LAYOUTS
 
     def takes(self, step: Step, case: Case | Call) -> bool:
-        """Whether a case can be run in a step."""
+        """Whether the case can be run in this step."""
         return self.laws[step.law].takes(case) and self.has_layouts_of(step.subject, case)
 
     def has_layouts_of(self, subject: str, case: Case | Call) -> bool:
-        """Whether a case names only layouts that are tried on a subject."""
+        """Whether the subject is tested on all layouts of the case."""
         return {layout for _, layout in case.layouts} <= set(self.layouts(subject))
 
     def effort(self, task: Task, first: Sequence[Case | Call] = ()) -> Effort:
-        """How a task looks for a failure; ``first`` is tried before all else."""
+        """How to look for a failure in a task. The cases ``first`` are tried before all others."""
         if self.sweep is not None:
             return Sweep(self.sweep)
         return Search(
@@ -188,11 +188,11 @@ class Plan:
         )
 
     def without_known(self, known: KnownFailures) -> Plan:
-        """The same with another list of known failures."""
+        """The same plan with another list of known failures."""
         return replace(self, known=known)
 
     def unreached(self, results: Sequence[Result], reason: str) -> list[Result]:
-        """For each step that has no result, and for those that a sweep does not have, one that was not run."""
+        """A result with the status ``not-run`` for each step without a result, also for laws that cannot be swept."""
         reached = {result.step for result in results}
         reasons = dict.fromkeys(self.laws, reason) | self._unswept
         steps = self._steps(list(self.laws.values()))

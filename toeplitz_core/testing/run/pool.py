@@ -1,4 +1,4 @@
-"""The subjects of a run, ready to be called: each in a worker process, or in this one."""
+"""The subjects of a run, ready to be called in worker processes or in this process."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from toeplitz_core.testing.subjects import Absent, Claims, Implementation, absen
 
 
 class SubjectPool:
-    """Subjects by their names, made when they are first asked for.
+    """Subjects by their names, created on first use.
 
     Parameters
     ----------
     sandbox : callable
-        Makes what owns the workers, when one is needed first.
+        Creates the owner of the workers, when a worker is first needed.
     here : mapping of str to Implementation, optional
-        Those that run in this process.
+        Subjects that run in this process.
     inline : bool
-        Whether all others run in this process too.
+        Whether all other subjects run in this process too.
     """
 
     def __init__(
@@ -69,13 +69,13 @@ class SubjectPool:
         return IsolatedSubject(self._sandbox, name, environment(name))
 
     def keep_last_case(self, path: Path | None) -> None:
-        """Write each case to a file before a worker runs it: it says where this process was when it was killed."""
+        """Write each case to this file before a worker runs it, so that the last case is known after a kill."""
         self._last_case = path
         if self._sandbox is not None and path is not None:
             self._sandbox.keep_last_case(path)
 
     def close(self) -> None:
-        """End all workers; who is asked for next is started anew."""
+        """End all workers. The next use of a subject starts a new one."""
         self._made = {}
         sandbox, self._sandbox = self._sandbox, None
         if sandbox is not None:
@@ -88,12 +88,12 @@ def _absence(name: str, error: Exception) -> SubjectError:
 
 
 def why_not_run(subject: Implementation, device: str) -> str:
-    """Why a subject cannot run on a device here; empty if it can."""
+    """Why the subject cannot run on the device here; empty if it can."""
     return subject.claims.not_on(device) or missing(device)
 
 
 def missing(device: str) -> str:
-    """Why a device cannot be used; empty if it can."""
+    """Why the device cannot be used; empty if it can."""
     named = torch.device(device)
     if named.type == "meta":
         return "tensors on meta have no values"

@@ -1,4 +1,4 @@
-"""What came of a run, as a value and as dictionaries: what every report is made from."""
+"""The record of a run, as a value and as dictionaries. Every report is made from it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from toeplitz_core.testing.findings.staleness import Stale
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 
-# Cases that prove nothing about a subject: what could not have told right from wrong, and what it refused.
+# The statuses of cases that prove nothing about a subject.
 UNPROVEN = (Status.MISTRUSTED, Status.UNSUPPORTED)
 
 Ending = Literal["completed", "stopped at the first failure", "interrupted", "error"]
@@ -28,28 +28,30 @@ Ending = Literal["completed", "stopped at the first failure", "interrupted", "er
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What came of a run.
+    """The results of a run, and how it ended.
 
     Parameters
     ----------
     results : sequence of Result
-        One for each step of the plan that was reached.
+        One for each step that was run.
     exit_code : int
-        Of the command.
+        The exit code of the command.
     ended : str
-        How the run ended; ``error`` says which of our own errors ended it, if one did.
+        How the run ended.
+    error : str
+        The error of our own that ended the run, if any.
     options : mapping
-        What was asked for: profile, examples, seed, ...
+        The options of the run: profile, examples, seed, ...
     required_devices : collection of str
-        Devices that were asked for by name.
+        Devices that were named.
     known : KnownFailures
-        The list that the run was given.
+        The known failures that the run was given.
     stale : sequence of Stale
-        Its entries that are not needed any more.
+        Entries of that list that are no longer needed.
     unreached : sequence of Result
-        One that was not run for each other step of the plan.
+        A result with the status ``not-run`` for each other step.
     rounds : int, optional
-        How many rounds were completed in the time that was given.
+        Number of completed rounds; None without ``time``.
     """
 
     results: Sequence[Result]
@@ -65,22 +67,22 @@ class Record:
 
     @property
     def statuses(self) -> Counter[Status]:
-        """Of the results, unreached ones included."""
+        """Number of results with each status, unreached ones included."""
         return Counter(result.status for result in (*self.results, *self.unreached))
 
     @property
     def counts(self) -> Counter[Status]:
-        """Of the cases, of all results together."""
+        """Number of cases with each status, over all results."""
         return sum((result.counts for result in self.results), Counter[Status]())
 
     @property
     def matched(self) -> Counter[str]:
-        """Cases that each entry of the list spoke for, by its name."""
+        """Number of cases that matched each known failure, by the name of its entry."""
         return sum((result.known for result in self.results), Counter[str]())
 
 
 def environment() -> dict[str, str]:
-    """What a result may depend on: versions and platform."""
+    """The versions and the platform, on which results may depend."""
     return {
         "toeplitz_core": toeplitz_core.__version__,
         "torch": torch.__version__,
@@ -93,17 +95,17 @@ def environment() -> dict[str, str]:
 
 
 def replay_command(subject: str, case: object) -> str:
-    """The command that runs a case again."""
+    """The command that replays a case."""
     return f'python -m toeplitz_core replay "{case}" --subject {subject}'
 
 
 def exit_code(
     results: Sequence[Result], *, required_devices: Collection[str] = (), refused_stale: Collection[Stale] = ()
 ) -> int:
-    """1 a law fails; 3 nothing proven, a required device is missing, or a stale entry is refused; 0 all laws hold.
+    """0 if all laws hold; 1 if a law fails; 3 if nothing is proven, a required device is missing, or an entry is stale.
 
-    Nothing is proven of a law if too few cases could be judged, and of a subject if it supports no law at all. A law or
-    a dtype that a subject does not support at all is not one that it claims.
+    Nothing is proven about a law if too few cases could be judged, and nothing about a subject if it supports no law.
+    A subject may refuse a whole law or dtype; the exit code is then 0 if it passes others.
     """
     if any(result.status.is_failure for result in results):
         return 1
@@ -115,7 +117,7 @@ def exit_code(
 
 
 def result_document(result: Result) -> dict[str, Any]:
-    """A result, as the schema of reports has them."""
+    """A result as a dictionary, as in the schema of the JSON report."""
     found: dict[str, Any] = {
         "subject": result.subject,
         "law": result.law,
@@ -147,12 +149,12 @@ def result_document(result: Result) -> dict[str, Any]:
 
 
 def read_result(document: Mapping[str, Any]) -> Result:
-    """The result of a document.
+    """Read a result back from its dictionary.
 
     Raises
     ------
     ValueError, KeyError
-        If it is not one.
+        If the dictionary is not a result.
     """
     status, ratio = Status(document["status"]), document["max_ratio"]
     failure = None
@@ -183,10 +185,10 @@ def read_result(document: Mapping[str, Any]) -> Result:
 
 
 def counted(counts: Counter[Status]) -> dict[str, int]:
-    """How many of each status."""
+    """The counts of all statuses, zeros included."""
     return {status.value: counts[status] for status in Status}
 
 
 def number(value: float | None) -> float | str | None:
-    """A number as JSON can hold it: it has no infinity, and a reader must not take that for a small one or for none."""
+    """A number for JSON. JSON has no infinity and no NaN; both become ``"inf"``, so that they are not read as small."""
     return "inf" if value is not None and not math.isfinite(value) else value

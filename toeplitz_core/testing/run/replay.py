@@ -1,4 +1,4 @@
-"""Cases run again, several times each: how often they fail."""
+"""Run cases again, several times each, and count their failures."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.subjects.interface import Implementation
 from toeplitz_core.testing.support.spelling import named
 
-# A failure that comes in every second run is then missed by one replay in a thousand.
+# With 10 runs, a failure that occurs in half of all runs is missed by one replay in a thousand.
 RUNS = 10
-# Seconds that the runs of a case may take together before no other is started: a layer of a gigabyte, or a subject that
-# compiles, takes that long for one.
+# After this many seconds, no further run of a case starts. A layer of a gigabyte, or a subject that compiles, may take
+# that long for one run.
 ENOUGH = 10.0
-# The oracle takes several times what the tensors of a case do, in float64.
+# The oracle computes in float64, and needs several times the memory of the case's tensors.
 _ORACLE_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """A verdict of one law on one case, the gravest of some runs.
+    """The gravest verdict of several runs of one case under one law.
 
     Parameters
     ----------
     verdict : Verdict
     runs, failures : int
-        How many runs there were, and how many of them failed.
+        Number of runs, and number of runs that failed.
     known : Entry, optional
-        The known failure that the verdict shows.
+        The known failure that matches the verdict.
     """
 
     verdict: Verdict
@@ -48,28 +48,31 @@ class Replayed:
 
 
 def parse(line: str) -> Case | Call:
-    """The case or call of a line, if it can be run here.
+    """Parse a line into a case or a call that can be run here.
 
     Raises
     ------
     ValueError
-        For a line that is wrong, a law that is none, or a case that does not fit into memory.
+        If the line is wrong, the law is unknown, or the case does not fit into memory.
     """
     case = parse_line(line)
     if case.law is not None:
         named(f"law={case.law}", case.law, LAWS)
     if case.nbytes * _ORACLE_BYTES > (free := available_bytes(torch.device("cpu"))):
-        raise ValueError(f"the case has tensors of {case.nbytes:,} bytes: too many for {free:,} free ones")
+        raise ValueError(
+            f"the case has tensors of {case.nbytes:,} bytes; judging it needs {_ORACLE_BYTES} times that, and only "
+            f"{free:,} bytes are free"
+        )
     return case
 
 
 def read_cases(path: str | Path) -> list[Case | Call]:
-    """The cases and calls in a file, one a line; blank lines and comments, behind # or `` # ``, do not count.
+    """Read the cases and calls of a file, one per line. Blank lines are skipped, and comments after ``#`` or `` # ``.
 
     Raises
     ------
     ValueError
-        With the file and the number of the line.
+        If the file or a line is wrong; the message has the file and the number of the line.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
@@ -84,7 +87,7 @@ def read_cases(path: str | Path) -> list[Case | Call]:
             except ValueError as error:
                 raise ValueError(f"{path}:{number}: {error}") from None
     if not cases:
-        raise ValueError(f"{path}: there is no case in it")
+        raise ValueError(f"{path}: the file has no case")
     return cases
 
 
@@ -105,9 +108,9 @@ def replay(
 ) -> Iterator[Replayed]:
     """Run a case again under each of its laws.
 
-    Every other run begins in a fresh process: some failures need one, others what an earlier call has left behind. The
-    runs end early with one that did not return in time, and where there is nothing to judge; after ``enough`` seconds
-    for the case, each law that is left has one.
+    Every other run begins in a fresh process: some failures need a fresh process, others need an earlier call. The runs
+    under a law end early after a timeout, or if the case is unsupported or mistrusted. After ``enough`` seconds for
+    the case, each remaining law has one run.
     """
     begin = time.monotonic()
     for law in laws_of(case):
@@ -122,7 +125,7 @@ def replay(
 
 
 def _gravest(subject: str, verdicts: list[Verdict], known: KnownFailures | None) -> Replayed:
-    """The first failure that is not listed, else the first that is, else the last verdict."""
+    """The first unlisted failure, or else the first listed one, or else the last verdict."""
     failing = [verdict for verdict in verdicts if verdict.status.is_failure]
     if not failing:
         return Replayed(verdicts[-1], len(verdicts), 0)
@@ -137,9 +140,9 @@ def _gravest(subject: str, verdicts: list[Verdict], known: KnownFailures | None)
 
 
 def repeated(law: Law, subject: Implementation, case: Case | Call) -> Iterator[Verdict]:
-    """The verdicts on a case that is run again and again, and then where the memory given out is full of something.
+    """The verdicts on a case that is run several times, and then with new memory filled with known values.
 
-    What a fault leaves in its result may be whatever was in memory, and that may be right by chance for a long time.
+    A faulty result may consist of old memory contents, which can be right by chance for a long time.
     """
     for _ in range(RUNS):
         yield law(subject, case)

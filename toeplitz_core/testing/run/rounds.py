@@ -1,4 +1,4 @@
-"""The tasks of a plan, each step once or in rounds until the time is spent, and what has come of them."""
+"""The tasks of a plan and their progress: each step once, or in rounds until the time is spent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from toeplitz_core.testing.search.tally import merged
 
 
 class Progress:
-    """What has come of a plan so far: a consumer of its events.
+    """The progress of a plan. It consumes the events of the run.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class Progress:
         self._settled: set[Step] = set()
 
     def __call__(self, event: Event) -> None:
-        """Take an event in."""
+        """Record an event."""
         if isinstance(event, FailureFound):
             self._found[event.task.step][event.task.number] = event.result
         elif isinstance(event, StepEnded):
@@ -41,50 +41,50 @@ class Progress:
 
     @property
     def results(self) -> list[Result]:
-        """Of each step that was reached, in the plan's order, all of its rounds as one.
+        """One result for each step that was run, in the plan's order, with all of its rounds merged.
 
-        A step that was cut short has what it had found by then.
+        The result of a step that was cut short has what the step had found by then.
         """
         rounds = ({**self._ended.get(step, {}), **self._found.get(step, {})} for step in self.plan.steps)
         return [merged([found[number] for number in sorted(found)]) for found in rounds if found]
 
     @property
     def rounds(self) -> int:
-        """Rounds that are complete: all steps, but for those that had failed or cannot run."""
+        """Number of completed rounds. Steps that have failed or cannot run are not needed for a complete round."""
         live = [len(self._ended.get(step, ())) for step in self.plan.steps if step not in self._settled]
         return min(live) if live else max(map(len, self._ended.values()), default=0)
 
     @property
     def stopped(self) -> bool:
-        """Whether nothing more is started: a step has failed, and the plan ends with the first that does."""
+        """Whether no more tasks start, because a step has failed and the plan stops at the first failure."""
         return self.plan.fail_fast and any(
             result.status.is_failure for rounds in self._ended.values() for result in rounds.values()
         )
 
     @property
     def searched(self) -> bool:
-        """Whether any step was searched to its end: one that cannot run takes no time."""
+        """Whether any step was searched to its end. Steps that cannot run do not count."""
         ended = (result for rounds in self._ended.values() for result in rounds.values())
         return any(result.status is not Status.NOT_RUN for result in ended)
 
     def is_settled(self, step: Step) -> bool:
-        """Whether another round would say nothing new of a step."""
+        """Whether further rounds of the step would add nothing."""
         return step in self._settled
 
     def is_done(self, task: Task) -> bool:
-        """Whether a task has ended."""
+        """Whether the task has ended."""
         return task.number in self._ended.get(task.step, {})
 
 
 def tasks(progress: Progress, *, clock: Callable[[], float] = time.monotonic) -> Iterator[Task]:
-    """The tasks of a plan that are still to be done.
+    """Generate the remaining tasks of a plan.
 
     Parameters
     ----------
     progress : Progress
-        What has come of the plan until now; it is asked again before each task.
+        The progress of the plan. It is read again before each task.
     clock : callable
-        Seconds since some moment.
+        Returns the time in seconds.
     """
     plan, limit = progress.plan, progress.plan.time
     begin = clock()

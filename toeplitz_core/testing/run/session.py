@@ -1,4 +1,4 @@
-"""A run, for whoever drives it: options become a plan, the plan events, and the events a record."""
+"""A run for every driver: options become a plan, the plan produces events, and the events become a record."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ from toeplitz_core.testing.subjects import Subject, check_name
 from toeplitz_core.testing.support import interrupts
 from toeplitz_core.testing.support.files import check_writable
 
-# Why steps were not reached where the time was limited.
+# The reason for steps that were not run because of --time.
 SPENT = "the time budget was spent"
 
 
 class Session:
-    """What judges steps: one at a time for pytest (:meth:`result`), or all of them (:meth:`run`).
+    """Judge steps: one at a time for pytest (:meth:`result`), or all of them (:meth:`run`).
 
-    It starts nothing before it is asked, so that it can be made where tests are only listed.
+    Creating a session starts no process, so that pytest can create one to list tests.
 
     Parameters
     ----------
     options : Options
     subjects : mapping of str to Subject or None, optional
-        By name: None for one that is found by its name, and runs in a worker; a ``Subject`` runs in this process.
-        Those of the options if not given.
+        The subjects by their names. None means that a worker finds the subject by its name; a ``Subject`` runs in this
+        process. The default is the subjects of the options.
     sandbox : callable, optional
-        Makes what owns the workers, when one is needed first.
+        Creates the owner of the workers, when a worker is first needed.
 
     Raises
     ------
     ValueError
-        With the value and the rule, or the nearest legal name.
+        If an option or a name is wrong; the message has the value and the rule, or the nearest legal name.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Session:
 
     @property
     def steps(self) -> list[Step]:
-        """In the order of a run."""
+        """The steps in the order of the run."""
         return self.plan.steps
 
     def start(self) -> None:
@@ -90,39 +90,40 @@ class Session:
         Raises
         ------
         SubjectError
-            If one cannot be imported.
+            If a subject cannot be imported.
         """
         with interrupts.noted():
             for name in self.subjects:
                 self.pool[name]
 
     def result(self, step: Step, announce: judging.Announce | None = None) -> Result:
-        """The result of a step.
+        """Judge one step and return its result.
 
         Parameters
         ----------
         announce : callable, optional
-            Told the result so far at each failure that is smaller than the one before: what is left after an interrupt.
+            Called with the result so far at each failure that is smaller than the one before. After an interrupt, the
+            last of these results is all there is.
 
         Raises
         ------
         SubjectError
             If the subject cannot be imported.
         LawError
-            If a law could not judge: an error of the suite.
+            If a law raises an error, which is a bug of the suite.
         """
         with interrupts.noted():
             return judging.judge(self.plan, self.pool, Task(step), announce)
 
     def run(self, *consumers: Consumer, resumed: Resumed | None = None) -> Record:
-        """Run all steps, and tell the consumers of every event; what came of it, whatever ends it.
+        """Run all steps, send every event to the consumers, and return the record, however the run ends.
 
         Parameters
         ----------
         resumed : Resumed, optional
-            What an earlier run has left: only the rest is run.
+            The journal of an earlier run. Only the rest of that run is done.
         """
-        with interrupts.noted():  # from here until the reports are written: none comes in between
+        with interrupts.noted():  # until the reports are written, signals are only noted
             return self._run(consumers, resumed)
 
     def _run(self, consumers: Sequence[Consumer], resumed: Resumed | None) -> Record:
@@ -153,9 +154,9 @@ class Session:
                 self._adopt(progress.results, emit)
         except KeyboardInterrupt:
             code, stopped = 130, "interrupted"
-        except Exception as raised:  # noqa: BLE001  # whatever it is, what was found before it is reported
+        except Exception as raised:  # noqa: BLE001  # earlier results are reported after any error
             code, stopped, failed = 4, "an error of toeplitz-core", raised
-        with interrupts.ignored():  # a second one would lose the reports
+        with interrupts.ignored():  # a second interrupt would lose the reports
             if code == 130:
                 self._adopt(progress.results, emit, briefly=True)
             error = ""
@@ -183,7 +184,7 @@ class Session:
         if code is None:
             refused = unneeded if self.options.fail_stale else ()
             code = exit_code(results, required_devices=self.options.device, refused_stale=refused)
-        # A budget is spent in every run that has one: it has come to its end.
+        # A run that has used up its --time is complete.
         endings: dict[str, Ending] = {
             "stopped at the first failure": "stopped at the first failure",
             "interrupted": "interrupted",
@@ -204,28 +205,28 @@ class Session:
 
     @property
     def left_out(self) -> list[str]:
-        """What is not run, whatever comes, each with its reason."""
+        """What the plan leaves out from the start, with the reasons."""
         unchecked = () if self.options.fail_stale else hanging(self.plan)
         return [*self.plan.left_out, *(f"{name}: {NOT_CHECKED}" for name in unchecked)]
 
     def _left_out(self, record: Record, stopped: str) -> list[str]:
-        """What was not run, each with its reason."""
+        """What was not run, with the reasons."""
         lines = self.left_out
         if missed := len(self.steps) - len(record.results):
             lines.append(f"{missed} of {len(self.steps)} (each law with each dtype): {stopped}")
         return lines
 
     def stale(self, results: Sequence[Result]) -> list[Stale]:
-        """The known failures that are not needed any more, of those that some results could have met.
+        """The stale entries among the known failures that these results could have matched.
 
-        Those whose example does not return are looked at only if a stale entry fails the run.
+        Entries whose examples hang are checked only if a stale entry fails the run.
         """
         return stale(self.plan, self.pool, results, slow=self.options.fail_stale)
 
     def _adopt(self, results: Sequence[Result], emit: Consumer, *, briefly: bool = False) -> None:
-        """Write what fails to the list of known failures, if there is to be one; then what fails beyond that.
+        """Add the failures to the list of --write-known, if given; then search for further failures and add them too.
 
-        ``briefly``: without looking for the latter.
+        With ``briefly``, there is no further search.
         """
         if self._adopting is None or self.options.write_known is None:
             return
@@ -237,13 +238,13 @@ class Session:
         emit(Adopted(self.options.write_known, len(grown.entries) - len(self._adopting.entries)))
 
     def close(self) -> None:
-        """End all workers; the next step starts new ones."""
+        """End all workers. The next step starts new ones."""
         with interrupts.ignored():
             self.pool.close()
 
 
 def described(options: Options, plan: Plan) -> dict[str, object]:
-    """What reports say of the options: whatever the results depend on."""
+    """The options that reports show: those on which the results depend."""
     searched = plan.sweep is None
     return {
         "subjects": list(plan.subjects),
@@ -265,19 +266,19 @@ def described(options: Options, plan: Plan) -> dict[str, object]:
 
 
 def _failed(error: Exception, said: str) -> Failed:
-    """Where no line of our code is to blame, its traceback would mislead."""
+    """The event for an error. It has no traceback if our code is not to blame."""
     if isinstance(error, JudgeDied | SubjectError):
         return Failed(str(error))
     return Failed(said, "".join(traceback.format_exception(error)).rstrip())
 
 
 def _tell_all(consumers: Iterable[Consumer], event: Event) -> None:
-    """Tell every consumer, also if one of them fails; then fail."""
+    """Send an event to all consumers, even if one raises; then raise the first error."""
     failed: Exception | None = None
     for consumer in consumers:
         try:
             consumer(event)
-        except Exception as error:  # noqa: BLE001  # the others' reports are written all the same
+        except Exception as error:  # noqa: BLE001  # the other reports are still written
             failed = failed or error
     if failed is not None:
         raise failed

@@ -1,4 +1,4 @@
-"""The upkeep of a list of known failures: which entries are stale, and what is added."""
+"""Maintain a list of known failures: find stale entries, and add new ones."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from toeplitz_core.testing.run.plan import Plan, Task
 from toeplitz_core.testing.run.pool import SubjectPool
 from toeplitz_core.testing.run.replay import repeated
 
-# How often a failing law is searched again while its failures are adopted: each round finds the next of its faults, and
-# an implementation with more of them than this has none to be kept apart.
+# A failing law is searched again at most this many times while its failures are adopted. Each search finds another
+# fault; listing more of them than this is not useful.
 ADOPTION_ROUNDS = 20
 NOT_CHECKED = "not checked for staleness, because its example hangs; --fail-stale checks it"
 
 
 def hanging(plan: Plan) -> list[str]:
-    """The known failures of a plan's subjects and laws whose examples do not return: each takes its whole timeout."""
+    """Names of known failures whose examples hang, among the plan's subjects and laws. Each takes the full timeout."""
     return [
         entry.name
         for entry in plan.known.entries
@@ -33,14 +33,14 @@ def hanging(plan: Plan) -> list[str]:
 
 
 def stale(plan: Plan, pool: SubjectPool, results: Iterable[Result], *, slow: bool = False) -> list[Stale]:
-    """The known failures that are not needed any more, of those that some results could have met.
+    """The stale entries among the known failures that these results could have matched.
 
-    An example in a layout that is not run is left alone.
+    Entries whose examples have a layout that is not run are skipped.
 
     Parameters
     ----------
     slow : bool
-        Whether to look at those whose example does not return, too.
+        Whether to check entries whose examples hang.
     """
     results = list(results)
     put_off = () if slow else hanging(plan)
@@ -58,7 +58,10 @@ def stale(plan: Plan, pool: SubjectPool, results: Iterable[Result], *, slow: boo
 def adopted(
     plan: Plan, pool: SubjectPool, results: Sequence[Result], there: KnownFailures, date: str
 ) -> Iterator[KnownFailures]:
-    """The list ``there`` with entries for what fails, searched again and longer until nothing else does."""
+    """Add entries for the failures to the list ``there``, and search again until no other failure is found.
+
+    Each step of the iteration yields the list so far.
+    """
     own = plan.known.entries
     names = {entry.name for entry in own}
     failing = [result for result in results if result.status.is_failure]
