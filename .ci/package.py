@@ -1,6 +1,6 @@
-"""Checks a built wheel and sdist: their contents, and that the wheel works where there is no checkout.
+"""Check the contents of a wheel and an sdist, and check that the wheel works without a checkout.
 
-Usage: python package.py DIRECTORY TORCH, with the directory that holds one of each and a pip requirement for torch.
+Usage: python package.py DIRECTORY TORCH. DIRECTORY has one wheel and one sdist; TORCH is a pip requirement for torch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-# Run by the installed package's interpreter, isolated (-I) and from an empty directory.
+# Run by the interpreter of the installed package, isolated (-I), in an empty directory.
 SMOKE = """
 import importlib.metadata, pathlib, sysconfig, torch, toeplitz_core as tc
 assert pathlib.Path(tc.__file__).is_relative_to(sysconfig.get_path("purelib")), tc.__file__
@@ -24,7 +24,7 @@ assert torch.equal(T @ image.flatten(), torch.nn.functional.conv2d(image, weight
 print("toeplitz-core", tc.__version__, "works from", tc.__file__, "with torch", torch.__version__)
 """
 
-# An implementation of somebody's, in a file beside no project.
+# A user's kernel, in a file outside of any project.
 KERNELS = """
 import torch
 
@@ -32,13 +32,13 @@ import torch
 def conv2d(*args):
     return torch.conv2d(*args)
 """
-# As few cases as show that a command works.
+# A few cases are enough to show that a command works.
 FEW = ("--examples=3", "--law=forward-exact", "--dtype=float32", "--device=cpu")
 SUITE = ("-p", "toeplitz_core.testing.plugin", "--pyargs", "toeplitz_core.testing.suite")
 
 
 def main(directory: Path, torch: str) -> None:
-    """Check the one wheel and the one sdist in a directory; raises at the first thing that is wrong."""
+    """Check the wheel and the sdist in a directory. Exit at the first fault."""
     (wheel,), (sdist,) = directory.glob("*.whl"), directory.glob("*.tar.gz")
     check_wheel(wheel)
     check_sdist(sdist)
@@ -46,18 +46,18 @@ def main(directory: Path, torch: str) -> None:
 
 
 def check_wheel(wheel: Path) -> None:
-    """The package with its marker for type checkers, the licence, and nothing beside."""
+    """Check that the wheel has the package, its ``py.typed`` and the licence, and nothing else."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     tops = {name.split("/")[0] for name in names}
-    require(all(top == "toeplitz_core" or top.endswith(".dist-info") for top in tops), f"{wheel.name} holds {tops}")
+    require(all(top == "toeplitz_core" or top.endswith(".dist-info") for top in tops), f"{wheel.name} contains {tops}")
     for wanted in ("py.typed", "testing/cli.py", "testing/suite.py", "testing/reports/schema.json"):
         require(f"toeplitz_core/{wanted}" in names, f"{wheel.name} lacks toeplitz_core/{wanted}")
     require(any(name.endswith("licenses/LICENSE") for name in names), f"{wheel.name} lacks the licence")
 
 
 def check_sdist(sdist: Path) -> None:
-    """All that is needed to run the tests from it."""
+    """Check that the sdist has the files that the tests need."""
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = {
@@ -68,7 +68,7 @@ def check_sdist(sdist: Path) -> None:
 
 
 def check_installed(wheel: Path, torch: str) -> None:
-    """The wheel in this environment, with the requirements that it states and the torch that was asked for."""
+    """Install the wheel with its requirements and this torch, and run it."""
     with tempfile.TemporaryDirectory() as nowhere:
         pip = [sys.executable, "-m", "pip", "install", "--quiet"]
         subprocess.run([*pip, f"{wheel.resolve()}[testing]", torch], cwd=nowhere, check=True)
@@ -81,7 +81,7 @@ def check_installed(wheel: Path, torch: str) -> None:
 
 
 def check_suite(nowhere: Path, script: Path) -> None:
-    """The laws by pytest in an empty directory, in one process and in two, and by the console script on a lone file."""
+    """Run the suite with pytest in an empty directory, in one and in two processes; run the script on a user's file."""
     pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "TOEPLITZ_SUBJECT")}
     for processes in ((), ("-n", "2")):
@@ -91,7 +91,7 @@ def check_suite(nowhere: Path, script: Path) -> None:
 
 
 def require(condition: bool, message: str) -> None:
-    """Stop with a message unless a condition holds."""
+    """Exit with a message unless the condition holds."""
     if not condition:
         raise SystemExit(f"package: {message}")
 

@@ -1,9 +1,9 @@
-"""What isolation costs: the same cases judged in this process and in a worker, in turn, beside what drawing them takes.
+"""Measure the cost of isolation: judge the same cases in this process and in a worker, in turn.
 
 Usage: python benchmarks/isolation.py [CASES] [SUBJECT]
 
-It prints milliseconds a case, and the cost of isolation as a share of a Hypothesis example (draw, call and judgement).
-Below 30% is the aim.
+It prints the milliseconds per case, and the cost of isolation as a share of a Hypothesis example (draw, call and
+verdict). The aim is less than 30%.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROUNDS = 5
 
 
 def drawn(count: int) -> tuple[list[Case], float]:
-    """So many cases, and the seconds that it took to draw one."""
+    """Draw ``count`` cases; return them and the seconds per draw."""
     found: list[Case] = []
     strategy = cases(recipes=LAW.recipes, legal_layouts=SAFE_LAYOUTS)
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -41,23 +41,23 @@ def drawn(count: int) -> tuple[list[Case], float]:
 
 
 def judged(subject: Runner, case: Case) -> float:
-    """The seconds that a verdict takes."""
+    """The seconds that one verdict takes."""
     begin = time.perf_counter()
     LAW(subject, case)
     return time.perf_counter() - begin
 
 
 def main(count: int = 500, name: str = "torch") -> None:
-    """Measure and print."""
+    """Measure, and print the result."""
     found, draw = drawn(count)
     with runners([name], timeout=60, inline=True) as ((inline,), _), runners([name], timeout=60) as ((worker,), _):
-        for case in found[:20]:  # what is slow once is no matter of isolation
+        for case in found[:20]:  # warm up: first calls are slow for other reasons
             judged(inline, case), judged(worker, case)
         times = [(judged(inline, case), judged(worker, case)) for case in found for _ in range(ROUNDS)]
     here, there = (statistics.fmean(values) for values in zip(*times, strict=True))
     extra = statistics.fmean(there - here for here, there in times)
     middle = statistics.median(there - here for here, there in times)
-    print(f"{len(found)} cases of {LAW.name}, subject {name}, each {ROUNDS} times, in turn; milliseconds a case:")
+    print(f"{len(found)} cases of {LAW.name}, subject {name}, each {ROUNDS} times, in turn; milliseconds per case:")
     print(f"  draw      {draw * 1e3:6.2f}")
     print(f"  inline    {here * 1e3:6.2f}")
     print(f"  isolated  {there * 1e3:6.2f}")

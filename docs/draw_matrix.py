@@ -1,4 +1,4 @@
-"""Draws docs/matrix.png: a kernel, and the matrix of the convolution with it. Needs matplotlib.
+"""Draw docs/matrix.png: a kernel and the matrix of its convolution. Needs matplotlib.
 
 Usage: python docs/draw_matrix.py
 """
@@ -19,9 +19,9 @@ KERNEL, INPUT, PADDING = (3, 3), (4, 4), 1
 
 
 def main(path: Path) -> None:
-    """Draw the kernel and its matrix side by side, one colour a tap."""
+    """Draw the kernel and its matrix side by side, with one colour per tap."""
     taps = KERNEL[0] * KERNEL[1]
-    weight = torch.arange(1, taps + 1).view(1, 1, *KERNEL)  # the value of a tap is its number: 0 is none
+    weight = torch.arange(1, taps + 1).view(1, 1, *KERNEL)  # the value of a tap is its number; 0 means no tap
     matrix = tc.toeplitz_matrix(weight, INPUT, padding=PADDING).numpy()
     colours = ListedColormap(["white", *mpl.colormaps["tab10"].colors[:taps]])
 
