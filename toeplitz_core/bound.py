@@ -188,7 +188,7 @@ class Arithmetic:
     algorithms: tuple[Algorithm, ...] = ()
 
     @classmethod
-    def strictest(cls, dtype: torch.dtype) -> Arithmetic:
+    def of_dtype(cls, dtype: torch.dtype) -> Arithmetic:
         """The arithmetic to assume without a declaration: half precision sums in float32 and is rounded once."""
         output = format_of(dtype)
         return cls(accumulator=FLOAT32 if output in (FLOAT16, BFLOAT16) else output, output=output)
@@ -207,7 +207,7 @@ class Arithmetic:
 
         Examples
         --------
-        >>> print(Arithmetic.strictest(torch.float16).flushing())
+        >>> print(Arithmetic.of_dtype(torch.float16).flushing())
         sums in float32, rounded to float16; subnormals may be flushed
         """
         kind = "compensated sums" if self.compensates else "sums"
@@ -274,7 +274,7 @@ def error_bound(
     Examples
     --------
     >>> one = torch.ones((), dtype=torch.float64)
-    >>> float(error_bound(Arithmetic.strictest(torch.float32), exact=one, magnitude=one, roundings=one, products=one,
+    >>> float(error_bound(Arithmetic.of_dtype(torch.float32), exact=one, magnitude=one, roundings=one, products=one,
     ...                   bias=0 * one)) / 2**-24
     0.99999994...
     """

@@ -445,7 +445,7 @@ def test_the_complex_bound_holds_for_three_real_products(
 ) -> None:
     """Real and imaginary part by Gauss stay within their bounds, even if one is far smaller than the other."""
     fmt = format_of(dtype)
-    arithmetic = replace(Arithmetic.strictest(dtype), flushes=flushes)
+    arithmetic = replace(Arithmetic.of_dtype(dtype), flushes=flushes)
     (re, shuffle), scale = data.draw(problems(fmt, most=8)), 2.0 ** -data.draw(st.integers(0, 30))
     kind = data.draw(st.sampled_from(KINDS))
     imaginary = [_numbers(fmt, kind, len(v), shuffle) for v in (re.x, re.weight, [0])]
@@ -475,7 +475,7 @@ def test_a_direct_bound_is_too_small_for_gauss() -> None:
         )
         for _ in range(2)
     )
-    arithmetic = Arithmetic.strictest(torch.complex64)
+    arithmetic = Arithmetic.of_dtype(torch.complex64)
     computed, exact = by_gauss(x, weight, None, Variant.of(FLOAT32, arithmetic).base), exact_complex(x, weight, None)
     error = abs(computed[1] - exact[1])
     parts = [*rationals(x.real), *rationals(x.imag)], [*rationals(weight.imag), *rationals(weight.real)]
@@ -502,7 +502,7 @@ GAUSS = {
 def test_the_complex_bound_is_within_a_factor_of_what_gauss_attains(name: str) -> None:
     """Gauss attains between a third and all of the complex bound, and a sixth if sums of parts may be flushed."""
     x, w, part, attained = GAUSS[name]
-    arithmetic = replace(Arithmetic.strictest(torch.complex64), flushes="flushed" in name)
+    arithmetic = replace(Arithmetic.of_dtype(torch.complex64), flushes="flushed" in name)
     inputs, weight = (torch.tensor([v], dtype=torch.complex128).to(torch.complex64) for v in (x, w))
     base = Variant.of(FLOAT32, arithmetic).base
     error = abs(by_gauss(inputs, weight, None, base)[part] - exact_complex(inputs, weight, None)[part])

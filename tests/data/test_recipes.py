@@ -49,7 +49,7 @@ def limit_of(case: Case) -> int:
         return 2**53 - 1 if RECIPES[case.data].kind == "storage" else 2**62 - 1
     if RECIPES[case.data].kind == "storage":
         return 2 ** format_of(case.torch_dtype).precision - 1
-    accumulator = Arithmetic.strictest(case.torch_dtype).accumulator
+    accumulator = Arithmetic.of_dtype(case.torch_dtype).accumulator
     return min(2**accumulator.precision - 1, int(torch.finfo(case.torch_dtype).max))
 
 

@@ -176,7 +176,7 @@ def test_a_wide_bound_is_mistrusted() -> None:
     """Passing a bound above half the sum of magnitudes proves nothing; exceeding it still fails."""
     # (1 + r)^2 - 1 is 0.44 and 0.56.
     for rounding, status in ((0.2, Status.PASS), (0.25, Status.MISTRUSTED)):
-        arithmetic = replace(Arithmetic.strictest(torch.float32), input_rounding=rounding)
+        arithmetic = replace(Arithmetic.of_dtype(torch.float32), input_rounding=rounding)
         case = CASE.replace(data="normal", bias=False)
         assert forward_verdict(Planted(correct, arithmetic), case).status is status
         negative = Planted(lambda c, o: -2 * correct(c, o), arithmetic)
@@ -191,7 +191,7 @@ def test_a_bias_after_rounding_may_be_rounded_twice() -> None:
     # 2049 is a tie, rounded to 2048, and so is 2048 + 1; once rounded, 2050 is exact.
     twice = Planted(lambda _c, _o: torch.full((1, 1, 1, 1), 2048.0).half())
     assert forward_verdict(twice, case, operands).status is Status.FAIL
-    twice.assumed = replace(Arithmetic.strictest(torch.float16), bias_after_rounding=True)
+    twice.assumed = replace(Arithmetic.of_dtype(torch.float16), bias_after_rounding=True)
     assert forward_verdict(twice, case, operands).status is Status.PASS
     once = Planted(correct, twice.assumed)
     assert forward_verdict(once, case, operands).status is Status.PASS

@@ -394,7 +394,7 @@ def test_wrong_parameters_are_named() -> None:
 def test_chosen_outputs_have_the_bounds_of_the_whole(algorithm: Algorithm, dtype: str) -> None:
     """Chosen outputs have the same bounds as in the whole result, also for complex data and empty batches."""
     case = Case((3, 4, 7, 8), (6, 2, 3, 3), padding=1, groups=2, bias=True, dtype=dtype, data="normal")
-    o, arithmetic = draw(case), replace(Arithmetic.strictest(case.torch_dtype), algorithms=(algorithm,))
+    o, arithmetic = draw(case), replace(Arithmetic.of_dtype(case.torch_dtype), algorithms=(algorithm,))
     chosen = torch.tensor([0, 5, 400, 3 * 6 * 56 - 1])
     whole, some = (
         expected(case.geometry, o.input, o.weight, o.bias, outputs=outputs, algorithms=(algorithm,)).bound(
@@ -453,7 +453,7 @@ def test_known_implementations_have_their_arithmetic() -> None:
         return Case((batch, 1, 5, 5), (1, 1, 3, 3), dtype=dtype)
 
     for dtype in ("float64", "float32", "float16", "complex64", "complex128"):
-        assert torch_cpu(case(dtype)) == Arithmetic.strictest(case(dtype).torch_dtype)
+        assert torch_cpu(case(dtype)) == Arithmetic.of_dtype(case(dtype).torch_dtype)
     assert torch_cpu(case("bfloat16")).flushes
     assert not torch_cpu(case("bfloat16"), onednn=False).flushes
     assert torch_cpu(case("float32"), onednn=False).algorithms == NNPACK
@@ -468,7 +468,7 @@ def test_known_implementations_have_their_arithmetic() -> None:
     assert Winograd(6) in torch_cuda(case("float32"), tf32=False).algorithms
     assert torch_cuda(case("float16").replace(bias=True)).bias_after_rounding
     assert not torch_cuda(case("float16")).bias_after_rounding
-    assert torch_cuda(case("float64")) == Arithmetic.strictest(torch.float64)
+    assert torch_cuda(case("float64")) == Arithmetic.of_dtype(torch.float64)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def _factors(case: Case, operands: Operands) -> dict[str, list[list[tuple[comple
     g = case.geometry
     images = len(by_image(g, operands.input))
     weight = operands.weight.flatten().tolist()
-    x, y = (t.reshape(images, -1 if images else 0).tolist() for t in (operands.input, operands.more["grad"]))
+    x, y = (t.reshape(images, -1 if images else 0).tolist() for t in (operands.input, operands.gradient))
     columns = g.matrix_shape[1]
     terms: dict[str, list[list[tuple[complex, complex]]]] = {
         "input": [[] for _ in range(images * columns)],
@@ -104,7 +104,7 @@ def test_bound_of_a_gradient_is_that_of_its_roundings(g: ConvGeometry, seed: int
     case = Case.of(g, 2, dtype="float64", bias=True, data="normal", seed=seed)
     operands = draw_with_gradient(case)
     for name, wanted in expected_gradients(case, operands).items():
-        bound = wanted.bound(Arithmetic.strictest(torch.float64), has_bias=False).flatten().tolist()
+        bound = wanted.bound(Arithmetic.of_dtype(torch.float64), has_bias=False).flatten().tolist()
         for factors, allowed in zip(_factors(case, operands)[name], bound, strict=True):
             magnitude = sum((abs(Fraction(a) * Fraction(b)) for a, b in factors), Fraction(0))
             own = ((1 + U) ** len(factors) - 1) * magnitude
@@ -142,7 +142,7 @@ def test_gradients_of_little_that_is_read(line: str) -> None:
     """Empty batches, unread pixels and taps without pixels have zero gradients of the right shapes."""
     case = Case.parse(line)
     g, operands, factors = case.geometry, draw_with_gradient(case), _factors(case, draw_with_gradient(case))
-    x, y = by_image(g, operands.input).conj().resolve_conj(), by_image(g, operands.more["grad"])
+    x, y = by_image(g, operands.input).conj().resolve_conj(), by_image(g, operands.gradient)
     weight = operands.weight.conj().resolve_conj()
     found = {
         "input": (input_gradient(g, weight, y), (len(x), g.in_channels, g.pixels)),

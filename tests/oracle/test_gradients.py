@@ -57,7 +57,7 @@ def test_the_weight_adjoint_is_the_derivative_of_the_matrix(case: Case):
     """The weight adjoint equals the weight gradient that autograd computes through the dense matrix."""
     operands = draw_with_gradient(case)
     x, weight, *_ = leaves(operands)
-    y = operands.more["grad"].to(x.dtype)
+    y = operands.gradient.to(x.dtype)
     (found,) = torch.autograd.grad((through_the_matrix(case, x, weight, None) * y).sum().real, weight)
     g = case.geometry
     mine = weight_adjoint(g, by_image(g, x.detach()), by_image(g, y))
@@ -74,7 +74,7 @@ def test_expected_gradients_are_those_of_the_matrix(dtype: str, drawn: st.DataOb
     operands = draw_with_gradient(case)
     given_ = leaves(operands)
     y = through_the_matrix(case, given_[0], given_[1], given_[2] if case.bias else None)
-    found = torch.autograd.grad(y, given_, operands.more["grad"].to(y.dtype))
+    found = torch.autograd.grad(y, given_, operands.gradient.to(y.dtype))
     wanted = expected_gradients(case, operands)
     assert list(wanted) == ["input", "weight", "bias"][: len(given_)]
     for value, gradient in zip(wanted.values(), found, strict=True):
@@ -102,13 +102,13 @@ def autograd_of_three_products(case: Case, operands: Operands) -> dict[str, torc
     a = real(torch.real)
     b = through_the_matrix(case, x.imag, weight.imag, None)
     c = real(lambda t: t.real + t.imag)
-    found = torch.autograd.grad((a - b) + 1j * (c - a - b), (x, weight, bias), operands.more["grad"])
+    found = torch.autograd.grad((a - b) + 1j * (c - a - b), (x, weight, bias), operands.gradient)
     return dict(zip(("input", "weight", "bias"), found, strict=True))
 
 
 def three_products_of_conjugates(case: Case, operands: Operands) -> dict[str, torch.Tensor]:
     """Gradients by Gauss's three products of an operand's conjugate and the result's gradient."""
-    x, weight, grad = operands.input.conj(), operands.weight.conj(), operands.more["grad"]
+    x, weight, grad = operands.input.conj(), operands.weight.conj(), operands.gradient
     a = of_real_convolution(case, x.real, weight.real, grad.real)
     b = of_real_convolution(case, x.imag, weight.imag, grad.imag)
     c = of_real_convolution(case, x.real + x.imag, weight.real + weight.imag, grad.real + grad.imag)
@@ -119,7 +119,7 @@ def three_products_of_conjugates(case: Case, operands: Operands) -> dict[str, to
 def four_products(case: Case, operands: Operands) -> dict[str, torch.Tensor]:
     """Gradients by four real products: each part of an operand times each part of the result's gradient."""
     (xr, xi), (wr, wi), (gr, gi) = (
-        torch.view_as_real(t).unbind(-1) for t in (operands.input, operands.weight, operands.more["grad"])
+        torch.view_as_real(t).unbind(-1) for t in (operands.input, operands.weight, operands.gradient)
     )
     rr, ii, ri, ir = (of_real_convolution(case, *of) for of in ((xr, wr, gr), (xi, wi, gi), (xr, wr, gi), (xi, wi, gr)))
     found = {name: torch.complex(rr[name] + ii[name], ri[name] - ir[name]) for name in ("input", "weight")}
@@ -139,7 +139,7 @@ def test_gradients_of_complex_numbers_are_within_the_bound(
     wanted = expected_gradients(case, operands)
     for name, values in way(case, operands).items():
         if name in wanted:
-            verdict = judged_gradient(case, Arithmetic.strictest(case.torch_dtype), 0.0, values, wanted[name], name)
+            verdict = judged_gradient(case, Arithmetic.of_dtype(case.torch_dtype), 0.0, values, wanted[name], name)
             assert verdict.status is not Status.FAIL, verdict.message
             target(verdict.ratio or 0.0, label=name)
 
@@ -150,10 +150,10 @@ def test_the_bound_of_complex_gradients_is_nearly_attained():
     grad = complex(float.fromhex("-0x1.40621c0p-22"), float.fromhex("0x1.00454a0p+0"))
     case = Case.parse("input=1x1x1x1 weight=1x1x1x1 dtype=complex64 data=normal")
     operands = draw_with_gradient(case)
-    given_ = torch.full_like(operands.weight, weight), torch.full_like(operands.more["grad"], grad)
-    operands = replace(operands, weight=given_[0], more={"grad": given_[1]})
+    given_ = torch.full_like(operands.weight, weight), torch.full_like(operands.gradient, grad)
+    operands = replace(operands, weight=given_[0], grad=given_[1])
     actual, wanted = autograd_of_three_products(case, operands)["input"], expected_gradients(case, operands)["input"]
-    verdict = judged_gradient(case, Arithmetic.strictest(case.torch_dtype), 0.0, actual, wanted, "input")
+    verdict = judged_gradient(case, Arithmetic.of_dtype(case.torch_dtype), 0.0, actual, wanted, "input")
     assert verdict.ratio == pytest.approx(0.65, abs=0.005), verdict.message
 
 
@@ -169,11 +169,10 @@ def test_expected_derivatives_are_those_of_the_matrix(dtypes: tuple[str, ...], d
     """The gradients of gradients along directions, and the forward derivatives, are those of the matrix."""
     case = drawn.draw(cases(geometry=SMALL, dtypes=dtypes))
     operands = draw_with_directions(case)
-    more = {name: wide(values) for name, values in operands.more.items()}
-    given_, grad = leaves(operands), more["grad"].requires_grad_()
+    given_, grad = leaves(operands), wide(operands.gradient).clone().requires_grad_()
     y = through_the_matrix(case, given_[0], given_[1], given_[2] if case.bias else None)
     first = torch.autograd.grad(y, given_, grad, create_graph=True)
-    along = [more[f"{name} direction"] for name in ("input", "weight", "bias")[: len(given_)]]
+    along = [wide(operands.directions[name]) for name in ("input", "weight", "bias")[: len(given_)]]
     second = torch.autograd.grad(first, [*given_[:2], grad], along, materialize_grads=True, retain_graph=True)
     wanted = expected_derivatives(case, operands)
     for name, one, direction in zip(("input", "weight", "bias"), first, along, strict=False):
@@ -211,7 +210,7 @@ def test_sums_of_gradients_fit(dtype: str, data: str, drawn: st.DataObject):
     """Sums of magnitudes of gradients stay within the exact range; for real data they do not overflow."""
     case = drawn.draw(cases(geometry=SMALL, dtypes=(dtype,), recipes=(data,)))
     operands = draw_with_gradient(case)
-    out, accumulator = format_of(case.torch_dtype), Arithmetic.strictest(case.torch_dtype).accumulator
+    out, accumulator = format_of(case.torch_dtype), Arithmetic.of_dtype(case.torch_dtype).accumulator
     limit = {
         "storage": 2.0**out.precision - 1,
         "accumulator": min(2.0**accumulator.precision - 1, torch.finfo(case.torch_dtype).max),
@@ -220,7 +219,7 @@ def test_sums_of_gradients_fit(dtype: str, data: str, drawn: st.DataObject):
     for value in expected_gradients(case, operands).values():
         assert not value.magnitude.numel() or float(value.magnitude.max()) <= limit
     if data not in FILLS:
-        grad = operands.more["grad"]
+        grad = operands.gradient
         assert torch.equal(grad, grad.round())
         assert 0 <= operands.miss_probability <= 1
 
@@ -228,10 +227,12 @@ def test_sums_of_gradients_fit(dtype: str, data: str, drawn: st.DataObject):
 def test_gradients_are_drawn_from_the_seed():
     """The same case has the same gradient and directions; another seed gives different ones."""
     case = Case.parse("input=2x3x5x5 weight=4x3x3x3 bias")
-    one, two = draw_with_directions(case).more, draw_with_directions(case).more
+    one, two, other = (
+        {"grad": operands.gradient, **operands.directions}
+        for operands in map(draw_with_directions, (case, case, case.replace(seed=1)))
+    )
     assert all(torch.equal(one[name], two[name]) for name in one)
-    other = draw_with_directions(case.replace(seed=1)).more
-    assert all(not torch.equal(one[name], other[name]) for name in one if name != "bias direction")
+    assert all(not torch.equal(one[name], other[name]) for name in one if name != "bias")
 
 
 @pytest.mark.skipif(not torch.backends.nnpack.is_available(), reason="this torch has no NNPACK")

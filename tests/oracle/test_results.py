@@ -242,7 +242,7 @@ def test_windows_of_padding_are_exactly_the_bias(dtype: torch.dtype) -> None:
     x, weight = torch.full((1, 1, 1, 1), 0.7, dtype=dtype), torch.full((1, 1, 1, 1), 0.3, dtype=dtype)
     bias = torch.tensor([0.1 + 0.2j if dtype.is_complex else 0.1]).to(dtype)
     reference = expected(g, x, weight, bias)
-    bound = reference.bound(Arithmetic.strictest(dtype), has_bias=True)
+    bound = reference.bound(Arithmetic.of_dtype(dtype), has_bias=True)
     padding = reference.products == 0
     assert int(padding.sum()) == (16 if dtype.is_complex else 8)
     if dtype.is_complex:
@@ -279,7 +279,7 @@ def test_a_flush_may_take_a_bias_in_padding(dtype: torch.dtype) -> None:
     tiny = torch.finfo(dtype).smallest_normal / 2
     bias = torch.tensor([tiny, 1.0], dtype=torch.float64).to(dtype)
     reference = expected(g, torch.ones(1, 1, 1, 1, dtype=dtype), torch.ones(2, 1, 1, 1, dtype=dtype), bias)
-    bound = reference.bound(Arithmetic.strictest(dtype).flushing(), has_bias=True)
+    bound = reference.bound(Arithmetic.of_dtype(dtype).flushing(), has_bias=True)
     bound = bound[..., 0] if dtype.is_complex else bound
     assert bound[0, 0, 0, 0] == tiny
     assert bound[0, 1, 0, 0] == 0
@@ -311,7 +311,7 @@ def test_float64_underflow_of_the_oracle_is_accounted_for(g: ConvGeometry, seed:
     x, weight, bias = operands(g, torch.float64, seed=seed, batch=1)
     x, weight, bias = x * 2.0**-exponent, weight * 2.0**-exponent, bias * 2.0**-1060
     reference, exact = expected(g, x, weight, bias), Rational(g, x, weight, bias)
-    bound = rationals(reference.bound(Arithmetic.strictest(torch.float64), has_bias=True))
+    bound = rationals(reference.bound(Arithmetic.of_dtype(torch.float64), has_bias=True))
     eta = Fraction(FLOAT64.smallest_subnormal)
     for off, n, allowed, size in zip(lost(reference, exact.value), exact.products, bound, exact.magnitude, strict=True):
         assert off <= 4 * n * eta + (n + 1) ** 2 * Fraction(2) ** -104 * size
@@ -371,7 +371,7 @@ def test_overflow_is_right_only_where_it_can_happen(
     g = ConvGeometry(1, 1, (1, len(x)), (1, len(x)))
     offset = torch.tensor([bias], dtype=torch.float64).to(kind)
     reference = expected(g, pixels, torch.ones(1, 1, 1, len(x), dtype=kind), offset)
-    arithmetic = Arithmetic.strictest(kind)
+    arithmetic = Arithmetic.of_dtype(kind)
     bound = reference.bound(arithmetic, has_bias=True)
     overflow = reference.overflow(arithmetic, bound, has_bias=True)
     for values, good in ((right, True), (wrong, False)):
@@ -387,7 +387,7 @@ def test_gauss_may_overflow_by_the_sum_of_parts() -> None:
     weight = torch.full((1, 1, 1, 1), 2.0**-10, dtype=torch.complex64)
     for size, excused in ((3e38, True), (1e38, False)):
         reference = expected(g, torch.full((1, 1, 1, 1), complex(size, size)).to(torch.complex64), weight, None)
-        arithmetic = Arithmetic.strictest(torch.complex64)
+        arithmetic = Arithmetic.of_dtype(torch.complex64)
         bound = reference.bound(arithmetic, has_bias=False)
         assert bool(reference.overflow(arithmetic, bound, has_bias=False).nan.any()) is excused
 
@@ -398,7 +398,7 @@ def test_a_rounded_partial_result_may_overflow() -> None:
     x = torch.full((1, 1, 1, 2), 65504.0).half()
     reference = expected(g, x, torch.ones(1, 1, 1, 2).half(), torch.tensor([-65504.0]).half())
     for arithmetic, excused in (
-        (Arithmetic.strictest(torch.float16), False),
+        (Arithmetic.of_dtype(torch.float16), False),
         (Arithmetic(FLOAT32, FLOAT16, bias_after_rounding=True), True),
         (Arithmetic(FLOAT32, FLOAT16, partial_format=FLOAT16, partial_sums=2), True),
         (Arithmetic(FLOAT16, FLOAT16), True),
@@ -425,7 +425,7 @@ def test_an_operand_may_be_rounded_to_infinity(dtype: torch.dtype, operand: str)
         given[operand].view(-1)[1] = complex(0, -size) if dtype.is_complex else -size
         for outputs in (None, torch.tensor([6, 2, 1])):
             reference = expected(g, given["input"], given["weight"], given["bias"], outputs=outputs)
-            declared = arithmetic or Arithmetic.strictest(dtype)
+            declared = arithmetic or Arithmetic.of_dtype(dtype)
             bound = reference.bound(declared, has_bias=True)
             overflow = reference.overflow(declared, bound, has_bias=True)
             found = overflow.excuses(torch.full(bound.shape, nan))
@@ -437,7 +437,7 @@ def test_an_operand_may_be_rounded_to_infinity(dtype: torch.dtype, operand: str)
 def test_an_infinite_part_excuses_nan_in_the_other() -> None:
     """If the imaginary part may be infinite, the real part may be NaN, even if it cannot overflow itself."""
     g = ConvGeometry(1, 1, (1, 1), (1, 1))
-    arithmetic = Arithmetic.strictest(torch.complex64)
+    arithmetic = Arithmetic.of_dtype(torch.complex64)
     for size, excused in ((1.5e38, True), (2.0, False)):
         x = torch.full((1, 1, 1, 1), complex(size, size), dtype=torch.complex64)
         reference = expected(g, x, torch.full((1, 1, 1, 1), 1 + 1j, dtype=torch.complex64), None)

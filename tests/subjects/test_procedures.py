@@ -17,7 +17,7 @@ from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.search.drawing import READING_GRAD
 from toeplitz_core.testing.subjects.interface import MemoryFormat, Procedure
-from toeplitz_core.testing.subjects.outcome import BrokenContract
+from toeplitz_core.testing.subjects.outcome import OUTPUT, BrokenContract
 from toeplitz_core.testing.subjects.pytorch.contract import contract
 from toeplitz_core.testing.subjects.pytorch.derivatives import DERIVATIVES
 from toeplitz_core.testing.subjects.pytorch.subject import TorchSubject
@@ -108,7 +108,7 @@ def test_declared_memory_format(
         return torch.empty_strided(shape, strides).fill_(1)
 
     with contextlib.nullcontext() if kept else pytest.raises(BrokenContract, match=f"not the .*, {declared}") as raised:
-        assert contract(call, given, declared)["output"].shape == shape
+        assert contract(call, given, declared)[OUTPUT].shape == shape
     if not kept:
         assert f"shape {shape} and strides {strides}" in str(raised.value)
 

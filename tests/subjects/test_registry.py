@@ -94,7 +94,7 @@ def test_numpy_adds_float16_in_float32_and_its_bias_in_float16() -> None:
     ones = torch.ones(1, 1, 1, 5000).half()
     numpy = subject("numpy")
     assert numpy.forward(case, Operands(ones, ones, None, 0.0)).item() == 5000
-    assert numpy.arithmetic(case) == Arithmetic.strictest(torch.float16)
+    assert numpy.arithmetic(case) == Arithmetic.of_dtype(torch.float16)
     case = Case((1, 1, 1, 2049), (1, 1, 1, 2049), dtype="float16", bias=True)
     ones = ones[..., :2049]
     assert numpy.forward(case, Operands(ones, ones, ones[0, 0, 0, :1], 0.0)).item() == 2048
@@ -155,7 +155,7 @@ def test_other_dtypes_on_a_gpu(name: str) -> None:
             assert declared.algorithms == (MatrixUnits(),)
             assert declared.input_rounding == 0
             assert declared.bias_after_rounding is bias
-    assert gpu_arithmetic(name, "float64") == Arithmetic.strictest(torch.float64)
+    assert gpu_arithmetic(name, "float64") == Arithmetic.of_dtype(torch.float64)
 
 
 def precisions() -> tuple[str, str, bool]:
@@ -246,7 +246,7 @@ def test_autocast_may_round_an_operand_to_infinity(x: float, bias: float) -> Non
     autocast = subject("torch-autocast")
     assert autocast.forward(case, operands).flatten()[0].isinf()
     assert forward_verdict(autocast, case, operands).status in (Status.PASS, Status.MISTRUSTED)
-    autocast._arithmetic = lambda case: Arithmetic.strictest(case.torch_dtype)  # type: ignore[attr-defined]  # of a TorchSubject
+    autocast._arithmetic = lambda case: Arithmetic.of_dtype(case.torch_dtype)  # type: ignore[attr-defined]  # of a TorchSubject
     assert forward_verdict(autocast, case, operands).status is Status.FAIL
 
 
@@ -255,5 +255,5 @@ def test_float32_is_not_autocast() -> None:
     case = Case((2, 3, 5, 5), (4, 3, 3, 3), data="normal")
     autocast = subject("torch-autocast")
     assert LAWS["forward-bound"](autocast, case).status is Status.PASS
-    autocast._arithmetic = lambda case: Arithmetic.strictest(case.torch_dtype)  # type: ignore[attr-defined]  # of a TorchSubject
+    autocast._arithmetic = lambda case: Arithmetic.of_dtype(case.torch_dtype)  # type: ignore[attr-defined]  # of a TorchSubject
     assert LAWS["forward-bound"](autocast, case).status is Status.FAIL

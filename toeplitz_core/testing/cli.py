@@ -17,11 +17,10 @@ from toeplitz_core.testing.checking import carry_out, chosen, console
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.isolation.sandbox import TIMEOUT, Sandbox
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.reports.laws import laws_table
 from toeplitz_core.testing.reports.replayed import replay_all
 from toeplitz_core.testing.reports.show import show_case
 from toeplitz_core.testing.reports.terminal import OUR_ERROR
-from toeplitz_core.testing.reports.text import plain
+from toeplitz_core.testing.reports.text import laws_table, plain
 from toeplitz_core.testing.run.configuration import TABLE, VARIABLE, project
 from toeplitz_core.testing.run.options import OPTIONS, Option
 from toeplitz_core.testing.run.pool import SubjectPool

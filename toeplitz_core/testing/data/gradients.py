@@ -41,14 +41,14 @@ def _exact(case: Case, operands: Operands) -> Operands:
     g_max = max(1, min(widest_operand(case), int(limit / largest) if largest else limit))
     fill = Signed()
     grad = filled(case, "grad", case.output_shape, lambda bits, count: fill(bits, count, g_max, zero=True))
-    priority = filled(case, "grad.thinning", case.output_shape, Bits.raw, dtype=torch.int64)
+    priority = filled(case, "grad.thinning", case.output_shape, Bits.raw, dtype=torch.int64, operand="grad")
     kept, thinned = 2**32, grad
     while kept and (over := _largest_sum(case, operands, size(thinned)) / limit) > 1:
         kept = min(kept * 3 // 4, int(kept / over * 1.25))
         thinned = torch.where(priority < kept, grad, 0)
     density = kept / 2**32
     miss = max(density / fill.values(g_max), (1 - density) + density * fill.zeros(g_max))
-    return replace(operands, more={"grad": thinned}, miss_probability=miss)
+    return replace(operands, grad=thinned, miss_probability=miss)
 
 
 def _real(case: Case, operands: Operands) -> Operands:
@@ -57,7 +57,7 @@ def _real(case: Case, operands: Operands) -> Operands:
     threshold = 2.0 ** (format_of(case.torch_dtype).max_exponent - 1)
     over = _largest_sum(case, operands, size(grad)) / threshold
     grad = grad * 2.0 ** -math.ceil(math.log2(over) + 1) if over >= 1 else grad
-    return replace(operands, more={"grad": grad})
+    return replace(operands, grad=grad)
 
 
 def _largest_sum(case: Case, operands: Operands, grad: torch.Tensor) -> float:
@@ -74,19 +74,19 @@ def draw_with_directions(case: Case) -> Operands:
     drawn, priority = {}, {}
     for name, shape in shapes.items():
         stream = f"{name} direction"
-        drawn[stream] = filled(case, stream, shape, lambda bits, count: Signed()(bits, count, 1, zero=True))
-        priority[stream] = filled(case, f"{stream}.thinning", shape, Bits.raw, dtype=torch.int64)
+        drawn[name] = filled(case, stream, shape, lambda bits, count: Signed()(bits, count, 1, zero=True), operand=name)
+        priority[name] = filled(case, f"{stream}.thinning", shape, Bits.raw, dtype=torch.int64, operand=name)
     kept, thinned = 2**32, drawn
     while kept and (over := _largest_derivative(case, operands, thinned) / limit) > 1:
         kept = min(kept * 3 // 4, int(kept / over * 1.25))
         thinned = {name: torch.where(priority[name] < kept, values, 0) for name, values in drawn.items()}
     density = kept / 2**32
     miss = max(operands.miss_probability, 1 - density + density / 3)
-    return replace(operands, more={**operands.more, **thinned}, miss_probability=miss)
+    return replace(operands, directions=thinned, miss_probability=miss)
 
 
 def _largest_derivative(case: Case, operands: Operands, directions: Mapping[str, torch.Tensor]) -> float:
-    x, weight, grad = size(operands.input), size(operands.weight), size(operands.more["grad"])
+    x, weight, grad = size(operands.input), size(operands.weight), size(operands.gradient)
     sizes = {name: size(values) for name, values in directions.items()}
     found = plain_derivatives(case, x, weight, grad, sizes)
     return max((float(values.max()) for values in found.values() if values.numel()), default=0.0)
@@ -112,10 +112,10 @@ def plain_derivatives(
 ) -> dict[str, torch.Tensor]:
     """The derivatives of ``grad . (gradients along directions)``, in the operands' shapes, computed in their dtype."""
     g = case.geometry
-    dx, dw = directions["input direction"], directions["weight direction"]
+    dx, dw = directions["input"], directions["weight"]
     along = {"along-input": forward(g, weight, by_image(g, dx)), "along-weight": forward(g, dw, by_image(g, x))}
-    if "bias direction" in directions:
-        along["along-bias"] = directions["bias direction"][:, None].expand_as(along["along-input"])
+    if "bias" in directions:
+        along["along-bias"] = directions["bias"][:, None].expand_as(along["along-input"])
     y = by_image(g, grad)
     return {
         "input": adjoint(g, conjugate(dw), y).reshape(case.input),

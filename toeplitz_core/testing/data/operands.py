@@ -36,16 +36,24 @@ class Operands:
         applies to exact results. If sums are rounded to a narrower output, errors below its spacing go unnoticed too.
         So wrong taps are found by the recipe ``integers``, whose results are never rounded; the other recipes test the
         accumulator.
-    more : mapping of str to tensor
-        Further tensors for laws about gradients: ``grad``, the gradient of the result in its shape, and directions such
-        as ``input direction``.
+    grad : tensor, optional
+        The gradient of the result, in its shape, for laws about gradients.
+    directions : mapping of str to tensor
+        For each operand the direction of a derivative, in its shape, for laws about second derivatives.
     """
 
     input: torch.Tensor
     weight: torch.Tensor
     bias: torch.Tensor | None
     miss_probability: float
-    more: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    grad: torch.Tensor | None = None
+    directions: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def gradient(self) -> torch.Tensor:
+        """``grad``, for a law that has drawn one."""
+        assert self.grad is not None
+        return self.grad
 
 
 class Bits:
@@ -79,12 +87,21 @@ def filled(
     shape: tuple[int, ...],
     fill: Callable[[Bits, int], Array],
     dtype: torch.dtype | None = None,
+    *,
+    operand: str = "",
 ) -> torch.Tensor:
     """A tensor of a case's dtype, filled in blocks so that wide intermediate arrays stay small.
 
     An ``expanded`` operand repeats its first slice, a ``repeated`` operand its first number.
+
+    Parameters
+    ----------
+    name : str
+        The stream of random bits.
+    operand : str
+        The operand whose layout applies; the one called ``name`` if not given.
     """
-    layout = case.layout(name.partition(".")[0].partition(" ")[0])
+    layout = case.layout(operand or name)
     drawn = {"expanded": (1, *shape[1:]), "repeated": (1,) * len(shape)}.get(str(layout), shape)
     drawn = drawn if math.prod(shape) else shape
     tensor = torch.empty(drawn, dtype=dtype or case.torch_dtype)

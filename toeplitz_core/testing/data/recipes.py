@@ -28,7 +28,12 @@ def _nonfinite(case: Case) -> Operands:
     def sprinkled(name: str, values: torch.Tensor, one_in: int) -> torch.Tensor:
         # 0, 1 and 2 become NaN and the infinities. Infinity times zero is NaN, so both factors get more zeros too.
         odd = filled(
-            case, f"{name}.odd", tuple(values.shape), lambda b, n: b.integers(n, 0, 3 * one_in - 1), torch.int64
+            case,
+            f"{name}.odd",
+            tuple(values.shape),
+            lambda b, n: b.integers(n, 0, 3 * one_in - 1),
+            torch.int64,
+            operand=name,
         )
         for index, value in enumerate((math.nan, math.inf, -math.inf)):
             values = values.where(odd != index, value)

@@ -77,7 +77,9 @@ def whole_numbers(case: Case, *, limit: int, wide: Literal["both", "input", "wei
         else:
             x_max = max(1, min(x_max - 1, int(x_max / over)))
             x = operand("input", case.input, x_max)
-    priority = filled(case, "input.thinning", case.input, Bits.raw, dtype=torch.int64) if over > 1 else None
+    priority = (
+        filled(case, "input.thinning", case.input, Bits.raw, dtype=torch.int64, operand="input") if over > 1 else None
+    )
     kept = 2**32
     thinned = x
     while kept and priority is not None and (over := excess(thinned)) > 1:
@@ -176,7 +178,7 @@ def accumulator_limit(case: Case) -> int:
     """Up to this, the accumulator holds integers exactly and the output does not overflow."""
     if case.dtype == "int64":
         return _INT64_SUMS
-    accumulator = Arithmetic.strictest(case.torch_dtype).accumulator
+    accumulator = Arithmetic.of_dtype(case.torch_dtype).accumulator
     return min(_integers(accumulator.precision), int(torch.finfo(case.torch_dtype).max))
 
 

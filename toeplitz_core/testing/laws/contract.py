@@ -11,6 +11,7 @@ from toeplitz_core.testing.laws.gradients import gradients_verdict
 from toeplitz_core.testing.laws.judging import gravest, same_bits, unanswered
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.subjects.outcome import OUTPUT
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.case.case import Case
@@ -25,7 +26,7 @@ def _contract(subject: Implementation, case: Case) -> Verdict:
     verdict = judged_results(case, operands, outcome, outcome.results)
     if verdict.status.is_failure or not subject.claims.repeatable:
         return verdict
-    first, *others = (y for name, y in outcome.results.items() if name.partition(" ")[0] == "output")
+    first, *others = (y for name, y in outcome.results.items() if name.of == OUTPUT.of)
     if not all(same_bits(first, other) for other in others):
         return Verdict(Status.FAIL, case, "calls with the same operands gave different results")
     return verdict

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,7 @@ from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.oracle.expected import Expected
 from toeplitz_core.testing.oracle.results import expected
 from toeplitz_core.testing.oracle.signed_zeros import negative_zeros
+from toeplitz_core.testing.subjects.outcome import OUTPUT, ResultName, Results
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.case.case import Case
@@ -52,7 +52,7 @@ def judged_results(
     case: Case,
     operands: Operands,
     outcome: Outcome,
-    results: Mapping[str, torch.Tensor],
+    results: Results,
     outputs: torch.Tensor | None = None,
 ) -> Verdict:
     """The gravest verdict on several results of the same convolution, judged by the outcome's arithmetic."""
@@ -63,7 +63,7 @@ def judged_results(
     reference = expected(
         case.geometry, finite.input, finite.weight, finite.bias, outputs=outputs, algorithms=algorithms
     )
-    distinct: dict[str, torch.Tensor] = {}
+    distinct: dict[ResultName, torch.Tensor] = {}
     for name, result in results.items():
         actual = result.detach().cpu()
         if not any(alike(actual, other) for other in distinct.values()):
@@ -72,8 +72,8 @@ def judged_results(
     for name, y in distinct.items():
         values = y if outputs is None else y.reshape(-1)[outputs]
         verdict = _judged(case, operands, outcome.arithmetic, values, reference, outputs)
-        if verdict.status.is_failure and name != "output":
-            verdict = verdict.replace(message=f"{verdict.message}: {name.replace('-', ' ')}")
+        if verdict.status.is_failure and name != OUTPUT:
+            verdict = verdict.replace(message=f"{verdict.message}: {name}")
         verdicts.append(verdict)
     found = gravest(verdicts)
     return found.replace(assumed=in_words(case, outcome.arithmetic), kernel=outcome.kernel, printed=outcome.printed)

@@ -31,6 +31,8 @@ from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.oracle.algorithms import MatrixUnits
 from toeplitz_core.testing.oracle.gradients import expected_by_image, expected_derivatives, expected_gradients
+from toeplitz_core.testing.subjects.outcome import OUTPUT, ResultName, Results
+from toeplitz_core.testing.subjects.pytorch.derivatives import AGAIN
 
 if TYPE_CHECKING:
     from toeplitz_core.bound import Arithmetic
@@ -63,12 +65,11 @@ class _Gradients:
         if subject.claims.repeatable and (again := _changed(outcome.results)):
             return Verdict(Status.FAIL, case, f"another backward pass gave another gradient in its {again}")
         wanted = self.expected(case, operands)
-        outputs = {name: y for name, y in outcome.results.items() if name.partition(" ")[0] == "output"}
+        outputs = {name: y for name, y in outcome.results.items() if name.of == OUTPUT.of}
         verdicts = [judged_results(case, operands, outcome, outputs)] if outputs else []
         judged: list[tuple[str, torch.Tensor]] = []
         for result, actual in outcome.results.items():
-            # "input alone" is the gradient in the input when no other operand has one.
-            name, _, when = result.partition(" ")
+            name, when = result
             if result in outputs or any(name == other and alike(actual, values) for other, values in judged):
                 continue
             judged.append((name, actual))
@@ -81,10 +82,10 @@ class _Gradients:
         return verdict.replace(printed=outcome.printed)
 
 
-def _changed(results: Mapping[str, torch.Tensor]) -> str | None:
+def _changed(results: Results) -> str | None:
     """The operand whose gradient changes in a second backward pass; None if there is none."""
-    pairs = ((name, results.get(f"{name} a second time")) for name in results)
-    return next((name for name, again in pairs if again is not None and not same_bits(results[name], again)), None)
+    pairs = ((name, results.get(ResultName(name.of, AGAIN))) for name in results if not name.when)
+    return next((name.of for name, again in pairs if again is not None and not same_bits(results[name], again)), None)
 
 
 # Judges the gradients in input, weight and bias.
@@ -105,7 +106,7 @@ def _adjoint(subject: Implementation, case: Case) -> Verdict:
         return Verdict(Status.UNSUPPORTED, case, f"its arithmetic is not exact on integers: {outcomes[0].arithmetic}")
     if (message := shape_or_dtype(case, outcomes[0].output)) is not None:
         return Verdict(Status.FAIL, case, message)
-    results = (outcomes[0].results["output"], operands.more["grad"], operands.input, outcomes[1].results["input"])
+    results = (outcomes[0].results[OUTPUT], operands.gradient, operands.input, outcomes[1].results[ResultName("input")])
     if results[3].shape != operands.input.shape:
         return Verdict(Status.FAIL, case, f"the gradient in the input has shape {tuple(results[3].shape)}")
     left, right = _inner_product(*results[:2]), _inner_product(*results[2:])

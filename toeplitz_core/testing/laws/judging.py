@@ -62,7 +62,7 @@ def is_exact(arithmetic: Arithmetic, case: Case, reference: Expected) -> bool:
         formats = [arithmetic.accumulator, arithmetic.partial_format or arithmetic.output]
         narrow = any(fmt.precision < arithmetic.output.precision for fmt in formats)
     else:
-        narrow = arithmetic.accumulator.precision < Arithmetic.strictest(case.torch_dtype).accumulator.precision
+        narrow = arithmetic.accumulator.precision < Arithmetic.of_dtype(case.torch_dtype).accumulator.precision
         narrow |= arithmetic.partial_format is not None and arithmetic.partial_sums > 0
     return not (arithmetic.input_rounding or transformed or narrow)
 

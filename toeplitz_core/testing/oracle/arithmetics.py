@@ -35,7 +35,7 @@ def strictest(case: Case) -> Arithmetic:
     """
     if case.dtype == "int64":
         return Arithmetic(FLOAT64, FLOAT64)
-    declared = Arithmetic.strictest(case.torch_dtype)
+    declared = Arithmetic.of_dtype(case.torch_dtype)
     if torch.device(case.device).type == "cuda" and declared.output != declared.accumulator:
         return replace(declared, algorithms=(MatrixUnits(),))
     return declared
@@ -73,7 +73,7 @@ def torch_cpu(case: Case, *, onednn: bool = True, nnpack: bool = True) -> Arithm
     onednn, nnpack : bool
         The values of ``torch.backends.mkldnn.enabled`` and ``torch.backends.nnpack``.
     """
-    declared = Arithmetic.strictest(case.torch_dtype)
+    declared = Arithmetic.of_dtype(case.torch_dtype)
     if case.torch_dtype == torch.bfloat16 and onednn:
         return declared.flushing()
     large = (case.batch or 0) >= NNPACK_BATCH and max(case.geometry.kernel_size) <= NNPACK_KERNEL
@@ -90,7 +90,7 @@ def torch_cuda(case: Case, *, tf32: bool = True) -> Arithmetic:
     (``torch.backends.cudnn.allow_tf32``) float32 also runs on matrix units, with inputs truncated to TF32. Subnormals
     may be flushed.
     """
-    declared = Arithmetic.strictest(case.torch_dtype)
+    declared = Arithmetic.of_dtype(case.torch_dtype)
     if declared.accumulator != FLOAT32:
         return declared
     if declared.output != FLOAT32:

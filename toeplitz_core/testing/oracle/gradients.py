@@ -63,7 +63,7 @@ def _magnitudes(case: Case, operands: Operands) -> dict[str, torch.Tensor]:
     ``(or - oi) (gr + gi) - or gr + oi gi``. The magnitudes of both are at most those summed here. The gradient in the
     bias has no products.
     """
-    x, weight, grad = operands.input, operands.weight, operands.more["grad"]
+    x, weight, grad = operands.input, operands.weight, operands.gradient
     if not case.torch_dtype.is_complex:
         return plain_gradients(case, size(x), size(weight), size(grad))
     (xr, xi), (wr, wi), (gr, gi) = (
@@ -77,7 +77,7 @@ def _magnitudes(case: Case, operands: Operands) -> dict[str, torch.Tensor]:
 
 def _plain(case: Case, operands: Operands) -> dict[str, tuple[torch.Tensor, None]]:
     """Gradients summed in float64, where products of narrower or whole numbers are exact; complex ones by parts."""
-    x, weight, grad = (wide(t) for t in (operands.input, operands.weight, operands.more["grad"]))
+    x, weight, grad = (wide(t) for t in (operands.input, operands.weight, operands.gradient))
     values = plain_gradients(case, conjugate(x), conjugate(weight), grad)
     return {name: (torch.view_as_real(v) if v.is_complex() else v, None) for name, v in values.items()}
 
@@ -86,7 +86,7 @@ def _compensated(case: Case, operands: Operands) -> dict[str, tuple[torch.Tensor
     """Gradients summed in pairs of float64: value and residual, with complex parts on a last axis."""
     g = case.geometry
     x, weight = conjugate(by_image(g, operands.input)), conjugate(operands.weight)
-    y = by_image(g, operands.more["grad"])
+    y = by_image(g, operands.gradient)
     of_input = [t.reshape(*case.input, *(2,) * case.torch_dtype.is_complex) for t in input_gradient(g, weight, y)]
     return {
         "input": (of_input[0], of_input[1]),
@@ -101,15 +101,20 @@ def expected_derivatives(case: Case, operands: Operands) -> dict[str, Expected]:
     The derivative in ``grad`` is that of the result along the directions: ``T dx + dT x + db``. Each term is also
     returned by itself: it is the derivative along the direction of one operand alone.
     """
-    more = {name: wide(values) for name, values in operands.more.items()}
-    grad = more.pop("grad")
-    values = plain_derivatives(case, wide(operands.input), wide(operands.weight), grad, more)
+    directions, grad = operands.directions, operands.gradient
+    values = plain_derivatives(
+        case,
+        wide(operands.input),
+        wide(operands.weight),
+        wide(grad),
+        {name: wide(direction) for name, direction in directions.items()},
+    )
     sizes = plain_derivatives(
         case,
         size(operands.input),
         size(operands.weight),
         size(grad),
-        {name: size(direction) for name, direction in more.items()},
+        {name: size(direction) for name, direction in directions.items()},
     )
     return {name: _exactly(value, sizes[name]) for name, value in values.items()}
 
@@ -117,7 +122,7 @@ def expected_derivatives(case: Case, operands: Operands) -> dict[str, Expected]:
 def expected_by_image(case: Case, operands: Operands) -> dict[str, Expected]:
     """The results for a weight and its negative, for a bias and its negative, and the weight gradient of each image."""
     g = case.geometry
-    x, y = by_image(g, wide(operands.input)), by_image(g, wide(operands.more["grad"]))
+    x, y = by_image(g, wide(operands.input)), by_image(g, wide(operands.gradient))
     weight, bias = wide(operands.weight), None if operands.bias is None else wide(operands.bias)
 
     def weights(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

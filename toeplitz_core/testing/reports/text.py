@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.console import Console
 
+from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.run.record import UNPROVEN, replay_command
@@ -64,3 +67,18 @@ def plain(console: Console, text: str, *, style: str | None = None) -> None:
 def printable(text: str) -> str:
     """Replace control characters, except line feeds, by escapes."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def laws_table(laws: Iterable[Law]) -> str:
+    """A Markdown table with one row per law.
+
+    Examples
+    --------
+    >>> from toeplitz_core.testing.laws import LAWS
+    >>> print(laws_table([LAWS["stride"]]))  # doctest: +ELLIPSIS
+    | law | what must hold | what breaks it, for instance |
+    |---|---|---|
+    | stride | With stride s, ... every s-th output ... | a code path for strides that differs from the dense one |
+    """
+    rows = [f"| {law.name} | {law.statement} | {law.catches} |" for law in laws]
+    return "\n".join(("| law | what must hold | what breaks it, for instance |", "|---|---|---|", *rows))

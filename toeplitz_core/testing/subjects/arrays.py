@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.oracle.arithmetics import strictest
 from toeplitz_core.testing.subjects.interface import Claims, Procedure, Subject
+from toeplitz_core.testing.subjects.outcome import Results
 from toeplitz_core.testing.subjects.placing import placed
 from toeplitz_core.testing.subjects.pytorch.contract import contract
 
@@ -114,7 +115,7 @@ class ArraySubject(Subject):
     def arithmetic(self, case: Case) -> Arithmetic:
         return strictest(case) if self._arithmetic is None else self._arithmetic(case)
 
-    def perform(self, procedure: Procedure, case: Case, operands: Operands) -> Mapping[str, torch.Tensor]:
+    def perform(self, procedure: Procedure, case: Case, operands: Operands) -> Results:
         if procedure != "contract":
             return super().perform(procedure, case, operands)
         x, weight, bias = placed(case, operands)

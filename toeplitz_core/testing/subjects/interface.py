@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -14,7 +14,15 @@ from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.oracle.arithmetics import strictest
-from toeplitz_core.testing.subjects.outcome import Answer, BrokenContract, NotClaimed, Outcome, described
+from toeplitz_core.testing.subjects.outcome import (
+    OUTPUT,
+    Answer,
+    BrokenContract,
+    NotClaimed,
+    Outcome,
+    Results,
+    described,
+)
 from toeplitz_core.testing.support.spelling import listed
 
 # The procedures that a subject can be asked to run: the convolution and related computations (see folder pytorch).
@@ -202,11 +210,11 @@ class Subject(ABC):
     def forward(self, case: Case, operands: Operands) -> torch.Tensor:
         """The result for a case. ``NotImplementedError`` means unsupported; any other exception is a failure."""
 
-    def perform(self, procedure: Procedure, case: Case, operands: Operands) -> Mapping[str, torch.Tensor]:
+    def perform(self, procedure: Procedure, case: Case, operands: Operands) -> Results:
         """Run a procedure that a law asks for, and return its results by name."""
         if procedure != "forward":
             raise NotImplementedError(f"has no {procedure.replace('_', ' ')}")
-        return {"output": self.forward(case, operands)}
+        return {OUTPUT: self.forward(case, operands)}
 
     def invoke(self, call: Call) -> torch.Tensor:
         """The result for arguments that may be invalid; needed only for the procedure ``argument_checks``."""
@@ -247,7 +255,7 @@ class Subject(ABC):
             return Outcome("raised", arithmetic, message=f"raised {described(error)}")
         for name, result in results.items():
             if (reason := _unreadable(case, result)) is not None:
-                return Outcome("raised", arithmetic, message=reason if name == "output" else f"{name}: {reason}")
+                return Outcome("raised", arithmetic, message=reason if name == OUTPUT else f"{name}: {reason}")
         results = {name: _materialised(result) for name, result in results.items()}
         kernel = self.kernel(case, operands) if procedure != "transposed" else ""
         return Outcome("returned", arithmetic, results, unclaimed, gradients=of_gradients, kernel=kernel)

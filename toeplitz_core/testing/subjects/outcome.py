@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import torch
 
@@ -15,16 +15,38 @@ class BrokenContract(Exception):  # noqa: N818  # its message is the report
     """An implementation did something that is forbidden, even if its result is right."""
 
 
+class ResultName(NamedTuple):
+    """The name of one result of a call.
+
+    Parameters
+    ----------
+    of : str
+        The quantity: ``output``, or the operand whose gradient it is. Results of the same quantity must be equal.
+    when : str
+        In which of several calls; empty for the plain one.
+    """
+
+    of: str
+    when: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.of} {self.when}".rstrip()
+
+
+OUTPUT = ResultName("output")
+Results = Mapping[ResultName, torch.Tensor]
+
+
 class NotClaimed(NotImplementedError):  # noqa: N818  # it is not an error
     """Results that the implementation does not claim to support. If they are right, they prove nothing.
 
     Parameters
     ----------
     reason : str
-    results : mapping of str to tensor
+    results : mapping of ResultName to tensor
     """
 
-    def __init__(self, reason: str, results: Mapping[str, torch.Tensor]) -> None:
+    def __init__(self, reason: str, results: Results) -> None:
         super().__init__(reason)
         self.results = results
 
@@ -39,7 +61,7 @@ class Outcome:
         ``returned``, or the kind of reason why there is no result.
     arithmetic : Arithmetic
         The arithmetic that the implementation declares for the case.
-    results : mapping of str to tensor
+    results : mapping of ResultName to tensor
         The results by name, if the call returned. The result of the convolution itself is ``output``.
     message : str
         Why there is no result, or why the implementation does not claim results of this kind.
@@ -53,7 +75,7 @@ class Outcome:
 
     status: Literal["returned", "unsupported", "raised", "spoiled", "crashed", "timed out"]
     arithmetic: Arithmetic
-    results: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    results: Results = field(default_factory=dict)
     message: str = ""
     printed: str = ""
     gradients: Mapping[str, Arithmetic] = field(default_factory=dict)
@@ -62,7 +84,7 @@ class Outcome:
     @property
     def output(self) -> torch.Tensor | None:
         """The result of the convolution, if there is one."""
-        return self.results.get("output")
+        return self.results.get(OUTPUT)
 
     def spoiled(self, message: str, printed: str) -> Self:
         """The outcome if the call changed the state of its process, which overrides its result."""

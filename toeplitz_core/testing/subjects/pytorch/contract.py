@@ -15,7 +15,7 @@ import torch
 from toeplitz_core.testing.case.case import OPERANDS
 from toeplitz_core.testing.data.operands import in_bytes
 from toeplitz_core.testing.subjects.interface import MemoryFormat
-from toeplitz_core.testing.subjects.outcome import BrokenContract
+from toeplitz_core.testing.subjects.outcome import OUTPUT, BrokenContract, ResultName, Results
 
 Tensors = Mapping[str, torch.Tensor]
 # From input, weight and bias to the result.
@@ -26,7 +26,7 @@ _FORMATS: dict[MemoryFormat, torch.memory_format] = {
 }
 
 
-def contract(call: Convolution, given: Tensors, memory_format: MemoryFormat | None = None) -> dict[str, torch.Tensor]:
+def contract(call: Convolution, given: Tensors, memory_format: MemoryFormat | None = None) -> Results:
     """The results of several calls with the same operands, with checks of memory between them.
 
     Raises
@@ -39,7 +39,7 @@ def contract(call: Convolution, given: Tensors, memory_format: MemoryFormat | No
     before = contents({name: given[name] for name in names})
     result = call(*arguments(given))
     if not isinstance(result, torch.Tensor) or result.is_meta or result.layout is not torch.strided:
-        return {"output": result}  # nothing else can be checked
+        return {OUTPUT: result}  # nothing else can be checked
     check_unchanged(given, before)
     _check_owned(result, given)
     if memory_format is not None and not _is_in(result, memory_format):
@@ -49,12 +49,12 @@ def contract(call: Convolution, given: Tensors, memory_format: MemoryFormat | No
     call(*arguments({**given, "input": _twice(given["input"], given["weight"].ndim)}))
     call(*arguments(others))
     again = call(*arguments(given))
-    found = {"output": kept, "output after other calls": again.clone()}
+    found = {OUTPUT: kept, ResultName("output", "after other calls"): again.clone()}
     time = "after the same call"
     if not (_overlaps_itself(again) or (again.is_inference() and not torch.is_inference_mode_enabled())):
         again.neg_()  # the caller may write to a result
         time = "after an earlier result was overwritten"
-    found[f"output {time}"] = call(*arguments(given)).clone()
+    found[ResultName("output", time)] = call(*arguments(given)).clone()
     for weight in _trivial(given["weight"]):
         _check_owned(call(given["input"], weight, given.get("bias")), {**given, "weight": weight})
     for operand in ("input", "weight"):
@@ -62,7 +62,7 @@ def contract(call: Convolution, given: Tensors, memory_format: MemoryFormat | No
         negated = [given[name] for name in (operand, "bias") if name in given]
         if not any(map(_overlaps_itself, negated)):
             with _negated(negated):
-                found[f"output-of-another-{operand}"] = -call(*arguments(given))
+                found[ResultName(f"output of another {operand}")] = -call(*arguments(given))
     call(*arguments(others))  # with up to eight buffers in rotation, the first one has been reused by now
     if not torch.equal(in_bytes(result), in_bytes(kept)):
         raise BrokenContract("changed the result of an earlier call during a later one")

@@ -16,15 +16,28 @@ from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.testing.case.case import OPERANDS
 from toeplitz_core.testing.data.operands import in_bytes
 from toeplitz_core.testing.subjects.interface import Procedure
-from toeplitz_core.testing.subjects.outcome import BrokenContract, described
+from toeplitz_core.testing.subjects.outcome import OUTPUT, BrokenContract, ResultName, Results, described
 from toeplitz_core.testing.subjects.pytorch.contract import Convolution, Tensors, arguments
+
+# The gradients of a second backward pass through the same graph.
+AGAIN = "a second time"
 
 
 class DetachedError(NotImplementedError):
     """A result is not attached to autograd."""
 
 
-def gradients(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
+def direction(operand: str) -> str:
+    """The key of an operand's direction among the given tensors."""
+    return f"{operand} direction"
+
+
+def along(operand: str) -> ResultName:
+    """The derivative of the result along the direction of one operand alone."""
+    return ResultName(f"along-{operand}")
+
+
+def gradients(call: Convolution, given: Tensors) -> Results:
     """Gradients of ``grad . call(...)`` in all operands at once, and in each smaller set of operands.
 
     The results of the calls are returned with them.
@@ -40,13 +53,13 @@ def gradients(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
     constant = call(*arguments(_leaves(given, ())))
     if constant.requires_grad:
         raise BrokenContract("returned a result that is attached to autograd, although no operand requires a gradient")
-    found = {"output without gradients": constant, **_gradients_in_all(call, given, names)}
+    found = {ResultName("output", "without gradients"): constant, **_gradients_in_all(call, given, names)}
     for chosen in _subsets(names)[1:]:
         leaves = _leaves(given, chosen)
         # Not leaves of the graph, as in every layer after the first.
         passed_on = {name: leaf[...] if name in chosen else leaf for name, leaf in leaves.items()}
         result = call(*arguments(passed_on))
-        found[f"output with gradients in {_listed(chosen)}"] = result.detach()
+        found[_output_with_gradients(chosen)] = result.detach()
         if not result.requires_grad:
             if not result.numel():  # nothing depends on anything
                 continue
@@ -54,22 +67,22 @@ def gradients(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
         values = _backward(result, {name: leaves[name] for name in chosen}, given["grad"])
         for name, value in values.items():
             others = [other for other in chosen if other != name]
-            found[f"{name} with {_listed(others)}" if others else f"{name} alone"] = value
+            found[ResultName(name, f"with {_listed(others)}" if others else "alone")] = value
         _check_left_alone(leaves, chosen)
     return found
 
 
-def _gradients_in_all(call: Convolution, given: Tensors, names: Sequence[str]) -> dict[str, torch.Tensor]:
+def _gradients_in_all(call: Convolution, given: Tensors, names: Sequence[str]) -> dict[ResultName, torch.Tensor]:
     """Gradients in all operands: twice, next to another graph, and after the operands were changed in place."""
     leaves, others = _leaves(given, names), _leaves({name: -given[name] for name in names}, names)
     result = attached(call(*arguments(leaves)))
-    found = {f"output with gradients in {_listed(names)}": result.detach()}
+    found = {_output_with_gradients(names): result.detach()}
     before = {name: in_bytes(values) for name, values in found.items()}
     other = attached(call(*arguments(others)))
     _check_kept(found, before)
-    for time in ("", " a second time"):
+    for time in ("", AGAIN):
         values = _backward(result, leaves, given["grad"], retain_graph=not time)
-        found |= {f"{name}{time}": value for name, value in values.items()}
+        found |= {ResultName(name, time): value for name, value in values.items()}
     _check_left_alone(leaves, names)
     before = {name: in_bytes(values) for name, values in found.items()}
     with torch.no_grad():
@@ -82,21 +95,27 @@ def _gradients_in_all(call: Convolution, given: Tensors, names: Sequence[str]) -
     except Exception:  # noqa: BLE001  # autograd refuses a graph whose operands were changed in place
         values = {}
     # These gradients belong to the negated input and weight.
-    found |= {f"{name} recorded before the operands changed": -v if name != "bias" else v for name, v in values.items()}
+    before_change = "recorded before the operands changed"
+    found |= {ResultName(name, before_change): -v if name != "bias" else v for name, v in values.items()}
     again = attached(call(*arguments(others)))
-    found["output after the operands changed"] = again.detach()
+    after_change = "after the operands changed"
+    found[ResultName("output", after_change)] = again.detach()
     values = _backward(again, others, -given["grad"])
-    found |= {f"{name} after the operands changed": -value for name, value in values.items()}
+    found |= {ResultName(name, after_change): -value for name, value in values.items()}
     _check_kept(found, before)
     return found
 
 
-def _check_kept(found: Tensors, before: Tensors) -> None:
+def _check_kept(found: Results, before: Results) -> None:
     """Check that another call or backward pass did not change what was returned before."""
     for name, content in before.items():
         if not torch.equal(in_bytes(found[name]), content):
-            what = "result" if name.startswith("output") else f"gradient in its {name.partition(' ')[0]}"
+            what = "result" if name.of == OUTPUT.of else f"gradient in its {name.of}"
             raise BrokenContract(f"changed the {what} of an earlier recorded call during a later one")
+
+
+def _output_with_gradients(names: Collection[str]) -> ResultName:
+    return ResultName(OUTPUT.of, f"with gradients in {_listed(names)}")
 
 
 def _subsets(names: list[str]) -> list[tuple[str, ...]]:
@@ -132,7 +151,7 @@ def _listed(names: Collection[str]) -> str:
     return " and ".join(names)
 
 
-def double_backward(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
+def double_backward(call: Convolution, given: Tensors) -> Results:
     """Gradients in input, weight and ``grad`` of the inner product of the gradients with the directions.
 
     Also, for each operand, the gradient in ``grad`` of its gradient alone. That is the derivative of the result along
@@ -144,16 +163,16 @@ def double_backward(call: Convolution, given: Tensors) -> dict[str, torch.Tensor
         try:
             alone = _of_gradients(call, given, [name], ("grad",))
         except DetachedError as error:
-            if found["output"].numel():
+            if found[OUTPUT].numel():
                 raise BrokenContract(f"the gradient in its {name} alone is not attached to autograd") from error
             continue
-        found |= {f"along-{name}": alone["grad"], f"output with gradients in {name}": alone["output"]}
+        found |= {along(name): alone[ResultName("grad")], _output_with_gradients([name]): alone[OUTPUT]}
     return found
 
 
 def _of_gradients(
     call: Convolution, given: Tensors, chosen: Collection[str], targets: Collection[str]
-) -> dict[str, torch.Tensor]:
+) -> dict[ResultName, torch.Tensor]:
     """The result, and the gradients in the targets of the chosen operands' gradients along their directions."""
     leaves = {name: given[name].detach().requires_grad_(name in chosen) for name in OPERANDS if name in given}
     grad = given["grad"].detach().requires_grad_()
@@ -163,26 +182,26 @@ def _of_gradients(
     wanted = {name: grad if name == "grad" else leaves[name] for name in targets}
     second: Sequence[torch.Tensor | None] = (None,) * len(wanted)
     if known:
-        directions = [given[f"{name} direction"] for name in known]
+        directions = [given[direction(name)] for name in known]
         second = torch.autograd.grad(list(known.values()), list(wanted.values()), directions, allow_unused=True)
     if all(value is None for value in second):
         # Not even linear in grad: torch.autograd.function.once_differentiable, say, allows only one derivative.
         raise DetachedError("its gradients are not attached to autograd, so they have no gradients themselves")
     # The result of an empty batch depends on nothing, and autograd may report that as no gradient.
     values = zip(wanted.items(), second, strict=True)
-    return {"output": result} | {
-        name: torch.zeros_like(leaf) if value is None else value for (name, leaf), value in values
+    return {OUTPUT: result} | {
+        ResultName(name): torch.zeros_like(leaf) if value is None else value for (name, leaf), value in values
     }
 
 
-def forward_mode(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
+def forward_mode(call: Convolution, given: Tensors) -> Results:
     """The result and its forward-mode derivative along all directions together and along each one alone."""
     names = [name for name in OPERANDS if name in given]
-    found: dict[str, torch.Tensor] = {}
-    for key, chosen in {"tangent": names, **{f"along-{name}": [name] for name in names}}.items():
+    found: dict[ResultName, torch.Tensor] = {}
+    for key, chosen in {ResultName("tangent"): names, **{along(name): [name] for name in names}}.items():
         with forward_ad.dual_level():
             duals = {
-                name: forward_ad.make_dual(given[name].detach(), given[f"{name} direction"])
+                name: forward_ad.make_dual(given[name].detach(), given[direction(name)])
                 if name in chosen
                 else given[name].detach()
                 for name in names
@@ -192,11 +211,11 @@ def forward_mode(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
                 message = f"its result has no forward-mode derivative along its {_listed(chosen)}"
                 raise BrokenContract(message) if found else DetachedError(message)
             found[key] = result.tangent.clone()
-            found[f"output with directions of {_listed(chosen)}"] = result.primal.clone()
+            found[ResultName("output", f"with directions of {_listed(chosen)}")] = result.primal.clone()
     return found
 
 
-def functional_gradients(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
+def functional_gradients(call: Convolution, given: Tensors) -> Results:
     """Gradients by ``torch.func.vjp`` with ``grad``, and by ``torch.func.grad`` of the sum of products with it."""
     names = tuple(name for name in OPERANDS if name in given)
     values = [given[name].detach() for name in names]
@@ -212,12 +231,12 @@ def functional_gradients(call: Convolution, given: Tensors) -> dict[str, torch.T
 
     output, pull_back = torch.func.vjp(result, *values)  # type: ignore[misc]  # two without auxiliary values
     gradients = torch.func.grad(number, tuple(range(len(names))))(*values)
-    by_grad = [f"{name} by torch.func.grad" for name in names]
-    found = dict(zip((*names, *by_grad), (*pull_back(given["grad"]), *gradients), strict=True))
-    return {"output": output, **found}
+    by_vjp = dict(zip(map(ResultName, names), pull_back(given["grad"]), strict=True))
+    by_grad = {ResultName(name, "by torch.func.grad"): value for name, value in zip(names, gradients, strict=True)}
+    return {OUTPUT: output, **by_vjp, **by_grad}
 
 
-def vmap(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
+def vmap(call: Convolution, given: Tensors) -> Results:
     """Results of ``torch.func.vmap`` over images, weights and biases, and the weight gradient of each image.
 
     An input without a batch axis is mapped as a batch of one. Two weights and two biases are mapped: those of the case
@@ -238,16 +257,23 @@ def vmap(call: Convolution, given: Tensors) -> dict[str, torch.Tensor]:
     single = x.ndim < weight.ndim
     x, grad = (x[None], grad[None]) if single else (x, grad)
     each = {
-        "output": torch.func.vmap(image)(x),
-        "output of images on the last axis": torch.func.vmap(image, in_dims=-1)(x.movedim(0, -1)),
+        OUTPUT: torch.func.vmap(image)(x),
+        ResultName("output", "of images on the last axis"): torch.func.vmap(image, in_dims=-1)(x.movedim(0, -1)),
     }
     found = {name: y[0] if single else y for name, y in each.items()}
-    found["weights"] = torch.func.vmap(of_image, in_dims=(None, 0, 0))(weight, x, grad)
+    found[ResultName("weights")] = torch.func.vmap(of_image, in_dims=(None, 0, 0))(weight, x, grad)
     weights = torch.stack((weight, -weight), dim=1)
-    found["outputs"] = torch.func.vmap(lambda weight: call(given["input"], weight, bias), in_dims=1)(weights)
+
+    def of_weight(weight: torch.Tensor) -> torch.Tensor:
+        return call(given["input"], weight, bias)
+
+    found[ResultName("outputs")] = torch.func.vmap(of_weight, in_dims=1)(weights)
     if bias is not None:
-        biases = torch.stack((bias, -bias))
-        found["outputs-of-biases"] = torch.func.vmap(lambda bias: call(given["input"], weight, bias))(biases)
+
+        def of_bias(bias: torch.Tensor) -> torch.Tensor:
+            return call(given["input"], weight, bias)
+
+        found[ResultName("outputs-of-biases")] = torch.func.vmap(of_bias)(torch.stack((bias, -bias)))
     return found
 
 
@@ -265,7 +291,7 @@ def transposed(
     return function(grad, weight.conj(), None, geometry.stride, padding, rest, geometry.groups, geometry.dilation)
 
 
-DERIVATIVES: dict[Procedure, Callable[[Convolution, Tensors], dict[str, torch.Tensor]]] = {
+DERIVATIVES: dict[Procedure, Callable[[Convolution, Tensors], Results]] = {
     "gradients": gradients,
     "double_backward": double_backward,
     "forward_mode": forward_mode,
@@ -298,7 +324,7 @@ def why_not_differentiable(
 
         shapes = {"input": (2, 2, 4, 4), "weight": (2, 2, size, size)} | ({"bias": (2,)} if with_bias else {})
         given = {name: torch.ones(shape, dtype=dtype, device=device) for name, shape in shapes.items()}
-        given |= {f"{name} direction": values for name, values in given.items()}
+        given |= {direction(name): values for name, values in given.items()}
         given["grad"] = torch.ones(2, 2, 4, 4, dtype=dtype, device=device)
         try:
             with torch.enable_grad():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -16,12 +16,13 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands, in_bytes
 from toeplitz_core.testing.oracle.arithmetics import strictest
 from toeplitz_core.testing.subjects.interface import Claims, MemoryFormat, Procedure, Subject
-from toeplitz_core.testing.subjects.outcome import BrokenContract, NotClaimed, described
+from toeplitz_core.testing.subjects.outcome import BrokenContract, NotClaimed, ResultName, Results, described
 from toeplitz_core.testing.subjects.placing import place, placed
 from toeplitz_core.testing.subjects.pytorch.contract import Convolution, check_unchanged, contents, contract
 from toeplitz_core.testing.subjects.pytorch.derivatives import (
     DERIVATIVES,
     DetachedError,
+    direction,
     transposed,
     why_not_differentiable,
 )
@@ -142,22 +143,24 @@ class TorchSubject(Subject):
             backend = torch._C._select_conv_backend(x, weight, bias, case.stride, pads, case.dilation, *rest)
         return str(backend.name)
 
-    def perform(self, procedure: Procedure, case: Case, operands: Operands) -> Mapping[str, torch.Tensor]:
+    def perform(self, procedure: Procedure, case: Case, operands: Operands) -> Results:
         if procedure == "forward":
             return super().perform(procedure, case, operands)
         if procedure not in self.claims.procedures:
             raise NotImplementedError(f"has no {procedure.replace('_', ' ')}")
         x, weight, bias = placed(case, operands, self.layout)
         given = {"input": x, "weight": weight} | ({} if bias is None else {"bias": bias})
-        for name, values in operands.more.items():
-            given[name] = place(case, name.partition(" ")[0], values, self.layout)
+        if operands.grad is not None:
+            given["grad"] = place(case, "grad", operands.grad, self.layout)
+        for name, values in operands.directions.items():
+            given[direction(name)] = place(case, name, values, self.layout)
 
         def call(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
             return self.function(x, weight, bias, case.stride, case.padding, case.dilation, case.groups)
 
         if procedure == "transposed" and self.transposed is not None:
             with self._called():
-                return {"input": transposed(self.transposed, case.geometry, given["grad"], weight)}
+                return {ResultName("input"): transposed(self.transposed, case.geometry, given["grad"], weight)}
         if procedure == "contract":
             with self._called():
                 return contract(call, given, self.memory_format(case))
@@ -166,7 +169,7 @@ class TorchSubject(Subject):
 
     def _derivatives(
         self, procedure: Procedure, case: Case, call: Convolution, given: dict[str, torch.Tensor]
-    ) -> Mapping[str, torch.Tensor]:
+    ) -> Results:
         before = contents(given)
         try:
             found = DERIVATIVES[procedure](call, given)
