@@ -15,7 +15,7 @@ from tests.definition import entries_by_definition
 from tests.operands import integers, seeds, small_geometries
 from toeplitz_core import ConvGeometry
 from toeplitz_core.bound import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Arithmetic, format_of
-from toeplitz_core.testing.case.dtypes import CASE_DTYPES as DTYPE_NAMES
+from toeplitz_core.testing.case.dtypes import DTYPES as NAMED
 from toeplitz_core.testing.oracle.arithmetics import BFLOAT16_ROUNDING
 from toeplitz_core.testing.oracle.expected import Expected
 from toeplitz_core.testing.oracle.results import expected
@@ -366,7 +366,7 @@ def test_overflow_is_right_only_where_it_can_happen(
     dtype: str, x: list[float], bias: float, right: list[float], wrong: list[float]
 ) -> None:
     """Infinities and NaN are excused only where the accumulator, or the output with this sign, may overflow."""
-    kind = DTYPE_NAMES[dtype]
+    kind = NAMED[dtype].torch
     pixels = torch.tensor(x, dtype=torch.float64).to(kind).view(1, 1, 1, -1)
     g = ConvGeometry(1, 1, (1, len(x)), (1, len(x)))
     offset = torch.tensor([bias], dtype=torch.float64).to(kind)
