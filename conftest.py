@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,11 @@ def device(request: pytest.FixtureRequest) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         pytest.skip("not run: torch sees no CUDA device")
     return name
+
+
+@pytest.fixture(autouse=True)
+def _same_path() -> Iterator[None]:
+    """Restore the module path: a run puts its working directory first, where the next test has other modules."""
+    before = list(sys.path)
+    yield
+    sys.path[:] = before

@@ -15,11 +15,12 @@ import time
 from hypothesis import HealthCheck, given, seed, settings
 
 from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.isolation.isolated import IsolatedSubject
+from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.run.plan import SAFE_LAYOUTS
-from toeplitz_core.testing.run.runners import runners
 from toeplitz_core.testing.strategies.cases import cases
-from toeplitz_core.testing.subjects import Runner
+from toeplitz_core.testing.subjects import Implementation, environment, resolve
 
 LAW = LAWS["forward-bound"]
 ROUNDS = 5
@@ -40,7 +41,7 @@ def drawn(count: int) -> tuple[list[Case], float]:
     return found, (time.perf_counter() - begin) / len(found)
 
 
-def judged(subject: Runner, case: Case) -> float:
+def judged(subject: Implementation, case: Case) -> float:
     """The seconds that one verdict takes."""
     begin = time.perf_counter()
     LAW(subject, case)
@@ -50,7 +51,8 @@ def judged(subject: Runner, case: Case) -> float:
 def main(count: int = 500, name: str = "torch") -> None:
     """Measure, and print the result."""
     found, draw = drawn(count)
-    with runners([name], timeout=60, inline=True) as ((inline,), _), runners([name], timeout=60) as ((worker,), _):
+    with Sandbox(timeout=60) as sandbox:
+        inline, worker = resolve(name), IsolatedSubject(sandbox, name, environment(name))
         for case in found[:20]:  # warm up: first calls are slow for other reasons
             judged(inline, case), judged(worker, case)
         times = [(judged(inline, case), judged(worker, case)) for case in found for _ in range(ROUNDS)]

@@ -135,7 +135,10 @@ def test_a_report_says_how_many_signs_differ() -> None:
         Result(Step("mine", "forward-exact", "float32", "cpu"), Status.PASS, Counter({Status.PASS: 9}), **zeros)
         for zeros in ({"zeros": 40, "zero_signs": 3}, {"zeros": 2, "zero_signs": 1}, {})
     ]
-    others = [replace(results[0], subject="yours", zero_signs=0), replace(results[2], subject="theirs")]
+    others = [
+        replace(results[0], step=replace(results[0].step, subject="yours"), zero_signs=0),
+        replace(results[2], step=replace(results[0].step, subject="theirs")),
+    ]
     printed = io.StringIO()
     print_results(Console(file=printed, width=80), [*results, *others])
     lines = [line for line in printed.getvalue().splitlines() if line.startswith("signed zeros")]
