@@ -15,7 +15,7 @@ import time
 from hypothesis import HealthCheck, given, seed, settings
 
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.isolation.isolated import IsolatedSubject
+from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.run.plan import SAFE_LAYOUTS

@@ -12,7 +12,7 @@ import torch
 
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands
-from toeplitz_core.testing.laws.forward import forward_verdict
+from toeplitz_core.testing.laws.families.forward import forward_verdict
 from toeplitz_core.testing.laws.verdict import Verdict
 from toeplitz_core.testing.subjects import Subject
 

@@ -16,9 +16,9 @@ import torch
 from tests.workers import share_fork_servers
 from toeplitz_core import testing
 from toeplitz_core.testing import check
-from toeplitz_core.testing.isolation.isolated import SubjectError
+from toeplitz_core.testing.isolation.isolated_subject import SubjectError
 from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.run.configuration import VARIABLE
+from toeplitz_core.testing.run.pyproject import VARIABLE
 from toeplitz_core.testing.run.record import Record
 from toeplitz_core.testing.subjects import Subject, TorchSubject
 

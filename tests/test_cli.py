@@ -27,8 +27,8 @@ from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result as Found
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.run import judging
-from toeplitz_core.testing.run.configuration import VARIABLE
+from toeplitz_core.testing.run import step as judging
+from toeplitz_core.testing.run.pyproject import VARIABLE
 from toeplitz_core.testing.search.search import find
 from toeplitz_core.testing.subjects import SUBJECTS
 

@@ -19,8 +19,8 @@ import toeplitz_core
 from tests.workers import share_fork_servers
 from toeplitz_core.testing import parametrize_with_laws
 from toeplitz_core.testing.decorator import COMMAND_LINE, LawTest
-from toeplitz_core.testing.reports.in_pytest import PROPERTY
-from toeplitz_core.testing.run.configuration import VARIABLE
+from toeplitz_core.testing.reports.pytest_result import PROPERTY
+from toeplitz_core.testing.run.pyproject import VARIABLE
 from toeplitz_core.testing.run.record import read_result
 from toeplitz_core.testing.subjects import ArraySubject, TorchSubject
 from toeplitz_core.testing.support.importable import importable_name, needed_path

@@ -16,13 +16,13 @@ import typer
 
 from tests.paths import CHECKOUT
 from toeplitz_core.testing.case.attributes import ATTRIBUTES, CALL_ATTRIBUTES
-from toeplitz_core.testing.case.recipes import RECIPES
+from toeplitz_core.testing.case.recipe_names import RECIPES
 from toeplitz_core.testing.cli import app
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.run.configuration import read_table
 from toeplitz_core.testing.run.options import OPTIONS
+from toeplitz_core.testing.run.pyproject import read_table
 from toeplitz_core.testing.search.statistics import REGIONS
 
 

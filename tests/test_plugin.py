@@ -23,11 +23,11 @@ from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.reports.in_pytest import PROPERTY, conclude, reported
+from toeplitz_core.testing.reports.pytest_result import PROPERTY, conclude, reported
 from toeplitz_core.testing.reports.terminal import OUR_ERROR
-from toeplitz_core.testing.run.configuration import VARIABLE
 from toeplitz_core.testing.run.options import OPTIONS, Options
 from toeplitz_core.testing.run.plan import SAFE_LAYOUTS
+from toeplitz_core.testing.run.pyproject import VARIABLE
 from toeplitz_core.testing.run.session import Session
 from toeplitz_core.testing.subjects import TorchSubject
 

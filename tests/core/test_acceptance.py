@@ -15,12 +15,12 @@ from tests.paths import KNOWN_TORCH
 from toeplitz_core.testing.case.call import NAMES, Acceptance, Call
 from toeplitz_core.testing.findings.entry import Entry
 from toeplitz_core.testing.findings.known import KnownFailures
-from toeplitz_core.testing.isolation.isolated import IsolatedSubject
+from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.strategies.breaks import BREAKS
 from toeplitz_core.testing.strategies.calls import calls
+from toeplitz_core.testing.strategies.invalid_arguments import BREAKS
 
 ERRORS = LAWS["errors"]
 KNOWN = KnownFailures.load(KNOWN_TORCH, laws=LAWS)

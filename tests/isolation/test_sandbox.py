@@ -18,9 +18,9 @@ from tests.paths import CHECKOUT
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.data.recipes import draw
-from toeplitz_core.testing.isolation import isolated as module
+from toeplitz_core.testing.isolation import isolated_subject as module
 from toeplitz_core.testing.isolation import memory
-from toeplitz_core.testing.isolation.isolated import POISONS, IsolatedSubject
+from toeplitz_core.testing.isolation.isolated_subject import POISONS, IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.isolation.transport import SharedFile
 from toeplitz_core.testing.laws import LAWS
@@ -298,7 +298,7 @@ def test_nothing_is_left_behind(subject: str) -> None:
     """If the judge is killed, no process and no shared file remains, even if a call hangs."""
     script = (
         "import os, signal, threading\n"
-        "from toeplitz_core.testing.isolation.isolated import IsolatedSubject\n"
+        "from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject\n"
         "from toeplitz_core.testing.isolation.sandbox import Sandbox\n"
         "from toeplitz_core.testing.case.case import Case\n"
         "from toeplitz_core.testing.data.recipes import draw\n"

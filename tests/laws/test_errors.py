@@ -20,16 +20,16 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.conditions import Condition
 from toeplitz_core.testing.findings.entry import Entry
 from toeplitz_core.testing.findings.known import KnownFailures
-from toeplitz_core.testing.isolation.isolated import IsolatedSubject
+from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.laws.errors import definition
+from toeplitz_core.testing.laws.families.errors import definition
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.run.upkeep import hanging, stale
+from toeplitz_core.testing.run.known_failures import hanging, stale
 from toeplitz_core.testing.search.effort import PROFILES
 from toeplitz_core.testing.search.seeding import no_constants_of_modules
-from toeplitz_core.testing.strategies import breaks
 from toeplitz_core.testing.strategies import calls as strategy
+from toeplitz_core.testing.strategies import invalid_arguments as breaks
 from toeplitz_core.testing.strategies.calls import calls
 from toeplitz_core.testing.subjects import Subject, TorchSubject, resolve
 

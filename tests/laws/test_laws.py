@@ -12,7 +12,7 @@ from tests.faults import plans
 from tests.running import search, share
 from toeplitz_core.testing.case.call import parse_line
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.isolation.isolated import IsolatedSubject
+from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status

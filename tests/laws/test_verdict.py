@@ -16,7 +16,7 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.laws.forward import forward_verdict
+from toeplitz_core.testing.laws.families.forward import forward_verdict
 from toeplitz_core.testing.laws.judging import failure
 from toeplitz_core.testing.laws.verdict import Comparison, Status, Verdict, compare_bound, compare_exact
 from toeplitz_core.testing.subjects.interface import Subject

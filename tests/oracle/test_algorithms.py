@@ -23,7 +23,7 @@ from toeplitz_core import ConvGeometry
 from toeplitz_core.bound import BFLOAT16, FLOAT32, Algorithm, Arithmetic
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.recipes import draw
-from toeplitz_core.testing.laws.forward import forward_verdict
+from toeplitz_core.testing.laws.families.forward import forward_verdict
 from toeplitz_core.testing.laws.verdict import Status, compare_bound
 from toeplitz_core.testing.oracle.algorithms import Fft, MatrixUnits, Winograd, winograd_matrices
 from toeplitz_core.testing.oracle.arithmetics import NNPACK, TF32_ROUNDING, torch_cpu, torch_cuda

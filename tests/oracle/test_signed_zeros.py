@@ -21,7 +21,7 @@ from toeplitz_core import ConvGeometry
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.laws.forward import forward_verdict
+from toeplitz_core.testing.laws.families.forward import forward_verdict
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.oracle.signed_zeros import negative_zeros

@@ -17,7 +17,7 @@ from toeplitz_core.bound import FLOAT32, Arithmetic
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.data.recipes import draw
-from toeplitz_core.testing.laws.forward import SPECIAL_VALUES, forward_verdict
+from toeplitz_core.testing.laws.families.forward import SPECIAL_VALUES, forward_verdict
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.oracle.algorithms import Winograd
 from toeplitz_core.testing.oracle.special_values import classes

@@ -21,7 +21,7 @@ from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.checking import carry_out
 from toeplitz_core.testing.reports.json import JsonReport
-from toeplitz_core.testing.reports.replayed import replay_all
+from toeplitz_core.testing.reports.replay import replay_all
 from toeplitz_core.testing.run.events import Ended, Event
 from toeplitz_core.testing.run.record import Record
 from toeplitz_core.testing.subjects import TorchSubject
@@ -301,6 +301,6 @@ def test_the_reports_are_written_whatever_is_pressed(
 @BOTH
 def test_an_interrupt_before_the_first_step(number: int, monkeypatch: pytest.MonkeyPatch):
     """An interrupt while subjects are imported ends the command, and there is no report."""
-    monkeypatch.setattr("toeplitz_core.testing.run.pool.SubjectPool.__getitem__", lambda *_: interrupt(number))
+    monkeypatch.setattr("toeplitz_core.testing.run.subject_pool.SubjectPool.__getitem__", lambda *_: interrupt(number))
     with pytest.raises(KeyboardInterrupt):
         checked(TorchSubject("ours", conv2d))

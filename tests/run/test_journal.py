@@ -13,7 +13,7 @@ import pytest
 from tests.run.test_session import at, options
 from toeplitz_core.testing.checking import check
 from toeplitz_core.testing.laws.result import Result
-from toeplitz_core.testing.run import judging
+from toeplitz_core.testing.run import step as judging
 from toeplitz_core.testing.run.events import Consumer, Ended, Event, FailureFound, Started, StepEnded
 from toeplitz_core.testing.run.journal import KEPT_DAYS, VERSION, Journal, Resumed
 from toeplitz_core.testing.run.options import merged

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from toeplitz_core.testing.run import configuration
-from toeplitz_core.testing.run.configuration import VARIABLE, read_table
+from toeplitz_core.testing.run import pyproject as configuration
 from toeplitz_core.testing.run.options import DEVICES, OPTIONS, Options, by_key, merged
+from toeplitz_core.testing.run.pyproject import VARIABLE, read_table
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import pytest
 
 from toeplitz_core.testing.checking import check
 from toeplitz_core.testing.findings.known import KnownFailures
-from toeplitz_core.testing.isolation.isolated import SubjectError
+from toeplitz_core.testing.isolation.isolated_subject import SubjectError
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.run import judging
+from toeplitz_core.testing.run import step as judging
 from toeplitz_core.testing.run.events import (
     Adopted,
     Consumer,

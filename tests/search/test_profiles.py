@@ -15,7 +15,7 @@ from torch import Tensor
 from tests.running import Bench, search
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.findings.memory import Remembered, default_database
+from toeplitz_core.testing.findings.remembered import Remembered, default_database
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.result import Result, Step

@@ -18,12 +18,12 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.conditions import Condition
 from toeplitz_core.testing.findings.entry import Entry
 from toeplitz_core.testing.findings.known import KnownFailures
-from toeplitz_core.testing.findings.memory import Remembered, default_database
+from toeplitz_core.testing.findings.remembered import Remembered, default_database
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.search import drawing
+from toeplitz_core.testing.search import law_cases as drawing
 from toeplitz_core.testing.search.search import LawError
 from toeplitz_core.testing.search.tally import Tally
 from toeplitz_core.testing.strategies.sweep import MOST_STEPS, convolutions, number_of_convolutions

@@ -15,7 +15,7 @@ from toeplitz_core.testing.case.layouts import LAYOUTS, apply_layout
 from toeplitz_core.testing.data.gradients import draw_with_directions
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.search.drawing import READING_GRAD
+from toeplitz_core.testing.search.law_cases import READING_GRAD
 from toeplitz_core.testing.subjects.interface import MemoryFormat, Procedure
 from toeplitz_core.testing.subjects.outcome import OUTPUT, BrokenContract
 from toeplitz_core.testing.subjects.pytorch.contract import contract

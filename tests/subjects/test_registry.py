@@ -16,11 +16,11 @@ from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.laws.forward import forward_verdict
+from toeplitz_core.testing.laws.families.forward import forward_verdict
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.oracle.algorithms import MatrixUnits, Winograd
 from toeplitz_core.testing.oracle.arithmetics import BFLOAT16_ROUNDING, TF32_ROUNDING
-from toeplitz_core.testing.run.pool import why_not_run
+from toeplitz_core.testing.run.subject_pool import why_not_run
 from toeplitz_core.testing.subjects import SUBJECTS, Subject, TorchSubject
 from toeplitz_core.testing.subjects.libraries.naive import conv2d as by_loops
 

@@ -13,10 +13,10 @@ from rich.console import Console
 from toeplitz_core.testing.reports.json import JsonReport
 from toeplitz_core.testing.reports.junit import JunitReport
 from toeplitz_core.testing.reports.terminal import TerminalReport
-from toeplitz_core.testing.run.configuration import TABLE, VARIABLE, project
 from toeplitz_core.testing.run.events import Consumer
 from toeplitz_core.testing.run.journal import Resumed
 from toeplitz_core.testing.run.options import Options, by_key, merged
+from toeplitz_core.testing.run.pyproject import TABLE, VARIABLE, project
 from toeplitz_core.testing.run.record import Record
 from toeplitz_core.testing.run.session import Session
 from toeplitz_core.testing.subjects import Subject, named_subjects

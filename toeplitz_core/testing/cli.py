@@ -17,14 +17,15 @@ from toeplitz_core.testing.checking import carry_out, chosen, console
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.isolation.sandbox import TIMEOUT, Sandbox
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.reports.replayed import replay_all
+from toeplitz_core.testing.reports.replay import replay_all
 from toeplitz_core.testing.reports.show import show_case
 from toeplitz_core.testing.reports.terminal import OUR_ERROR
 from toeplitz_core.testing.reports.text import laws_table, plain
-from toeplitz_core.testing.run.configuration import TABLE, VARIABLE, project
+from toeplitz_core.testing.run.exit_code import ExitCode
 from toeplitz_core.testing.run.options import OPTIONS, Option
-from toeplitz_core.testing.run.pool import SubjectPool
+from toeplitz_core.testing.run.pyproject import TABLE, VARIABLE, project
 from toeplitz_core.testing.run.replay import ENOUGH, RUNS, parse, read_cases
+from toeplitz_core.testing.run.subject_pool import SubjectPool
 from toeplitz_core.testing.subjects import SUBJECTS, Implementation, check_name
 from toeplitz_core.testing.subjects.entry_points import dangling, described_entry, passed_over, plugged_in
 from toeplitz_core.testing.support import interrupts
@@ -53,12 +54,12 @@ def main() -> None:
         interrupts.ignore()  # the exit code is settled; Python only has to exit
         raise
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(ExitCode.INTERRUPTED)
     except Exception:  # noqa: BLE001  # any exception that gets here is a bug of ours
         errors = console(stderr=True)
         plain(errors, traceback.format_exc().rstrip())
         plain(errors, OUR_ERROR)
-        sys.exit(4)
+        sys.exit(ExitCode.OUR_ERROR)
 
 
 def _version(requested: bool) -> None:

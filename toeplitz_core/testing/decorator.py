@@ -26,9 +26,9 @@ import pytest
 
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws.result import Step
-from toeplitz_core.testing.reports.in_pytest import conclude, reported
-from toeplitz_core.testing.run.configuration import project
+from toeplitz_core.testing.reports.pytest_result import conclude, reported
 from toeplitz_core.testing.run.options import OPTIONS, Options, by_key, merged
+from toeplitz_core.testing.run.pyproject import project
 from toeplitz_core.testing.run.session import Session
 from toeplitz_core.testing.subjects import Subject, named_subjects
 

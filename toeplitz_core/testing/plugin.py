@@ -20,15 +20,16 @@ from rich.console import Console
 from toeplitz_core.testing import suite
 from toeplitz_core.testing.decorator import COMMAND_LINE
 from toeplitz_core.testing.findings.staleness import Stale
-from toeplitz_core.testing.isolation.isolated import SubjectError
+from toeplitz_core.testing.isolation.isolated_subject import SubjectError
 from toeplitz_core.testing.laws.result import Result, Step
-from toeplitz_core.testing.reports.in_pytest import PROPERTY
+from toeplitz_core.testing.reports.pytest_result import PROPERTY
 from toeplitz_core.testing.reports.table import print_assumed, print_known, print_results
 from toeplitz_core.testing.reports.terminal import header, options_line
 from toeplitz_core.testing.reports.text import plain
-from toeplitz_core.testing.run.configuration import project
+from toeplitz_core.testing.run.exit_code import ExitCode, exit_code
 from toeplitz_core.testing.run.options import OPTIONS, Option, merged
-from toeplitz_core.testing.run.record import Record, exit_code, read_result
+from toeplitz_core.testing.run.pyproject import project
+from toeplitz_core.testing.run.record import Record, read_result
 from toeplitz_core.testing.run.session import Session
 from toeplitz_core.testing.search.tally import merged as merged_results
 
@@ -213,7 +214,7 @@ class Driver:
     def _proved_nothing(self) -> bool:
         """Whether a subject was named, and the command ``check`` would exit with 3."""
         asked_for = self.asked_for
-        return self.explicit and bool(asked_for) and exit_code(asked_for) == 3
+        return self.explicit and bool(asked_for) and exit_code(asked_for) is ExitCode.NOTHING_PROVEN
 
     def _summary(self) -> str:
         results, asked_for = list(self.results.values()), self.asked_for

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from toeplitz_core.testing.reports.in_pytest import conclude, reported
+from toeplitz_core.testing.reports.pytest_result import conclude, reported
 
 if TYPE_CHECKING:
     import pytest

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from packaging.version import Version
 
+from toeplitz_core.testing.findings.conditions import necessary
 from toeplitz_core.testing.findings.entry import Entry, installed_version
-from toeplitz_core.testing.findings.necessary import necessary
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Verdict
 from toeplitz_core.testing.support.files import write_atomically

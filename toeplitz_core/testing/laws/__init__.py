@@ -1,13 +1,13 @@
 """The laws that every correct convolution satisfies, one file per family."""
 
-from toeplitz_core.testing.laws.algebra import ALGEBRA
-from toeplitz_core.testing.laws.contract import CONTRACT, STALE_MEMORY
-from toeplitz_core.testing.laws.errors import ERRORS
-from toeplitz_core.testing.laws.forward import FORWARD_BOUND, FORWARD_EXACT, NO_CHANNELS, SPECIAL_VALUES
-from toeplitz_core.testing.laws.gradients import GRADIENTS
+from toeplitz_core.testing.laws.families.algebra import ALGEBRA
+from toeplitz_core.testing.laws.families.contract import CONTRACT, STALE_MEMORY
+from toeplitz_core.testing.laws.families.errors import ERRORS
+from toeplitz_core.testing.laws.families.forward import FORWARD_BOUND, FORWARD_EXACT, NO_CHANNELS, SPECIAL_VALUES
+from toeplitz_core.testing.laws.families.gradients import GRADIENTS
+from toeplitz_core.testing.laws.families.matrix import MATRIX
+from toeplitz_core.testing.laws.families.strides import STRIDES
 from toeplitz_core.testing.laws.law import Law
-from toeplitz_core.testing.laws.matrix import MATRIX
-from toeplitz_core.testing.laws.strides import STRIDES
 
 LAWS: dict[str, Law] = {
     law.name: law

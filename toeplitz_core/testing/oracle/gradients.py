@@ -11,7 +11,7 @@ import torch
 
 from toeplitz_core.operator import by_image, forward, weight_adjoint
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.case.recipes import RECIPES
+from toeplitz_core.testing.case.recipe_names import RECIPES
 from toeplitz_core.testing.data.gradients import conjugate, plain_derivatives, plain_gradients
 from toeplitz_core.testing.data.operands import Operands, size, wide
 from toeplitz_core.testing.oracle.expected import Expected

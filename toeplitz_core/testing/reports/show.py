@@ -13,10 +13,10 @@ import torch
 
 from toeplitz_core.matrix import toeplitz_matrix
 from toeplitz_core.testing.case.call import Call
-from toeplitz_core.testing.case.recipes import RECIPES
+from toeplitz_core.testing.case.recipe_names import RECIPES
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.laws.errors import definition
+from toeplitz_core.testing.laws.families.errors import definition
 from toeplitz_core.testing.oracle.arithmetics import strictest
 from toeplitz_core.testing.oracle.results import expected
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Protocol
 
 from toeplitz_core.testing.isolation.sandbox import Sandbox
-from toeplitz_core.testing.run import judging
+from toeplitz_core.testing.run import step as judging
 from toeplitz_core.testing.run.events import Consumer, FailureFound, StepEnded, StepStarted
 from toeplitz_core.testing.run.plan import Plan, Task
-from toeplitz_core.testing.run.pool import SubjectPool
+from toeplitz_core.testing.run.subject_pool import SubjectPool
 from toeplitz_core.testing.support import interrupts
 
 

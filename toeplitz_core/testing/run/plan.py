@@ -15,8 +15,8 @@ from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.run.options import Options
-from toeplitz_core.testing.search.drawing import too_large, why_not_swept
 from toeplitz_core.testing.search.effort import PROFILES, Effort, Profile, Search, Sweep
+from toeplitz_core.testing.search.law_cases import too_large, why_not_swept
 from toeplitz_core.testing.strategies.sweep import convolutions
 from toeplitz_core.testing.support.spelling import cases_of
 

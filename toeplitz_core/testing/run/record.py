@@ -99,23 +99,6 @@ def replay_command(subject: str, case: object) -> str:
     return f'python -m toeplitz_core replay "{case}" --subject {subject}'
 
 
-def exit_code(
-    results: Sequence[Result], *, required_devices: Collection[str] = (), refused_stale: Collection[Stale] = ()
-) -> int:
-    """0 if all laws hold; 1 if a law fails; 3 if nothing is proven, a required device is missing, or an entry is stale.
-
-    Nothing is proven about a law if too few cases could be judged, and nothing about a subject if it supports no law.
-    A subject may refuse a whole law or dtype; the exit code is then 0 if it passes others.
-    """
-    if any(result.status.is_failure for result in results):
-        return 1
-    absent = any(r.status is Status.NOT_RUN and r.device in required_devices for r in results)
-    ran = [r for r in results if r.status is not Status.NOT_RUN]
-    proven = {r.subject for r in ran if r.status in (Status.PASS, Status.KNOWN)}
-    unproven = not ran or any(r.nothing_proven or r.subject not in proven for r in ran)
-    return 3 if absent or unproven or refused_stale else 0
-
-
 def result_document(result: Result) -> dict[str, Any]:
     """A result as a dictionary, as in the schema of the JSON report."""
     found: dict[str, Any] = {

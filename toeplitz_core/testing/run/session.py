@@ -9,21 +9,22 @@ from functools import partial
 
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.staleness import Stale
-from toeplitz_core.testing.isolation.isolated import SubjectError
+from toeplitz_core.testing.isolation.isolated_subject import SubjectError
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.isolation.sandbox import clear_abandoned as clear_sandboxes
 from toeplitz_core.testing.laws.result import Result, Step
-from toeplitz_core.testing.run import judging
+from toeplitz_core.testing.run import step as judging
 from toeplitz_core.testing.run.events import Adopted, Consumer, Ended, Event, Failed, Started
 from toeplitz_core.testing.run.executors import Executor, JudgeDied, Judges, ThisProcess
+from toeplitz_core.testing.run.exit_code import ExitCode, exit_code
 from toeplitz_core.testing.run.journal import Journal, Resumed
 from toeplitz_core.testing.run.journal import clear_abandoned as clear_journals
+from toeplitz_core.testing.run.known_failures import NOT_CHECKED, adopted, hanging, stale
 from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import Plan, Task
-from toeplitz_core.testing.run.pool import SubjectPool
-from toeplitz_core.testing.run.record import Ending, Record, exit_code
+from toeplitz_core.testing.run.record import Ending, Record
 from toeplitz_core.testing.run.rounds import Progress, tasks
-from toeplitz_core.testing.run.upkeep import NOT_CHECKED, adopted, hanging, stale
+from toeplitz_core.testing.run.subject_pool import SubjectPool
 from toeplitz_core.testing.subjects import Subject, check_name
 from toeplitz_core.testing.support import interrupts
 from toeplitz_core.testing.support.files import check_writable
@@ -139,7 +140,8 @@ class Session:
             for consumer in told:
                 consumer(event)
 
-        code, stopped, failed = None, "", None
+        code: ExitCode | None = None
+        stopped, failed = "", None
         stale: list[Stale] = []
         try:
             with interrupts.noted():
@@ -153,11 +155,11 @@ class Session:
                 stale = self.stale(progress.results)
                 self._adopt(progress.results, emit)
         except KeyboardInterrupt:
-            code, stopped = 130, "interrupted"
+            code, stopped = ExitCode.INTERRUPTED, "interrupted"
         except Exception as raised:  # noqa: BLE001  # earlier results are reported after any error
-            code, stopped, failed = 4, "an error of toeplitz-core", raised
+            code, stopped, failed = ExitCode.OUR_ERROR, "an error of toeplitz-core", raised
         with interrupts.ignored():  # a second interrupt would lose the reports
-            if code == 130:
+            if code is ExitCode.INTERRUPTED:
                 self._adopt(progress.results, emit, briefly=True)
             error = ""
             if failed is not None:
@@ -178,7 +180,7 @@ class Session:
         return Judges(self.plan, self.options.processes, timeout=self.options.timeout, directory=journal.directory)
 
     def _record(
-        self, progress: Progress, code: int | None, stopped: str, error: str, unneeded: Sequence[Stale]
+        self, progress: Progress, code: ExitCode | None, stopped: str, error: str, unneeded: Sequence[Stale]
     ) -> Record:
         results = progress.results
         if code is None:

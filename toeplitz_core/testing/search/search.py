@@ -15,8 +15,8 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.search.drawing import drawn, drawn_again, swept
 from toeplitz_core.testing.search.effort import Effort, Search, Sweep
+from toeplitz_core.testing.search.law_cases import drawn, drawn_again, swept
 from toeplitz_core.testing.search.seeding import no_constants_of_modules
 from toeplitz_core.testing.search.statistics import note
 from toeplitz_core.testing.search.tally import FINAL_RUNS, SHRINKING_RUNS, Judge, Tally, failures

@@ -5,7 +5,7 @@ from toeplitz_core.testing.subjects.entry_points import plugged_in
 from toeplitz_core.testing.subjects.interface import Absent, Claims, Environment, Implementation, Subject
 from toeplitz_core.testing.subjects.names import absent, as_subject, check_name, environment, named_subjects, resolve
 from toeplitz_core.testing.subjects.outcome import Answer, Outcome
-from toeplitz_core.testing.subjects.placing import placed
+from toeplitz_core.testing.subjects.placement import placed
 from toeplitz_core.testing.subjects.pytorch.subject import TorchSubject
 from toeplitz_core.testing.subjects.registry import SUBJECTS
 

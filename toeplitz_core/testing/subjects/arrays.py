@@ -17,7 +17,7 @@ from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.oracle.arithmetics import strictest
 from toeplitz_core.testing.subjects.interface import Claims, Procedure, Subject
 from toeplitz_core.testing.subjects.outcome import Results
-from toeplitz_core.testing.subjects.placing import placed
+from toeplitz_core.testing.subjects.placement import placed
 from toeplitz_core.testing.subjects.pytorch.contract import contract
 
 

@@ -179,7 +179,7 @@ class Subject(ABC):
     ...     def forward(self, case, operands):
     ...         x, weight, bias = (None if t is None else t.numpy() for t in placed(case, operands))
     ...         ...
-    >>> from toeplitz_core.testing.subjects.placing import placed
+    >>> from toeplitz_core.testing.subjects.placement import placed
     >>> Pointwise().supports(Case.parse("input=1x2x3x3 weight=4x2x3x3 dtype=float64"))
     False
     """

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toeplitz_core.bound import FLOAT16
-from toeplitz_core.testing.case.recipes import RECIPES
+from toeplitz_core.testing.case.recipe_names import RECIPES
 from toeplitz_core.testing.oracle.arithmetics import strictest
 from toeplitz_core.testing.subjects.arrays import to_numpy, to_tensor
 from toeplitz_core.testing.subjects.interface import Claims, Environment, Subject
-from toeplitz_core.testing.subjects.placing import placed
+from toeplitz_core.testing.subjects.placement import placed
 
 if TYPE_CHECKING:
     import torch

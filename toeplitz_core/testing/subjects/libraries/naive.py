@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import torch
 
-from toeplitz_core.testing.subjects.libraries.images import Array, padded_images
+from toeplitz_core.testing.subjects.libraries.padded_images import Array, padded_images
 from toeplitz_core.testing.subjects.pytorch.subject import TorchSubject
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from toeplitz_core.testing.oracle.arithmetics import strictest
 from toeplitz_core.testing.subjects.arrays import to_numpy, to_tensor
 from toeplitz_core.testing.subjects.interface import Claims, Subject
-from toeplitz_core.testing.subjects.placing import placed
+from toeplitz_core.testing.subjects.placement import placed
 
 if TYPE_CHECKING:
     import torch

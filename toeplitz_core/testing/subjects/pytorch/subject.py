@@ -17,7 +17,7 @@ from toeplitz_core.testing.data.operands import Operands, in_bytes
 from toeplitz_core.testing.oracle.arithmetics import strictest
 from toeplitz_core.testing.subjects.interface import Claims, MemoryFormat, Procedure, Subject
 from toeplitz_core.testing.subjects.outcome import BrokenContract, NotClaimed, ResultName, Results, described
-from toeplitz_core.testing.subjects.placing import place, placed
+from toeplitz_core.testing.subjects.placement import place, placed
 from toeplitz_core.testing.subjects.pytorch.contract import Convolution, check_unchanged, contents, contract
 from toeplitz_core.testing.subjects.pytorch.derivatives import (
     DERIVATIVES,

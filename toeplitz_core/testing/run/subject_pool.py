@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from toeplitz_core.testing.isolation.isolated import IsolatedSubject, SubjectError
+from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject, SubjectError
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.subjects import Absent, Claims, Implementation, absent, environment, resolve
 

@@ -14,7 +14,7 @@ import torch
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.operator import by_image, forward
 from toeplitz_core.testing.data.operands import wide
-from toeplitz_core.testing.laws import sharpening
+from toeplitz_core.testing.laws import suitable_cases as sharpening
 from toeplitz_core.testing.laws.relation import Convolution, Sides, Unanswered, relation_law
 from toeplitz_core.testing.laws.verdict import Status
 

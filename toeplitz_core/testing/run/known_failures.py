@@ -9,10 +9,10 @@ from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.staleness import Stale, stale_entries
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.run.judging import judge
 from toeplitz_core.testing.run.plan import Plan, Task
-from toeplitz_core.testing.run.pool import SubjectPool
 from toeplitz_core.testing.run.replay import repeated
+from toeplitz_core.testing.run.step import judge
+from toeplitz_core.testing.run.subject_pool import SubjectPool
 
 # A failing law is searched again at most this many times while its failures are adopted. Each search finds another
 # fault; listing more of them than this is not useful.

@@ -9,7 +9,7 @@ import torch
 
 from toeplitz_core.bound import Arithmetic
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES, REAL_DTYPES, ROUNDED_DTYPES
-from toeplitz_core.testing.case.recipes import RECIPES
+from toeplitz_core.testing.case.recipe_names import RECIPES
 from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws.judging import (
@@ -24,7 +24,7 @@ from toeplitz_core.testing.laws.judging import (
     unanswered,
 )
 from toeplitz_core.testing.laws.law import Law
-from toeplitz_core.testing.laws.sharpening import without_channels
+from toeplitz_core.testing.laws.suitable_cases import without_channels
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.oracle.expected import Expected
 from toeplitz_core.testing.oracle.results import expected

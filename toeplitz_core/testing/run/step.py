@@ -9,11 +9,11 @@ from dataclasses import replace
 import torch
 from hypothesis.database import ExampleDatabase
 
-from toeplitz_core.testing.findings.memory import Remembered, default_database
+from toeplitz_core.testing.findings.remembered import Remembered, default_database
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.run.plan import Plan, Task
-from toeplitz_core.testing.run.pool import SubjectPool, why_not_run
+from toeplitz_core.testing.run.subject_pool import SubjectPool, why_not_run
 from toeplitz_core.testing.search.search import find
 from toeplitz_core.testing.search.tally import Tally
 from toeplitz_core.testing.subjects.interface import Subject

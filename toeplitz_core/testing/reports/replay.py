@@ -12,8 +12,9 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.reports.text import plain, print_verdict
-from toeplitz_core.testing.run.pool import why_not_run
+from toeplitz_core.testing.run.exit_code import ExitCode
 from toeplitz_core.testing.run.replay import RUNS, replay
+from toeplitz_core.testing.run.subject_pool import why_not_run
 from toeplitz_core.testing.subjects.interface import Implementation
 from toeplitz_core.testing.support import interrupts
 from toeplitz_core.testing.support.spelling import cases_of
@@ -29,7 +30,7 @@ def replay_all(
     *,
     runs: int = RUNS,
     known: KnownFailures | None = None,
-) -> int:
+) -> ExitCode:
     """Run cases again, print their results, and return the exit code."""
     ended = Counter[Status]()
     try:
@@ -39,12 +40,13 @@ def replay_all(
                 ended[_printed(console, case, subject, runs, known)] += 1
     except KeyboardInterrupt:
         _summarise(console, ended, "interrupted after ")
-        return 130
+        return ExitCode.INTERRUPTED
     if ended.total() > 1:
         _summarise(console, ended)
     if ended[Status.FAIL]:
-        return 1
-    return 0 if ended[Status.PASS] + ended[Status.KNOWN] == ended.total() else 3
+        return ExitCode.FAILURE
+    all_hold = ended[Status.PASS] + ended[Status.KNOWN] == ended.total()
+    return ExitCode.ALL_HOLD if all_hold else ExitCode.NOTHING_PROVEN
 
 
 def _summarise(console: Console, ended: Counter[Status], before: str = "") -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis.statistics import collector, describe_statistics
 
 from toeplitz_core.testing.findings.known import KnownFailures
-from toeplitz_core.testing.isolation.isolated import SubjectError
+from toeplitz_core.testing.isolation.isolated_subject import SubjectError
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.reports.terminal import OUR_ERROR

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.data.recipes import draw
-from toeplitz_core.testing.laws.forward import forward_verdict, judged_results
-from toeplitz_core.testing.laws.gradients import gradients_verdict
+from toeplitz_core.testing.laws.families.forward import forward_verdict, judged_results
+from toeplitz_core.testing.laws.families.gradients import gradients_verdict
 from toeplitz_core.testing.laws.judging import gravest, same_bits, unanswered
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.verdict import Status, Verdict

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from toeplitz_core.testing.case.dtypes import ROUNDED_DTYPES
-from toeplitz_core.testing.case.recipes import RECIPES
+from toeplitz_core.testing.case.recipe_names import RECIPES
 from toeplitz_core.testing.data.gradients import draw_with_directions, draw_with_gradient
-from toeplitz_core.testing.laws.forward import judged_results
+from toeplitz_core.testing.laws.families.forward import judged_results
 from toeplitz_core.testing.laws.judging import (
     alike,
     exact_on_integers,

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.testing.case.call import TensorSpec
 from toeplitz_core.testing.case.dtypes import DTYPES
-from toeplitz_core.testing.strategies.geometries import weighted
-from toeplitz_core.testing.strategies.spellings import (
+from toeplitz_core.testing.strategies.argument_spellings import (
     BEYOND_INT32,
     BEYOND_INT64,
     BOOL_PAIRS,
@@ -32,6 +31,7 @@ from toeplitz_core.testing.strategies.spellings import (
     PADDING_STRINGS,
     Table,
 )
+from toeplitz_core.testing.strategies.geometries import weighted
 
 # Most pixels of an axis in addition to those that the first output needs: with 2 x padding this bounds every result.
 SPARE_PIXELS = 6
