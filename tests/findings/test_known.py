@@ -22,12 +22,12 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.conditions import FUNCTIONS, Condition, necessary
 from toeplitz_core.testing.findings.entry import Entry
 from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.replay import RUNS, repeated
 from toeplitz_core.testing.findings.staleness import stale_entries
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.run.exit_code import exit_code
-from toeplitz_core.testing.run.replay import RUNS, repeated
 from toeplitz_core.testing.search.search import LawError
 from toeplitz_core.testing.strategies.calls import calls
 from toeplitz_core.testing.strategies.cases import cases

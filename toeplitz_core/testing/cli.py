@@ -15,6 +15,7 @@ import typer
 import toeplitz_core
 from toeplitz_core.testing.checking import carry_out, chosen, console
 from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.replay import ENOUGH, RUNS, parse, read_cases
 from toeplitz_core.testing.isolation.sandbox import TIMEOUT, Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.reports.replay import replay_all
@@ -24,7 +25,6 @@ from toeplitz_core.testing.reports.text import laws_table, plain
 from toeplitz_core.testing.run.exit_code import ExitCode
 from toeplitz_core.testing.run.options import OPTIONS, Option
 from toeplitz_core.testing.run.pyproject import TABLE, VARIABLE, project
-from toeplitz_core.testing.run.replay import ENOUGH, RUNS, parse, read_cases
 from toeplitz_core.testing.run.subject_pool import SubjectPool
 from toeplitz_core.testing.subjects import SUBJECTS, Implementation, check_name
 from toeplitz_core.testing.subjects.entry_points import dangling, described_entry, passed_over, plugged_in

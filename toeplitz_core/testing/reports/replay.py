@@ -10,10 +10,10 @@ from rich.console import Console
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.replay import RUNS, replay
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.reports.text import plain, print_verdict
 from toeplitz_core.testing.run.exit_code import ExitCode
-from toeplitz_core.testing.run.replay import RUNS, replay
 from toeplitz_core.testing.run.subject_pool import why_not_run
 from toeplitz_core.testing.subjects.interface import Implementation
 from toeplitz_core.testing.support import interrupts

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.replay import repeated
 from toeplitz_core.testing.findings.staleness import Stale, stale_entries
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.run.plan import Plan, Task
-from toeplitz_core.testing.run.replay import repeated
 from toeplitz_core.testing.run.step import judge
 from toeplitz_core.testing.run.subject_pool import SubjectPool
 

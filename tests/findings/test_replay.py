@@ -14,8 +14,8 @@ from toeplitz_core import conv2d
 from toeplitz_core.testing import cli
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.replay import read_cases, replay
 from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.run.replay import read_cases, replay
 from toeplitz_core.testing.subjects import TorchSubject
 
 LAW = "law=forward-exact"
