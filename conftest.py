@@ -73,7 +73,8 @@ def device(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(autouse=True)
 def _same_path() -> Iterator[None]:
-    """Restore the module path: a run puts its working directory first, where the next test has other modules."""
+    """Restore the module path and forget ``kernels``: each test has its own working directory, with its own file."""
     before = list(sys.path)
     yield
     sys.path[:] = before
+    sys.modules.pop("kernels", None)

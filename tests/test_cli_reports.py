@@ -7,7 +7,6 @@ import json
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -70,7 +69,7 @@ reason = "It adds one."
 
 
 @pytest.fixture(autouse=True)
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with implementations and lists of known failures."""
     for name, text in (("kernels.py", KERNELS), ("groups.toml", GROUPS), ("both.toml", GROUPS + BIAS)):
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -78,8 +77,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     share_fork_servers(monkeypatch)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # of journals
-    yield tmp_path
-    sys.modules.pop("kernels", None)  # imported by inline runs
+    return tmp_path
 
 
 def call(line: str) -> Result:

@@ -97,10 +97,14 @@ CLAIMED = [name for name, law in LAWS.items() if law.procedure != "argument_chec
 @pytest.mark.parametrize("law", CLAIMED)
 @pytest.mark.parametrize("path", CORRECT, ids=lambda path: path.partition(":")[2])
 def test_correct_passes(path: str, law: str):
-    """An unusual but correct implementation passes every law in every dtype."""
+    """An unusual but correct implementation passes every law.
+
+    Laws beyond the output take every other dtype, and the next implementation takes the others.
+    """
     subject = resolve(path)
     proven = False
-    for dtype in LAWS[law].dtypes:
+    dtypes = LAWS[law].dtypes
+    for dtype in dtypes if LAWS[law].procedure == "forward" else dtypes[CORRECT.index(path) % 2 :: 2]:
         examples = share(LAWS[law], CORRECT_EXAMPLES)
         result = search(LAWS[law], subject, dtype=dtype, examples=examples)
         assert not result.status.is_failure, result.message

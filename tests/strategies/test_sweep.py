@@ -170,7 +170,7 @@ def test_what_is_too_large_for_a_law_is_left_out_and_counted():
     (result,) = swept.run().came
     large = sum(case.geometry.nnz > 1 for case in convolutions(1))
     assert 0 < large == 17 - result.cases
-    assert swept.plan.left_out == [f"matrix: {large} cases of more than 1 products"]
+    assert swept.plan.left_out == [f"matrix: {large} cases with more than 1 products"]
     assert bench(LAWS["matrix"]).plan.left_out == []
     # The products have five factors, and a step adds one to one of them.
     assert min(law.max_products for law in LAWS.values() if law.max_products is not None) > (1 + MOST_STEPS / 5) ** 5
