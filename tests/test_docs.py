@@ -190,13 +190,13 @@ def test_files_in_the_pages_can_be_read(page: str, tmp_path: Path) -> None:
         compile(text, page, "exec")
     for number, text in enumerate(blocks(page, "toml")):
         document = tomllib.loads(text)
-        room = tmp_path / str(number)
-        room.mkdir()
-        (room / "pyproject.toml").write_text(text, encoding="utf-8")
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        (directory / "pyproject.toml").write_text(text, encoding="utf-8")
         if "toeplitz_core" in document.get("tool", {}):
-            assert read_table(room)
+            assert read_table(directory)
         if "failure" in document:
-            assert KnownFailures.load(room / "pyproject.toml", laws=LAWS).entries
+            assert KnownFailures.load(directory / "pyproject.toml", laws=LAWS).entries
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -82,7 +82,7 @@ ONE = ("--law=forward-exact", "--dtype=float32", "--device=cpu")
 
 
 @pytest.fixture
-def room(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A directory with a file of implementations and a list of their known failures."""
     monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -99,9 +99,9 @@ def room(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.P
 ALL = [f"--subject=kernels:{name}" for name in ("right", "no_groups", "crashes", "colours", "refuses")]
 
 
-def test_what_each_result_is(room: pytest.Pytester):
+def test_what_each_result_is(project: pytest.Pytester):
     """Only a pass passes; failures and crashes have a replay line; the table is that of check."""
-    result = room.runpytest_inprocess(*SUITE, *ONE, *ALL, "--examples=30", "--junitxml=junit.xml")
+    result = project.runpytest_inprocess(*SUITE, *ONE, *ALL, "--examples=30", "--junitxml=junit.xml")
     result.assert_outcomes(passed=1, failed=4)
     case = "input=1x2x1x1 weight=2x1x1x1 groups=2 law=forward-exact"
     result.stdout.fnmatch_lines(
@@ -126,7 +126,7 @@ def test_what_each_result_is(room: pytest.Pytester):
     assert "Traceback" not in result.stdout.str()
     properties = [
         json.loads(found.attrib["value"])
-        for found in ET.parse(room.path / "junit.xml").iter("property")
+        for found in ET.parse(project.path / "junit.xml").iter("property")
         if found.attrib["name"] == PROPERTY
     ]
     assert [p["status"] for p in properties] == ["pass", "fail", "crash", "fail", "unsupported"]
@@ -139,21 +139,21 @@ NAMES = [
 ]
 
 
-def test_what_is_printed_of_a_test_runs_it_again(room: pytest.Pytester):
+def test_what_is_printed_of_a_test_runs_it_again(project: pytest.Pytester):
     """The printed id of a test runs it again with ``--pyargs``, also if the suite is installed elsewhere."""
     both = ("--subject=kernels:no_groups", "--subject=kernels:right", "--examples=30", "--inline", *ONE)
-    printed = room.runpytest_inprocess(*SUITE, *both).stdout
+    printed = project.runpytest_inprocess(*SUITE, *both).stdout
     printed.fnmatch_lines([f"FAILED {NAMES[0].replace('[', '[[]')} - Failed: FAIL *"])
-    room.runpytest_inprocess(*SUITE[:3], NAMES[0], *SUITE[4:], *both).assert_outcomes(failed=1)
+    project.runpytest_inprocess(*SUITE[:3], NAMES[0], *SUITE[4:], *both).assert_outcomes(failed=1)
 
 
-def test_known_failures_under_xdist(room: pytest.Pytester):
+def test_known_failures_under_xdist(project: pytest.Pytester):
     """Under xdist, a known failure is xfailed with its reason and count, and stale entries and the table are printed.
 
     Tests may also be selected by their ids.
     """
     subjects = ("--subject=kernels:no_groups", "--subject=kernels:right", "--known=known.toml")
-    result = room.runpytest_inprocess(
+    result = project.runpytest_inprocess(
         *SUITE[:3], *NAMES, *SUITE[4:], *ONE, *subjects, "--examples=30", "--inline", "-n2", "-rx"
     )
     result.assert_outcomes(passed=1, xfailed=1)
@@ -171,13 +171,13 @@ def test_known_failures_under_xdist(room: pytest.Pytester):
     assert "\x1b" not in result.stdout.str()
 
 
-def test_known_failures_where_they_are_not_to_be(room: pytest.Pytester):
+def test_known_failures_where_they_are_not_to_be(project: pytest.Pytester):
     """With --runxfail a known failure fails, and with --fail-stale a stale entry fails the run."""
-    result = room.runpytest_inprocess(
+    result = project.runpytest_inprocess(
         *SUITE, *ONE, "--subject=kernels:no_groups", "--known=known.toml", "--examples=30", "--runxfail"
     )
     result.assert_outcomes(failed=1)
-    result = room.runpytest_inprocess(
+    result = project.runpytest_inprocess(
         *SUITE, *ONE, "--subject=kernels:right", "--known=known.toml", "--examples=2", "--fail-stale"
     )
     result.assert_outcomes(passed=1)
@@ -207,25 +207,25 @@ def test_known_failures_where_they_are_not_to_be(room: pytest.Pytester):
         ("--resume=journal.jsonl", "--resume is not for pytest: use --lf"),
     ],
 )
-def test_a_wrong_value_is_a_usage_error(room: pytest.Pytester, options: str, said: str):
+def test_a_wrong_value_is_a_usage_error(project: pytest.Pytester, options: str, said: str):
     """A wrong value is a usage error before anything runs, with the nearest name."""
     with pytest.raises(pytest.UsageError, match=f"^{re.escape(said)}"):
-        room.parseconfigure(*SUITE, *options.split())
+        project.parseconfigure(*SUITE, *options.split())
 
 
-def test_every_option_of_check_is_there(room: pytest.Pytester):
+def test_every_option_of_check_is_there(project: pytest.Pytester):
     """Every option of check is in pytest's help, with its own text or with its replacement."""
-    said = " ".join(room.runpytest_inprocess(*SUITE, "--help").stdout.str().split())
+    said = " ".join(project.runpytest_inprocess(*SUITE, "--help").stdout.str().split())
     for option in OPTIONS.values():
         text = f"Not for pytest: use {option.pytest}." if option.pytest else " ".join(option.help.split())
         assert f"--{option.name}" in said
         assert text in said
 
 
-def test_a_sweep(room: pytest.Pytester):
+def test_a_sweep(project: pytest.Pytester):
     """A sweep checks every convolution; laws without a sweep are left out, with the reason."""
     two = ("--law=forward-exact", "--law=errors", "--dtype=float32", "--device=cpu")
-    result = room.runpytest_inprocess(*SUITE, *two, "--subject=kernels:right", "--inline", "--sweep=1")
+    result = project.runpytest_inprocess(*SUITE, *two, "--subject=kernels:right", "--inline", "--sweep=1")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(
         [
@@ -236,9 +236,9 @@ def test_a_sweep(room: pytest.Pytester):
     )
 
 
-def test_a_subject_that_is_not_there_is_a_usage_error(room: pytest.Pytester):
+def test_a_subject_that_is_not_there_is_a_usage_error(project: pytest.Pytester):
     """A missing subject of the command line is a usage error before anything is collected, under xdist too."""
-    result = room.runpytest_inprocess(*SUITE, "--subject=kernels:rigth", "-n1")
+    result = project.runpytest_inprocess(*SUITE, "--subject=kernels:rigth", "-n1")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: subject 'kernels:rigth': kernels has no 'rigth'; nearest: right"])
     for said in ("INTERNALERROR", "worker", "collected"):
@@ -250,42 +250,44 @@ def steps(config: pytest.Config) -> list[str]:
     return [str(step) for step in config.stash[plugin.SESSION].steps]
 
 
-def test_who_wins(room: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
+def test_who_wins(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
     """The command line overrides the environment, which overrides the table of pyproject.toml."""
     table = '[tool.toeplitz_core]\nsubject = "kernels:right"\ndtype = "int64"\nlaw = "forward-exact"\ndevice = "cpu"\n'
-    (room.path / "pyproject.toml").write_text(table, encoding="utf-8")
-    assert steps(room.parseconfigure(*SUITE)) == ["kernels:right-forward-exact-int64-cpu"]
+    (project.path / "pyproject.toml").write_text(table, encoding="utf-8")
+    assert steps(project.parseconfigure(*SUITE)) == ["kernels:right-forward-exact-int64-cpu"]
     monkeypatch.setenv(VARIABLE, "kernels:crashes,torch")
     both = ["kernels:crashes-forward-exact-int64-cpu", "torch-forward-exact-int64-cpu"]
-    assert steps(room.parseconfigure(*SUITE)) == both
-    given = room.parseconfigure(*SUITE, "--subject=toeplitz", "--dtype=float64")
+    assert steps(project.parseconfigure(*SUITE)) == both
+    given = project.parseconfigure(*SUITE, "--subject=toeplitz", "--dtype=float64")
     assert steps(given) == ["toeplitz-forward-exact-float64-cpu"]
-    (room.path / "pyproject.toml").write_text("[tool.toeplitz_core]\nexmaples = 3\n", encoding="utf-8")
+    (project.path / "pyproject.toml").write_text("[tool.toeplitz_core]\nexmaples = 3\n", encoding="utf-8")
     with pytest.raises(
         pytest.UsageError, match=r"pyproject\.toml: \[tool\.toeplitz_core\]: unknown key 'exmaples'; did"
     ):
-        room.parseconfigure(*SUITE)
+        project.parseconfigure(*SUITE)
 
 
-def test_what_of_the_table_is_for_pytest(room: pytest.Pytester):
+def test_what_of_the_table_is_for_pytest(project: pytest.Pytester):
     """Of the table, pytest reads lists of known failures, but not ``time``, ``jobs`` and ``fail-fast``."""
-    (room.path / "more.toml").write_text(KNOWN.replace("mended", "more").replace("no-groups", "other"))
+    (project.path / "more.toml").write_text(KNOWN.replace("mended", "more").replace("no-groups", "other"))
     table = '[tool.toeplitz_core]\nknown = ["known.toml", "more.toml"]\ntime = 9\njobs = 2\nfail-fast = true\n'
-    (room.path / "pyproject.toml").write_text(table, encoding="utf-8")
-    config = room.parseconfigure(*SUITE)
+    (project.path / "pyproject.toml").write_text(table, encoding="utf-8")
+    config = project.parseconfigure(*SUITE)
     listed = config.stash[plugin.SESSION].plan.known
     assert [entry.name for entry in listed.entries] == ["no-groups", "mended", "other", "more"]
     (header,) = [
-        line for line in config.hook.pytest_report_header(config=config, start_path=room.path) if "known" in str(line)
+        line
+        for line in config.hook.pytest_report_header(config=config, start_path=project.path)
+        if "known" in str(line)
     ]
-    assert header[-1] == f"--known {room.path / 'known.toml'}, {room.path / 'more.toml'}"
-    given = room.parseconfigure(*SUITE, "--known=known.toml", "--known=more.toml")
+    assert header[-1] == f"--known {project.path / 'known.toml'}, {project.path / 'more.toml'}"
+    given = project.parseconfigure(*SUITE, "--known=known.toml", "--known=more.toml")
     assert given.stash[plugin.SESSION].plan.known == listed
 
 
-def test_torch_is_the_subject_where_none_is_named(room: pytest.Pytester):
+def test_torch_is_the_subject_where_none_is_named(project: pytest.Pytester):
     """Without a subject, torch is checked under every law."""
-    found = steps(room.parseconfigure(*SUITE, "--device=cpu"))
+    found = steps(project.parseconfigure(*SUITE, "--device=cpu"))
     assert found == [
         f"torch-{law.name}-{dtype}-cpu" for law in LAWS.values() for dtype in CASE_DTYPES if dtype in law.dtypes
     ]
@@ -297,57 +299,59 @@ def pytest_addoption(parser):
 """
 
 
-def test_a_name_that_another_plugin_has(room: pytest.Pytester):
+def test_a_name_that_another_plugin_has(project: pytest.Pytester):
     """If an earlier plugin has an option of the same name, ours is renamed."""
-    room.makepyfile(other=TIMEOUT_OF_OTHERS)
-    room.syspathinsert()
-    config = room.parseconfigure("-p", "other", *SUITE, "--timeout=x", "--toeplitz-timeout=5")
+    project.makepyfile(other=TIMEOUT_OF_OTHERS)
+    project.syspathinsert()
+    config = project.parseconfigure("-p", "other", *SUITE, "--timeout=x", "--toeplitz-timeout=5")
     assert (config.getoption("--timeout"), config.getoption("toeplitz_timeout")) == ("x", 5.0)
 
 
-def test_a_plugin_that_is_installed_comes_later_than_p(room: pytest.Pytester):
+def test_a_plugin_that_is_installed_comes_later_than_p(project: pytest.Pytester):
     """With -p, this plugin is imported before installed plugins, which still keep their option names."""
-    room.makepyfile(installed=TIMEOUT_OF_OTHERS)
-    info = room.mkdir("installed-1.0.dist-info")
+    project.makepyfile(installed=TIMEOUT_OF_OTHERS)
+    info = project.mkdir("installed-1.0.dist-info")
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: installed\nVersion: 1.0\n", encoding="utf-8")
     (info / "entry_points.txt").write_text("[pytest11]\ninstalled = installed\n", encoding="utf-8")
-    room.syspathinsert()
-    config = room.parseconfigure(*SUITE, "--timeout=x", "--toeplitz-timeout=5")
+    project.syspathinsert()
+    config = project.parseconfigure(*SUITE, "--timeout=x", "--toeplitz-timeout=5")
     assert (config.getoption("--timeout"), config.getoption("toeplitz_timeout")) == ("x", 5.0)
 
 
-def test_a_conftest_may_load_it(room: pytest.Pytester):
+def test_a_conftest_may_load_it(project: pytest.Pytester):
     """A conftest.py at the root can load the plugin, and any test file can import the tests."""
-    room.makepyfile(test_mine="from toeplitz_core.testing.suite import test_law")
-    room.makeconftest('pytest_plugins = ["toeplitz_core.testing.plugin"]')
-    result = room.runpytest_inprocess(*ONE, "--subject=kernels:right", "--examples=2", "-p", "no:cacheprovider")
+    project.makepyfile(test_mine="from toeplitz_core.testing.suite import test_law")
+    project.makeconftest('pytest_plugins = ["toeplitz_core.testing.plugin"]')
+    result = project.runpytest_inprocess(*ONE, "--subject=kernels:right", "--examples=2", "-p", "no:cacheprovider")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["test_mine.py .*", "2 cases; 1 of 1 hold (each law with each dtype)."])
 
 
-def test_without_the_plugin_there_are_no_options_but_the_tests(room: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
+def test_without_the_plugin_there_are_no_options_but_the_tests(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+):
     """Without -p, the suite loads the plugin itself, and its subject comes from the environment."""
     monkeypatch.setenv(VARIABLE, "kernels:no_groups")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(_installed(room)), str(room.path)]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(_installed(project)), str(project.path)]))
     table = '[tool.toeplitz_core]\nlaw = ["forward-exact", "stride"]\nexamples = 30\ninline = true\n'
-    (room.path / "pyproject.toml").write_text(table, encoding="utf-8")
-    result = room.runpytest_subprocess("--pyargs", "toeplitz_core.testing.suite", "-k", "exact-int64-cpu")
+    (project.path / "pyproject.toml").write_text(table, encoding="utf-8")
+    result = project.runpytest_subprocess("--pyargs", "toeplitz_core.testing.suite", "-k", "exact-int64-cpu")
     result.assert_outcomes(failed=1, deselected=result.parseoutcomes()["deselected"])
     result.stdout.fnmatch_lines(["*replay * --subject kernels:no_groups"])
 
 
-def _installed(room: pytest.Pytester) -> Path:
+def _installed(project: pytest.Pytester) -> Path:
     """A directory like site-packages, with the package and nothing else of the checkout."""
-    site = room.mkdir("site")
+    site = project.mkdir("site")
     (site / "toeplitz_core").symlink_to(CHECKOUT / "toeplitz_core", target_is_directory=True)
     return site
 
 
 @pytest.mark.skipif(CUDA, reason="there is a CUDA device")
-def test_a_device_that_is_absent(room: pytest.Pytester):
+def test_a_device_that_is_absent(project: pytest.Pytester):
     """A test of a missing device is skipped, or fails if the device is named; a run without any result is not green."""
     few = ("--law=forward-exact", "--dtype=float32", "--subject=kernels:right", "--examples=2")
-    result = room.runpytest_inprocess(*SUITE, *few, "-rs", "-k", "cuda")
+    result = project.runpytest_inprocess(*SUITE, *few, "-rs", "-k", "cuda")
     result.assert_outcomes(skipped=1, deselected=1)
     assert result.ret == 1
     result.stdout.fnmatch_lines(
@@ -357,22 +361,22 @@ def test_a_device_that_is_absent(room: pytest.Pytester):
             "SKIPPED * not run: torch sees no CUDA device",
         ]
     )
-    result = room.runpytest_inprocess(*SUITE, *few, "--device=cuda")
+    result = project.runpytest_inprocess(*SUITE, *few, "--device=cuda")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["not run, although cuda was requested: torch sees no CUDA device"])
 
 
-def test_inline(room: pytest.Pytester):
+def test_inline(project: pytest.Pytester):
     """Inline, the subject runs in this process, without the layouts on which torch can crash."""
-    room.makepyfile(here="import os, kernels\nassert 'pytest' in __import__('sys').modules\nconv2d = kernels.right")
-    result = room.runpytest_inprocess(*SUITE, *ONE, "--subject=here:conv2d", "--inline", "--examples=2")
+    project.makepyfile(here="import os, kernels\nassert 'pytest' in __import__('sys').modules\nconv2d = kernels.right")
+    result = project.runpytest_inprocess(*SUITE, *ONE, "--subject=here:conv2d", "--inline", "--examples=2")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["not run: layout channels_last: *", "not run: layout channel_slice: *"])
 
 
-def test_interrupted(room: pytest.Pytester):
+def test_interrupted(project: pytest.Pytester):
     """After Ctrl-C earlier failures are reported, and nothing else is run."""
-    room.makepyfile(
+    project.makepyfile(
         here="""
         calls = []
 
@@ -383,7 +387,7 @@ def test_interrupted(room: pytest.Pytester):
             raise RuntimeError("wrong")
         """
     )
-    result = room.runpytest_inprocess(*SUITE, "--device=cpu", "--subject=here:conv2d", "--inline")
+    result = project.runpytest_inprocess(*SUITE, "--device=cpu", "--subject=here:conv2d", "--inline")
     result.assert_outcomes(failed=1)
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(

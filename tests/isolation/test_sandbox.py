@@ -62,9 +62,9 @@ def isolation() -> Iterator[Sandbox]:
 )
 def test_what_a_subject_does_becomes_an_outcome(isolation: Sandbox, name: str, status: str, message: str) -> None:
     """A crash, an exit or a changed global is reported with its cause, and again in a fresh worker."""
-    runner = IsolatedSubject(isolation, f"tests.hostile:{name}")
+    isolated = IsolatedSubject(isolation, f"tests.hostile:{name}")
     for _ in range(2):
-        outcome = runner.run(CASE, OPERANDS)
+        outcome = isolated.run(CASE, OPERANDS)
         assert outcome.status == status
         assert message in outcome.message
         assert outcome.output is None
@@ -74,10 +74,10 @@ def test_a_hang_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that does not return is killed after the timeout, even if it ignores SIGTERM."""
     monkeypatch.setattr(module, "FIRST_CALL", 0.5)
     with Sandbox(timeout=0.5) as processes:
-        runner = IsolatedSubject(processes, "tests.hostile:hang")
+        isolated = IsolatedSubject(processes, "tests.hostile:hang")
         # The first call gets extra time because it may load something; the next first call gets less.
         for seconds in (1, 0.5):
-            outcome = runner.run(CASE, OPERANDS)
+            outcome = isolated.run(CASE, OPERANDS)
             assert (outcome.status, outcome.message) == ("timed out", f"did not return within {seconds} s")
 
 
@@ -94,12 +94,12 @@ def test_who_hangs_up_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, fork: b
 def test_whoever_forks_workers_may_die(name: str) -> None:
     """The process that forks workers is replaced after it dies, and no files are left behind."""
     with Sandbox(timeout=20) as processes:
-        runner = IsolatedSubject(processes, f"tests.hostile:{name}")
+        isolated = IsolatedSubject(processes, f"tests.hostile:{name}")
         for _ in range(2):
-            outcome = runner.run(CASE, OPERANDS)
+            outcome = isolated.run(CASE, OPERANDS)
             assert outcome.status == ("returned" if name == "kill_parent" else "crashed"), outcome.message
             if name == "kill_parent":
-                runner.restart()
+                isolated.restart()
         assert IsolatedSubject(processes, "tests.hostile:correct").run(CASE, OPERANDS).status == "returned"
     assert not processes.directory.exists()
 
@@ -125,39 +125,39 @@ def test_output_is_caught_and_kept(isolation: Sandbox, capfd: pytest.CaptureFixt
 
 def test_the_worker_is_reused_until_it_dies(isolation: Sandbox) -> None:
     """Calls share a worker; after a crash the next call gets a fresh one and the right result."""
-    runner = IsolatedSubject(isolation, "tests.hostile:segfault")
+    isolated = IsolatedSubject(isolation, "tests.hostile:segfault")
     harmless = Case.parse("input=1x1x4x4 weight=1x1x1x1")
-    first = runner._worker
-    assert runner.run(harmless, draw(harmless)).status == "returned"
-    kept = runner._worker
+    first = isolated._worker
+    assert isolated.run(harmless, draw(harmless)).status == "returned"
+    kept = isolated._worker
     assert kept is not first
-    assert runner.run(harmless, draw(harmless)).status == "returned"
-    assert runner._worker is kept
-    assert runner.run(CASE, OPERANDS).status == "crashed"
-    assert runner.run(harmless, draw(harmless)).status == "returned"
-    assert runner._worker is not kept
+    assert isolated.run(harmless, draw(harmless)).status == "returned"
+    assert isolated._worker is kept
+    assert isolated.run(CASE, OPERANDS).status == "crashed"
+    assert isolated.run(harmless, draw(harmless)).status == "returned"
+    assert isolated._worker is not kept
 
 
 def test_an_interrupt_of_its_own_leaves_the_worker_alive(isolation: Sandbox) -> None:
     """A KeyboardInterrupt that a subject raises does not cost its worker: shrinking may raise hundreds."""
-    runner = IsolatedSubject(isolation, "tests.hostile:interrupt")
-    assert runner.run(CASE, OPERANDS).status == "raised"
-    kept = runner._worker
+    isolated = IsolatedSubject(isolation, "tests.hostile:interrupt")
+    assert isolated.run(CASE, OPERANDS).status == "raised"
+    kept = isolated._worker
     assert kept is not None
-    assert runner.run(CASE, OPERANDS).status == "raised"
-    assert runner._worker is kept
+    assert isolated.run(CASE, OPERANDS).status == "raised"
+    assert isolated._worker is kept
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="not run: no limit of memory on this platform")
 def test_a_worker_with_little_memory_left_is_replaced() -> None:
     """A worker is replaced before memory that earlier calls keep makes a call fail, and not sooner."""
     with Sandbox(timeout=20, memory=5 * 2**30) as processes:
-        runner = IsolatedSubject(processes, "tests.hostile:hoarding")
+        isolated = IsolatedSubject(processes, "tests.hostile:hoarding")
         workers = []
         for _ in range(8):
-            outcome = runner.run(CASE, OPERANDS)
+            outcome = isolated.run(CASE, OPERANDS)
             assert outcome.status == "returned", outcome.message
-            workers.append(runner._worker)
+            workers.append(isolated._worker)
         assert workers[0] is workers[2]
         assert [worker is None for worker in workers] == [False, False, False, True] * 2
 
@@ -165,9 +165,9 @@ def test_a_worker_with_little_memory_left_is_replaced() -> None:
 def test_a_batch_that_kills_its_worker_is_told_case_by_case(isolation: Sandbox) -> None:
     """If one of three calls in a message crashes, only that call is reported as crashed."""
     harmless = Case.parse("input=1x1x4x4 weight=1x1x1x1")
-    runner = IsolatedSubject(isolation, "tests.hostile:segfault")
+    isolated = IsolatedSubject(isolation, "tests.hostile:segfault")
     cases = [harmless, CASE, harmless]
-    outcomes = runner.run_batch(cases, [draw(case) for case in cases])
+    outcomes = isolated.run_batch(cases, [draw(case) for case in cases])
     assert [outcome.status for outcome in outcomes] == ["returned", "crashed", "returned"]
 
 
@@ -179,7 +179,7 @@ def test_the_judge_keeps_its_operands(isolation: Sandbox) -> None:
 
 
 def test_environments_differ_between_runners(isolation: Sandbox, tmp_path: Path) -> None:
-    """Each runner's processes start with its own environment variables."""
+    """Each isolated's processes start with its own environment variables."""
     (tmp_path / "reader.py").write_text(
         "import os, torch\n"
         "def shape(x, w, *rest):\n"
@@ -216,23 +216,23 @@ def test_waiting_threads_of_a_worker_sleep(
 
 def test_workers_can_be_started_without_fork(isolation: Sandbox) -> None:
     """A worker started without fork, as CUDA and some platforms require, gives the same outcomes."""
-    runner = IsolatedSubject(isolation, "tests.hostile:segfault", fork=False)
+    isolated = IsolatedSubject(isolation, "tests.hostile:segfault", fork=False)
     harmless = Case.parse("input=1x1x4x4 weight=1x1x1x1")
-    assert runner.run(harmless, draw(harmless)).status == "returned"
-    assert runner.run(CASE, OPERANDS).message == "was killed by SIGSEGV"
+    assert isolated.run(harmless, draw(harmless)).status == "returned"
+    assert isolated.run(CASE, OPERANDS).message == "was killed by SIGSEGV"
 
 
 @glibc
 def test_who_cannot_poison_memory_says_so(isolation: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """If memory cannot be filled, the law stale-memory is unsupported."""
-    runner = IsolatedSubject(isolation, "tests.hostile:correct")
+    isolated = IsolatedSubject(isolation, "tests.hostile:correct")
     case = CASE.replace(law="stale-memory")
-    assert LAWS["stale-memory"](runner, case).status is Status.PASS
-    for poisoned in runner.poisoned():
+    assert LAWS["stale-memory"](isolated, case).status is Status.PASS
+    for poisoned in isolated.poisoned():
         handshake = poisoned._handshake
         assert handshake is not None
         monkeypatch.setattr(poisoned, "_handshake", replace(handshake, poisoned=False))
-    verdict = LAWS["stale-memory"](runner, case)
+    verdict = LAWS["stale-memory"](isolated, case)
     assert verdict.status is Status.UNSUPPORTED
     assert "glibc" in verdict.message
 
@@ -247,9 +247,9 @@ def test_memory_that_is_not_filled_is_not_called_poisoned(monkeypatch: pytest.Mo
 @pytest.mark.parametrize("fault", ["stale_blocks", "stale_arrays"])
 def test_small_memory_is_poisoned_too(isolation: Sandbox, fault: str) -> None:
     """Small blocks from the caches of the C library and of NumPy are filled too."""
-    runner = IsolatedSubject(isolation, f"tests.hostile:{fault}")
+    isolated = IsolatedSubject(isolation, f"tests.hostile:{fault}")
     case = Case.parse("input=1x1x10x10 weight=1x1x1x1")
-    for poisoned, byte in zip(runner.poisoned(), POISONS, strict=True):
+    for poisoned, byte in zip(isolated.poisoned(), POISONS, strict=True):
         for _ in range(3):
             values = poisoned.run(case, draw(case)).results[OUTPUT].view(torch.uint8)
             assert (values == byte ^ 0xFF).all(), values
@@ -259,9 +259,9 @@ def test_small_memory_is_poisoned_too(isolation: Sandbox, fault: str) -> None:
 @pytest.mark.parametrize("fork", [True, False])
 def test_poisoned_memory_holds_the_complement_of_the_byte(isolation: Sandbox, fork: bool) -> None:
     """New memory of each poisoned worker is filled with the complement of its byte, with and without fork."""
-    runner = IsolatedSubject(isolation, "tests.hostile:stale", fork=fork)
+    isolated = IsolatedSubject(isolation, "tests.hostile:stale", fork=fork)
     large = Case.parse("input=1x1x512x512 weight=1x1x1x1")
-    for poisoned, byte in zip(runner.poisoned(), POISONS, strict=True):
+    for poisoned, byte in zip(isolated.poisoned(), POISONS, strict=True):
         for _ in range(2):
             values = poisoned.run(large, draw(large)).results[OUTPUT].view(torch.uint8)
             assert (values == byte ^ 0xFF).all()
@@ -270,7 +270,7 @@ def test_poisoned_memory_holds_the_complement_of_the_byte(isolation: Sandbox, fo
 @pytest.mark.parametrize("dtype", CASE_DTYPES)
 def test_results_travel_bit_for_bit(isolation: Sandbox, dtype: str) -> None:
     """Small and large tensors of every dtype return from a worker bit for bit."""
-    runner = IsolatedSubject(isolation, "tests.hostile:correct")
+    isolated = IsolatedSubject(isolation, "tests.hostile:correct")
     for line in (
         "input=2x3x8x8 weight=4x3x3x3 bias",
         "input=1x8x64x64 weight=16x8x1x1",
@@ -278,7 +278,7 @@ def test_results_travel_bit_for_bit(isolation: Sandbox, dtype: str) -> None:
     ):
         case = Case.parse(f"{line} dtype={dtype}")
         operands = draw(case)
-        there, here = runner.run(case, operands), resolve("torch").run(case, operands)
+        there, here = isolated.run(case, operands), resolve("torch").run(case, operands)
         assert there.output is not None
         assert here.output is not None
         assert there.output.dtype == here.output.dtype
@@ -304,17 +304,17 @@ def test_nothing_is_left_behind(subject: str) -> None:
         "from toeplitz_core.testing.data.recipes import draw\n"
         "case = Case.parse('input=1x1x4x4 weight=1x1x1x1')\n"
         "processes = Sandbox()\n"
-        f"runner = IsolatedSubject(processes, '{subject}')\n"
-        "runner.start()\n"
-        "server = processes.fork_server(runner._environment)\n"
-        "print(processes.directory, server.process.pid, runner._worker.pid, flush=True)\n"
+        f"isolated = IsolatedSubject(processes, '{subject}')\n"
+        "isolated.start()\n"
+        "server = processes.fork_server(isolated._environment)\n"
+        "print(processes.directory, server.process.pid, isolated._worker.pid, flush=True)\n"
         "threading.Timer(1, os.kill, (os.getpid(), signal.SIGKILL)).start()\n"
-        "runner.run(case, draw(case))\n"
+        "isolated.run(case, draw(case))\n"
         "threading.Event().wait()\n"
     )
     root = CHECKOUT
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
-    room, *rest = done.stdout.split()
+    directory, *rest = done.stdout.split()
     pids = [int(pid) for pid in rest]
     assert len(pids) == 2, done.stderr
     deadline = 50
@@ -322,7 +322,7 @@ def test_nothing_is_left_behind(subject: str) -> None:
         deadline -= 1
         subprocess.run(["sleep", "0.1"], check=True)
     assert not any(_alive(pid) for pid in pids)
-    assert not Path(room).exists()
+    assert not Path(directory).exists()
 
 
 def _alive(pid: int) -> bool:

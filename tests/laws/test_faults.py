@@ -46,7 +46,7 @@ def impatient() -> Iterator[Sandbox]:
         yield processes
 
 
-def runner(fault: Fault, isolation: Sandbox) -> Implementation:
+def as_subject(fault: Fault, isolation: Sandbox) -> Implementation:
     """The fault as a subject, in a separate process if it needs one."""
     return IsolatedSubject(isolation, fault.path) if fault.isolated else resolve(fault.path)
 
@@ -54,7 +54,7 @@ def runner(fault: Fault, isolation: Sandbox) -> Implementation:
 @pytest.mark.parametrize("fault", [f for f in KILLED if f.name != "hang"], ids=lambda fault: fault.name)
 def test_killed(fault: Fault, isolation: Sandbox, record_property: Callable[[str, object], None]):
     """One law finds the fault with the gate's number of cases, and the shrunk case fails again."""
-    law, subject = LAWS[str(fault.killed_by)], runner(fault, isolation)
+    law, subject = LAWS[str(fault.killed_by)], as_subject(fault, isolation)
     cases = 0
     for dtype in (fault.dtype, *fault.dtypes):
         result = search(law, subject, dtype=dtype)
@@ -86,7 +86,7 @@ def test_still_missed(fault: Fault, isolation: Sandbox):
     assert fault.reason
     for law in LAWS.values():
         if fault.dtype in law.dtypes:
-            result = search(law, runner(fault, isolation), dtype=fault.dtype)
+            result = search(law, as_subject(fault, isolation), dtype=fault.dtype)
             assert not result.status.is_failure, f"{law.name} finds it now: {result.failure}"
 
 

@@ -39,7 +39,7 @@ def _stale_memory(subject: Implementation, case: Case) -> Verdict:
     poisoned = subject.poisoned()
     if not poisoned:
         return Verdict(Status.UNSUPPORTED, case, _NOT_POISONED)
-    verdicts = [forward_verdict(runner, case) for runner in poisoned]
+    verdicts = [forward_verdict(implementation, case) for implementation in poisoned]
     if "gradients" in subject.claims.procedures and case.dtype != "int64":
         # Gradients take many calls, so only one poisoned process runs them; the case's seed selects it.
         of_gradients = gradients_verdict(poisoned[case.seed % len(poisoned)], case)
