@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from tests.accumulators import ORDERS, Accumulator, Rounding
 from toeplitz_core import ConvGeometry
 from toeplitz_core.bound import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, TF32, Arithmetic, Format, error_bound, format_of
-from toeplitz_core.testing.oracle.arithmetics import BFLOAT16_ROUNDING
 from toeplitz_core.testing.oracle.results import expected
+from toeplitz_core.testing.subjects.pytorch.arithmetic import BFLOAT16_ROUNDING
 
 # So coarse that terms of second order matter, and so small that all its numbers can be tried.
 TOY = Format("toy", 3, -3, 8)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.faults.convolution import Convolution, implementation
-from toeplitz_core.testing.oracle.arithmetics import strictest
+from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects import TorchSubject
 
 

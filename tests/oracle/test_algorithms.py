@@ -26,8 +26,8 @@ from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws.families.forward import forward_verdict
 from toeplitz_core.testing.laws.verdict import Status, compare_bound
 from toeplitz_core.testing.oracle.algorithms import Fft, MatrixUnits, Winograd, winograd_matrices
-from toeplitz_core.testing.oracle.arithmetics import NNPACK, TF32_ROUNDING, torch_cpu, torch_cuda
 from toeplitz_core.testing.oracle.results import expected
+from toeplitz_core.testing.subjects.pytorch.arithmetic import NNPACK, TF32_ROUNDING, torch_cpu, torch_cuda
 
 SINGLE = Arithmetic(FLOAT32, FLOAT32)
 ROUND = Rounding(FLOAT32)

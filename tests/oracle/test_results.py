@@ -16,10 +16,10 @@ from tests.operands import integers, seeds, small_geometries
 from toeplitz_core import ConvGeometry
 from toeplitz_core.bound import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Arithmetic, format_of
 from toeplitz_core.testing.case.dtypes import DTYPES as NAMED
-from toeplitz_core.testing.oracle.arithmetics import BFLOAT16_ROUNDING
 from toeplitz_core.testing.oracle.expected import Expected
 from toeplitz_core.testing.oracle.results import expected
 from toeplitz_core.testing.strategies.geometries import geometries
+from toeplitz_core.testing.subjects.pytorch.arithmetic import BFLOAT16_ROUNDING
 
 REAL = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 COMPLEX = (torch.complex64, torch.complex128)

@@ -10,12 +10,11 @@ from typing import Any
 
 from rich.console import Console
 
-from toeplitz_core.testing.reports.json import JsonReport
-from toeplitz_core.testing.reports.junit import JunitReport
+from toeplitz_core.testing.reports.files import report_files
 from toeplitz_core.testing.reports.terminal import TerminalReport
 from toeplitz_core.testing.run.events import Consumer
 from toeplitz_core.testing.run.journal import Resumed
-from toeplitz_core.testing.run.options import Options, by_key, merged
+from toeplitz_core.testing.run.options import by_key, merged
 from toeplitz_core.testing.run.pyproject import TABLE, VARIABLE, project
 from toeplitz_core.testing.run.record import Record
 from toeplitz_core.testing.run.session import Session
@@ -98,7 +97,7 @@ def carry_out(
             f"{VARIABLE}, or the key 'subject' of [{TABLE}] in pyproject.toml; 'toeplitz-core subjects' lists the "
             "names"
         )
-    consumers: list[Consumer] = [*_files(options)]
+    consumers: list[Consumer] = [*report_files(options)]
     # If the JSON goes to standard output, nothing else may go there.
     aside = contextlib.redirect_stdout(sys.stderr) if options.json == "-" else contextlib.nullcontext()
     session = Session(options, subjects)
@@ -112,15 +111,6 @@ def carry_out(
 def chosen(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that were chosen: without None, absent flags and empty lists. A seed of 0 is kept."""
     return {key: value for key, value in options.items() if value is not None and value is not False and value != []}
-
-
-def _files(options: Options) -> list[Consumer]:
-    files: list[Consumer] = []
-    if options.json is not None:
-        files.append(JsonReport(options.json))
-    if options.junit is not None:
-        files.append(JunitReport(options.junit))
-    return files
 
 
 class _Console(Console):

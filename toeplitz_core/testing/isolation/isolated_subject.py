@@ -21,7 +21,7 @@ from toeplitz_core.testing.isolation.fork_server import ForkServerDied
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.isolation.transport import Channel
 from toeplitz_core.testing.isolation.worker import PRINTED, Handshake, Replies, Request, Settings, serve
-from toeplitz_core.testing.oracle.arithmetics import strictest
+from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.interface import Claims, Environment, Procedure
 from toeplitz_core.testing.subjects.outcome import Answer, Outcome
 from toeplitz_core.testing.support import interrupts

@@ -14,6 +14,7 @@ from xml.etree import ElementTree as ET
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.run.events import Ended, Event
+from toeplitz_core.testing.run.exit_code import ExitCode
 from toeplitz_core.testing.run.record import UNPROVEN, Record, environment, replay_command
 from toeplitz_core.testing.support.files import check_writable, write_atomically
 from toeplitz_core.testing.support.spelling import cases_of
@@ -36,7 +37,7 @@ def to_junit(record: Record) -> str:
         case = ET.SubElement(suite, "testcase", classname="known failures", name=_text(stale.entry.name))
         said = f"stale for {stale.subject}: {stale.why}"
         # A stale entry fails a run only with --fail-stale.
-        fails = record.exit_code == 3 and record.options.get("fail_stale")
+        fails = record.exit_code == ExitCode.NOTHING_PROVEN and record.options.get("fail_stale")
         _outcome(case, "error" if fails else "skipped", "stale", said)
     red = any(suite.find(f"testcase/{kind}") is not None for kind in ("failure", "error"))
     if record.error or (record.exit_code and not red):

@@ -17,8 +17,8 @@ from toeplitz_core.testing.case.recipe_names import RECIPES
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.families.errors import definition
-from toeplitz_core.testing.oracle.arithmetics import strictest
 from toeplitz_core.testing.oracle.results import expected
+from toeplitz_core.testing.oracle.strictest import strictest
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.case.case import Case

@@ -19,7 +19,7 @@ from toeplitz_core.testing.run.executors import Executor, JudgeDied, Judges, Thi
 from toeplitz_core.testing.run.exit_code import ExitCode, exit_code
 from toeplitz_core.testing.run.journal import Journal, Resumed
 from toeplitz_core.testing.run.journal import clear_abandoned as clear_journals
-from toeplitz_core.testing.run.known_failures import NOT_CHECKED, adopted, hanging, stale
+from toeplitz_core.testing.run.known_upkeep import NOT_CHECKED, adopted, hanging, stale
 from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import Plan, Task
 from toeplitz_core.testing.run.record import Ending, Record

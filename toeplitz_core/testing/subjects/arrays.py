@@ -14,7 +14,7 @@ import torch
 from toeplitz_core.bound import Arithmetic
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands
-from toeplitz_core.testing.oracle.arithmetics import strictest
+from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.interface import Claims, Procedure, Subject
 from toeplitz_core.testing.subjects.outcome import Results
 from toeplitz_core.testing.subjects.placement import placed

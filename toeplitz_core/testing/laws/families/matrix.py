@@ -7,7 +7,7 @@ import torch
 from toeplitz_core.matrix import toeplitz_matrix
 from toeplitz_core.testing.data.operands import wide
 from toeplitz_core.testing.laws.relation import Convolution, Sides, relation_law
-from toeplitz_core.testing.oracle.arithmetics import NNPACK_BATCH
+from toeplitz_core.testing.subjects.pytorch.arithmetic import NNPACK_BATCH
 
 # Basis images in one call: fewer than the batch size from which libraries use inexact algorithms.
 _BASIS_BATCH = NNPACK_BATCH - 1

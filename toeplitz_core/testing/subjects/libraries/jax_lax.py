@@ -14,7 +14,7 @@ import numpy as np
 
 from toeplitz_core.bound import FLOAT16
 from toeplitz_core.testing.case.recipe_names import RECIPES
-from toeplitz_core.testing.oracle.arithmetics import strictest
+from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.arrays import to_numpy, to_tensor
 from toeplitz_core.testing.subjects.interface import Claims, Environment, Subject
 from toeplitz_core.testing.subjects.placement import placed

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toeplitz_core.testing.oracle.arithmetics import strictest
+from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.arrays import to_numpy, to_tensor
 from toeplitz_core.testing.subjects.interface import Claims, Subject
 from toeplitz_core.testing.subjects.placement import placed

@@ -14,7 +14,7 @@ from toeplitz_core.bound import Arithmetic
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands, in_bytes
-from toeplitz_core.testing.oracle.arithmetics import strictest
+from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.interface import Claims, MemoryFormat, Procedure, Subject
 from toeplitz_core.testing.subjects.outcome import BrokenContract, NotClaimed, ResultName, Results, described
 from toeplitz_core.testing.subjects.placement import place, placed

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from toeplitz_core.testing.oracle.arithmetics import torch_autocast, torch_gradient, torch_now
 from toeplitz_core.testing.subjects.interface import Subject
+from toeplitz_core.testing.subjects.pytorch.arithmetic import torch_autocast, torch_gradient, torch_now
 from toeplitz_core.testing.subjects.pytorch.subject import TorchSubject
 
 

@@ -1,4 +1,4 @@
-"""How known implementations compute: an ``Arithmetic`` for each, from its documentation and from measurements."""
+"""How torch computes: its ``Arithmetic`` on each device, from its documentation and from measurements."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from toeplitz_core.bound import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Arithmetic
+from toeplitz_core.bound import BFLOAT16, FLOAT16, FLOAT32, Arithmetic
 from toeplitz_core.testing.oracle.algorithms import Fft, MatrixUnits, Winograd, is_plain
+from toeplitz_core.testing.oracle.strictest import strictest
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.case.case import Case
@@ -26,19 +27,6 @@ BFLOAT16_ROUNDING = BFLOAT16.unit_roundoff / (1 + BFLOAT16.unit_roundoff)
 
 # The larger bound of the two counts: which one NNPACK takes depends on shapes and caches.
 NNPACK = (Winograd(6), Fft(16))
-
-
-def strictest(case: Case) -> Arithmetic:
-    """The strictest arithmetic of the case's dtype and device, for an implementation without a declaration.
-
-    On a GPU, half precision may run on matrix units, which truncate the numbers that they add. Integers are exact.
-    """
-    if case.dtype == "int64":
-        return Arithmetic(FLOAT64, FLOAT64)
-    declared = Arithmetic.of_dtype(case.torch_dtype)
-    if torch.device(case.device).type == "cuda" and declared.output != declared.accumulator:
-        return replace(declared, algorithms=(MatrixUnits(),))
-    return declared
 
 
 def torch_now(case: Case) -> Arithmetic:
