@@ -44,7 +44,7 @@ def search(
 ) -> Result:
     """The result of one law on one subject, for the cases of a profile, a number of them, or a sweep."""
     of_profile = PROFILES[profile]
-    drawn = Search(examples or of_profile.examples, seed, of_profile.climbs, tuple(layouts), tuple(first))
+    drawn = Search(of_profile, examples or of_profile.examples, seed, tuple(layouts), tuple(first))
     effort = drawn if sweep is None else Sweep(sweep)
 
     def excuse(verdict: Verdict) -> str | None:
@@ -72,14 +72,18 @@ class Bench:
         dtypes: Sequence[str] = ("float32",),
         devices: Sequence[str] = ("cpu",),
         profile: str | Profile = "gate",
+        examples: int | None = None,
+        seed: int = 0,
+        sweep: int | None = None,
         **options: Any,
     ) -> None:
+        drawn = Search(PROFILES[profile] if isinstance(profile, str) else profile, examples, seed)
         self.plan = Plan(
             subjects=[subject.name for subject in subjects],
             laws={law.name: law for law in laws},
             dtypes=dtypes,
             devices=devices,
-            profile=PROFILES[profile] if isinstance(profile, str) else profile,
+            effort=drawn if sweep is None else Sweep(sweep),
             inline=frozenset(subject.name for subject in subjects if isinstance(subject, Subject)),
             **options,
         )

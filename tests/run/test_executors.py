@@ -32,7 +32,7 @@ from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import Plan
 from toeplitz_core.testing.run.rounds import tasks
 from toeplitz_core.testing.run.session import Session
-from toeplitz_core.testing.search.effort import PROFILES
+from toeplitz_core.testing.search.effort import PROFILES, Search
 from toeplitz_core.testing.search.search import LawError
 
 KERNELS = "tests.run.kernels"
@@ -166,7 +166,7 @@ def assert_in_order(events: list[Event]) -> None:
 
 def plan(*laws: str, **options: object) -> Plan:
     """A plan of made-up laws for our own operator."""
-    few = {"dtypes": ["float32", "float64"], "devices": ["cpu"], "profile": PROFILES["gate"], "examples": 3}
+    few = {"dtypes": ["float32", "float64"], "devices": ["cpu"], "effort": Search(PROFILES["gate"], 3)}
     return Plan(subjects=["toeplitz"], laws={law: made_up(law) for law in laws}, **{**few, **options})
 
 

@@ -14,9 +14,9 @@ from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.run.exit_code import exit_code
 from toeplitz_core.testing.run.options import Options
-from toeplitz_core.testing.run.plan import UNSAFE_LAYOUTS, Plan, Task
+from toeplitz_core.testing.run.plan import UNSAFE_LAYOUTS, Plan
 from toeplitz_core.testing.run.subject_pool import missing
-from toeplitz_core.testing.search.effort import Search, Sweep
+from toeplitz_core.testing.search.effort import PROFILES, Search, Sweep
 from toeplitz_core.testing.subjects import TorchSubject
 
 
@@ -73,7 +73,7 @@ def test_absent_device_is_not_run():
 def test_smoke_and_gate_are_deterministic(profile: str | None):
     """Without a given seed they use seed 0 and remember nothing; a given seed is used."""
     plan = Plan.of(Options(profile=profile), ["torch"])
-    assert (plan.seed, plan.remembers, plan.profile.name) == (0, False, profile or "gate")
+    assert (plan.remembers, plan.effort) == (False, Search(PROFILES[profile or "gate"]))
     assert Plan.of(Options(profile=profile, seed=7), ["torch"]).seed == 7
 
 
@@ -89,16 +89,17 @@ def test_nightly_draws_a_seed():
 def test_effort_of_a_task():
     """A search has the share of its law and the seed of its round; a sweep has only its steps."""
     plan = Plan.of(Options(seed=5), ["torch"], inline=["torch"])
-    search = plan.effort(Task(Step("torch", "adjoint", "float32", "cpu"), 2))
+    search = plan.effort.in_round(2, plan.layouts("torch"), ())
     assert isinstance(search, Search)
-    assert (search.examples, search.seed, search.climbs) == (12, 7, False)
+    assert (search.settings("adjoint", 1).max_examples, search.seed) == (12, 7)
     assert not {*UNSAFE_LAYOUTS} & {*search.layouts}
     plan = Plan.of(Options(examples=3), ["torch"])
-    search = plan.effort(Task(plan.steps[0]))
+    search = plan.effort.in_round(0, plan.layouts("torch"), ())
     assert isinstance(search, Search)
-    assert search.examples == 3
+    assert search.settings("adjoint", 1).max_examples == 3
     assert {*UNSAFE_LAYOUTS} <= {*search.layouts}
-    assert Plan.of(Options(sweep=2), ["torch"]).effort(Task(plan.steps[0])) == Sweep(2)
+    plan = Plan.of(Options(sweep=2), ["torch"])
+    assert (plan.effort.in_round(1, plan.layouts("torch"), ()), plan.remembers) == (Sweep(2), False)
 
 
 def result(status: Status, device: str = "cpu") -> Result:

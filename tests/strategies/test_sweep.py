@@ -6,24 +6,22 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.hostile_laws import made_up
 from tests.running import Bench, search
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.conditions import Condition
 from toeplitz_core.testing.findings.entry import Entry
 from toeplitz_core.testing.findings.known import KnownFailures
-from toeplitz_core.testing.findings.remembered import Remembered, default_database
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.search import law_cases as drawing
+from toeplitz_core.testing.search.effort import PROFILES, Search
 from toeplitz_core.testing.search.search import LawError
 from toeplitz_core.testing.search.tally import Tally
 from toeplitz_core.testing.strategies.sweep import MOST_STEPS, convolutions, number_of_convolutions
@@ -160,7 +158,7 @@ def test_laws_without_a_sweep_are_not_run():
     reason = "it is checked on calls, whose arguments may be anything; a sweep has only convolutions"
     assert plan.left_out == [f"errors: {reason}"]
     assert [(r.law, r.status, r.message) for r in plan.unreached(results, "?")] == [("errors", Status.NOT_RUN, reason)]
-    assert [step.law for step in replace(plan, sweep=None).steps] == ["forward-exact", "errors"]
+    assert [step.law for step in replace(plan, effort=Search(PROFILES["gate"])).steps] == ["forward-exact", "errors"]
 
 
 def test_what_is_too_large_for_a_law_is_left_out_and_counted():
@@ -174,16 +172,6 @@ def test_what_is_too_large_for_a_law_is_left_out_and_counted():
     assert bench(LAWS["matrix"]).plan.left_out == []
     # The products have five factors, and a step adds one to one of them.
     assert min(law.max_products for law in LAWS.values() if law.max_products is not None) > (1 + MOST_STEPS / 5) ** 5
-
-
-def test_a_sweep_takes_nothing_from_a_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A profile's effort does not change a sweep, and a nightly run does not remember a sweep's failures."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
-    of_nightly = {"profile": "nightly", "examples": 3, "remembers": True}
-    assert [result.cases for result in bench(made_up("holds"), **of_nightly).run().came] == [17]
-    assert [result.cases for result in bench(made_up("fails"), **of_nightly).run().came] == [1]
-    assert Remembered(Step("right", "fails", "float32", "cpu"), default_database()).recall() == []
 
 
 def test_known_failures_are_counted():

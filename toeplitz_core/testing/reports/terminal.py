@@ -19,7 +19,6 @@ from toeplitz_core.testing.reports.text import plain, print_verdict, result_line
 from toeplitz_core.testing.run.events import Adopted, Ended, Event, Failed, Started, StepEnded
 from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import Plan
-from toeplitz_core.testing.strategies.sweep import number_of_convolutions
 
 OUR_ERROR = "This is an error of toeplitz-core, not of the subject. Please report it with the lines above."
 
@@ -106,18 +105,11 @@ class TerminalReport:
 
 def header(plan: Plan) -> str:
     """Echo the plan, so that a typo shows. The seed repeats the run."""
-    # Some laws take only a share of the profile's cases.
-    cases = plan.examples or f"up to {plan.profile.examples}"
-    effort = f"profile {plan.profile.name}: {cases} cases per law and dtype, seed {plan.seed}"
-    if plan.sweep is not None:
-        far = f"{plan.sweep} step{'s' * (plan.sweep != 1)}"
-        convolutions = f"all {number_of_convolutions(plan.sweep):,} convolutions up to {far} from the smallest"
-        effort = f"sweep: {convolutions}, in the subject's own layouts"
     laws = ", ".join(plan.laws) if set(plan.laws) != set(LAWS) else f"all {len(LAWS)}"
     return (
         f"toeplitz-core {toeplitz_core.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
         f"{platform.system()} {platform.machine()}\n"
-        f"subjects {', '.join(plan.subjects)}; laws {laws}; devices {', '.join(plan.devices)}; {effort}"
+        f"subjects {', '.join(plan.subjects)}; laws {laws}; devices {', '.join(plan.devices)}; {plan.effort}"
     )
 
 

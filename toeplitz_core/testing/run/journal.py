@@ -80,7 +80,7 @@ class Journal:
 def _lasting(event: Started) -> dict[str, Any]:
     """The options of a run for resuming it, perhaps in another directory: with the seed and absolute paths."""
     options = event.options.document()
-    options["seed"] = event.plan.seed if event.options.sweep is None else None
+    options["seed"] = event.plan.effort.seed
     options["known"] = [str(Path(name).resolve()) for name in options["known"]]
     for key in ("write_known", "json", "junit"):
         if options[key] not in (None, "-"):

@@ -255,16 +255,11 @@ class Options:
             raise ValueError("fail-stale needs known=FILE")
         if self.inline and self.processes > 1:
             raise ValueError(f"jobs={self.jobs} needs separate processes, so it cannot be combined with inline")
-        if self.sweep is not None:
-            for name in _OF_A_SEARCH:
-                if getattr(self, name) is not None:
-                    raise ValueError(
-                        f"sweep={self.sweep} checks every convolution, so it cannot be combined with {name}"
-                    )
-            if self.write_known is not None:  # conditions of entries are made from shrunk cases
-                raise ValueError(
-                    f"sweep={self.sweep} does not shrink failures, so it cannot be combined with write-known"
-                )
+        # The conditions of known failures are made from shrunk cases.
+        reasons = {**dict.fromkeys(_OF_A_SEARCH, "checks every convolution"), "write_known": "does not shrink failures"}
+        for key, reason in reasons.items():
+            if self.sweep is not None and getattr(self, key) is not None:
+                raise ValueError(f"sweep={self.sweep} {reason}, so it cannot be combined with {key.replace('_', '-')}")
 
     @property
     def processes(self) -> int:

@@ -15,9 +15,7 @@ from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.run.options import Options
-from toeplitz_core.testing.search.effort import PROFILES, Effort, Profile, Search, Sweep
-from toeplitz_core.testing.search.law_cases import too_large, why_not_swept
-from toeplitz_core.testing.strategies.sweep import convolutions
+from toeplitz_core.testing.search.effort import PROFILES, Effort, Search, Sweep
 from toeplitz_core.testing.support.spelling import cases_of
 
 # Layouts on which torch can crash. Subjects in the judge's process are not tested on them.
@@ -47,45 +45,33 @@ class Task:
 class Plan:
     """What to run, and with how much effort.
 
-    With ``time``, all steps are searched in rounds until this many seconds have passed. The seed of a round is ``seed``
-    plus the number of the round.
-
-    With ``sweep``, each law is checked on every convolution up to this many steps from the smallest one. There is no
-    search, so ``examples`` and ``seed`` are not used.
-
     Parameters
     ----------
     subjects, dtypes, devices : sequence of str
         Names.
     laws : mapping of str to Law
-    profile : Profile
-    seed : int
+    effort : Search or Sweep
     remembers : bool
         Whether failures of earlier runs are tried first.
-    examples : int, optional
-        Number of cases per law and dtype, instead of the profile's.
     fail_fast : bool
         Whether no step starts after the first failure.
     inline : frozenset of str
         The subjects that run in the judge's process.
     known : KnownFailures
-    time, sweep
-        As above.
+    time : float, optional
+        All steps are searched in rounds until this many seconds have passed.
     """
 
     subjects: Sequence[str]
     laws: Mapping[str, Law]
     dtypes: Sequence[str]
     devices: Sequence[str]
-    profile: Profile
-    seed: int = 0
+    effort: Effort
     remembers: bool = False
-    examples: int | None = None
     fail_fast: bool = False
     inline: frozenset[str] = frozenset()
     known: KnownFailures = field(default_factory=KnownFailures)
     time: float | None = None
-    sweep: int | None = None
 
     @classmethod
     def of(cls, options: Options, subjects: Sequence[str], inline: Collection[str] = ()) -> Plan:
@@ -105,15 +91,12 @@ class Plan:
             laws={name: LAWS[name] for name in options.laws},
             dtypes=options.dtypes,
             devices=options.devices,
-            profile=profile,
-            seed=seed,
+            effort=Search(profile, options.examples, seed) if options.sweep is None else Sweep(options.sweep),
             remembers=profile.remembers and options.seed is None and options.time is None,
-            examples=options.examples,
             fail_fast=options.fail_fast,
             inline=frozenset(subjects if options.inline else inline),
             known=KnownFailures.of_files(options.known, laws=LAWS),
             time=options.time,
-            sweep=options.sweep,
         )
         if not plan.subjects:
             raise ValueError("nothing to check: no subject")
@@ -122,9 +105,14 @@ class Plan:
         return plan
 
     @property
+    def seed(self) -> int:
+        """The seed in reports: 0 for a sweep, which has none."""
+        return self.effort.seed or 0
+
+    @property
     def steps(self) -> list[Step]:
         """The steps in the order of the run, without dtypes to which a law does not apply."""
-        return self._steps([law for law in self.laws.values() if law.name not in self._unswept])
+        return self._steps([law for law in self.laws.values() if law.name not in self._unused])
 
     def _steps(self, laws: Sequence[Law]) -> list[Step]:
         return [
@@ -137,11 +125,9 @@ class Plan:
         ]
 
     @property
-    def _unswept(self) -> dict[str, str]:
-        """The laws that cannot be swept, with the reasons."""
-        if self.sweep is None:
-            return {}
-        return {name: reason for name, law in self.laws.items() if (reason := why_not_swept(law))}
+    def _unused(self) -> dict[str, str]:
+        """The laws that are not checked with this effort, with the reasons."""
+        return {name: reason for name, law in self.laws.items() if (reason := self.effort.unused(law))}
 
     @property
     def left_out(self) -> list[str]:
@@ -151,17 +137,12 @@ class Plan:
             if dtypes := ", ".join(dtype for dtype in self.dtypes if dtype not in law.dtypes):
                 dtypes_of.setdefault(dtypes, []).append(law.name)
         lines = [f"{', '.join(laws)}: not for {dtypes}" for dtypes, laws in dtypes_of.items()]
-        if self.sweep is not None:
-            lines += [f"{name}: {reason}" for name, reason in self._unswept.items()]
-            for law in self.laws.values():
-                if count := sum(too_large(law, case) for case in self._swept(law)):
-                    lines.append(f"{law.name}: {cases_of(count)} with more than {law.max_products} products")
-        elif self.inline:
-            lines += [f"layout {layout}: {UNSAFE_REASON}" for layout in UNSAFE_LAYOUTS]
-        return lines
-
-    def _swept(self, law: Law) -> Sequence[Case]:
-        return list(convolutions(self.sweep)) if law.max_products is not None and self.sweep is not None else ()
+        lines += [f"{name}: {reason}" for name, reason in self._unused.items()]
+        for law in self.laws.values():
+            if count := self.effort.too_large(law):
+                lines.append(f"{law.name}: {cases_of(count)} with more than {law.max_products} products")
+        unsafe = [layout for layout in UNSAFE_LAYOUTS if self.inline and layout in self.effort.layouts]
+        return lines + [f"layout {layout}: {UNSAFE_REASON}" for layout in unsafe]
 
     def layouts(self, subject: str) -> tuple[str, ...]:
         """The memory layouts that a subject is tested on."""
@@ -175,18 +156,6 @@ class Plan:
         """Whether the subject is tested on all layouts of the case."""
         return {layout for _, layout in case.layouts} <= set(self.layouts(subject))
 
-    def effort(self, task: Task, first: Sequence[Case | Call] = ()) -> Effort:
-        """How to look for a failure in a task. The cases ``first`` are tried before all others."""
-        if self.sweep is not None:
-            return Sweep(self.sweep)
-        return Search(
-            examples=self.examples or self.profile.examples_of(task.step.law),
-            seed=self.seed + task.number,
-            climbs=self.profile.climbs,
-            layouts=self.layouts(task.step.subject),
-            first=tuple(first),
-        )
-
     def without_known(self, known: KnownFailures) -> Plan:
         """The same plan with another list of known failures."""
         return replace(self, known=known)
@@ -194,6 +163,6 @@ class Plan:
     def unreached(self, results: Sequence[Result], reason: str) -> list[Result]:
         """A result with the status ``not-run`` for each step without a result, also for laws that cannot be swept."""
         reached = {result.step for result in results}
-        reasons = dict.fromkeys(self.laws, reason) | self._unswept
+        reasons = dict.fromkeys(self.laws, reason) | self._unused
         steps = self._steps(list(self.laws.values()))
         return [Result(step, Status.NOT_RUN, message=reasons[step.law]) for step in steps if step not in reached]

@@ -247,17 +247,15 @@ class Session:
 
 def described(options: Options, plan: Plan) -> dict[str, object]:
     """The options that reports show: those on which the results depend."""
-    searched = plan.sweep is None
     return {
         "subjects": list(plan.subjects),
         "laws": list(plan.laws),
         "dtypes": list(plan.dtypes),
         "devices": list(plan.devices),
-        "profile": plan.profile.name if searched else None,
-        "examples": plan.examples or plan.profile.examples if searched else None,
+        **plan.effort.document(),
         "seed": plan.seed,
         "time": plan.time,
-        "sweep": plan.sweep,
+        "sweep": options.sweep,
         "jobs": options.processes,
         "timeout": options.timeout,
         "known": list(options.known),

@@ -51,7 +51,7 @@ def judge(
     if reason := subject.claims.not_asked(step.dtype, law.procedure):
         return Result(step, Status.UNSUPPORTED, message=reason)
     memory = None
-    if plan.remembers and plan.sweep is None:
+    if plan.remembers:
         memory = Remembered(step, default_database() if database is None else database)
     first = [] if memory is None else [case for case in memory.recall() if plan.takes(step, case)]
 
@@ -68,7 +68,7 @@ def judge(
     # A subject that runs in this process keeps its usual threads.
     with contextlib.nullcontext() if isinstance(subject, Subject) else _one_thread():
         tally = Tally(step, found)
-        effort = plan.effort(task, first)
+        effort = plan.effort.in_round(task.number, plan.layouts(step.subject), first)
         result = find(law, subject, effort, dtype=step.dtype, device=step.device, excuse=excuse, tally=tally)
     if memory is not None and (result.failure is not None or first == memory.recall()):
         memory.keep(None if result.failure is None else result.failure.case)  # keep what cannot be run here

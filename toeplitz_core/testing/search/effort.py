@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from hypothesis import HealthCheck, Phase, Verbosity, settings
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
+from toeplitz_core.testing.laws.law import CallLaw, Law
+from toeplitz_core.testing.search.law_cases import too_large
+from toeplitz_core.testing.strategies.sweep import convolutions, number_of_convolutions
 
 _PHASES = (Phase.explicit, Phase.generate, Phase.target, Phase.shrink)
 # The least number of cases per dtype, even for a law with a small share: enough for a few kinds of geometries.
@@ -68,26 +73,48 @@ class Search:
 
     Parameters
     ----------
-    examples : int
+    profile : Profile
+    examples : int, optional
+        Number of cases per law and dtype, instead of the profile's.
     seed : int
         The same seed gives the same cases, for every subject and on every device.
-    climbs : bool
-        As in :class:`Profile`.
     layouts : tuple of str
         Memory layouts that the cases may name.
     first : tuple of Case or Call
         Cases to try first.
     """
 
-    examples: int
+    profile: Profile
+    examples: int | None = None
     seed: int = 0
-    climbs: bool = False
     layouts: tuple[str, ...] = ALL_LAYOUTS
     first: tuple[Case | Call, ...] = ()
 
-    def settings(self, draws: int) -> settings:
-        """Hypothesis settings for this number of cases, if each example gives ``draws`` of them."""
-        return _settings(-(-self.examples // draws), climbs=self.climbs)
+    def __str__(self) -> str:
+        # Some laws take only a share of the profile's cases.
+        cases = self.examples or f"up to {self.profile.examples}"
+        return f"profile {self.profile.name}: {cases} cases per law and dtype, seed {self.seed}"
+
+    def document(self) -> dict[str, object]:
+        """The profile and the number of cases, for reports."""
+        return {"profile": self.profile.name, "examples": self.examples or self.profile.examples}
+
+    def in_round(self, number: int, layouts: tuple[str, ...], first: Sequence[Case | Call]) -> Search:
+        """The search of one step in a round, which has its own seed. It tries the cases ``first`` before others."""
+        return replace(self, seed=self.seed + number, layouts=layouts, first=tuple(first))
+
+    def unused(self, _: Law) -> str:
+        """Why a law is not checked; empty if it is."""
+        return ""
+
+    def too_large(self, _: Law) -> int:
+        """The number of cases that are left out because they are too large for a law."""
+        return 0
+
+    def settings(self, law: str, draws: int) -> settings:
+        """Hypothesis settings for the cases of a law, if each example gives ``draws`` of them."""
+        examples = self.examples or self.profile.examples_of(law)
+        return _settings(-(-examples // draws), climbs=self.profile.climbs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +127,30 @@ class Sweep:
     """
 
     steps: int
+    seed: ClassVar[None] = None
+    layouts: ClassVar[tuple[str, ...]] = ()  # the subject's own
+
+    def __str__(self) -> str:
+        far = f"{self.steps} step{'s' * (self.steps != 1)}"
+        convolutions = f"all {number_of_convolutions(self.steps):,} convolutions up to {far} from the smallest"
+        return f"sweep: {convolutions}, in the subject's own layouts"
+
+    def document(self) -> dict[str, object]:
+        """As in :class:`Search`: a sweep has neither."""
+        return {"profile": None, "examples": None}
+
+    def in_round(self, *_: object) -> Sweep:
+        """The same sweep: a sweep has one round, and tries no other cases first."""
+        return self
+
+    def unused(self, law: Law) -> str:
+        """Why a law is not checked; empty if it is."""
+        reason = "it is checked on calls, whose arguments may be anything; a sweep has only convolutions"
+        return reason if isinstance(law, CallLaw) else ""
+
+    def too_large(self, law: Law) -> int:
+        """The number of cases that are left out because they are too large for a law."""
+        return 0 if law.max_products is None else sum(too_large(law, case) for case in convolutions(self.steps))
 
 
 Effort = Search | Sweep

@@ -49,13 +49,6 @@ def drawn_again(law: Law, case: Case | Call, number: int) -> Iterator[Case | Cal
         yield case.replace(data=recipes[(first + n) % len(recipes)], seed=case.seed + n // len(recipes))
 
 
-def why_not_swept(law: Law) -> str:
-    """Why a law cannot be checked by a sweep; empty if it can."""
-    if isinstance(law, CallLaw):
-        return "it is checked on calls, whose arguments may be anything; a sweep has only convolutions"
-    return ""
-
-
 def swept(law: Law, convolutions: Iterable[Case], dtype: str, device: str) -> Iterator[Case]:
     """The cases of a law in a sweep of convolutions, with each recipe in turn and the case's number as its seed.
 

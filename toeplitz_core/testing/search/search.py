@@ -141,7 +141,7 @@ def _search(law: Law, watched: _Watched, judge: Judge, tally: Tally, effort: Sea
             target(largest, label="largest error in units of the bound")
 
     strategy = drawn(law, step.dtype, step.device, effort.layouts)
-    test = effort.settings(draws)(given(case=strategy)(holds))
+    test = effort.settings(law.name, draws)(given(case=strategy)(holds))
     for case in reversed(effort.first):
         test = example(case=case)(test)
     # Each law and dtype has its own seed, so its cases do not depend on which others run.
