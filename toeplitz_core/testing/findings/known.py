@@ -29,6 +29,7 @@ class KnownFailures:
     Parameters
     ----------
     entries : tuple of Entry
+        The known failures, in the order in which they are tried.
     """
 
     entries: tuple[Entry, ...] = ()

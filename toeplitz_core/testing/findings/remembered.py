@@ -31,7 +31,9 @@ class Remembered:
     Parameters
     ----------
     step : Step
+        The subject, law, dtype and device whose cases are stored.
     database : ExampleDatabase
+        Hypothesis's storage, in which the cases are kept between runs.
     """
 
     step: Step

@@ -190,7 +190,9 @@ class Death:
     Parameters
     ----------
     status : str
+        ``raised`` if it could not start, ``crashed`` if the call ended it, or ``timed out``.
     message : str
+        What happened, as text for reports.
     printed : str
         The end of what the worker wrote to its standard streams.
     """

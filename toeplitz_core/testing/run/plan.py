@@ -35,6 +35,7 @@ class Task:
     Parameters
     ----------
     step : Step
+        The subject, law, dtype and device to check.
     number : int
         The number of the round, from 0.
     """
@@ -58,8 +59,11 @@ class Plan:
     subjects, dtypes, devices : sequence of str
         Names.
     laws : mapping of str to Law
+        The laws to check, by name.
     profile : Profile
+        The amount of effort for each step.
     seed : int
+        The seed of the first round; the same seed draws the same cases.
     remembers : bool
         Whether failures of earlier runs are tried first.
     examples : int, optional
@@ -69,8 +73,11 @@ class Plan:
     inline : frozenset of str
         The subjects that run in the judge's process.
     known : KnownFailures
-    time, sweep
-        As above.
+        Failures that are counted, but do not fail the run.
+    time : float, optional
+        Seconds to search, as above; None for one round.
+    sweep : int, optional
+        Largest number of steps from the smallest convolution, as above; None for a search.
     """
 
     subjects: Sequence[str]

@@ -36,6 +36,7 @@ class Profile:
     Parameters
     ----------
     name : str
+        What users write to choose it, such as ``gate``.
     examples : int
         Cases per law and dtype; each law takes its share of them.
     deterministic : bool
@@ -69,6 +70,7 @@ class Search:
     Parameters
     ----------
     examples : int
+        Number of cases to draw.
     seed : int
         The same seed gives the same cases, for every subject and on every device.
     climbs : bool
@@ -97,6 +99,7 @@ class Sweep:
     Parameters
     ----------
     steps : int
+        Largest distance from the smallest convolution.
     """
 
     steps: int
