@@ -123,42 +123,7 @@ def _option(default: object, kind: type, text: str, **more: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of a run. ``OPTIONS`` has their help texts and rules.
-
-    Parameters
-    ----------
-    subject : tuple of str
-        What to check: names of subjects, or ``package.module:callable``.
-    law, dtype, device : tuple of str
-        Names of the laws, dtypes and devices to check; empty for all laws, all dtypes, and ``cpu`` and ``cuda``.
-    profile : str, optional
-        The name of the effort; None for ``gate``.
-    examples : int, optional
-        Number of cases per law and dtype; None for the profile's number.
-    seed : int, optional
-        The seed of the cases; None for the profile's seed.
-    time : float, optional
-        Seconds to search in rounds; None for one round.
-    sweep : int, optional
-        Check all convolutions up to this many steps from the smallest one; None for a search.
-    jobs : int
-        Number of processes that search; 0 for one per core.
-    timeout : float
-        Time limit of one call, in seconds.
-    fail_fast : bool
-        Whether nothing new starts after the first failure.
-    inline : bool
-        Whether the subject is called in this process.
-    known : tuple of str
-        Paths of lists of known failures.
-    fail_stale : bool
-        Whether an entry that is no longer needed fails the run.
-    write_known : str, optional
-        Path of the list to which failures are added; None for no list.
-    json, junit : str, optional
-        Paths of the reports as JSON (``-`` for standard output) and as JUnit XML; None for no report.
-    resume : str, optional
-        Path of the journal of the run to resume; None for a new run.
+    """The options of a run. Each field has its help text and rules, which ``OPTIONS`` collects.
 
     Raises
     ------
