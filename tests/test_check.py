@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.paths import CHECKOUT
-from tests.workers import share_fork_servers
+from tests.helpers.paths import CHECKOUT
+from tests.helpers.workers import share_fork_servers
 from toeplitz_core import testing
 from toeplitz_core.testing import check
 from toeplitz_core.testing.isolation.isolated_subject import SubjectError

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile_laws import made_up
-from tests.paths import CHECKOUT
-from tests.running import Run
-from tests.workers import share_fork_servers
+from tests.helpers.hostile_laws import made_up
+from tests.helpers.paths import CHECKOUT
+from tests.helpers.running import Run
+from tests.helpers.workers import share_fork_servers
 from toeplitz_core.testing.checking import check
 from toeplitz_core.testing.isolation.sandbox import clear_abandoned
 from toeplitz_core.testing.laws.verdict import Status

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.hostile_laws import made_up
-from tests.running import Bench, search
+from tests.helpers.hostile_laws import made_up
+from tests.helpers.running import Bench, search
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.conditions import Condition
