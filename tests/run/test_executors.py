@@ -48,13 +48,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
     all_started: list[subprocess.Popen[str]] = []
 
     def started(line: str, *, deaf: bool = False) -> subprocess.Popen[str]:
-        room = {"TMPDIR": str(tmp_path), "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        own = {"TMPDIR": str(tmp_path), "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         # A process inherits ignored interrupts, and this process may ignore them.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN if deaf else signal.default_int_handler)
         running = subprocess.Popen(
             [sys.executable, "-m", "toeplitz_core", *shlex.split(line)],
             cwd=tmp_path,
-            env=os.environ | room,
+            env=os.environ | own,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",
