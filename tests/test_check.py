@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,11 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.workers import share_fork_servers
+from tests.helpers.paths import CHECKOUT
+from tests.helpers.workers import share_fork_servers
 from toeplitz_core import testing
 from toeplitz_core.testing import check
 from toeplitz_core.testing.isolation.isolated_subject import SubjectError
 from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.run.exit_code import ExitCode
 from toeplitz_core.testing.run.pyproject import VARIABLE
 from toeplitz_core.testing.run.record import Record
 from toeplitz_core.testing.subjects import Subject, TorchSubject
@@ -151,6 +154,10 @@ def test_it_prints_unless_it_is_quiet(capsys: pytest.CaptureFixture[str], direct
         ({"subject": "trch"}, r"no subject 'trch'; did you mean 'torch'\?"),
         ({"subject": ()}, "no subject: name one"),
         ({"subject": None}, "no subject: name one"),
+        ({"subject": 5}, "subject=5 must be a callable, a Subject, a name, or a sequence of them"),
+        ({"subjects": "naive"}, "the first argument and 'subjects' are the same option: give only one of them"),
+        ({"known": Path("nowhere.toml")}, "nowhere.toml: "),
+        ({"json": "a", "junit": "./a"}, "junit='./a' is also the file of json: each needs its own"),
         ({"exampels": 3}, r"unknown option 'exampels'; did you mean 'examples'\? Legal: subject, law, dtype"),
         ({"law": "forward-exat"}, r"law='forward-exat' is unknown; did you mean 'forward-exact'\?"),
         ({"law": "matrix", "laws": "matrix"}, "'laws' and 'law' are the same option: give only one of them"),
@@ -172,6 +179,27 @@ def test_a_wrong_value_is_an_error(options: dict[str, object], said: str):
     given = {"subject": None if "resume" in options else "torch"} | options
     with pytest.raises(ValueError, match=f"^{said}"):
         check(**given, quiet=True)
+
+
+def test_a_script_runs_once(directory: Path):
+    """Judges in processes of their own do not run the script again that asks for them."""
+    (directory / "script.py").write_text(
+        "import mine\nfrom toeplitz_core.testing import check\nprint('once')\n"
+        f"print(check(mine.elsewhere, jobs=2, quiet=True, **{FEW}).ended)\n",
+        encoding="utf-8",
+    )
+    variables = os.environ | {"PYTHONPATH": str(CHECKOUT), "TMPDIR": str(directory), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "script.py"], env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["once", "completed"]
+    assert not list(directory.glob("toeplitz-core-run-*"))
+
+
+def test_an_interrupt_while_a_subject_is_imported(directory: Path):
+    """An interrupt before the first case ends the run like a later one: the report is written, and nothing proven."""
+    (directory / "mine.py").write_text("raise KeyboardInterrupt", encoding="utf-8")
+    record = check("mine:elsewhere", **FEW, quiet=True, inline=True, json="run.json")
+    assert (record.exit_code, record.ended) == (ExitCode.INTERRUPTED, "interrupted")
+    assert json.loads((directory / "run.json").read_text(encoding="utf-8"))["summary"]["exit_code"] == 130
 
 
 def test_a_subject_that_cannot_be_imported_is_an_error():

@@ -18,8 +18,8 @@ import torch
 from typer.testing import CliRunner, Result
 
 import toeplitz_core
-from tests.paths import CHECKOUT
-from tests.workers import share_fork_servers
+from tests.helpers.paths import CHECKOUT
+from tests.helpers.workers import share_fork_servers
 from toeplitz_core.testing import cli
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES

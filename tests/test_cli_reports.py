@@ -16,7 +16,7 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from tests.workers import share_fork_servers
+from tests.helpers.workers import share_fork_servers
 from toeplitz_core.testing import cli
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.known import KnownFailures

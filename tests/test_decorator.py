@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import toeplitz_core
-from tests.workers import share_fork_servers
+from tests.helpers.workers import share_fork_servers
 from toeplitz_core.testing import parametrize_with_laws
 from toeplitz_core.testing.decorator import COMMAND_LINE, LawTest
 from toeplitz_core.testing.reports.pytest_result import PROPERTY

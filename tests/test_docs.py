@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import typer
 
-from tests.paths import CHECKOUT
+from tests.helpers.paths import CHECKOUT
 from toeplitz_core.testing.case.attributes import ATTRIBUTES, CALL_ATTRIBUTES
 from toeplitz_core.testing.case.recipe_names import RECIPES
 from toeplitz_core.testing.cli import app

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.layers import drawn_outputs, judge, load_layers, sample
+from tests.helpers.layers import drawn_outputs, judge, load_layers, sample
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws.verdict import Status

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import toeplitz_core
-from tests.paths import CHECKOUT, KNOWN_TORCH
-from tests.workers import share_fork_servers
+from tests.helpers.paths import CHECKOUT, KNOWN_TORCH
+from tests.helpers.workers import share_fork_servers
 from toeplitz_core.testing import plugin
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES

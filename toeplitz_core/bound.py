@@ -31,6 +31,7 @@ class Format:
     Parameters
     ----------
     name : str
+        How messages call the format, such as ``float32``.
     precision : int
         Bits of the significand, the hidden bit included.
     min_exponent, max_exponent : int

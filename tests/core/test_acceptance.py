@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
 import toeplitz_core
-from tests.paths import KNOWN_TORCH
+from tests.helpers.paths import KNOWN_TORCH
 from toeplitz_core.testing.case.call import NAMES, Acceptance, Call
 from toeplitz_core.testing.findings.entry import Entry
 from toeplitz_core.testing.findings.known import KnownFailures

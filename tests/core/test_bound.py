@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.accumulators import ORDERS, Accumulator, Rounding
+from tests.helpers.accumulators import ORDERS, Accumulator, Rounding
 from toeplitz_core import ConvGeometry
 from toeplitz_core.bound import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, TF32, Arithmetic, Format, error_bound, format_of
 from toeplitz_core.testing.oracle.results import expected

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import toeplitz_core as tc
-from tests.definition import matrix_by_definition
-from tests.operands import DTYPES, integers, operands, small_geometries
+from tests.helpers.definition import matrix_by_definition
+from tests.helpers.operands import DTYPES, integers, operands, small_geometries
 
 GEOMETRY = tc.ConvGeometry(4, 6, (7, 5), (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2)
 PARAMETERS = {"stride": (2, 1), "padding": (1, 2), "dilation": (1, 2), "groups": 2}

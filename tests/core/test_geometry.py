@@ -14,8 +14,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.definition import output_size_by_definition, pads_by_definition
-from tests.operands import parameters, small_geometries
+from tests.helpers.definition import output_size_by_definition, pads_by_definition
+from tests.helpers.operands import parameters, small_geometries
 from toeplitz_core import ConvGeometry, toeplitz_matrix
 from toeplitz_core.testing.strategies.geometries import geometries
 

@@ -16,8 +16,8 @@ import torch.nn.functional as F  # noqa: N812  # torch's custom
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.definition import entries_by_definition, matrix_by_definition, output_size_by_definition
-from tests.operands import DTYPES, affordable_rows, distinct, integers, parameters, small_geometries
+from tests.helpers.definition import entries_by_definition, matrix_by_definition, output_size_by_definition
+from tests.helpers.operands import DTYPES, affordable_rows, distinct, integers, parameters, small_geometries
 from toeplitz_core import ConvGeometry, MatrixTooLargeError, matrix, toeplitz_matrix, toeplitz_values
 from toeplitz_core.testing.strategies.geometries import geometries
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # torch's custom
 from hypothesis import given
 
-from tests.operands import DTYPES, distinct, integers, operands, parameters, seeds, small_geometries
+from tests.helpers.operands import DTYPES, distinct, integers, operands, parameters, seeds, small_geometries
 from toeplitz_core import (
     ConvGeometry,
     toeplitz_matrix,

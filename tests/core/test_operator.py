@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812  # torch's custom
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.operands import DTYPES, FLOATS, distinct, integers, parameters, seeds, small_geometries
+from tests.helpers.operands import DTYPES, FLOATS, distinct, integers, parameters, seeds, small_geometries
 from toeplitz_core import ConvGeometry, ToeplitzOperator, matrix, operator, toeplitz_matrix
 from toeplitz_core.testing.strategies.geometries import geometries
 

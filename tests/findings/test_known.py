@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.running import search
+from tests.helpers.running import search
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.attributes import ATTRIBUTES, CALL_ATTRIBUTES
 from toeplitz_core.testing.case.call import Call, parse_line

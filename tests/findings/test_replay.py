@@ -96,7 +96,7 @@ def test_a_failure_in_all_runs_needs_no_count():
     assert (never.verdict.status, never.runs) == (Status.PASS, 10)
 
 
-def test_runs_end_early_where_they_are_dear():
+def test_runs_end_early_where_they_take_long():
     """After the time limit no further run begins, but there is at least one; an unsupported case has one run."""
     subject = Counted()
     assert [r.runs for r in replay(CASE, subject, enough=0)] == [1]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.paths import CHECKOUT
+from tests.helpers.paths import CHECKOUT
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.data.recipes import draw
@@ -62,7 +62,7 @@ def isolation() -> Iterator[Sandbox]:
 )
 def test_what_a_subject_does_becomes_an_outcome(isolation: Sandbox, name: str, status: str, message: str) -> None:
     """A crash, an exit or a changed global is reported with its cause, and again in a fresh worker."""
-    isolated = IsolatedSubject(isolation, f"tests.hostile:{name}")
+    isolated = IsolatedSubject(isolation, f"tests.helpers.hostile:{name}")
     for _ in range(2):
         outcome = isolated.run(CASE, OPERANDS)
         assert outcome.status == status
@@ -74,7 +74,7 @@ def test_a_hang_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that does not return is killed after the timeout, even if it ignores SIGTERM."""
     monkeypatch.setattr(module, "FIRST_CALL", 0.5)
     with Sandbox(timeout=0.5) as processes:
-        isolated = IsolatedSubject(processes, "tests.hostile:hang")
+        isolated = IsolatedSubject(processes, "tests.helpers.hostile:hang")
         # The first call gets extra time because it may load something; the next first call gets less.
         for seconds in (1, 0.5):
             outcome = isolated.run(CASE, OPERANDS)
@@ -86,7 +86,7 @@ def test_who_hangs_up_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, fork: b
     """A worker that closes its connection but does not exit is killed."""
     monkeypatch.setattr(module, "PARTING", 0.5)
     with Sandbox(timeout=20) as processes:
-        outcome = IsolatedSubject(processes, "tests.hostile:hang_up", fork=fork).run(CASE, OPERANDS)
+        outcome = IsolatedSubject(processes, "tests.helpers.hostile:hang_up", fork=fork).run(CASE, OPERANDS)
     assert (outcome.status, outcome.message) == ("crashed", "closed its connection to the judge and did not exit")
 
 
@@ -94,30 +94,30 @@ def test_who_hangs_up_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, fork: b
 def test_whoever_forks_workers_may_die(name: str) -> None:
     """The process that forks workers is replaced after it dies, and no files are left behind."""
     with Sandbox(timeout=20) as processes:
-        isolated = IsolatedSubject(processes, f"tests.hostile:{name}")
+        isolated = IsolatedSubject(processes, f"tests.helpers.hostile:{name}")
         for _ in range(2):
             outcome = isolated.run(CASE, OPERANDS)
             assert outcome.status == ("returned" if name == "kill_parent" else "crashed"), outcome.message
             if name == "kill_parent":
                 isolated.restart()
-        assert IsolatedSubject(processes, "tests.hostile:correct").run(CASE, OPERANDS).status == "returned"
+        assert IsolatedSubject(processes, "tests.helpers.hostile:correct").run(CASE, OPERANDS).status == "returned"
     assert not processes.directory.exists()
 
 
 @pytest.mark.parametrize("fork", [True, False])
 def test_no_signal_is_held_back_in_a_worker(isolation: Sandbox, fork: bool) -> None:
     """Signals that are blocked while a process starts are unblocked in the worker."""
-    outcome = IsolatedSubject(isolation, "tests.hostile:signals", fork=fork).run(CASE, OPERANDS)
+    outcome = IsolatedSubject(isolation, "tests.helpers.hostile:signals", fork=fork).run(CASE, OPERANDS)
     assert outcome.output is not None
     assert outcome.output.any()
 
 
 def test_output_is_caught_and_kept(isolation: Sandbox, capfd: pytest.CaptureFixture[str]) -> None:
     """Output of a subject, from Python or from C, becomes part of its outcome and not of the judge's output."""
-    outcome = IsolatedSubject(isolation, "tests.hostile:talkative").run(CASE, OPERANDS)
+    outcome = IsolatedSubject(isolation, "tests.helpers.hostile:talkative").run(CASE, OPERANDS)
     assert outcome.status == "returned"
     assert {"from Python", "from C"} <= set(outcome.printed.splitlines())
-    crash = IsolatedSubject(isolation, "tests.hostile:segfault").run(CASE, OPERANDS)
+    crash = IsolatedSubject(isolation, "tests.helpers.hostile:segfault").run(CASE, OPERANDS)
     assert "the last words" in crash.printed
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""
@@ -125,7 +125,7 @@ def test_output_is_caught_and_kept(isolation: Sandbox, capfd: pytest.CaptureFixt
 
 def test_the_worker_is_reused_until_it_dies(isolation: Sandbox) -> None:
     """Calls share a worker; after a crash the next call gets a fresh one and the right result."""
-    isolated = IsolatedSubject(isolation, "tests.hostile:segfault")
+    isolated = IsolatedSubject(isolation, "tests.helpers.hostile:segfault")
     harmless = Case.parse("input=1x1x4x4 weight=1x1x1x1")
     first = isolated._worker
     assert isolated.run(harmless, draw(harmless)).status == "returned"
@@ -140,7 +140,7 @@ def test_the_worker_is_reused_until_it_dies(isolation: Sandbox) -> None:
 
 def test_an_interrupt_of_its_own_leaves_the_worker_alive(isolation: Sandbox) -> None:
     """A KeyboardInterrupt that a subject raises does not cost its worker: shrinking may raise hundreds."""
-    isolated = IsolatedSubject(isolation, "tests.hostile:interrupt")
+    isolated = IsolatedSubject(isolation, "tests.helpers.hostile:interrupt")
     assert isolated.run(CASE, OPERANDS).status == "raised"
     kept = isolated._worker
     assert kept is not None
@@ -152,7 +152,7 @@ def test_an_interrupt_of_its_own_leaves_the_worker_alive(isolation: Sandbox) -> 
 def test_a_worker_with_little_memory_left_is_replaced() -> None:
     """A worker is replaced before memory that earlier calls keep makes a call fail, and not sooner."""
     with Sandbox(timeout=20, memory=5 * 2**30) as processes:
-        isolated = IsolatedSubject(processes, "tests.hostile:hoarding")
+        isolated = IsolatedSubject(processes, "tests.helpers.hostile:hoarding")
         workers = []
         for _ in range(8):
             outcome = isolated.run(CASE, OPERANDS)
@@ -165,7 +165,7 @@ def test_a_worker_with_little_memory_left_is_replaced() -> None:
 def test_a_batch_that_kills_its_worker_is_told_case_by_case(isolation: Sandbox) -> None:
     """If one of three calls in a message crashes, only that call is reported as crashed."""
     harmless = Case.parse("input=1x1x4x4 weight=1x1x1x1")
-    isolated = IsolatedSubject(isolation, "tests.hostile:segfault")
+    isolated = IsolatedSubject(isolation, "tests.helpers.hostile:segfault")
     cases = [harmless, CASE, harmless]
     outcomes = isolated.run_batch(cases, [draw(case) for case in cases])
     assert [outcome.status for outcome in outcomes] == ["returned", "crashed", "returned"]
@@ -174,7 +174,7 @@ def test_a_batch_that_kills_its_worker_is_told_case_by_case(isolation: Sandbox) 
 def test_the_judge_keeps_its_operands(isolation: Sandbox) -> None:
     """A subject that overwrites its input changes only a copy."""
     before = OPERANDS.input.clone()
-    IsolatedSubject(isolation, "tests.hostile:write_input").run(CASE, OPERANDS)
+    IsolatedSubject(isolation, "tests.helpers.hostile:write_input").run(CASE, OPERANDS)
     assert torch.equal(OPERANDS.input, before)
 
 
@@ -216,7 +216,7 @@ def test_waiting_threads_of_a_worker_sleep(
 
 def test_workers_can_be_started_without_fork(isolation: Sandbox) -> None:
     """A worker started without fork, as CUDA and some platforms require, gives the same outcomes."""
-    isolated = IsolatedSubject(isolation, "tests.hostile:segfault", fork=False)
+    isolated = IsolatedSubject(isolation, "tests.helpers.hostile:segfault", fork=False)
     harmless = Case.parse("input=1x1x4x4 weight=1x1x1x1")
     assert isolated.run(harmless, draw(harmless)).status == "returned"
     assert isolated.run(CASE, OPERANDS).message == "was killed by SIGSEGV"
@@ -225,7 +225,7 @@ def test_workers_can_be_started_without_fork(isolation: Sandbox) -> None:
 @glibc
 def test_who_cannot_poison_memory_says_so(isolation: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """If memory cannot be filled, the law stale-memory is unsupported."""
-    isolated = IsolatedSubject(isolation, "tests.hostile:correct")
+    isolated = IsolatedSubject(isolation, "tests.helpers.hostile:correct")
     case = CASE.replace(law="stale-memory")
     assert LAWS["stale-memory"](isolated, case).status is Status.PASS
     for poisoned in isolated.poisoned():
@@ -247,7 +247,7 @@ def test_memory_that_is_not_filled_is_not_called_poisoned(monkeypatch: pytest.Mo
 @pytest.mark.parametrize("fault", ["stale_blocks", "stale_arrays"])
 def test_small_memory_is_poisoned_too(isolation: Sandbox, fault: str) -> None:
     """Small blocks from the caches of the C library and of NumPy are filled too."""
-    isolated = IsolatedSubject(isolation, f"tests.hostile:{fault}")
+    isolated = IsolatedSubject(isolation, f"tests.helpers.hostile:{fault}")
     case = Case.parse("input=1x1x10x10 weight=1x1x1x1")
     for poisoned, byte in zip(isolated.poisoned(), POISONS, strict=True):
         for _ in range(3):
@@ -259,7 +259,7 @@ def test_small_memory_is_poisoned_too(isolation: Sandbox, fault: str) -> None:
 @pytest.mark.parametrize("fork", [True, False])
 def test_poisoned_memory_holds_the_complement_of_the_byte(isolation: Sandbox, fork: bool) -> None:
     """New memory of each poisoned worker is filled with the complement of its byte, with and without fork."""
-    isolated = IsolatedSubject(isolation, "tests.hostile:stale", fork=fork)
+    isolated = IsolatedSubject(isolation, "tests.helpers.hostile:stale", fork=fork)
     large = Case.parse("input=1x1x512x512 weight=1x1x1x1")
     for poisoned, byte in zip(isolated.poisoned(), POISONS, strict=True):
         for _ in range(2):
@@ -270,7 +270,7 @@ def test_poisoned_memory_holds_the_complement_of_the_byte(isolation: Sandbox, fo
 @pytest.mark.parametrize("dtype", CASE_DTYPES)
 def test_results_travel_bit_for_bit(isolation: Sandbox, dtype: str) -> None:
     """Small and large tensors of every dtype return from a worker bit for bit."""
-    isolated = IsolatedSubject(isolation, "tests.hostile:correct")
+    isolated = IsolatedSubject(isolation, "tests.helpers.hostile:correct")
     for line in (
         "input=2x3x8x8 weight=4x3x3x3 bias",
         "input=1x8x64x64 weight=16x8x1x1",
@@ -289,11 +289,11 @@ def test_the_case_is_on_disk_before_the_call(tmp_path: Path) -> None:
     """A file names the running case, so it is known after a crash of the judge."""
     last_case = tmp_path / "running.txt"
     with Sandbox(last_case=last_case) as processes:
-        IsolatedSubject(processes, "tests.hostile:abort").run(CASE, OPERANDS)
-        assert last_case.read_text() == f"{CASE} # tests.hostile:abort\n"
+        IsolatedSubject(processes, "tests.helpers.hostile:abort").run(CASE, OPERANDS)
+        assert last_case.read_text() == f"{CASE} # tests.helpers.hostile:abort\n"
 
 
-@pytest.mark.parametrize("subject", ["torch", "tests.hostile:hang"])
+@pytest.mark.parametrize("subject", ["torch", "tests.helpers.hostile:hang"])
 def test_nothing_is_left_behind(subject: str) -> None:
     """If the judge is killed, no process and no shared file remains, even if a call hangs."""
     script = (
@@ -336,7 +336,7 @@ def _alive(pid: int) -> bool:
 
 def test_a_crash_is_a_verdict(isolation: Sandbox) -> None:
     """The verdict on a crashing subject has the case, the cause and the output."""
-    verdict = LAWS["forward-exact"](IsolatedSubject(isolation, "tests.hostile:segfault"), CASE)
+    verdict = LAWS["forward-exact"](IsolatedSubject(isolation, "tests.helpers.hostile:segfault"), CASE)
     assert (verdict.status, verdict.message) == (Status.CRASH, "was killed by SIGSEGV")
     assert "the last words" in verdict.printed
     assert verdict.case.law == "forward-exact"

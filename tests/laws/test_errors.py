@@ -12,7 +12,7 @@ import torch
 from hypothesis import find, settings
 from typer.testing import CliRunner
 
-from tests.running import Bench, search
+from tests.helpers.running import Bench, search
 from toeplitz_core import conv2d
 from toeplitz_core.testing import cli
 from toeplitz_core.testing.case.call import Call, parse_line

@@ -9,7 +9,7 @@ import torch
 
 from tests.faults import CORRECT, FAULTS, Fault
 from tests.faults.convolution import implementation
-from tests.running import search, share
+from tests.helpers.running import search, share
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.data.recipes import draw

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.faults import plans
-from tests.running import search, share
+from tests.helpers.running import search, share
 from toeplitz_core.testing.case.call import parse_line
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject

@@ -17,7 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.accumulators import Rounding
+from tests.helpers.accumulators import Rounding
 from tests.laws.test_verdict import Planted
 from toeplitz_core import ConvGeometry
 from toeplitz_core.bound import BFLOAT16, FLOAT32, Algorithm, Arithmetic

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.definition import entries_by_definition
-from tests.operands import distinct, seeds, small_geometries
+from tests.helpers.definition import entries_by_definition
+from tests.helpers.operands import distinct, seeds, small_geometries
 from toeplitz_core import ConvGeometry
 from toeplitz_core.bound import FLOAT64, Arithmetic
 from toeplitz_core.operator import by_image

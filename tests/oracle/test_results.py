@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.definition import entries_by_definition
-from tests.operands import integers, seeds, small_geometries
+from tests.helpers.definition import entries_by_definition
+from tests.helpers.operands import integers, seeds, small_geometries
 from toeplitz_core import ConvGeometry
 from toeplitz_core.bound import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Arithmetic, format_of
 from toeplitz_core.testing.case.dtypes import DTYPES as NAMED

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tests.definition import entries_by_definition
-from tests.operands import distinct, seeds, small_geometries
-from tests.running import search
+from tests.helpers.definition import entries_by_definition
+from tests.helpers.operands import distinct, seeds, small_geometries
+from tests.helpers.running import search
 from toeplitz_core import ConvGeometry
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.recipes import draw

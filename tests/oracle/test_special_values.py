@@ -9,9 +9,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from tests.definition import entries_by_definition
+from tests.helpers.definition import entries_by_definition
+from tests.helpers.operands import seeds, small_geometries
 from tests.laws.test_verdict import Planted, correct
-from tests.operands import seeds, small_geometries
 from toeplitz_core import ConvGeometry
 from toeplitz_core.bound import FLOAT32, Arithmetic
 from toeplitz_core.testing.case.case import Case

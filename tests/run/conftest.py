@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile_laws import made_up
+from tests.helpers.hostile_laws import made_up
 from toeplitz_core.testing.laws import LAWS
 
 

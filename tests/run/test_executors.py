@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile_laws import made_up
-from tests.paths import CHECKOUT
-from tests.running import Run
-from tests.workers import share_fork_servers
+from tests.helpers.hostile_laws import made_up
+from tests.helpers.paths import CHECKOUT
+from tests.helpers.running import Run
+from tests.helpers.workers import share_fork_servers
 from toeplitz_core.testing.checking import check
 from toeplitz_core.testing.isolation.sandbox import clear_abandoned
 from toeplitz_core.testing.laws.verdict import Status
@@ -48,13 +48,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
     all_started: list[subprocess.Popen[str]] = []
 
     def started(line: str, *, deaf: bool = False) -> subprocess.Popen[str]:
-        room = {"TMPDIR": str(tmp_path), "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        own = {"TMPDIR": str(tmp_path), "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         # A process inherits ignored interrupts, and this process may ignore them.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN if deaf else signal.default_int_handler)
         running = subprocess.Popen(
             [sys.executable, "-m", "toeplitz_core", *shlex.split(line)],
             cwd=tmp_path,
-            env=os.environ | room,
+            env=os.environ | own,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",

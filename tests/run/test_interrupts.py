@@ -299,8 +299,9 @@ def test_the_reports_are_written_whatever_is_pressed(
 
 
 @BOTH
-def test_an_interrupt_before_the_first_step(number: int, monkeypatch: pytest.MonkeyPatch):
-    """An interrupt while subjects are imported ends the command, and there is no report."""
+def test_an_interrupt_before_the_first_step(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """An interrupt while subjects are imported ends the run at once, and its report is written."""
     monkeypatch.setattr("toeplitz_core.testing.run.subject_pool.SubjectPool.__getitem__", lambda *_: interrupt(number))
-    with pytest.raises(KeyboardInterrupt):
-        checked(TorchSubject("ours", conv2d))
+    record, _ = checked(TorchSubject("ours", conv2d), json=str(tmp_path / "run.json"))
+    assert (record.exit_code, record.ended, list(record.results)) == (130, "interrupted", [])
+    assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["summary"]["exit_code"] == 130

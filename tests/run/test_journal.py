@@ -119,7 +119,7 @@ def test_a_step_that_was_cut_short_is_run_again(judged: list[Task]):
 def test_a_run_may_be_resumed_more_than_once(judged: list[Task], monkeypatch: pytest.MonkeyPatch):
     """A resumed run can be interrupted too; its journal then has the results of both runs."""
     journal = cut(1)
-    monkeypatch.setattr("toeplitz_core.testing.checking.JsonReport", lambda _: at(3, interrupts.request))
+    monkeypatch.setattr("toeplitz_core.testing.reports.files.JsonReport", lambda _: at(3, interrupts.request))
     assert resumed(journal, json="-").exit_code == 130
     assert len(judged) == 3
     assert resumed(journal).exit_code == 1

@@ -125,6 +125,9 @@ def test_a_table_that_is_none(project: Path):
     (project / "pyproject.toml").write_text("tool.toeplitz_core = 3\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"pyproject\.toml: \[tool\.toeplitz_core\]: 3 must be a table$"):
         read_table(project)
+    (project / "pyproject.toml").write_text("[tool.toeplitz-core]\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"\[tool\.toeplitz-core\] must be spelt \[tool\.toeplitz_core\]"):
+        read_table(project)
     (project / "pyproject.toml").write_text("[tool\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"pyproject\.toml: Expected"):
         read_table(project)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from tests.running import Bench
+from tests.helpers.running import Bench
 from toeplitz_core import conv2d
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result, Step

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.hostile_laws import made_up
-from tests.running import Bench
+from tests.helpers.hostile_laws import made_up
+from tests.helpers.running import Bench
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.laws import LAWS

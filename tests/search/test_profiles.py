@@ -12,7 +12,7 @@ import pytest
 from hypothesis.database import InMemoryExampleDatabase
 from torch import Tensor
 
-from tests.running import Bench, search
+from tests.helpers.running import Bench, search
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.remembered import Remembered, default_database

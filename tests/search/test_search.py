@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.running import search
+from tests.helpers.running import search
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.conditions import Condition

@@ -10,8 +10,8 @@ import pytest
 import torch
 from hypothesis.statistics import collector
 
-from tests.paths import KNOWN_TORCH
-from tests.running import search, share
+from tests.helpers.paths import KNOWN_TORCH
+from tests.helpers.running import search, share
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.known import KnownFailures

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.running import Bench, search
+from tests.helpers.running import Bench, search
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.conditions import Condition
@@ -46,8 +46,8 @@ def enumerated(steps: int) -> set[str]:
         if n["same"] and (n["sh"] or n["sw"]):
             continue
         spans = [(1 + n[f"d{axis}"]) * n[f"k{axis}"] + 1 for axis in "hw"]
-        room = [1 + n[axis] + 2 * n[f"p{axis}"] for axis in "hw"]
-        if not n["same"] and any(span > pixels for span, pixels in zip(spans, room, strict=True)):
+        padded = [1 + n[axis] + 2 * n[f"p{axis}"] for axis in "hw"]
+        if not n["same"] and any(span > pixels for span, pixels in zip(spans, padded, strict=True)):
             continue
         groups, inputs, outputs = (1 + n[name] for name in ("groups", "inputs", "outputs"))
         batch = "" if n["unbatched"] else f"{1 + n['batch']}x"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.paths import KNOWN_JAX
-from tests.running import Bench
+from tests.helpers.paths import KNOWN_JAX
+from tests.helpers.running import Bench
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.data.recipes import draw

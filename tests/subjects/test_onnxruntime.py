@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.running import Bench
+from tests.helpers.running import Bench
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.data.recipes import draw

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.paths import KNOWN_TORCH
-from tests.running import Bench
+from tests.helpers.paths import KNOWN_TORCH
+from tests.helpers.running import Bench
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.data.recipes import draw

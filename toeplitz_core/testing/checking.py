@@ -58,11 +58,13 @@ def check(
     --------
     >>> record = check("torch", law="forward-exact", dtype="float32", device="cpu", examples=5, quiet=True)
     >>> record.exit_code, [result.status.value for result in record.results]
-    (0, ['pass'])
+    (<ExitCode.ALL_HOLD: 0>, ['pass'])
     """
     given = by_key(options)
     found = None if subject is None else named_subjects(subject)
     if found is not None:
+        if "subject" in given:
+            raise ValueError("the first argument and 'subjects' are the same option: give only one of them")
         given["subject"] = tuple(found)
     consoles = (None, None) if quiet else (console(), console(stderr=True))
     return carry_out(given, found, *consoles)
@@ -102,7 +104,8 @@ def carry_out(
     aside = contextlib.redirect_stdout(sys.stderr) if options.json == "-" else contextlib.nullcontext()
     session = Session(options, subjects)
     with interrupts.noted(), contextlib.closing(session), aside:
-        session.start()
+        with contextlib.suppress(KeyboardInterrupt):  # the run then ends at once, and writes its reports
+            session.start()
         if out is not None and errors is not None:
             consumers.insert(0, TerminalReport(out, errors))
         return session.run(*consumers, resumed=resumed)

@@ -50,7 +50,9 @@ class LawTest:
     Parameters
     ----------
     step : Step
+        The names of the subject, law, dtype and device to test.
     session : Session
+        The run that the test belongs to.
     """
 
     step: Step

@@ -57,8 +57,11 @@ class TensorSpec:
     Parameters
     ----------
     dtype : str
+        One of ``DTYPES``.
     shape : tuple of int
+        Size of each axis; empty for a tensor with one element and no axes.
     device : str
+        A device of torch: ``cpu``, ``meta``, ``cuda``, ``cuda:1``, ...
 
     Examples
     --------
@@ -108,6 +111,7 @@ class Acceptance:
     Parameters
     ----------
     accepted : bool
+        True if the function returned, False if it raised an error.
     shape, dtype : tuple of int, torch.dtype, optional
         Shape and dtype of the result.
     error : type of Exception, optional

@@ -47,6 +47,11 @@ class Case:
     law : str, optional
         The law that failed on this case.
 
+    Attributes
+    ----------
+    geometry : ConvGeometry
+        The sizes and parameters of the convolution, computed from the fields above.
+
     Examples
     --------
     >>> case = Case.parse("input=2x3x8x8 weight=4x3x3x3 stride=2x1 bias layout=channels_last")

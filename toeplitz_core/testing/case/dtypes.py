@@ -14,6 +14,7 @@ class Dtype:
     Parameters
     ----------
     torch : torch.dtype
+        The object that represents it in torch.
     aliases : tuple of str
         Its names in other libraries. The first one is the shortest: it heads the dtype's column in tables.
     in_cases : bool

@@ -29,7 +29,9 @@ class Operands:
     Parameters
     ----------
     input, weight : tensor
+        The two factors of the convolution, in the shapes that the case gives.
     bias : tensor, optional
+        One number per output channel; None if the case has no bias.
     miss_probability : float
         For a *linear* wrong implementation, the probability that one wrong output row goes unnoticed in this draw. It
         is at most the largest probability with which an input element takes any one value (Freivalds, 1977). This

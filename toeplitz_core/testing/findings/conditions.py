@@ -59,6 +59,11 @@ class Condition:
     text : str
         The expression.
 
+    Attributes
+    ----------
+    tree : ast.expr
+        The parsed expression.
+
     Raises
     ------
     ValueError

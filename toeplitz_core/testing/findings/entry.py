@@ -43,13 +43,21 @@ class Entry:
     Parameters
     ----------
     name : str
+        What reports call the failure; not empty.
     subjects, laws : tuple of str
+        Names of the subjects that may fail, and of the laws that they may fail; neither is empty.
     condition : Condition
+        What holds for every case that may fail.
     example : Case or Call
+        A case that fails; the condition holds for it.
     reason : str
+        Why the failure is accepted, in one sentence.
     versions : tuple of (package, specifier)
+        PEP 440 specifiers that the installed packages must all match; empty for any versions.
     status : Status, optional
+        The kind of failure; None for any kind.
     message, link : str
+        Text that the message of the failure contains, and the address of a report about it; each may be empty.
 
     Raises
     ------

@@ -13,6 +13,7 @@ from toeplitz_core.testing.findings.conditions import necessary
 from toeplitz_core.testing.findings.entry import Entry, installed_version
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Verdict
+from toeplitz_core.testing.subjects import SUBJECTS
 from toeplitz_core.testing.support.files import write_atomically
 
 _HEADER = """\
@@ -28,6 +29,7 @@ class KnownFailures:
     Parameters
     ----------
     entries : tuple of Entry
+        The known failures, in the order in which they are tried.
     """
 
     entries: tuple[Entry, ...] = ()
@@ -116,7 +118,7 @@ class KnownFailures:
 def _versions(subject: str) -> tuple[tuple[str, str], ...]:
     """The library that a registered subject is named after (torch for torch-channels-last), with its version."""
     package = subject.partition("-")[0]
-    version = None if ":" in subject else installed_version(package)
+    version = installed_version(package) if subject in SUBJECTS else None
     return () if version is None else ((package, f"=={Version(version).public}"),)
 
 

@@ -1,8 +1,9 @@
 """Remember the failures of a run, to try them first in the next: as lines, in a Hypothesis database.
 
-To share them, use one of Hypothesis's other databases (read-only, multiplexed, GitHub artifacts, Redis). Hypothesis
-itself would store its own choices there. Their meaning changes when a strategy changes. With a target, Hypothesis would
-also spend the remaining cases of a law on shrinking cases that pass.
+Only :func:`default_database` chooses the database. Any of Hypothesis's databases can take its place (read-only,
+multiplexed, GitHub artifacts, Redis). Hypothesis itself would store its own choices there. Their meaning changes when
+a strategy changes. With a target, Hypothesis would also spend the remaining cases of a law on shrinking cases that
+pass.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ class Remembered:
     Parameters
     ----------
     step : Step
+        The subject, law, dtype and device whose cases are stored.
     database : ExampleDatabase
+        Hypothesis's storage, in which the cases are kept between runs.
     """
 
     step: Step

@@ -35,6 +35,7 @@ class Replayed:
     Parameters
     ----------
     verdict : Verdict
+        The gravest one.
     runs, failures : int
         Number of runs, and number of runs that failed.
     known : Entry, optional

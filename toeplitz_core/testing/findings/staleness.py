@@ -20,8 +20,11 @@ class Stale:
     Parameters
     ----------
     entry : Entry
+        The known failure that is no longer needed.
     subject : str
+        The name of the subject that no longer needs it.
     why : str
+        The observation that shows this, as text for reports.
     """
 
     entry: Entry

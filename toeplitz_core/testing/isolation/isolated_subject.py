@@ -25,6 +25,7 @@ from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.interface import Claims, Environment, Procedure
 from toeplitz_core.testing.subjects.outcome import Answer, Outcome
 from toeplitz_core.testing.support import interrupts
+from toeplitz_core.testing.support.importable import without_main
 
 # Extra seconds for the first call of a worker, which may import a package or compile.
 FIRST_CALL = 60.0
@@ -189,7 +190,9 @@ class Death:
     Parameters
     ----------
     status : str
+        ``raised`` if it could not start, ``crashed`` if the call ended it, or ``timed out``.
     message : str
+        What happened, as text for reports.
     printed : str
         The end of what the worker wrote to its standard streams.
     """
@@ -215,7 +218,7 @@ class _Worker:
                 self._process = multiprocessing.get_context("spawn").Process(
                     target=serve, args=(settings, theirs, environment.variables), daemon=True
                 )
-                with interrupts.blocked():
+                with interrupts.blocked(), without_main():
                     self._process.start()
 
     def handshake(self) -> Handshake:

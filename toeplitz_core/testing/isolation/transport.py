@@ -25,7 +25,9 @@ class Packed:
     Parameters
     ----------
     dtype : torch.dtype
+        The type of its elements.
     shape : tuple of int
+        Size of each axis.
     data : bytes, optional
         The values; None if they are in the shared file or if there are none.
     offset : int

@@ -45,7 +45,9 @@ class Request:
     Parameters
     ----------
     case : Case
+        The convolution to compute.
     operands : Operands
+        The values of its tensors.
     procedure : str
         The procedure to run with them.
     """
@@ -62,6 +64,7 @@ class Replies:
     Parameters
     ----------
     each : sequence of Outcome or Answer
+        One reply per request, in the order of the requests.
     worn : bool
         Whether the worker must be replaced because it has little memory left.
     """

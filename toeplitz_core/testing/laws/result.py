@@ -15,6 +15,7 @@ class Step:
     Parameters
     ----------
     subject, law, dtype, device : str
+        Names of what is checked, of the law, of the dtype of the cases, and of the device that computes.
     """
 
     subject: str
@@ -33,7 +34,9 @@ class Result:
     Parameters
     ----------
     step : Step
+        The subject, law, dtype and device that were checked.
     status : Status
+        How the step ended, all its cases together.
     counts : Counter of Status
         How many cases had each status, not counting cases tried while shrinking.
     max_ratio : float, optional

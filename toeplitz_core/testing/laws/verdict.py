@@ -36,7 +36,9 @@ class Verdict:
     Parameters
     ----------
     status : Status
+        Whether the law holds, or why this is not known.
     case : Case or Call
+        The input on which the law was checked.
     message : str
         What is wrong, or why nothing was proven.
     ratio : float, optional

@@ -32,7 +32,9 @@ class Expected:
     subnormal : float64 tensor, optional
         How much ``S`` grows when every subnormal operand doubles; None if no operand is subnormal.
     is_complex : bool
+        Whether the result is complex, so that the tensors have a last axis for its two parts.
     exponent : int
+        The unit of all numbers is 2 to this power.
     alternatives : tuple of Sums
         The sums of the algorithms that apply, in the shape of ``value``.
     parts : float

@@ -18,7 +18,9 @@ class Started:
     Parameters
     ----------
     plan : Plan
+        What will be run.
     options : Options
+        The settings that the plan was made from.
     journal : str
         Path of the journal; empty if there is none.
     """
@@ -35,6 +37,7 @@ class StepStarted:
     Parameters
     ----------
     task : Task
+        The step that begins, and its round.
     """
 
     task: Task
@@ -47,6 +50,7 @@ class FailureFound:
     Parameters
     ----------
     task : Task
+        The step that found the failure, and its round.
     result : Result
         The result of the step so far.
     """
@@ -62,7 +66,9 @@ class StepEnded:
     Parameters
     ----------
     task : Task
+        The step that ended, and its round.
     result : Result
+        What the step found in this round.
     """
 
     task: Task
@@ -92,6 +98,7 @@ class Failed:
     Parameters
     ----------
     error : str
+        The message for the user.
     traceback : str
         Empty if our code is not to blame.
     """

@@ -20,6 +20,7 @@ from toeplitz_core.testing.run.events import Consumer, FailureFound, StepEnded, 
 from toeplitz_core.testing.run.plan import Plan, Task
 from toeplitz_core.testing.run.subject_pool import SubjectPool
 from toeplitz_core.testing.support import interrupts
+from toeplitz_core.testing.support.importable import without_main
 
 
 class Executor(Protocol):
@@ -127,7 +128,7 @@ class _Judge:
         context = multiprocessing.get_context("spawn")  # a forked judge would lack the threads of this process
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_main, args=(theirs, plan, timeout, last_case), daemon=False)
-        with theirs, interrupts.blocked():  # only this process handles Ctrl-C, also while the judge starts
+        with theirs, interrupts.blocked(), without_main():  # only this process handles Ctrl-C, also during the start
             self._process.start()
 
     def begin(self, task: Task) -> None:

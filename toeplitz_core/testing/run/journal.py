@@ -95,9 +95,11 @@ class Resumed:
     Parameters
     ----------
     path : path
+        The file of the journal.
     options : mapping
         The chosen options of the run by their keys, with its seed.
     events : tuple of FailureFound or StepEnded
+        What had happened before the run stopped, in that order.
     """
 
     path: Path

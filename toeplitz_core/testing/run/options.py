@@ -34,6 +34,7 @@ class Option:
     kind : type
         ``str``, ``int``, ``float`` or ``bool`` (a flag).
     help : str
+        The description of the option for users.
     repeatable : bool
         Whether the option may be given several times.
     least, most : number, optional
@@ -74,8 +75,8 @@ class Option:
         """
         if not self.repeatable:
             return self._checked(value)
-        values = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
-        if not values or not all(isinstance(each, str) and each for each in values):
+        values = [value] if isinstance(value, str | os.PathLike) or not isinstance(value, Iterable) else list(value)
+        if not values or not all(isinstance(each, str | os.PathLike) and str(each) for each in values):
             raise ValueError(f"{self.name}={value!r} must be a string or a list of strings, none of them empty")
         return tuple(dict.fromkeys(self._checked(each) for each in values))
 
@@ -122,7 +123,7 @@ def _option(default: object, kind: type, text: str, **more: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of a run. ``OPTIONS`` has their help texts and rules.
+    """The options of a run. Each field has its help text and rules, which ``OPTIONS`` collects.
 
     Raises
     ------
@@ -251,6 +252,11 @@ class Options:
             value = getattr(self, option.key)
             if value is not None and value != ():
                 object.__setattr__(self, option.key, option.checked(value))
+        files = {name: getattr(self, name) for name in ("write_known", "json", "junit")}
+        taken: dict[str, str] = {}
+        for name, path in files.items():
+            if path not in (None, "-") and (other := taken.setdefault(os.path.realpath(path), name)) != name:
+                raise ValueError(f"{name}={path!r} is also the file of {other}: each needs its own")
         if self.fail_stale and not self.known:
             raise ValueError("fail-stale needs known=FILE")
         if self.inline and self.processes > 1:

@@ -33,6 +33,7 @@ class Task:
     Parameters
     ----------
     step : Step
+        The subject, law, dtype and device to check.
     number : int
         The number of the round, from 0.
     """
@@ -50,7 +51,9 @@ class Plan:
     subjects, dtypes, devices : sequence of str
         Names.
     laws : mapping of str to Law
+        The laws to check, by name.
     effort : Search or Sweep
+        How each law is checked: the cases to draw, or the convolutions to sweep.
     remembers : bool
         Whether failures of earlier runs are tried first.
     fail_fast : bool
@@ -58,8 +61,9 @@ class Plan:
     inline : frozenset of str
         The subjects that run in the judge's process.
     known : KnownFailures
+        Failures that are counted, but do not fail the run.
     time : float, optional
-        All steps are searched in rounds until this many seconds have passed.
+        All steps are searched in rounds until this many seconds have passed; None for one round.
     """
 
     subjects: Sequence[str]

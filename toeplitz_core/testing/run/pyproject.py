@@ -55,7 +55,10 @@ def read_table(directory: str | Path | None = None) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"{file}: {error}") from None
     tool = document.get("tool", {})
-    table = tool.get("toeplitz_core", {}) if isinstance(tool, dict) else {}
+    tool = tool if isinstance(tool, dict) else {}
+    if "toeplitz-core" in tool:
+        raise ValueError(f"{file}: [tool.toeplitz-core] must be spelt [{TABLE}], with an underscore")
+    table = tool.get("toeplitz_core", {})
     try:
         options = _checked(table)
     except ValueError as error:

@@ -41,6 +41,7 @@ class Profile:
     Parameters
     ----------
     name : str
+        What users write to choose it, such as ``gate``.
     examples : int
         Cases per law and dtype; each law takes its share of them.
     deterministic : bool
@@ -74,6 +75,7 @@ class Search:
     Parameters
     ----------
     profile : Profile
+        The profile of the search.
     examples : int, optional
         Number of cases per law and dtype, instead of the profile's.
     seed : int
@@ -124,6 +126,7 @@ class Sweep:
     Parameters
     ----------
     steps : int
+        Largest distance from the smallest convolution.
     """
 
     steps: int

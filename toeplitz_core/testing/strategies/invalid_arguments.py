@@ -54,6 +54,7 @@ class Base:
     Parameters
     ----------
     geometry : ConvGeometry
+        Sizes, stride, padding, dilation and groups of the convolution.
     batch : int or None
         Number of images; None if unbatched.
     dtype : str

@@ -95,6 +95,7 @@ class Environment:
     Parameters
     ----------
     variables : tuple of (name, value)
+        The settings to add; empty for none.
     """
 
     variables: tuple[tuple[str, str], ...] = ()
@@ -133,6 +134,7 @@ class Absent:
     Parameters
     ----------
     name : str
+        What reports call the implementation.
     claims : Claims
         ``claims.absent`` gives the reason.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -146,7 +146,15 @@ def named_subjects(
     Parameters
     ----------
     subjects : callable, Subject, str, or a sequence of them
+
+    Raises
+    ------
+    ValueError
+        If a subject is none of these.
     """
+    if not (callable(subjects) or isinstance(subjects, str | Subject | Iterable)):
+        said = "must be a callable, a Subject, a name, or a sequence of them"
+        raise ValueError(f"subject={subjects!r} {said}")  # noqa: TRY004  # a usage error like the others
     listed = [subjects] if callable(subjects) or isinstance(subjects, str | Subject) else list(subjects)
     found: dict[str, Subject | None] = {}
     for one in listed:

@@ -25,12 +25,12 @@ def write_atomically(path: str | Path, text: str) -> None:
     if target.exists() and not target.is_file():  # a pipe or a terminal
         target.write_text(text, encoding="utf-8")
         return
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        beside.write_text(text, encoding="utf-8", newline="\n")
-        beside.replace(target)
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.replace(target)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def cache_directory() -> Path:

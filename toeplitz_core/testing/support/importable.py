@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import site
 import sys
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 from toeplitz_core.testing.support.modules import find_spec
+
+
+@contextlib.contextmanager
+def without_main() -> Iterator[None]:
+    """Hide the script of this process from a process that is spawned: ``multiprocessing`` would run it again there."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def importable_name(found: object) -> str | None:

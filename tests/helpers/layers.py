@@ -5,18 +5,18 @@ from __future__ import annotations
 import csv
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from tests.helpers.paths import DATA
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.laws.families.forward import forward_verdict
 from toeplitz_core.testing.laws.verdict import Verdict
 from toeplitz_core.testing.subjects import Subject
 
-TABLE = Path(__file__).parent / "data" / "model_layers.tsv"
+TABLE = DATA / "model_layers.tsv"
 
 # Up to this many multiplications a layer is judged at every output, else at randomly drawn outputs.
 WHOLE = 2**22

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.paths import CHECKOUT
+from tests.helpers.paths import CHECKOUT
 from toeplitz_core.testing.isolation import sandbox
 from toeplitz_core.testing.isolation.fork_server import ForkServer
 from toeplitz_core.testing.subjects.interface import Environment
