@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
@@ -159,10 +159,6 @@ class Plan:
     def has_layouts_of(self, subject: str, case: Case | Call) -> bool:
         """Whether the subject is tested on all layouts of the case."""
         return {layout for _, layout in case.layouts} <= set(self.layouts(subject))
-
-    def without_known(self, known: KnownFailures) -> Plan:
-        """The same plan with another list of known failures."""
-        return replace(self, known=known)
 
     def unreached(self, results: Sequence[Result], reason: str) -> list[Result]:
         """A result with the status ``not-run`` for each step without a result, also for laws that cannot be swept."""
