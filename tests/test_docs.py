@@ -101,6 +101,12 @@ def test_readme_is_short() -> None:
     assert len(PAGES["README.md"].splitlines()) <= 150
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_have_no_placeholders(page: str) -> None:
+    """No page is left with a figure to be filled in."""
+    assert not re.search(r"@[A-Z0-9]+@", PAGES[page])
+
+
 @pytest.mark.parametrize(
     ("shown", "agrees"),
     [
