@@ -22,7 +22,7 @@ class Started:
     options : Options
         The settings that the plan was made from.
     journal : str
-        Path of the journal; empty if there is none.
+        Path of the journal, or an empty string without one.
     """
 
     plan: Plan

@@ -47,7 +47,7 @@ def check_name(name: str) -> str:
 
 
 def _hint(name: str, names: Sequence[str]) -> str:
-    """A suggestion for a misspelt name without a colon; empty if there is none."""
+    """A suggestion for a misspelt name without a colon, or an empty string."""
     look_here()
     module = _without_suffix(name)
     if is_file(module):
@@ -120,7 +120,7 @@ def as_subject(found: Any, name: str) -> Subject:
     Raises
     ------
     ValueError
-        If the object is none of these.
+        If the object has another type.
     """
     if isinstance(found, type) and issubclass(found, Subject):
         try:
@@ -150,7 +150,7 @@ def named_subjects(
     Raises
     ------
     ValueError
-        If a subject is none of these.
+        If a subject has another type.
     """
     if not (callable(subjects) or isinstance(subjects, str | Subject | Iterable)):
         said = "must be a callable, a Subject, a name, or a sequence of them"

@@ -101,7 +101,7 @@ class Answer:
         ``returned``, ``refused`` by an exception, ``unimplemented`` by ``NotImplementedError``, or as in
         :class:`Outcome`.
     result : tensor, optional
-        The value that the call returned; None if there is none.
+        The value that the call returned, or None without one.
     message : str
         Why there is no result.
     printed : str

@@ -83,7 +83,7 @@ class _Gradients:
 
 
 def _changed(results: Results) -> str | None:
-    """The operand whose gradient changes in a second backward pass; None if there is none."""
+    """The operand whose gradient changes in a second backward pass, or None."""
     pairs = ((name, results.get(ResultName(name.of, AGAIN))) for name in results if not name.when)
     return next((name.of for name, again in pairs if again is not None and not same_bits(results[name], again)), None)
 
