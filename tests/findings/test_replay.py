@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from typer.testing import CliRunner, Result
 
+from tests.helpers.known_failures import GROUPED
 from toeplitz_core import conv2d
 from toeplitz_core.testing import cli
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.known import KnownFailures
-from toeplitz_core.testing.findings.replay import read_cases, replay
-from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.findings.replay import RUNS, read_cases, repeated, replay
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.subjects import TorchSubject
 
 LAW = "law=forward-exact"
 ONE = f"input=1x1x1x1 weight=1x1x1x1 {LAW}"
-GROUPS = f"input=1x2x1x1 weight=2x1x1x1 groups=2 {LAW}"
+GROUPS = f"{GROUPED} {LAW}"
 CASE = Case.parse(ONE)
 KERNELS = """
 from toeplitz_core import conv2d
@@ -167,3 +170,13 @@ def test_subject_of_the_environment(directory: Path, monkeypatch: pytest.MonkeyP
     result = call(f"replay '{GROUPS}' --runs 1 --inline")
     assert result.exit_code == 2
     assert "replay takes one subject" in result.stderr
+
+
+def test_replays_reach_filled_memory():
+    """An example is replayed several times, and then once in each process with filled memory."""
+    subject, filled = TorchSubject("as it is", conv2d), [TorchSubject(name, conv2d) for name in "ab"]
+    law = replace(LAWS["forward-exact"], check=lambda ran, case: Verdict(Status.PASS, case, ran.name))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TorchSubject, "poisoned", lambda self: filled if self is subject else ())
+        ran = [verdict.message for verdict in repeated(law, subject, Case.parse(GROUPED))]
+    assert ran == ["as it is"] * RUNS + ["a", "b"]
