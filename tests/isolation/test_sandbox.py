@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,29 +13,17 @@ import torch
 
 from tests.helpers.paths import CHECKOUT
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.isolation import isolated_subject as module
-from toeplitz_core.testing.isolation import memory
-from toeplitz_core.testing.isolation.isolated_subject import POISONS, IsolatedSubject
+from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox
-from toeplitz_core.testing.isolation.transport import SharedFile
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.subjects import resolve
 from toeplitz_core.testing.subjects.interface import Environment
-from toeplitz_core.testing.subjects.outcome import OUTPUT, described
+from toeplitz_core.testing.subjects.outcome import described
 
-glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="memory is filled by glibc")
 CASE = Case.parse("input=2x3x8x8 weight=4x3x3x3 bias")
 OPERANDS = draw(CASE)
-
-
-@pytest.fixture(scope="module")
-def isolation() -> Iterator[Sandbox]:
-    """The sandbox of these tests."""
-    with Sandbox(timeout=20) as processes:
-        yield processes
 
 
 @pytest.mark.parametrize(
@@ -222,69 +207,6 @@ def test_workers_can_be_started_without_fork(isolation: Sandbox) -> None:
     assert isolated.run(CASE, OPERANDS).message == "was killed by SIGSEGV"
 
 
-@glibc
-def test_who_cannot_poison_memory_says_so(isolation: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If memory cannot be filled, the law stale-memory is unsupported."""
-    isolated = IsolatedSubject(isolation, "tests.helpers.hostile:correct")
-    case = CASE.replace(law="stale-memory")
-    assert LAWS["stale-memory"](isolated, case).status is Status.PASS
-    for poisoned in isolated.poisoned():
-        handshake = poisoned._handshake
-        assert handshake is not None
-        monkeypatch.setattr(poisoned, "_handshake", replace(handshake, poisoned=False))
-    verdict = LAWS["stale-memory"](isolated, case)
-    assert verdict.status is Status.UNSUPPORTED
-    assert "glibc" in verdict.message
-
-
-def test_memory_that_is_not_filled_is_not_called_poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``poison`` checks whether the C library really fills memory."""
-    monkeypatch.setattr(memory, "_M_PERTURB", 2**20)  # not a parameter of that library
-    assert not memory.poison(POISONS[0])
-
-
-@glibc
-@pytest.mark.parametrize("fault", ["stale_blocks", "stale_arrays"])
-def test_small_memory_is_poisoned_too(isolation: Sandbox, fault: str) -> None:
-    """Small blocks from the caches of the C library and of NumPy are filled too."""
-    isolated = IsolatedSubject(isolation, f"tests.helpers.hostile:{fault}")
-    case = Case.parse("input=1x1x10x10 weight=1x1x1x1")
-    for poisoned, byte in zip(isolated.poisoned(), POISONS, strict=True):
-        for _ in range(3):
-            values = poisoned.run(case, draw(case)).results[OUTPUT].view(torch.uint8)
-            assert (values == byte ^ 0xFF).all(), values
-
-
-@glibc
-@pytest.mark.parametrize("fork", [True, False])
-def test_poisoned_memory_holds_the_complement_of_the_byte(isolation: Sandbox, fork: bool) -> None:
-    """New memory of each poisoned worker is filled with the complement of its byte, with and without fork."""
-    isolated = IsolatedSubject(isolation, "tests.helpers.hostile:stale", fork=fork)
-    large = Case.parse("input=1x1x512x512 weight=1x1x1x1")
-    for poisoned, byte in zip(isolated.poisoned(), POISONS, strict=True):
-        for _ in range(2):
-            values = poisoned.run(large, draw(large)).results[OUTPUT].view(torch.uint8)
-            assert (values == byte ^ 0xFF).all()
-
-
-@pytest.mark.parametrize("dtype", CASE_DTYPES)
-def test_results_travel_bit_for_bit(isolation: Sandbox, dtype: str) -> None:
-    """Small and large tensors of every dtype return from a worker bit for bit."""
-    isolated = IsolatedSubject(isolation, "tests.helpers.hostile:correct")
-    for line in (
-        "input=2x3x8x8 weight=4x3x3x3 bias",
-        "input=1x8x64x64 weight=16x8x1x1",
-        "input=0x1x3x3 weight=1x1x3x3",
-    ):
-        case = Case.parse(f"{line} dtype={dtype}")
-        operands = draw(case)
-        there, here = isolated.run(case, operands), resolve("torch").run(case, operands)
-        assert there.output is not None
-        assert here.output is not None
-        assert there.output.dtype == here.output.dtype
-        assert torch.equal(there.output, here.output)
-
-
 def test_the_case_is_on_disk_before_the_call(tmp_path: Path) -> None:
     """A file names the running case, so it is known after a crash of the judge."""
     last_case = tmp_path / "running.txt"
@@ -340,17 +262,6 @@ def test_a_crash_is_a_verdict(isolation: Sandbox) -> None:
     assert (verdict.status, verdict.message) == (Status.CRASH, "was killed by SIGSEGV")
     assert "the last words" in verdict.printed
     assert verdict.case.law == "forward-exact"
-
-
-def test_a_truncated_file_is_an_error_and_not_a_result(tmp_path: Path) -> None:
-    """Reading a tensor from a truncated file raises an error instead of returning arbitrary memory."""
-    (tmp_path / "shared").touch()
-    shared = SharedFile(str(tmp_path / "shared"))
-    packed = shared.pack(torch.zeros(2**20))
-    os.truncate(shared.path, 100)
-    with pytest.raises(EOFError, match="ends before the tensor"):
-        shared.unpack(packed)
-    shared.close()
 
 
 def test_what_a_dead_worker_has_started_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
