@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
+from tests.helpers.operands import DTYPES
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.layouts import LAYOUTS, apply_layout, check_layout
 
-DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.complex128, torch.int64)
 SHAPES = (
     (5,),
     (2, 3),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import toeplitz_core as tc
 from tests.helpers.definition import matrix_by_definition
-from tests.helpers.operands import DTYPES, integers, operands, small_geometries
+from tests.helpers.operands import DTYPES, LAYOUTS, integers, operands, small_geometries
 
 GEOMETRY = tc.ConvGeometry(4, 6, (7, 5), (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2)
 PARAMETERS = {"stride": (2, 1), "padding": (1, 2), "dilation": (1, 2), "groups": 2}
@@ -31,7 +31,7 @@ def test_the_matrix_is_the_definition(g: tc.ConvGeometry, seed: int, device: str
     weight = integers(g.weight_shape, seed=seed)
     parameters = {"stride": g.stride, "padding": g.padding, "dilation": g.dilation, "groups": g.groups}
     wanted = matrix_by_definition(weight, g.input_size, **parameters)
-    for layout in (torch.strided, torch.sparse_csr, torch.sparse_coo):
+    for layout in LAYOUTS:
         for rows in (None, slice(None, None, -2), [0, -1, 0], torch.arange(len(wanted)) % 2 == 0):
             T = tc.toeplitz_matrix(weight.to(device), g.input_size, layout=layout, rows=rows, **parameters)
             assert T.device.type == device

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from toeplitz_core import ConvGeometry
 
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-DTYPES = (*FLOATS, torch.complex64, torch.complex128, torch.int64)
+COMPLEX = (torch.complex64, torch.complex128)
+DTYPES = (*FLOATS, *COMPLEX, torch.int64)
+LAYOUTS = (torch.strided, torch.sparse_csr, torch.sparse_coo)  # of a matrix
 
 # Whole numbers up to this are exact in the dtype; so are their sums and products up to the same limit.
 EXACT = {torch.float16: 2**11, torch.bfloat16: 2**8, torch.float32: 2**24, torch.complex64: 2**22}
