@@ -13,98 +13,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.helpers.accumulators import ORDERS, Accumulator, Rounding
-from toeplitz_core import ConvGeometry
-from toeplitz_core.bound import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, TF32, Arithmetic, Format, error_bound, format_of
-from toeplitz_core.testing.oracle.results import expected
+from tests.helpers.accumulators import ORDERS
+from tests.helpers.sums import Problem, Variant, bound_of, problems
+from toeplitz_core.bound import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, TF32, Arithmetic, Format, format_of
 from toeplitz_core.testing.subjects.pytorch.arithmetic import BFLOAT16_ROUNDING
 
 # So coarse that terms of second order matter, and so small that all its numbers can be tried.
 TOY = Format("toy", 3, -3, 8)
 TOY_OUTPUT = Format("toy output", 2, -2, 8)
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Operands of one sum of products: input, weight and an optional bias."""
-
-    x: tuple[Fraction, ...]
-    weight: tuple[Fraction, ...]
-    bias: Fraction | None = None
-
-    @property
-    def exact(self) -> Fraction:
-        return sum((a * b for a, b in zip(self.x, self.weight, strict=True)), self.bias or Fraction(0))
-
-    @property
-    def magnitude(self) -> Fraction:
-        size = sum((abs(a * b) for a, b in zip(self.x, self.weight, strict=True)), Fraction(0))
-        return size + abs(self.bias or 0)
-
-    def grown(self, limit: float) -> Fraction:
-        """How much the magnitude grows when every operand below a limit doubles."""
-
-        def size(v: Fraction, factor: int) -> Fraction:
-            return abs(v) * (factor if abs(v) < limit else 1)
-
-        def total(factor: int) -> Fraction:
-            products = (size(a, factor) * size(b, factor) for a, b in zip(self.x, self.weight, strict=True))
-            return sum(products, size(self.bias or Fraction(0), factor))
-
-        return total(2) - total(1)
-
-
-def upwards(value: Fraction) -> torch.Tensor:
-    """A float64 that is at least a positive rational number."""
-    nearest = float(value)
-    return torch.tensor(nearest if nearest >= value else math.nextafter(nearest, math.inf), dtype=torch.float64)
-
-
-def bound_of(arithmetic: Arithmetic, problem: Problem, operand: Format, **changes: Any) -> Fraction:
-    """The bound for a problem with operands of a format, as a rational number; ``changes`` replace its arguments."""
-    count = len(problem.x)
-    arguments: dict[str, Any] = {
-        "exact": upwards(abs(problem.exact)),
-        "magnitude": upwards(problem.magnitude),
-        "roundings": torch.tensor(count + (problem.bias is not None)),
-        "products": torch.tensor(count),
-        "bias": torch.tensor(float(abs(problem.bias or 0)), dtype=torch.float64),
-        "subnormal": upwards(problem.grown(operand.smallest_normal)),
-    }
-    return Fraction(float(error_bound(arithmetic, **arguments | changes)))
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """An arithmetic, the format of its operands, and an accumulator that it describes, without an order or blocks."""
-
-    operand: Format
-    arithmetic: Arithmetic
-    base: Accumulator
-
-    @classmethod
-    def of(cls, operand: Format, arithmetic: Arithmetic, *, nearest_inputs: Format | None = None) -> Variant:
-        """The variant of an arithmetic; rounded inputs are truncated to TF32, or rounded to nearest in a format."""
-        flushes = arithmetic.flushes
-        on_read = Rounding(operand, flushes=True) if flushes else None
-        low = arithmetic.partial_format
-        rounded = Rounding(TF32, truncates=True, flushes=flushes)
-        if nearest_inputs is not None:
-            rounded = Rounding(nearest_inputs, flushes=flushes)
-        return cls(
-            operand,
-            arithmetic,
-            Accumulator(
-                Rounding(arithmetic.accumulator, arithmetic.truncates, flushes),
-                Rounding(arithmetic.output, flushes=flushes)
-                if arithmetic.output != arithmetic.accumulator
-                else Rounding(arithmetic.output, arithmetic.truncates, flushes),
-                operand=rounded if arithmetic.input_rounding else on_read,
-                bias_operand=rounded if arithmetic.bias_rounding else on_read,
-                partial=None if low is None else Rounding(low, flushes=flushes),
-                two_step=arithmetic.bias_after_rounding,
-            ),
-        )
 
 
 def variants() -> dict[str, Variant]:
@@ -156,57 +72,6 @@ def _inputs(variant: Variant) -> Format | None:
 
 
 VARIANTS = variants()
-
-
-def _numbers(fmt: Format, kind: str, count: int, shuffle: random.Random) -> list[Fraction]:
-    """Numbers of a format whose products and sums stay within its range."""
-    rounding = Rounding(fmt)
-    room = fmt.max_exponent // 2 - 3
-    ulp = Fraction(2) ** (1 - fmt.precision)
-
-    def real(exponent: int) -> Fraction:
-        return Fraction(shuffle.randrange(-(2**60), 2**60)) / 2**60 * Fraction(2) ** exponent
-
-    if kind == "normal":
-        numbers = [real(0) for _ in range(count)]
-    elif kind in {"rising", "falling"}:
-        numbers = sorted((real(shuffle.randint(-fmt.precision, 0)) for _ in range(count)), key=abs)
-        numbers = numbers if kind == "rising" else numbers[::-1]
-    elif kind == "constant":
-        numbers = [1 + abs(real(0))] * count
-    elif kind == "alternating":
-        numbers = [(-1) ** i * (1 + real(-3)) for i in range(count)]
-    elif kind == "swamped":
-        # One, and numbers a little above half its spacing: each of them is rounded up to the full spacing.
-        numbers = [Fraction(1)] + [ulp / 2 * (1 + ulp)] * (count - 1)
-    elif kind == "subnormal":
-        numbers = [real(fmt.min_exponent + shuffle.randint(-fmt.precision, 1)) for _ in range(count)]
-    elif kind == "underflowing":
-        # Products around the smallest normal number, and below it.
-        numbers = [
-            real(shuffle.randint(fmt.min_exponent // 2 - fmt.precision, fmt.min_exponent // 2 + 2))
-            for _ in range(count)
-        ]
-    else:
-        wide = min(room, 2 * fmt.precision)
-        numbers = [real(shuffle.randint(max(fmt.min_exponent, -wide), wide // 2)) for _ in range(count)]
-    return [rounding(v) for v in numbers[:count]]
-
-
-KINDS = ("normal", "rising", "falling", "constant", "alternating", "swamped", "subnormal", "underflowing", "wide")
-
-
-@st.composite
-def problems(draw: st.DrawFn, fmt: Format, *, most: int = 24) -> tuple[Problem, random.Random]:
-    """Sums of at most ``most`` products of numbers of a format; input, weight and bias are drawn separately."""
-    count = draw(st.integers(0, min(most, 2 ** (fmt.max_exponent // 2))))
-    kinds = draw(st.tuples(*[st.sampled_from((*KINDS, "one"))] * 3))
-    shuffle = random.Random(draw(st.integers(0, 2**32)))
-    x, weight, bias = (
-        [Fraction(1)] * n if kind == "one" else _numbers(fmt, kind, n, shuffle)
-        for kind, n in zip(kinds, (count, count, 1), strict=True)
-    )
-    return Problem(tuple(x), tuple(weight), bias[0] if draw(st.booleans()) else None), shuffle
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -397,117 +262,6 @@ def test_each_term_is_attained(name: str) -> None:
     w = WITNESSES[name]
     bound = bound_of(w.variant.arithmetic, w.problem, w.variant.operand)
     assert Fraction(w.attained) * bound <= w.error <= bound
-
-
-def rationals(values: torch.Tensor) -> list[Fraction]:
-    """The elements as exact rational numbers."""
-    return [Fraction(v) for v in values.flatten().tolist()]
-
-
-def by_gauss(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, base: Accumulator) -> list[Fraction]:
-    """Real and imaginary part of a sum of complex products by three real sums, as torch computes convolutions."""
-    rounding, on_read = base.accumulator, base.operand or (lambda v: v)
-    shuffle = random.Random(0)
-
-    def parts(values: torch.Tensor) -> list[list[Fraction]]:
-        re, im = ([on_read(v) for v in rationals(t)] for t in (values.real, values.imag))
-        return [re, im, [rounding(a + b) for a, b in zip(re, im, strict=True)]]
-
-    b = [[None]] * 3 if bias is None else parts(bias)
-    both = list(zip(parts(x), parts(weight), (b[0], [None], b[2]), strict=True))
-    first, second, third = (base(xs, ws, bs[0], shuffle) for xs, ws, bs in both)
-    return [rounding(first - second), rounding(rounding(third - first) - second)]
-
-
-def exact_complex(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> list[Fraction]:
-    """Real and imaginary part of a sum of complex products."""
-    xr, xi, wr, wi = (rationals(t) for t in (x.real, x.imag, weight.real, weight.imag))
-    br, bi = (Fraction(0), Fraction(0)) if bias is None else (rationals(bias.real)[0], rationals(bias.imag)[0])
-    quads = list(zip(xr, xi, wr, wi, strict=True))
-    return [sum((a * c - b * d for a, b, c, d in quads), br), sum((a * d + b * c for a, b, c, d in quads), bi)]
-
-
-def complex_bound(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, arithmetic: Arithmetic
-) -> list[Fraction]:
-    """The oracle's bounds of the real and the imaginary part of one output."""
-    g = ConvGeometry(x.numel(), 1, (1,), (1,))
-    reference = expected(g, x.reshape(1, -1, 1), weight.reshape(1, -1, 1), bias)
-    return rationals(reference.bound(arithmetic, has_bias=bias is not None))
-
-
-@pytest.mark.parametrize("flushes", [False, True])
-@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
-@settings(max_examples=60)
-@given(data=st.data())
-def test_the_complex_bound_holds_for_three_real_products(
-    dtype: torch.dtype, flushes: bool, data: st.DataObject
-) -> None:
-    """Real and imaginary part by Gauss stay within their bounds, even if one is far smaller than the other."""
-    fmt = format_of(dtype)
-    arithmetic = replace(Arithmetic.of_dtype(dtype), flushes=flushes)
-    (re, shuffle), scale = data.draw(problems(fmt, most=8)), 2.0 ** -data.draw(st.integers(0, 30))
-    kind = data.draw(st.sampled_from(KINDS))
-    imaginary = [_numbers(fmt, kind, len(v), shuffle) for v in (re.x, re.weight, [0])]
-    real = (re.x, re.weight, [re.bias or Fraction(0)])
-    x, weight, bias = (
-        torch.complex(*(torch.tensor([float(v) for v in part], dtype=torch.float64) for part in (a, b))).to(dtype)
-        for a, b in zip(real, imaginary, strict=True)
-    )
-    x = (x.real + 1j * (x.imag * scale)).to(dtype)
-    bias = None if re.bias is None else bias
-    base = replace(
-        Variant.of(fmt, arithmetic).base,
-        order=data.draw(st.sampled_from(ORDERS)),
-        fused=data.draw(st.booleans()),
-    )
-    errors = zip(by_gauss(x, weight, bias, base), exact_complex(x, weight, bias), strict=True)
-    for (computed, exact), bound in zip(errors, complex_bound(x, weight, bias, arithmetic), strict=True):
-        assert abs(computed - exact) <= bound
-
-
-def test_a_direct_bound_is_too_small_for_gauss() -> None:
-    """For tiny imaginary parts, Gauss's error is over a thousand times the bound of direct products."""
-    shuffle = random.Random(1)
-    x, weight = (
-        torch.tensor([complex(shuffle.uniform(1, 2), shuffle.uniform(1, 2) * 2**-20) for _ in range(8)]).to(
-            torch.complex64
-        )
-        for _ in range(2)
-    )
-    arithmetic = Arithmetic.of_dtype(torch.complex64)
-    computed, exact = by_gauss(x, weight, None, Variant.of(FLOAT32, arithmetic).base), exact_complex(x, weight, None)
-    error = abs(computed[1] - exact[1])
-    parts = [*rationals(x.real), *rationals(x.imag)], [*rationals(weight.imag), *rationals(weight.real)]
-    direct = bound_of(arithmetic, Problem(tuple(parts[0]), tuple(parts[1])), FLOAT32)
-    assert error > 1000 * direct
-    assert error <= complex_bound(x, weight, None, arithmetic)[1]
-
-
-# Input, weight, the part (1: imaginary), and the share of the bound that the error must at least reach.
-GAUSS = {
-    "roundings before the products and after": (
-        complex(float.fromhex("0x1.00675p+0"), float.fromhex("0x1.002a02p+0")),
-        complex(float.fromhex("0x1.00a14cp+0"), float.fromhex("0x1.00e22ep+0")),
-        1,
-        0.49,
-    ),
-    "underflow of two products": (2.0**-100 * (1 + 1j), 2.0**-50 * (1 - 1j), 0, 0.99),
-    "underflow of three products": (2.0**-100 * (1 + 2j), 2.0**-50 * (1 + 0.5j), 1, 0.33),
-    "flushed sum of parts": (2.0**-126 * (1.5 - 1j), 2.0**10 + 0j, 1, 0.16),
-}
-
-
-@pytest.mark.parametrize("name", GAUSS)
-def test_the_complex_bound_is_within_a_factor_of_what_gauss_attains(name: str) -> None:
-    """Gauss attains between a third and all of the complex bound, and a sixth if sums of parts may be flushed."""
-    x, w, part, attained = GAUSS[name]
-    arithmetic = replace(Arithmetic.of_dtype(torch.complex64), flushes="flushed" in name)
-    inputs, weight = (torch.tensor([v], dtype=torch.complex128).to(torch.complex64) for v in (x, w))
-    base = Variant.of(FLOAT32, arithmetic).base
-    error = abs(by_gauss(inputs, weight, None, base)[part] - exact_complex(inputs, weight, None)[part])
-    bound = complex_bound(inputs, weight, None, arithmetic)[part]
-    assert Fraction(attained) * bound <= error <= bound
 
 
 FLOATS = {FLOAT64: torch.float64, FLOAT32: torch.float32, FLOAT16: torch.float16, BFLOAT16: torch.bfloat16}
