@@ -10,7 +10,8 @@ from math import inf, nan
 import pytest
 import torch
 
-from toeplitz_core.bound import Arithmetic
+from tests.helpers.convolutions import SINGLE
+from toeplitz_core.bound import BFLOAT16, Arithmetic
 from toeplitz_core.operator import conv2d
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands
@@ -19,7 +20,10 @@ from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.families.forward import forward_verdict
 from toeplitz_core.testing.laws.judging import failure
 from toeplitz_core.testing.laws.verdict import Comparison, Status, Verdict, compare_bound, compare_exact
+from toeplitz_core.testing.oracle.algorithms import Fft, MatrixUnits, Winograd
+from toeplitz_core.testing.oracle.results import expected
 from toeplitz_core.testing.subjects.interface import Subject
+from toeplitz_core.testing.subjects.pytorch.arithmetic import TF32_ROUNDING
 
 
 def test_equal_tensors_compare_equal() -> None:
@@ -239,3 +243,41 @@ def test_what_no_format_holds_is_an_infinity() -> None:
     assert found is not None
     said = failure(CASE, found, actual, wanted).message
     assert said == "out[1]=-3.40282347e+38, but should be -inf (exactly -8.3717766e+38) (1 of 2 elements wrong)"
+
+
+@pytest.mark.parametrize(
+    "arithmetic",
+    [
+        replace(SINGLE, algorithms=(Winograd(6),)),
+        replace(SINGLE, algorithms=(Fft(16),)),
+        replace(SINGLE, input_rounding=TF32_ROUNDING),
+        replace(SINGLE, accumulator=BFLOAT16),
+    ],
+)
+def test_exact_data_is_judged_by_the_bound_where_the_arithmetic_rounds_it(arithmetic: Arithmetic) -> None:
+    """A whole-number result that is off by half its bound passes only if the arithmetic rounds whole numbers."""
+    case = Case((1, 2, 6, 6), (1, 2, 3, 3))
+    operands = draw(case)
+    reference = expected(case.geometry, operands.input, operands.weight, None, algorithms=arithmetic.algorithms)
+    off = (reference.value + reference.bound(arithmetic, has_bias=False) / 2).float()
+    assert (off != reference.value).any()
+    subject = Planted(lambda _c, _o: off, arithmetic)
+    assert forward_verdict(subject, case, operands).status is Status.PASS
+    subject.assumed = SINGLE
+    assert forward_verdict(subject, case, operands).status is Status.FAIL
+    # Matrix units add whole numbers exactly.
+    subject.assumed = replace(SINGLE, algorithms=(MatrixUnits(),))
+    assert forward_verdict(subject, case, operands).status is Status.FAIL
+
+
+@pytest.mark.parametrize("changes", [{}, {"dilation": 2}, {"stride": 2}])
+@pytest.mark.parametrize("recipe", ["integers", "normal"])
+def test_a_declared_fft_is_judged_by_its_bound(recipe: str, changes: dict) -> None:
+    """A declared FFT is judged by its bound for every stride and dilation, also on whole numbers, which it rounds."""
+    case = Case((1, 2, 6, 7), (1, 2, 3, 3), padding=1, data=recipe).replace(**changes)
+    operands = draw(case)
+    fft = replace(SINGLE, algorithms=(Fft(16),))
+    reference = expected(case.geometry, operands.input, operands.weight, None, algorithms=fft.algorithms)
+    off = (reference.value + reference.bound(fft, has_bias=False) / 2).float()
+    for arithmetic, status in ((fft, Status.PASS), (SINGLE, Status.FAIL)):
+        assert forward_verdict(Planted(lambda _c, _o: off, arithmetic), case, operands).status is status
