@@ -7,14 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.isolation.sandbox import Sandbox
+from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.result import Result, Step
-from toeplitz_core.testing.laws.verdict import Verdict
+from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.run.events import Consumer, Event, StepEnded
 from toeplitz_core.testing.run.executors import ThisProcess
 from toeplitz_core.testing.run.plan import Plan, Task
@@ -24,7 +27,9 @@ from toeplitz_core.testing.run.subject_pool import SubjectPool
 from toeplitz_core.testing.search.effort import PROFILES, Profile, Search, Sweep
 from toeplitz_core.testing.search.search import find
 from toeplitz_core.testing.search.tally import Tally
-from toeplitz_core.testing.subjects import Implementation, Subject
+from toeplitz_core.testing.subjects import Implementation, Subject, TorchSubject
+
+EXACT = LAWS["forward-exact"]
 
 
 def search(
@@ -52,6 +57,17 @@ def search(
         return None if entry is None else entry.name
 
     return find(law, subject, effort, dtype=dtype, device=device, excuse=excuse, tally=tally)
+
+
+def hunt(function: Callable[..., torch.Tensor], *, law: Law = EXACT, examples: int = 100, **options: object) -> Result:
+    """Search with the gate's settings, in float32 unless the options say otherwise."""
+    options = {"dtype": "float32", "examples": examples} | options
+    return search(law, TorchSubject("planted", function), **options)
+
+
+def law_of(check: Callable[[Case], Status], name: str = "made-up") -> Law:
+    """A law that calls no implementation; a function gives the status of each case."""
+    return Law(name, "Made up.", "Nothing.", lambda _, case: Verdict(check(case), case), EXACT.recipes, EXACT.dtypes)
 
 
 class Bench:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.helpers.running import search
+from tests.helpers.running import EXACT, hunt, law_of, search
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.conditions import Condition
@@ -21,25 +21,10 @@ from toeplitz_core.testing.findings.entry import Entry
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.law import Law
-from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.search.search import LawError
-from toeplitz_core.testing.search.tally import PROVEN_SHARE, SHRINKING_TIMEOUTS, Tally, merged
+from toeplitz_core.testing.search.tally import SHRINKING_TIMEOUTS
 from toeplitz_core.testing.subjects import TorchSubject
-
-EXACT = LAWS["forward-exact"]
-STEP = Step("planted", "made-up", "float32", "cpu")
-
-
-def hunt(function: Callable[..., torch.Tensor], *, law: Law = EXACT, examples: int = 100, **options: object) -> Result:
-    """Search with the gate's settings, in float32 unless the options say otherwise."""
-    options = {"dtype": "float32", "examples": examples} | options
-    return search(law, TorchSubject("planted", function), **options)
-
-
-def law_of(check: Callable[[Case], Status], name: str = "made-up") -> Law:
-    """A law that calls no implementation; a function gives the status of each case."""
-    return Law(name, "Made up.", "Nothing.", lambda _, case: Verdict(check(case), case), EXACT.recipes, EXACT.dtypes)
 
 
 def ignores_dilation(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001  # F.conv2d's signature
@@ -139,65 +124,6 @@ def test_right_implementation_passes():
     assert hunt(conv2d, examples=5).max_ratio is None
 
 
-def test_shrinking_is_not_counted():
-    """Cases tried while shrinking are not counted."""
-    called = []
-
-    def check(case: Case) -> Status:
-        called.append(case)
-        return Status.FAIL if case.groups > 1 else Status.PASS
-
-    result = hunt(conv2d, law=law_of(check))
-    first = next(number for number, case in enumerate(called, start=1) if case.groups > 1)
-    assert result.counts == {Status.PASS: first - 1, Status.FAIL: 1}
-    assert len(called) > first
-
-
-@pytest.mark.parametrize("status", [Status.UNSUPPORTED, Status.MISTRUSTED])
-def test_nothing_proven_is_no_pass(status: Status):
-    """If at least half of the cases are refused or prove nothing, the law does not pass."""
-    for proven, expected in ((40, status), (100 * PROVEN_SHARE, status), (60, Status.PASS)):
-        judged: list[Case] = []
-
-        def check(case: Case, *, judged: list[Case] = judged, proven: float = proven) -> Status:
-            judged.append(case)
-            return Status.PASS if len(judged) <= proven else status
-
-        result = hunt(conv2d, law=law_of(check))
-        assert result.cases == 100
-        assert result.status is expected
-        shortage = f"nothing proven: only {proven:.0f} of 100 cases could be judged"
-        assert result.message == ("" if expected is Status.PASS else shortage)
-
-
-def test_refusal_is_no_failure():
-    """An implementation that always raises ``NotImplementedError`` is unsupported, with its message."""
-
-    def refuses(*_: object) -> torch.Tensor:
-        raise NotImplementedError("some day")
-
-    result = hunt(refuses, examples=20)
-    assert result.status is Status.UNSUPPORTED
-    assert result.counts == {Status.UNSUPPORTED: 20}
-    assert result.message == result.refused == "NotImplementedError: some day"
-
-
-def test_a_law_that_passes_says_why_cases_were_refused():
-    """A passing result keeps the reason of a refusal, also after it is merged with other rounds."""
-
-    def refuses_groups(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001, ANN202  # F.conv2d's signature
-        if groups > 1:
-            raise NotImplementedError("no groups")
-        return conv2d(x, w, b, stride, padding, dilation, groups)
-
-    result = hunt(refuses_groups)
-    assert result.status is Status.PASS
-    assert 0 < result.counts[Status.UNSUPPORTED] < result.cases
-    assert (result.message, result.refused) == ("", "NotImplementedError: no groups")
-    assert merged([result, hunt(conv2d, examples=5)]).refused == result.refused
-    assert hunt(conv2d, examples=5).refused == ""
-
-
 def test_dtype_that_the_law_is_not_for():
     """A law that does not apply to a dtype is not searched and does not pass."""
     result = hunt(conv2d, law=LAWS["forward-bound"], dtype="int64")
@@ -273,67 +199,6 @@ def test_failure_that_never_comes_again_is_reported():
     assert result.failure is not None
     assert "returned dtype" in result.message
     assert result.message.endswith("(fails again in 0 of 10 runs)")
-
-
-def test_interrupt_passes_through():
-    """Ctrl-C ends a search at once."""
-    calls = []
-
-    def check(case: Case) -> Status:
-        calls.append(case)
-        if len(calls) == 7:
-            raise KeyboardInterrupt
-        return Status.PASS
-
-    tally = Tally(STEP)
-    with pytest.raises(KeyboardInterrupt):
-        hunt(conv2d, law=law_of(check), tally=tally)
-    assert tally.smallest is None
-    assert len(calls) == 7
-
-
-def test_interrupt_keeps_what_was_found():
-    """After Ctrl-C during shrinking, the tally has announced the smallest failure so far."""
-    failed: list[Case] = []
-
-    def check(case: Case) -> Status:
-        if len(failed) == 3:
-            raise KeyboardInterrupt
-        if case.groups > 1:
-            failed.append(case)
-            return Status.FAIL
-        return Status.PASS
-
-    announced: list[Result] = []
-    with pytest.raises(KeyboardInterrupt):
-        hunt(conv2d, law=law_of(check), tally=Tally(STEP, announced.append))
-    result = announced[-1]
-    assert result.status is Status.FAIL
-    assert result.failure is not None
-    assert result.failure.case.replace(law=None) in [case.replace(law=None) for case in failed]
-    assert "not shrunk to the end" in result.message
-
-
-@pytest.mark.parametrize("raised", [KeyboardInterrupt, ZeroDivisionError])
-def test_the_last_runs_of_a_failure_that_does_not_repeat_end_like_all_others(raised: type[BaseException]):
-    """Ctrl-C in the final runs of a failure keeps the failure; an error of the law there is a LawError."""
-    counting = []
-
-    def check(case: Case) -> Status:
-        if counting:
-            raise raised
-        judged.append(case)
-        return Status.FAIL if len(judged) == 5 else Status.PASS
-
-    judged: list[Case] = []
-    subject = TorchSubject("planted", conv2d)
-    subject.restart = lambda: counting.append(True)
-    announced: list[Result] = []
-    with pytest.raises((KeyboardInterrupt, LawError)) as caught:
-        search(law_of(check), subject, dtype="float32", examples=20, tally=Tally(STEP, announced.append))
-    assert announced[-1].failure is not None
-    assert announced[-1].message.endswith("(fails in some runs only)")
-    assert isinstance(caught.value, LawError) == (raised is ZeroDivisionError)
 
 
 @pytest.mark.parametrize("after", ["nothing", "a failure"])
@@ -424,18 +289,6 @@ def test_a_hang_is_shrunk_in_few_calls():
     assert sum(case.geometry.out_channels > 2 for case in calls) <= SHRINKING_TIMEOUTS
     assert "runs)" not in result.message
     assert result.failure.message.endswith("(not shrunk to the end, which would take the timeout for each call)")
-
-
-def test_a_third_refused_of_few_cases_is_no_gap():
-    """With few cases, it is enough that one in eight proves something; with many, more than half must."""
-    for examples, expected in ((12, Status.PASS), (100, Status.UNSUPPORTED)):
-        judged: list[Case] = []
-
-        def check(case: Case, *, judged: list[Case] = judged) -> Status:
-            judged.append(case)
-            return Status.UNSUPPORTED if len(judged) % 2 else Status.PASS
-
-        assert hunt(conv2d, law=law_of(check), examples=examples).status is expected
 
 
 @pytest.mark.parametrize("law", [law for law in LAWS.values() if "float32" in law.dtypes], ids=lambda law: law.name)
