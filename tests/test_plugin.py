@@ -1,11 +1,10 @@
-"""The plugin and its suite: outcomes of results, usage errors, and precedence of options."""
+"""The plugin and its suite: outcomes of results, usage errors, and which options win."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -14,88 +13,21 @@ import torch
 
 import toeplitz_core
 from tests.helpers.paths import CHECKOUT, KNOWN_TORCH
-from tests.helpers.workers import share_fork_servers
+from tests.helpers.projects import KNOWN
 from toeplitz_core.testing import plugin
-from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
-from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.laws.result import Result, Step
-from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.reports.pytest_result import PROPERTY, conclude, reported
-from toeplitz_core.testing.reports.terminal import OUR_ERROR
-from toeplitz_core.testing.run.options import OPTIONS, Options
-from toeplitz_core.testing.run.plan import SAFE_LAYOUTS
+from toeplitz_core.testing.reports.pytest_result import PROPERTY
+from toeplitz_core.testing.run.options import OPTIONS
 from toeplitz_core.testing.run.pyproject import VARIABLE
-from toeplitz_core.testing.run.session import Session
-from toeplitz_core.testing.subjects import TorchSubject
 
 pytest_plugins = ["pytester"]
 
 CUDA = torch.cuda.is_available()
 
-KERNELS = """
-import torch
-from torch.nn.functional import conv2d
-
-def right(*args):
-    return conv2d(*args)
-
-def no_groups(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
-    y = conv2d(x, w, b, stride, padding, dilation, groups)
-    return y.zero_() if groups > 1 else y
-
-def crashes(*args):
-    import ctypes
-    ctypes.string_at(0)
-
-def colours(*args):
-    raise RuntimeError("\\x1b[31mred")
-
-def refuses(*args):
-    if args[1].numel() > 1:
-        raise NotImplementedError("some day")
-    return conv2d(*args)
-"""
-
-KNOWN = """
-[[failure]]
-name = "no-groups"
-subject = "kernels:no_groups"
-law = "forward-exact"
-condition = "groups > 1"
-example = "input=1x2x1x1 weight=2x1x1x1 groups=2"
-reason = "Groups come next year."
-
-[[failure]]
-name = "mended"
-subject = "kernels:right"
-law = "forward-exact"
-condition = "groups > 1"
-example = "input=1x2x1x1 weight=2x1x1x1 groups=2"
-reason = "It was wrong once."
-"""
-
 SUITE = ("-p", "toeplitz_core.testing.plugin", "--pyargs", "toeplitz_core.testing.suite", "-p", "no:cacheprovider")
 ONE = ("--law=forward-exact", "--dtype=float32", "--device=cpu")
-
-
-@pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """A directory with a file of implementations and a list of their known failures."""
-    monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("COLUMNS", "160")
-    for variable in (VARIABLE, "PYTEST_ADDOPTS"):
-        monkeypatch.delenv(variable, raising=False)
-    pytester.makepyfile(kernels=KERNELS)
-    pytester.makefile(".toml", known=KNOWN)
-    pytester.syspathinsert()
-    share_fork_servers(monkeypatch)
-    return pytester
-
-
 ALL = [f"--subject=kernels:{name}" for name in ("right", "no_groups", "crashes", "colours", "refuses")]
 
 
@@ -409,62 +341,3 @@ def test_a_subject_in_this_repository(pytester: pytest.Pytester, monkeypatch: py
     config = pytester.parseconfigure()
     assert config.args == ["tests", "toeplitz_core"]
     assert config.stash[plugin.SESSION].plan.known == KnownFailures.load(KNOWN_TORCH)
-
-
-CASE = Case.parse("input=1x1x1x1 weight=1x1x1x1 law=forward-exact")
-STEP = Step("m:f", "forward-exact", "float32", "cpu")
-NOTHING = KnownFailures()
-
-
-def ended(status: Status, message: str = "", **more: object) -> Result:
-    """A result with this status."""
-    failure = Verdict(status, CASE, message) if status.is_failure else None
-    return Result(STEP, status, message=message, failure=failure, **more)
-
-
-@pytest.mark.parametrize("status", Status)
-def test_only_a_pass_passes(status: Status):
-    """Every status except a pass ends a test as failed, skipped or xfailed."""
-    expected = {
-        Status.NOT_RUN: pytest.skip.Exception,
-        Status.KNOWN: pytest.xfail.Exception,
-        Status.UNSUPPORTED: (pytest.skip.Exception, pytest.fail.Exception),
-    }
-    if status is Status.PASS:
-        conclude(ended(status), known=NOTHING)
-        return
-    with pytest.raises(expected.get(status, pytest.fail.Exception)):
-        conclude(ended(status), known=NOTHING)
-
-
-def test_known_failures_are_quoted():
-    """An xfailed test quotes each entry that matched, with its count and its reason."""
-    listed = KnownFailures.load(KNOWN_TORCH)
-    entry = listed.entries[0]
-    with pytest.raises(pytest.xfail.Exception, match=f"^known: {entry.name}: 3 cases: {re.escape(entry.reason)}$"):
-        conclude(ended(Status.KNOWN, known=Counter({entry.name: 3})), known=listed)
-
-
-def test_an_error_of_our_own_asks_to_be_reported(monkeypatch: pytest.MonkeyPatch):
-    """An error in a law asks to be reported; a missing subject is a failure of the test, not an error of ours."""
-    share_fork_servers(monkeypatch)
-    session = Session(Options(subject=("m:f",), law=("forward-exact",), dtype=("float32",), device=("cpu",)))
-    with pytest.raises(pytest.fail.Exception, match=r"^subject 'm:f': cannot import m: ") as failed:
-        reported(None, session, *session.steps)
-    session.close()
-    assert failed.value.__context__ is None
-    assert failed.value.pytrace is False
-    monkeypatch.setattr(Session, "result", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError) as raised:
-        reported(None, session, *session.steps)
-    assert raised.value.__notes__ == [OUR_ERROR]
-
-
-def test_layouts_by_where_a_subject_runs():
-    """Subjects in workers are tested on every layout, subjects in this process only on safe layouts."""
-    both = Session(Options(subject=("torch", "here")), {"torch": None, "here": TorchSubject("here", torch.conv2d)})
-    assert both.plan.layouts("torch") == ALL_LAYOUTS
-    assert both.plan.layouts("here") == SAFE_LAYOUTS
-    inline, apart = (Session(Options(subject=("torch",), inline=inline)) for inline in (True, False))
-    assert inline.plan.layouts("torch") == SAFE_LAYOUTS
-    assert len(inline.left_out) == len(apart.left_out) + len(ALL_LAYOUTS) - len(SAFE_LAYOUTS)

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.checking import check
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.isolation.isolated_subject import SubjectError
@@ -26,8 +28,10 @@ from toeplitz_core.testing.run.events import (
     StepStarted,
 )
 from toeplitz_core.testing.run.options import Options
+from toeplitz_core.testing.run.plan import SAFE_LAYOUTS
 from toeplitz_core.testing.run.record import Record
 from toeplitz_core.testing.run.session import Session
+from toeplitz_core.testing.subjects import TorchSubject
 from toeplitz_core.testing.support import interrupts
 
 NO_GROUPS = "tests.run.kernels:no_groups"
@@ -198,3 +202,13 @@ def test_python_has_the_same_door():
         check("torch", lawz="matrix")
     with pytest.raises(ValueError, match="jobs=2 needs separate processes"):
         check("torch", jobs=2, inline=True)
+
+
+def test_layouts_by_where_a_subject_runs():
+    """Subjects in workers are tested on every layout, subjects in this process only on safe layouts."""
+    both = Session(Options(subject=("torch", "here")), {"torch": None, "here": TorchSubject("here", torch.conv2d)})
+    assert both.plan.layouts("torch") == ALL_LAYOUTS
+    assert both.plan.layouts("here") == SAFE_LAYOUTS
+    inline, apart = (Session(Options(subject=("torch",), inline=inline)) for inline in (True, False))
+    assert inline.plan.layouts("torch") == SAFE_LAYOUTS
+    assert len(inline.left_out) == len(apart.left_out) + len(ALL_LAYOUTS) - len(SAFE_LAYOUTS)
