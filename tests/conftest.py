@@ -1,11 +1,15 @@
-"""Fixtures for tests that run pytest in a user's directory."""
+"""Fixtures for tests that run pytest or the command line in a user's directory."""
 
 from __future__ import annotations
 
+import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.helpers.command_line import IMPLEMENTATIONS
 from tests.helpers.paths import CHECKOUT
 from tests.helpers.projects import KERNELS, KNOWN
 from tests.helpers.workers import share_fork_servers
@@ -34,3 +38,23 @@ def own_command_line() -> Iterator[None]:
     before = COMMAND_LINE.set({})
     yield
     COMMAND_LINE.reset(before)
+
+
+@pytest.fixture
+def one_fork_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs in this process share one fork server, keep their journals here, and get no subject from the environment."""
+    share_fork_servers(monkeypatch)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv(VARIABLE, raising=False)
+
+
+@pytest.fixture
+def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a file of implementations."""
+    (tmp_path / "kernels.py").write_text(IMPLEMENTATIONS, encoding="utf-8")
+    (tmp_path / "unfinished.py").write_text("def conv2d(:\n", encoding="utf-8")
+    (tmp_path / "needy.py").write_text("import no_such_package_of_mine\n", encoding="utf-8")
+    (tmp_path / "leaving.py").write_text("raise SystemExit(0)\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    return tmp_path

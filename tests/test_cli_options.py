@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -12,10 +11,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
 import toeplitz_core
-from toeplitz_core.testing import cli
+from tests.helpers.command_line import call
 from toeplitz_core.testing.run import session
 from toeplitz_core.testing.run.rounds import tasks
 
@@ -53,11 +51,6 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (temporary := tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     return tmp_path
-
-
-def call(line: str) -> Result:
-    """Run the command line in this process."""
-    return CliRunner().invoke(cli.app, shlex.split(line), prog_name="toeplitz-core", env={"COLUMNS": "60"})
 
 
 def test_the_table_has_defaults(directory: Path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.resources
 import json
-import shlex
 import sys
 import tempfile
 from dataclasses import replace
@@ -14,10 +13,10 @@ from xml.etree import ElementTree as ET
 import jsonschema
 import pytest
 import torch
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
+from tests.helpers.command_line import call
 from tests.helpers.workers import share_fork_servers
-from toeplitz_core.testing import cli
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
@@ -78,11 +77,6 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     share_fork_servers(monkeypatch)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # of journals
     return tmp_path
-
-
-def call(line: str) -> Result:
-    """Run the command line in this process."""
-    return CliRunner().invoke(cli.app, shlex.split(line), prog_name="toeplitz-core", env={"COLUMNS": "60"})
 
 
 def check(subject: str, options: str = "") -> Result:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner, Result
 
+from tests.helpers.command_line import call
 from tests.helpers.known_failures import GROUPED
 from toeplitz_core import conv2d
-from toeplitz_core.testing import cli
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.replay import RUNS, read_cases, repeated, replay
@@ -74,11 +72,6 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     return tmp_path
-
-
-def call(line: str) -> Result:
-    """The command line in this process."""
-    return CliRunner().invoke(cli.app, shlex.split(line), prog_name="toeplitz-core", env={"COLUMNS": "60"})
 
 
 @pytest.mark.parametrize("failing", [(1,), (10,), (2, 3, 7)])
