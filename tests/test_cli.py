@@ -26,7 +26,7 @@ from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result as Found
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.run import step as judging
+from toeplitz_core.testing.run import judgement
 from toeplitz_core.testing.run.pyproject import VARIABLE
 from toeplitz_core.testing.search.search import find
 from toeplitz_core.testing.subjects import SUBJECTS
@@ -147,7 +147,7 @@ def test_check_torch():
 def test_check_runs_every_dtype_of_every_law(monkeypatch: pytest.MonkeyPatch):
     """Without options every law is searched for every dtype to which it applies."""
     monkeypatch.setattr(
-        judging, "find", lambda *_, tally, **__: Found(tally.step, Status.PASS, Counter({Status.PASS: 1}))
+        judgement, "find", lambda *_, tally, **__: Found(tally.step, Status.PASS, Counter({Status.PASS: 1}))
     )
     result = call("check toeplitz --device cpu --inline")
     assert result.exit_code == 0, result.output
@@ -392,7 +392,7 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch):
             raise KeyboardInterrupt
         return find(*args, **options)
 
-    monkeypatch.setattr(judging, "find", interrupted)
+    monkeypatch.setattr(judgement, "find", interrupted)
     result = call(f"check torch --inline --dtype float32 --dtype float64 --device cpu --examples 3 {TWO_LAWS}")
     assert result.exit_code == 130
     assert "torch forward-exact float32 cpu: pass, 3 cases" in result.output

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.case.layouts import LAYOUTS
-from toeplitz_core.testing.case.recipe_names import RECIPES
+from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.strategies.cases import cases
 from toeplitz_core.testing.strategies.geometries import geometries
 

@@ -21,7 +21,7 @@ from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.checking import carry_out
 from toeplitz_core.testing.reports.json import JsonReport
-from toeplitz_core.testing.reports.replay import replay_all
+from toeplitz_core.testing.reports.replayed_cases import replay_all
 from toeplitz_core.testing.run.events import Ended, Event
 from toeplitz_core.testing.run.record import Record
 from toeplitz_core.testing.subjects import TorchSubject

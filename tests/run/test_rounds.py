@@ -14,7 +14,7 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.run import step as judging
+from toeplitz_core.testing.run import judgement
 from toeplitz_core.testing.run.events import StepEnded
 from toeplitz_core.testing.run.plan import Task
 from toeplitz_core.testing.run.rounds import Progress, tasks
@@ -46,7 +46,7 @@ def seeds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.append(effort.seed)
         return find(law, subject, effort, **options)
 
-    monkeypatch.setattr(judging, "find", watched)
+    monkeypatch.setattr(judgement, "find", watched)
     return seen
 
 

@@ -12,14 +12,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.layouts import LAYOUTS, apply_layout
-from toeplitz_core.testing.data.gradients import draw_with_directions
+from toeplitz_core.testing.data.gradient_operands import draw_with_directions
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.search.law_cases import READING_GRAD
 from toeplitz_core.testing.subjects.interface import MemoryFormat, Procedure
 from toeplitz_core.testing.subjects.outcome import OUTPUT, BrokenContract
-from toeplitz_core.testing.subjects.pytorch.contract import contract
 from toeplitz_core.testing.subjects.pytorch.derivatives import DERIVATIVES
+from toeplitz_core.testing.subjects.pytorch.memory_contract import contract
 from toeplitz_core.testing.subjects.pytorch.subject import TorchSubject
 from toeplitz_core.testing.subjects.pytorch.variants import torch_subject
 

@@ -18,7 +18,7 @@ from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.replay import ENOUGH, RUNS, parse, read_cases
 from toeplitz_core.testing.isolation.sandbox import TIMEOUT, Sandbox
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.reports.replay import replay_all
+from toeplitz_core.testing.reports.replayed_cases import replay_all
 from toeplitz_core.testing.reports.show import show_case
 from toeplitz_core.testing.reports.terminal import OUR_ERROR
 from toeplitz_core.testing.reports.text import laws_table, plain

@@ -13,7 +13,7 @@ import torch
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.testing.case.dtypes import ALIASES, CASE_DTYPES, DTYPES
 from toeplitz_core.testing.case.layouts import LAYOUTS, check_layout, layouts_of
-from toeplitz_core.testing.case.recipe_names import RECIPES
+from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.support.spelling import legal_words
 
 OPERANDS = ("input", "weight", "bias")

@@ -13,7 +13,7 @@ from toeplitz_core.testing.isolation.isolated_subject import SubjectError
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.isolation.sandbox import clear_abandoned as clear_sandboxes
 from toeplitz_core.testing.laws.result import Result, Step
-from toeplitz_core.testing.run import step as judging
+from toeplitz_core.testing.run import judgement
 from toeplitz_core.testing.run.events import Adopted, Consumer, Ended, Event, Failed, Started
 from toeplitz_core.testing.run.executors import Executor, JudgeDied, Judges, ThisProcess
 from toeplitz_core.testing.run.exit_code import ExitCode, exit_code
@@ -97,7 +97,7 @@ class Session:
             for name in self.subjects:
                 self.pool[name]
 
-    def result(self, step: Step, announce: judging.Announce | None = None) -> Result:
+    def result(self, step: Step, announce: judgement.Announce | None = None) -> Result:
         """Judge one step and return its result.
 
         Parameters
@@ -114,7 +114,7 @@ class Session:
             If a law raises an error, which is a bug of the suite.
         """
         with interrupts.noted():
-            return judging.judge(self.plan, self.pool, Task(step), announce)
+            return judgement.judge(self.plan, self.pool, Task(step), announce)
 
     def run(self, *consumers: Consumer, resumed: Resumed | None = None) -> Record:
         """Run all steps, send every event to the consumers, and return the record, however the run ends.

@@ -9,7 +9,7 @@ import torch
 
 from toeplitz_core.bound import Arithmetic
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES, REAL_DTYPES, ROUNDED_DTYPES
-from toeplitz_core.testing.case.recipe_names import RECIPES
+from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws.judging import (

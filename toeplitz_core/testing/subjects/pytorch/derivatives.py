@@ -17,7 +17,7 @@ from toeplitz_core.testing.case.case import OPERANDS
 from toeplitz_core.testing.data.operands import in_bytes
 from toeplitz_core.testing.subjects.interface import Procedure
 from toeplitz_core.testing.subjects.outcome import OUTPUT, BrokenContract, ResultName, Results, described
-from toeplitz_core.testing.subjects.pytorch.contract import Convolution, Tensors, arguments
+from toeplitz_core.testing.subjects.pytorch.memory_contract import Convolution, Tensors, arguments
 
 # The gradients of a second backward pass through the same graph.
 AGAIN = "a second time"
