@@ -16,7 +16,7 @@ from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.run import judgement
 from toeplitz_core.testing.run.events import Consumer, Ended, Event, FailureFound, Started, StepEnded
 from toeplitz_core.testing.run.journal import KEPT_DAYS, VERSION, Journal, Resumed
-from toeplitz_core.testing.run.options import merged
+from toeplitz_core.testing.run.options import merged_options
 from toeplitz_core.testing.run.plan import Task
 from toeplitz_core.testing.run.record import Record, result_document
 from toeplitz_core.testing.run.session import Session
@@ -252,7 +252,7 @@ def test_the_first_part_is_reported_too():
     journal = cut(1)
     seen: list[Event] = []
     read = Resumed.read(journal)
-    record = Session(merged(read.options)).run(seen.append, resumed=read)
+    record = Session(merged_options(read.options)).run(seen.append, resumed=read)
     assert next(event.task for event in seen if isinstance(event, StepEnded)).step.law == "fails"
     assert isinstance(seen[-1], Ended)
     assert len(record.results) == 4

@@ -111,7 +111,7 @@ def test_an_interrupted_run(tmp_path: Path):
     assert cut.failure is not None
     assert [(r.status, r.message) for r in record.unreached] == [(Status.NOT_RUN, "interrupted")]
     assert len(KnownFailures.load(path).entries) == 1
-    interrupts.check()  # the interrupt is handled
+    interrupts.raise_if_requested()  # the interrupt is handled
 
 
 def test_an_error_of_our_own(monkeypatch: pytest.MonkeyPatch):

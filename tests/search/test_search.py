@@ -24,7 +24,7 @@ from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.search.search import LawError
-from toeplitz_core.testing.search.tally import PROVEN_SHARE, SHRINKING_TIMEOUTS, Tally, merged
+from toeplitz_core.testing.search.tally import PROVEN_SHARE, SHRINKING_TIMEOUTS, Tally, merged_results
 from toeplitz_core.testing.subjects import TorchSubject
 
 EXACT = LAWS["forward-exact"]
@@ -194,7 +194,7 @@ def test_a_law_that_passes_says_why_cases_were_refused():
     assert result.status is Status.PASS
     assert 0 < result.counts[Status.UNSUPPORTED] < result.cases
     assert (result.message, result.refused) == ("", "NotImplementedError: no groups")
-    assert merged([result, hunt(conv2d, examples=5)]).refused == result.refused
+    assert merged_results([result, hunt(conv2d, examples=5)]).refused == result.refused
     assert hunt(conv2d, examples=5).refused == ""
 
 

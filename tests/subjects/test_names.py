@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from toeplitz_core.testing import cli
 from toeplitz_core.testing.subjects import check_name, entry_points, resolve
-from toeplitz_core.testing.support.modules import convolutions, find_spec, look_here, nearest
+from toeplitz_core.testing.support.modules import convolution_names, find_spec, look_here, nearest
 
 SOURCE = """
 raise RuntimeError("imported")  # checking a name must not import the module
@@ -95,8 +95,14 @@ def test_names_of_modules() -> None:
     assert find_spec("my_package.kernels") is None  # the directory is not on the path of a console script
     look_here()
     assert find_spec("my_package.kernels") is not None
-    assert convolutions("my_kernels") == ["borrowed_conv", "fast_conv2d", "Convolution"]
-    assert convolutions("math") == convolutions("qqqqqqqq") == convolutions("half_done") == convolutions(".") == []
+    assert convolution_names("my_kernels") == ["borrowed_conv", "fast_conv2d", "Convolution"]
+    assert (
+        convolution_names("math")
+        == convolution_names("qqqqqqqq")
+        == convolution_names("half_done")
+        == convolution_names(".")
+        == []
+    )
 
 
 Install = Callable[..., None]

@@ -14,7 +14,7 @@ from toeplitz_core.testing.reports.report_files import report_files
 from toeplitz_core.testing.reports.terminal import TerminalReport
 from toeplitz_core.testing.run.events import Consumer
 from toeplitz_core.testing.run.journal import Resumed
-from toeplitz_core.testing.run.options import by_key, merged
+from toeplitz_core.testing.run.options import by_key, merged_options
 from toeplitz_core.testing.run.pyproject import TABLE, VARIABLE, project
 from toeplitz_core.testing.run.record import Record
 from toeplitz_core.testing.run.session import Session
@@ -90,9 +90,9 @@ def carry_out(
                 f"resume={given['resume']} uses the options of the journal, so it cannot be combined with {others}"
             )
         resumed = Resumed.read(given["resume"])
-        options = merged(given, chosen(resumed.options))
+        options = merged_options(given, chosen(resumed.options))
     else:
-        options = merged(given, project())
+        options = merged_options(given, project())
     if not options.subject:
         raise ValueError(
             "no subject: name one, as in 'check torch' or 'check package.module:callable', or set "

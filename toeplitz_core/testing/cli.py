@@ -119,8 +119,8 @@ _check.__annotations__ = {parameter.name: parameter.annotation for parameter in 
 app.command("check")(_check)
 
 
-@app.command()
-def replay(
+@app.command("replay")
+def _replay(
     case: Annotated[
         str | None, typer.Argument(metavar="CASE", help="The case, as the report of a failure prints it.")
     ] = None,
@@ -209,10 +209,10 @@ def _started(name: str, *, timeout: float, inline: bool) -> Iterator[Implementat
         yield _usage(pool.__getitem__, name)
 
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-def _usage(function: Callable[..., T], *values: Any) -> T:
+def _usage(function: Callable[..., _T], *values: Any) -> _T:
     """Call a function; a ``ValueError`` is a usage error and ends the command with 2."""
     try:
         return function(*values)

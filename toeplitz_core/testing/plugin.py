@@ -27,11 +27,11 @@ from toeplitz_core.testing.reports.table import print_assumed, print_known, prin
 from toeplitz_core.testing.reports.terminal import header, options_line
 from toeplitz_core.testing.reports.text import plain
 from toeplitz_core.testing.run.exit_code import ExitCode, exit_code
-from toeplitz_core.testing.run.options import OPTIONS, Option, merged
+from toeplitz_core.testing.run.options import OPTIONS, Option, merged_options
 from toeplitz_core.testing.run.pyproject import project
 from toeplitz_core.testing.run.record import Record, read_result
 from toeplitz_core.testing.run.session import Session
-from toeplitz_core.testing.search.tally import merged as merged_results
+from toeplitz_core.testing.search.tally import merged_results
 
 # The session of this pytest run.
 SESSION = pytest.StashKey[Session]()
@@ -110,7 +110,7 @@ def _session(config: pytest.Config, given: Mapping[str, Any]) -> Session:
         for key, value in project(config.invocation_params.dir).items()
         if not OPTIONS[key.replace("_", "-")].pytest
     }
-    return Session(merged(given, table, {"subject": ("torch",)}))
+    return Session(merged_options(given, table, {"subject": ("torch",)}))
 
 
 @pytest.fixture(scope="session")

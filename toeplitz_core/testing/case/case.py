@@ -17,6 +17,8 @@ from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.support.spelling import legal_words
 
 OPERANDS = ("input", "weight", "bias")
+# The devices of a run if none is named. A case may have any device that torch knows.
+DEVICES = ("cpu", "cuda")
 # Tensors whose layout a case may name; ``grad`` is the gradient of the result.
 _LAID_OUT = (*OPERANDS, "grad")
 

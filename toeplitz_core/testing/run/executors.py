@@ -47,7 +47,7 @@ class ThisProcess:
     def execute(self, tasks: Iterator[Task], emit: Consumer) -> None:
         """Judge the tasks one after another."""
         for task in tasks:
-            interrupts.check()
+            interrupts.raise_if_requested()
             emit(StepStarted(task))
             result = judgement.judge(self._plan, self._pool, task, _announcing(emit, task))
             emit(StepEnded(task, result))
@@ -94,7 +94,7 @@ class Judges:
         judges: list[_Judge] = []
         try:
             while True:
-                interrupts.check()
+                interrupts.raise_if_requested()
                 idle = next((each for each in judges if each.task is None), None)
                 if idle is None and len(judges) < self._count:
                     idle = _Judge(self._plan, self._timeout, self._directory / f"judge-{len(judges)}.case")

@@ -17,7 +17,7 @@ from toeplitz_core.testing.subjects.pytorch.subject import TorchSubject
 from toeplitz_core.testing.subjects.pytorch.variants import torch_subject
 from toeplitz_core.testing.subjects.registry import SUBJECTS
 from toeplitz_core.testing.support.importable import importable_name
-from toeplitz_core.testing.support.modules import convolutions, is_file, look_here, nearest
+from toeplitz_core.testing.support.modules import convolution_names, is_file, look_here, nearest
 
 
 def environment(name: str) -> Environment:
@@ -51,11 +51,11 @@ def _hint(name: str, names: Sequence[str]) -> str:
     look_here()
     module = _without_suffix(name)
     if is_file(module):
-        spelled = " or ".join(f"'{module}:{one}'" for one in convolutions(module))
+        spelled = " or ".join(f"'{module}:{one}'" for one in convolution_names(module))
         asked = f"; did you mean {spelled}?" if spelled else "."
         return f"'{module}' is a module, and a subject is module:callable{asked} "
     close = difflib.get_close_matches(name, names, n=1) or [":".join(name.rsplit(".", 1))] * ("." in name)
-    close = close or [f"{other}:{one}" for other in nearest(name)[:1] for one in convolutions(other)[:1]]
+    close = close or [f"{other}:{one}" for other in nearest(name)[:1] for one in convolution_names(other)[:1]]
     return f"did you mean '{close[0]}'? " if close else ""
 
 

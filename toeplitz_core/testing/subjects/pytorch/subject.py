@@ -25,7 +25,7 @@ from toeplitz_core.testing.subjects.pytorch.derivatives import (
     transposed,
     why_not_differentiable,
 )
-from toeplitz_core.testing.subjects.pytorch.memory_contract import Convolution, check_unchanged, contents, contract
+from toeplitz_core.testing.subjects.pytorch.memory_contract import ConvFunction, check_unchanged, contents, contract
 
 
 class TorchSubject(Subject):
@@ -168,7 +168,7 @@ class TorchSubject(Subject):
             return self._derivatives(procedure, case, call, given)
 
     def _derivatives(
-        self, procedure: Procedure, case: Case, call: Convolution, given: dict[str, torch.Tensor]
+        self, procedure: Procedure, case: Case, call: ConvFunction, given: dict[str, torch.Tensor]
     ) -> Results:
         before = contents(given)
         try:
