@@ -270,10 +270,10 @@ def test_leaving_is_a_failure(kernels: Path):  # noqa: ARG001  # the working dir
         ("check :conv2d", ["':conv2d' must be module:callable, but has no module"]),
         (
             "check torch --law forward-exakt",
-            ["law='forward-exakt' is unknown; did you mean 'forward-exact'? Legal: forward-exact, forward-bound"],
+            ["law='forward-exakt' is unknown; did you mean 'forward-exact'? legal: forward-exact, forward-bound"],
         ),
         ("check torch --dtype float31", ["dtype='float31' is unknown; did you mean 'float32'?", "bfloat16"]),
-        ("check torch --profile gaet", ["profile='gaet' is unknown; did you mean 'gate'? Legal: smoke, gate, nightly"]),
+        ("check torch --profile gaet", ["profile='gaet' is unknown; did you mean 'gate'? legal: smoke, gate, nightly"]),
         ("check torch --device gpu", ["device=gpu", "cpu, cuda, cuda:1"]),
         ("check torch --examples 0", ["'--examples'"]),
         ("check torch --seed -1", ["'--seed'"]),

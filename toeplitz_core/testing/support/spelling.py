@@ -20,10 +20,10 @@ def legal_words(word: str, legal: Iterable[str], aliases: Mapping[str, str] | No
     Examples
     --------
     >>> legal_words("paddin", ("stride", "padding"))
-    "did you mean 'padding'? Legal: stride, padding"
+    "did you mean 'padding'? legal: stride, padding"
     """
     legal = tuple(legal)
-    return f"{nearest_word(word, legal, aliases)}Legal: {', '.join(legal)}"
+    return f"{nearest_word(word, legal, aliases)}legal: {', '.join(legal)}"
 
 
 def nearest_word(word: str, legal: Iterable[str], aliases: Mapping[str, str] | None = None) -> str:
