@@ -112,8 +112,8 @@ def carry_out(
 
 
 def chosen(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were chosen: without None, absent flags and empty lists. A seed of 0 is kept."""
-    return {key: value for key, value in options.items() if value is not None and value is not False and value != []}
+    """The options that were chosen: without None and empty lists. A seed of 0 and a flag that is off are kept."""
+    return {key: value for key, value in options.items() if value is not None and value != []}
 
 
 class _Console(Console):

@@ -60,7 +60,7 @@ def _add_options(parser: pytest.Parser) -> None:
     taken = {name for option in there for name in option.names()}
     group = parser.getgroup("toeplitz_core", "toeplitz_core: convolutions checked against their matrix")
     for option in OPTIONS.values():
-        name = f"--toeplitz-{option.name}" if f"--{option.name}" in taken else f"--{option.name}"
+        word = f"toeplitz-{option.name}" if {f"--{option.name}", f"--no-{option.name}"} & taken else option.name
         more: dict[str, Any] = {"action": "append" if option.repeatable else "store"}
         if option.kind is bool:
             more = {"action": "store_true"}
@@ -69,7 +69,10 @@ def _add_options(parser: pytest.Parser) -> None:
         if option.metavar:
             more["metavar"] = option.metavar
         said = f"Not for pytest: use {option.pytest}." if option.pytest else option.help
-        group.addoption(name, dest=_dest(option), default=None, help=said.replace("%", "%%"), **more)
+        group.addoption(f"--{word}", dest=_dest(option), default=None, help=said.replace("%", "%%"), **more)
+        if option.kind is bool:
+            said = f"Switch off --{word} of pyproject.toml." if not option.pytest else said
+            group.addoption(f"--no-{word}", dest=_dest(option), default=None, help=said, action="store_false")
 
 
 def _dest(option: Option) -> str:
