@@ -158,7 +158,7 @@ def test_it_prints_unless_it_is_quiet(capsys: pytest.CaptureFixture[str], direct
         ({"subjects": "naive"}, "the first argument and 'subjects' are the same option: give only one of them"),
         ({"known": Path("nowhere.toml")}, "nowhere.toml: "),
         ({"json": "a", "junit": "./a"}, "junit='./a' is also the file of json: each needs its own"),
-        ({"exampels": 3}, r"unknown option 'exampels'; did you mean 'examples'\? Legal: subject, law, dtype"),
+        ({"exampels": 3}, r"unknown option 'exampels'; did you mean 'examples'\? legal: subject, law, dtype"),
         ({"law": "forward-exat"}, r"law='forward-exat' is unknown; did you mean 'forward-exact'\?"),
         ({"law": "matrix", "laws": "matrix"}, "'laws' and 'law' are the same option: give only one of them"),
         ({"laws": []}, r"law=\[\] must be a string or a list of strings"),

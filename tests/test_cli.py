@@ -17,7 +17,7 @@ from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result as Found
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.run import step as judging
+from toeplitz_core.testing.run import judgement
 from toeplitz_core.testing.subjects import SUBJECTS
 
 pytestmark = pytest.mark.usefixtures("one_fork_server")
@@ -58,7 +58,7 @@ def test_check_torch():
 def test_check_runs_every_dtype_of_every_law(monkeypatch: pytest.MonkeyPatch):
     """Without options every law is searched for every dtype to which it applies."""
     monkeypatch.setattr(
-        judging, "find", lambda *_, tally, **__: Found(tally.step, Status.PASS, Counter({Status.PASS: 1}))
+        judgement, "find", lambda *_, tally, **__: Found(tally.step, Status.PASS, Counter({Status.PASS: 1}))
     )
     result = call("check toeplitz --device cpu --inline")
     assert result.exit_code == 0, result.output

@@ -15,7 +15,7 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result as Found
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.run import step as judging
+from toeplitz_core.testing.run import judgement
 from toeplitz_core.testing.search.search import find
 
 pytestmark = pytest.mark.usefixtures("one_fork_server")
@@ -90,7 +90,7 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch):
             raise KeyboardInterrupt
         return find(*args, **options)
 
-    monkeypatch.setattr(judging, "find", interrupted)
+    monkeypatch.setattr(judgement, "find", interrupted)
     result = call(f"check torch --inline --dtype float32 --dtype float64 --device cpu --examples 3 {TWO_LAWS}")
     assert result.exit_code == 130
     assert "torch forward-exact float32 cpu: pass, 3 cases" in result.output

@@ -15,6 +15,7 @@ import pytest
 import toeplitz_core
 from tests.helpers.command_line import call
 from toeplitz_core.testing.run import session
+from toeplitz_core.testing.run.options import OPTIONS
 from toeplitz_core.testing.run.rounds import tasks
 
 TABLE = """
@@ -28,6 +29,7 @@ law = "forward-bound"
 device = "cpu"
 known = "listed/known.toml"
 """
+ONE = "input=1x1x1x1 weight=1x1x1x1 law=forward-exact"
 KNOWN = """
 [[failure]]
 name = "{}"
@@ -89,6 +91,35 @@ def test_the_command_line_wins(monkeypatch: pytest.MonkeyPatch):
     assert "subjects torch-native;" in call("check torch-native --inline --examples 1").output
     assert ", seed 1\n" in result.output
     assert ", seed 0\n" in call("check --inline --examples 1 --seed 0").output
+
+
+@pytest.mark.parametrize("name", [option.name for option in OPTIONS.values() if option.kind is bool])
+def test_a_flag_of_the_table_can_be_switched_off(directory: Path, name: str):
+    """``--no-`` before the name of a flag overrides the table."""
+    (directory / "pyproject.toml").write_text(f"{TABLE}{name} = true\n", encoding="utf-8")
+    assert f"--{name}" in call("check --examples 1 --dtype float32").output
+    result = call(f"check --no-{name} --examples 1 --dtype float32")
+    assert result.exit_code == 0, result.output
+    assert f"--{name}" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("check --examples 0", "examples=0 must be a whole number >= 1"),
+        ("check --seed -1", "seed=-1 must be a whole number >= 0"),
+        ("check --jobs -1", "jobs=-1 must be a whole number >= 0"),
+        ("check --time 0", "time=0.0 must be a number from 0.1 to 1e+09"),
+        ("check --sweep 9", "sweep=9 must be a whole number from 1 to 8"),
+        (f"replay '{ONE}' --timeout 0.01", "timeout=0.01 must be a number from 0.1 to 1e+06"),
+        (f"replay '{ONE}' --runs 0", "runs=0 must be a whole number >= 1"),
+    ],
+)
+def test_a_number_out_of_range_is_named(command: str, said: str):
+    """A number out of range ends the command with 2; the error has the option, its value and the rule."""
+    result = call(command)
+    assert result.exit_code == 2
+    assert said in result.stderr
 
 
 def test_no_subject_anywhere(directory: Path):

@@ -22,7 +22,7 @@ from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result as Found
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.run import step as judging
+from toeplitz_core.testing.run import judgement
 from toeplitz_core.testing.search.search import find
 
 SCHEMA = json.loads((importlib.resources.files("toeplitz_core.testing.reports") / "schema.json").read_text("utf-8"))
@@ -341,7 +341,7 @@ def interrupted_at_the_second_search(monkeypatch: pytest.MonkeyPatch, *, at_its_
             find(*args, **options)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(judging, "find", interrupted)
+    monkeypatch.setattr(judgement, "find", interrupted)
     return searches
 
 

@@ -16,7 +16,7 @@ import typer
 
 from tests.helpers.paths import CHECKOUT
 from toeplitz_core.testing.case.attributes import ATTRIBUTES, CALL_ATTRIBUTES
-from toeplitz_core.testing.case.recipe_names import RECIPES
+from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.cli import app
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS

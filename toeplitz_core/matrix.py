@@ -15,7 +15,7 @@ from toeplitz_core.memory import MatrixTooLargeError, available_bytes
 Rows = slice | Sequence[int] | torch.Tensor | np.ndarray[Any, np.dtype[Any]]
 
 # The dtypes that convolutions are computed in.
-DTYPES = (
+SUPPORTED_DTYPES = (
     torch.float64,
     torch.float32,
     torch.float16,
@@ -221,11 +221,11 @@ def _geometry(
 
 
 def check_tensor(name: str, value: object) -> None:
-    """Raise ``TypeError`` unless a value is a dense tensor of a supported dtype (``DTYPES``)."""
+    """Raise ``TypeError`` unless a value is a dense tensor of a supported dtype (``SUPPORTED_DTYPES``)."""
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, not {type(value).__name__}")
-    if value.dtype not in DTYPES:
-        raise TypeError(f"{name} has dtype {value.dtype}, but must have one of {', '.join(map(str, DTYPES))}")
+    if value.dtype not in SUPPORTED_DTYPES:
+        raise TypeError(f"{name} has dtype {value.dtype}, but must have one of {', '.join(map(str, SUPPORTED_DTYPES))}")
     if value.layout != torch.strided:
         raise TypeError(f"{name} has layout {value.layout}, but must have layout torch.strided")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.case.layouts import LAYOUTS
-from toeplitz_core.testing.case.recipe_names import RECIPES
+from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.strategies.cases import cases
 from toeplitz_core.testing.strategies.geometries import geometries
 
@@ -140,8 +140,8 @@ def test_layouts_of_operands():
 
 # The line, and the parts that its message must have.
 MALFORMED = [
-    (f"{SMALL} strid=2", ["unknown key 'strid'; did you mean 'stride'? Legal: ", "dilation, groups"]),
-    (f"{SMALL} qqqq=2", ["word 3 'qqqq=2'", "unknown key 'qqqq'; Legal: input, weight, stride"]),
+    (f"{SMALL} strid=2", ["unknown key 'strid'; did you mean 'stride'? legal: ", "dilation, groups"]),
+    (f"{SMALL} qqqq=2", ["word 3 'qqqq=2'", "unknown key 'qqqq'; legal: input, weight, stride"]),
     (f"{SMALL} stride=2 stride=2", ["word 4 'stride=2'", "'stride' is named twice"]),
     (f"{SMALL} bias bias", ["word 4 'bias'", "'bias' is named twice"]),
     (f"{SMALL} stride", ["word 3 'stride'", "'stride' needs a value", "stride=..."]),

@@ -157,10 +157,10 @@ _LITERAL = f"must be a Python literal without blanks, {_LITERALS}"
         ("", "'' must give input and weight"),
         ("input=float32[1]", "'input=float32[1]' must give weight"),
         ("bias", f"'bias' must be name=value, where name is one of {', '.join(NAMES)}"),
-        ("strides=1", f"'strides=1': did you mean 'stride'? Legal: {', '.join(NAMES)}"),
+        ("strides=1", f"'strides=1': did you mean 'stride'? legal: {', '.join(NAMES)}"),
         ("input=1 weight=1 stride=1 stride=2", "'stride=2': stride is already given as 1"),
         ("input=float33[1] weight=1", f"'input=float33[1]' {_OPERAND}dtype='float33' must be one of float64, "),
-        ("input=float32[1]@tpu weight=1", f"'input=float32[1]@tpu' {_OPERAND}device='tpu' must be one of cpu, meta, "),
+        ("input=float32[1]@tpu weight=1", f"'input=float32[1]@tpu' {_OPERAND}device='tpu' must be one of cpu, cuda, "),
         ("input=float32[2x] weight=1", f"'input=float32[2x]' {_OPERAND}invalid decimal literal"),
         (
             "input=1 weight=1 stride=int8[1]",

@@ -241,7 +241,7 @@ X, W, B = torch.ones(2, 4, 5, 6), torch.ones(6, 2, 3, 2), torch.ones(6)
         (
             {"input": X.bool()},
             TypeError,
-            "input has dtype torch.bool, but must have one of " + ", ".join(map(str, matrix.DTYPES)),
+            "input has dtype torch.bool, but must have one of " + ", ".join(map(str, matrix.SUPPORTED_DTYPES)),
         ),
         ({"weight": W[:0]}, ValueError, "out_channels=0 must be >= 1"),
         ({"weight": W[..., :0]}, ValueError, "kernel_size[1]=0 must be >= 1"),

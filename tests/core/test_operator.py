@@ -259,7 +259,7 @@ def test_repr_tells_shape_dtype_and_geometry() -> None:
         (
             torch.ones(4, dtype=torch.bool),
             TypeError,
-            "{} has dtype torch.bool, but must have one of " + ", ".join(map(str, matrix.DTYPES)),
+            "{} has dtype torch.bool, but must have one of " + ", ".join(map(str, matrix.SUPPORTED_DTYPES)),
         ),
     ],
 )

@@ -16,7 +16,7 @@ from toeplitz_core.operator import forward
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES, DTYPES
 from toeplitz_core.testing.case.layouts import LAYOUTS, apply_layout
-from toeplitz_core.testing.case.recipe_names import RECIPES
+from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.data import recipes
 from toeplitz_core.testing.data.operands import Bits, Operands
 from toeplitz_core.testing.data.recipes import draw

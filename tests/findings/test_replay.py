@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,14 @@ import torch
 from tests.helpers.command_line import call
 from tests.helpers.known_failures import GROUPED
 from toeplitz_core import conv2d
+from toeplitz_core.testing import cli
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.replay import RUNS, read_cases, repeated, replay
+from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.run.subject_pool import SubjectPool
 from toeplitz_core.testing.subjects import TorchSubject
 
 LAW = "law=forward-exact"
@@ -173,3 +177,24 @@ def test_replays_reach_filled_memory():
         patch.setattr(TorchSubject, "poisoned", lambda self: filled if self is subject else ())
         ran = [verdict.message for verdict in repeated(law, subject, Case.parse(GROUPED))]
     assert ran == ["as it is"] * RUNS + ["a", "b"]
+
+
+def test_options_of_the_table_apply_to_replay(directory: Path, monkeypatch: pytest.MonkeyPatch):
+    """Subject, known failures, timeout and inline of pyproject.toml apply; the command line overrides them."""
+    lines = ['subject = "kernels:no_groups"', 'known = "known.toml"', "inline = true", "timeout = 2.5"]
+    table = "\n".join(["[tool.toeplitz_core]", *lines, "jobs = 2", "fail-fast = true"])
+    (directory / "pyproject.toml").write_text(table, encoding="utf-8")
+    (directory / "none.toml").write_text("", encoding="utf-8")
+    started: list[tuple[float, bool]] = []
+
+    def pool(sandbox: partial[Sandbox], *, inline: bool) -> SubjectPool:
+        started.append((sandbox.keywords["timeout"], inline))
+        return SubjectPool(sandbox, inline=True)
+
+    monkeypatch.setattr(cli, "SubjectPool", pool)
+    result = call(f"replay '{GROUPS}' --runs 1")
+    assert result.exit_code == 0, result.output
+    assert "KNOWN kernels:no_groups" in result.output
+    assert call(f"replay '{GROUPS}' --runs 1 --known none.toml --timeout 3 --no-inline").exit_code == 1
+    assert started == [(2.5, True), (3.0, False)]
+    assert "PASS toeplitz" in call(f"replay '{GROUPS}' --runs 1 --subject toeplitz").output

@@ -16,14 +16,14 @@ from toeplitz_core import ConvGeometry
 from toeplitz_core.bound import FLOAT64, Arithmetic
 from toeplitz_core.operator import by_image
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.data.gradients import draw_with_gradient
+from toeplitz_core.testing.data.gradient_operands import draw_with_gradient
 from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.data.real_numbers import FILLS
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.oracle import gradient_sums
+from toeplitz_core.testing.oracle.expected_gradients import expected_gradients
 from toeplitz_core.testing.oracle.gradient_sums import bias_gradient, input_gradient, weight_gradient
-from toeplitz_core.testing.oracle.gradients import expected_gradients
 from toeplitz_core.testing.subjects import TorchSubject
 
 U = Fraction(FLOAT64.unit_roundoff)

@@ -27,7 +27,7 @@ from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.oracle.signed_zeros import negative_zeros
 from toeplitz_core.testing.reports.table import print_results
 from toeplitz_core.testing.run.record import read_result, result_document
-from toeplitz_core.testing.search.tally import merged
+from toeplitz_core.testing.search.tally import merged_results
 from toeplitz_core.testing.subjects import TorchSubject
 
 # A case in which zeros meet negative weights, and a window lies in padding.
@@ -125,7 +125,7 @@ def test_a_search_adds_up_the_signs_of_its_cases() -> None:
     assert plain.status is turned.status is Status.PASS
     assert plain.zeros == turned.zeros > 0
     assert plain.zero_signs + turned.zero_signs == plain.zeros
-    both = merged([plain, turned])
+    both = merged_results([plain, turned])
     assert (both.zeros, both.zero_signs) == (2 * plain.zeros, plain.zeros)
 
 

@@ -12,7 +12,7 @@ from toeplitz_core.matrix import toeplitz_matrix
 from toeplitz_core.testing import cli
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
-from toeplitz_core.testing.case.recipe_names import RECIPES
+from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.reports.show import WIDTH, show_case
 

@@ -22,7 +22,7 @@ from tests.helpers.paths import CHECKOUT
 from tests.helpers.running import Run
 from tests.helpers.workers import share_fork_servers
 from toeplitz_core.testing.checking import check
-from toeplitz_core.testing.isolation.sandbox import clear_abandoned
+from toeplitz_core.testing.isolation.sandbox import clear_abandoned_sandboxes
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.reports.json import document
 from toeplitz_core.testing.run.events import Event, Started, StepEnded, StepStarted
@@ -298,7 +298,7 @@ def test_killed(start: Start, tmp_path: Path, jobs: int, all_at_once: bool):
     ]
     if all_at_once:
         assert any(path.exists() for path in sandboxes)
-        clear_abandoned()
+        clear_abandoned_sandboxes()
     assert not any(path.exists() for path in sandboxes)
 
 

@@ -21,7 +21,7 @@ from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.checking import carry_out
 from toeplitz_core.testing.reports.json import JsonReport
-from toeplitz_core.testing.reports.replay import replay_all
+from toeplitz_core.testing.reports.replayed_cases import replay_all
 from toeplitz_core.testing.run.events import Ended, Event
 from toeplitz_core.testing.run.record import Record
 from toeplitz_core.testing.subjects import TorchSubject
@@ -64,17 +64,17 @@ def test_an_interrupt_is_raised_by_the_next_check(number: int):
     reached = []
 
     def interrupted() -> None:
-        interrupts.check()
+        interrupts.raise_if_requested()
         interrupt(number)
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
-                interrupts.check()
+                interrupts.raise_if_requested()
             reached.append("after")
 
     with pytest.raises(KeyboardInterrupt):
         in_noted(interrupted)
     assert reached == ["after"] * 2
-    interrupts.check()  # the interrupt is over
+    interrupts.raise_if_requested()  # the interrupt is over
 
 
 @BOTH
@@ -85,7 +85,7 @@ def test_an_interrupt_is_raised_at_the_end_at_the_latest(number: int, nested: bo
     def interrupted() -> None:
         with contextlib.suppress(KeyboardInterrupt), interrupts.noted() if nested else contextlib.nullcontext():
             interrupt(number)
-            interrupts.check()
+            interrupts.raise_if_requested()
 
     with pytest.raises(KeyboardInterrupt):
         in_noted(interrupted)
@@ -137,7 +137,7 @@ def test_who_ends_in_order_is_not_interrupted(number: int):
         interrupt(number)
         with interrupts.ignored():
             interrupt(number)
-            interrupts.check()
+            interrupts.raise_if_requested()
         reached.append("after")
 
     in_noted(interrupted)
@@ -169,7 +169,7 @@ def test_an_interrupt_that_another_thread_gets():
         assert thread.ident is not None
         signal.pthread_kill(thread.ident, signal.SIGINT)
         for _ in range(1000):
-            interrupts.check()
+            interrupts.raise_if_requested()
             time.sleep(0.01)
 
     leave = threading.Event()
@@ -198,7 +198,7 @@ def test_handlers_of_others_are_left_alone():
 def test_what_was_asked_for_outside_of_a_run_is_forgotten():
     """A request outside of a run does not interrupt the next run."""
     interrupts.request()
-    in_noted(interrupts.check)
+    in_noted(interrupts.raise_if_requested)
     with interrupts.at_once():
         pass
 
@@ -210,9 +210,9 @@ def test_a_process_that_starts_is_not_interrupted():
     def interrupted() -> None:
         with interrupts.blocked():
             interrupt()
-            interrupts.check()
+            interrupts.raise_if_requested()
             reached.append("within")
-        interrupts.check()
+        interrupts.raise_if_requested()
         reached.append("after")
 
     with pytest.raises(KeyboardInterrupt):

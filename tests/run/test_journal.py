@@ -13,10 +13,10 @@ import pytest
 from tests.run.test_session import at, options
 from toeplitz_core.testing.checking import check
 from toeplitz_core.testing.laws.result import Result
-from toeplitz_core.testing.run import step as judging
+from toeplitz_core.testing.run import judgement
 from toeplitz_core.testing.run.events import Consumer, Ended, Event, FailureFound, Started, StepEnded
 from toeplitz_core.testing.run.journal import KEPT_DAYS, VERSION, Journal, Resumed
-from toeplitz_core.testing.run.options import merged
+from toeplitz_core.testing.run.options import merged_options
 from toeplitz_core.testing.run.plan import Task
 from toeplitz_core.testing.run.record import Record, result_document
 from toeplitz_core.testing.run.session import Session
@@ -54,13 +54,13 @@ def resumed(journal: Path, **more: object) -> Record:
 def judged(monkeypatch: pytest.MonkeyPatch) -> list[Task]:
     """The tasks that are judged, as they begin."""
     seen: list[Task] = []
-    judge = judging.judge
+    judge = judgement.judge
 
     def watched(plan: object, pool: object, task: Task, *more: object) -> Result:
         seen.append(task)
         return judge(plan, pool, task, *more)
 
-    monkeypatch.setattr(judging, "judge", watched)
+    monkeypatch.setattr(judgement, "judge", watched)
     return seen
 
 
@@ -119,7 +119,7 @@ def test_a_step_that_was_cut_short_is_run_again(judged: list[Task]):
 def test_a_run_may_be_resumed_more_than_once(judged: list[Task], monkeypatch: pytest.MonkeyPatch):
     """A resumed run can be interrupted too; its journal then has the results of both runs."""
     journal = cut(1)
-    monkeypatch.setattr("toeplitz_core.testing.reports.files.JsonReport", lambda _: at(3, interrupts.request))
+    monkeypatch.setattr("toeplitz_core.testing.reports.report_files.JsonReport", lambda _: at(3, interrupts.request))
     assert resumed(journal, json="-").exit_code == 130
     assert len(judged) == 3
     assert resumed(journal).exit_code == 1
@@ -252,7 +252,7 @@ def test_the_first_part_is_reported_too():
     journal = cut(1)
     seen: list[Event] = []
     read = Resumed.read(journal)
-    record = Session(merged(read.options)).run(seen.append, resumed=read)
+    record = Session(merged_options(read.options)).run(seen.append, resumed=read)
     assert next(event.task for event in seen if isinstance(event, StepEnded)).step.law == "fails"
     assert isinstance(seen[-1], Ended)
     assert len(record.results) == 4

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from toeplitz_core.testing.case.case import DEVICES
 from toeplitz_core.testing.run import pyproject as configuration
-from toeplitz_core.testing.run.options import DEVICES, OPTIONS, Options, by_key, merged
+from toeplitz_core.testing.run.options import OPTIONS, Options, by_key, merged_options
 from toeplitz_core.testing.run.pyproject import VARIABLE, read_table
 
 
@@ -80,8 +81,8 @@ def test_the_nearest_file_is_the_one(project: Path):
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ("exmaples = 3", "unknown key 'exmaples'; did you mean 'examples'? Legal: subject, law, "),
-        ("qqq = 3", "unknown key 'qqq'; Legal: subject, law, "),
+        ("exmaples = 3", "unknown key 'exmaples'; did you mean 'examples'? legal: subject, law, "),
+        ("qqq = 3", "unknown key 'qqq'; legal: subject, law, "),
         ("examples = 0", "examples=0 must be a whole number >= 1"),
         ("examples = true", "examples=True must be a whole number >= 1"),
         ('examples = "3"', "examples='3' must be a whole number >= 1"),
@@ -97,7 +98,7 @@ def test_the_nearest_file_is_the_one(project: Path):
         ("jobs = -1", "jobs=-1 must be a whole number >= 0"),
         ("jobs = 1.5", "jobs=1.5 must be a whole number >= 0"),
         ('fail-fast = "yes"', "fail-fast='yes' must be true or false"),
-        ("fail_fast = true", "unknown key 'fail_fast'; did you mean 'fail-fast'? Legal: "),
+        ("fail_fast = true", "unknown key 'fail_fast'; did you mean 'fail-fast'? legal: "),
         ("subject = 3", "subject=3 must be a string or a list of strings, none of them empty"),
         ('dtype = ["float32", 3]', "dtype=['float32', 3] must be a string or a list of strings, none of them empty"),
         ("law = []", "law=[] must be a string or a list of strings, none of them empty"),
@@ -105,9 +106,9 @@ def test_the_nearest_file_is_the_one(project: Path):
         ("known = []", "known=[] must be a string or a list of strings, none of them empty"),
         ('known = ["a", 1]', "known=['a', 1] must be a string or a list of strings, none of them empty"),
         ('profile = ""', "profile='' must be a string that is not empty"),
-        ('profile = "gates"', "profile='gates' is unknown; did you mean 'gate'? Legal: smoke, gate, nightly"),
-        ('law = "matrixx"', "law='matrixx' is unknown; did you mean 'matrix'? Legal: forward-exact, "),
-        ('dtype = "half"', "dtype='half' is unknown; did you mean 'float16'? Legal: "),
+        ('profile = "gates"', "profile='gates' is unknown; did you mean 'gate'? legal: smoke, gate, nightly"),
+        ('law = "matrixx"', "law='matrixx' is unknown; did you mean 'matrix'? legal: forward-exact, "),
+        ('dtype = "half"', "dtype='half' is unknown; did you mean 'float16'? legal: "),
         ('device = "gpu"', "device="),
         ("inline = 1", "inline=1 must be true or false"),
     ],
@@ -214,15 +215,15 @@ def test_options_of_python_have_plural_names():
 def test_the_strongest_source_wins():
     """The first source that has an option decides, whatever its value; without a source there is the default."""
     command_line, decorator, table = {"seed": 0}, {"seed": 1, "examples": 5}, {"seed": 2, "examples": 6, "jobs": 3}
-    options = merged(command_line, decorator, table)
+    options = merged_options(command_line, decorator, table)
     assert (options.seed, options.examples, options.jobs, options.profile) == (0, 5, 3, None)
-    assert merged(decorator, {"fail_fast": False}, {"fail_fast": True}).fail_fast is False
+    assert merged_options(decorator, {"fail_fast": False}, {"fail_fast": True}).fail_fast is False
 
 
 def test_a_sweep_leaves_out_what_weaker_sources_say_of_a_search():
     """A sweep ignores options of a search from weaker sources, and is refused with such options of the same source."""
-    options = merged({"sweep": 2}, {"seed": 2, "profile": "smoke", "examples": 6, "time": 3.0, "jobs": 3})
+    options = merged_options({"sweep": 2}, {"seed": 2, "profile": "smoke", "examples": 6, "time": 3.0, "jobs": 3})
     assert (options.sweep, options.seed, options.profile, options.examples, options.time) == (2, None, None, None, None)
     assert options.jobs == 3
     with pytest.raises(ValueError, match="sweep=2 checks every convolution, so it cannot be combined with seed"):
-        merged({"sweep": 2, "seed": 0}, {})
+        merged_options({"sweep": 2, "seed": 0}, {})

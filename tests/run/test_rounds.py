@@ -14,13 +14,13 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.run import step as judging
+from toeplitz_core.testing.run import judgement
 from toeplitz_core.testing.run.events import StepEnded
 from toeplitz_core.testing.run.plan import Task
 from toeplitz_core.testing.run.rounds import Progress, tasks
 from toeplitz_core.testing.search.effort import Search
 from toeplitz_core.testing.search.search import find
-from toeplitz_core.testing.search.tally import merged
+from toeplitz_core.testing.search.tally import merged_results
 from toeplitz_core.testing.subjects import TorchSubject
 
 CASE = Case.parse("input=1x1x1x1 weight=1x1x1x1")
@@ -46,7 +46,7 @@ def seeds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.append(effort.seed)
         return find(law, subject, effort, **options)
 
-    monkeypatch.setattr(judging, "find", watched)
+    monkeypatch.setattr(judgement, "find", watched)
     return seen
 
 
@@ -116,7 +116,7 @@ def result(status: Status, cases: int = 10, **options: object) -> Result:
 def test_rounds_are_one_result():
     """Counts add up, the largest error is the maximum, and the status is that of all cases together."""
     entry = Counter({"listed": 0, "other": 2})
-    together = merged(
+    together = merged_results(
         [
             result(Status.PASS, max_ratio=0.5, assumed=Counter({"sums": 10})),
             result(Status.KNOWN, max_ratio=0.25, known=entry, assumed=Counter({"sums": 10})),
@@ -126,7 +126,7 @@ def test_rounds_are_one_result():
     assert (together.status, together.max_ratio, together.cases, together.message) == (Status.KNOWN, 0.5, 30, "")
     assert (together.known, dict(together.assumed)) == (entry, {"sums": 20})
     assert "listed" in together.known
-    unproven = merged([result(Status.PASS, 90), result(Status.MISTRUSTED, 100)])
+    unproven = merged_results([result(Status.PASS, 90), result(Status.MISTRUSTED, 100)])
     assert (unproven.status, unproven.message) == (
         Status.MISTRUSTED,
         "nothing proven: only 90 of 190 cases could be judged",
@@ -135,7 +135,7 @@ def test_rounds_are_one_result():
 
 def test_rounds_end_with_the_first_that_failed():
     """Rounds after the first failure are left out: whether they ran depends on timing."""
-    together = merged([result(Status.PASS), result(Status.CRASH, 3), result(Status.FAIL, 4)])
+    together = merged_results([result(Status.PASS), result(Status.CRASH, 3), result(Status.FAIL, 4)])
     assert (together.status, together.cases, together.message) == (Status.CRASH, 13, "wrong")
     assert together.failure is not None
 

@@ -15,7 +15,7 @@ from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.isolation.isolated_subject import SubjectError
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.run import step as judging
+from toeplitz_core.testing.run import judgement
 from toeplitz_core.testing.run.events import (
     Adopted,
     Consumer,
@@ -115,19 +115,19 @@ def test_an_interrupted_run(tmp_path: Path):
     assert cut.failure is not None
     assert [(r.status, r.message) for r in record.unreached] == [(Status.NOT_RUN, "interrupted")]
     assert len(KnownFailures.load(path).entries) == 1
-    interrupts.check()  # the interrupt is handled
+    interrupts.raise_if_requested()  # the interrupt is handled
 
 
 def test_an_error_of_our_own(monkeypatch: pytest.MonkeyPatch):
     """An error of our own ends the run with 4 and is reported with its traceback; earlier results are kept."""
-    judge, calls = judging.judge, itertools.count()
+    judge, calls = judgement.judge, itertools.count()
 
     def broken(*args: object) -> object:
         if next(calls):
             raise ZeroDivisionError("a bug")
         return judge(*args)
 
-    monkeypatch.setattr(judging, "judge", broken)
+    monkeypatch.setattr(judgement, "judge", broken)
     record, events = run(options())
     assert names(events) == ["Started", "StepStarted", "FailureFound", "StepEnded", "StepStarted", "Failed", "Ended"]
     assert (record.exit_code, record.ended, record.error) == (4, "error", "ZeroDivisionError: a bug")
@@ -143,7 +143,7 @@ def test_an_error_without_a_traceback(monkeypatch: pytest.MonkeyPatch):
     def gone(*_: object) -> None:
         raise SubjectError("subject 'x' is gone")
 
-    monkeypatch.setattr(judging, "judge", gone)
+    monkeypatch.setattr(judgement, "judge", gone)
     record, events = run(options())
     assert Failed("subject 'x' is gone") in events
     assert (record.exit_code, record.error) == (4, "SubjectError: subject 'x' is gone")

@@ -20,7 +20,7 @@ from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.run.options import merged
+from toeplitz_core.testing.run.options import merged_options
 from toeplitz_core.testing.run.plan import Plan
 from toeplitz_core.testing.subjects import TorchSubject
 from toeplitz_core.testing.support.files import cache_directory
@@ -50,7 +50,7 @@ def night(function: Callable[..., Tensor], **options: object) -> Result:
 
 def planned(**options: object) -> Plan:
     """The plan of a nightly run, or of another run if the options say so."""
-    return Plan.of(merged({"profile": "nightly"} | options), ["torch"])
+    return Plan.of(merged_options({"profile": "nightly"} | options), ["torch"])
 
 
 def memory(step: Step = STEP) -> Remembered:

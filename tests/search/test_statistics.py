@@ -18,7 +18,7 @@ from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.search.effort import PROFILES
-from toeplitz_core.testing.search.statistics import products
+from toeplitz_core.testing.search.statistics import products_in_words
 from toeplitz_core.testing.subjects import TorchSubject
 from toeplitz_core.testing.subjects.interface import Implementation
 from toeplitz_core.testing.subjects.pytorch.variants import torch_subject
@@ -87,4 +87,4 @@ def test_regimes() -> None:
 def test_products(weight: str, said: str) -> None:
     """The products of one output are counted, regardless of the number of outputs."""
     channels = weight.split("x")[1]
-    assert products(Case.parse(f"input=1x{channels}x10x10 weight={weight}")) == said
+    assert products_in_words(Case.parse(f"input=1x{channels}x10x10 weight={weight}")) == said

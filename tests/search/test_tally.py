@@ -11,7 +11,7 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.search.search import LawError
-from toeplitz_core.testing.search.tally import PROVEN_SHARE, Tally, merged
+from toeplitz_core.testing.search.tally import PROVEN_SHARE, Tally, merged_results
 from toeplitz_core.testing.subjects import TorchSubject
 
 STEP = Step("planted", "made-up", "float32", "cpu")
@@ -72,7 +72,7 @@ def test_a_law_that_passes_says_why_cases_were_refused():
     assert result.status is Status.PASS
     assert 0 < result.counts[Status.UNSUPPORTED] < result.cases
     assert (result.message, result.refused) == ("", "NotImplementedError: no groups")
-    assert merged([result, hunt(conv2d, examples=5)]).refused == result.refused
+    assert merged_results([result, hunt(conv2d, examples=5)]).refused == result.refused
     assert hunt(conv2d, examples=5).refused == ""
 
 

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.layouts import LAYOUTS, apply_layout
-from toeplitz_core.testing.data.gradients import draw_with_directions
+from toeplitz_core.testing.data.gradient_operands import draw_with_directions
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.search.law_cases import READING_GRAD

@@ -10,11 +10,11 @@ from typing import Any
 
 from rich.console import Console
 
-from toeplitz_core.testing.reports.files import report_files
+from toeplitz_core.testing.reports.report_files import report_files
 from toeplitz_core.testing.reports.terminal import TerminalReport
 from toeplitz_core.testing.run.events import Consumer
 from toeplitz_core.testing.run.journal import Resumed
-from toeplitz_core.testing.run.options import by_key, merged
+from toeplitz_core.testing.run.options import by_key, merged_options
 from toeplitz_core.testing.run.pyproject import TABLE, VARIABLE, project
 from toeplitz_core.testing.run.record import Record
 from toeplitz_core.testing.run.session import Session
@@ -90,9 +90,9 @@ def carry_out(
                 f"resume={given['resume']} uses the options of the journal, so it cannot be combined with {others}"
             )
         resumed = Resumed.read(given["resume"])
-        options = merged(given, chosen(resumed.options))
+        options = merged_options(given, chosen(resumed.options))
     else:
-        options = merged(given, project())
+        options = merged_options(given, project())
     if not options.subject:
         raise ValueError(
             "no subject: name one, as in 'check torch' or 'check package.module:callable', or set "
@@ -112,8 +112,8 @@ def carry_out(
 
 
 def chosen(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were chosen: without None, absent flags and empty lists. A seed of 0 is kept."""
-    return {key: value for key, value in options.items() if value is not None and value is not False and value != []}
+    """The options that were chosen: without None and empty lists. A seed of 0 and a flag that is off are kept."""
+    return {key: value for key, value in options.items() if value is not None and value != []}
 
 
 class _Console(Console):

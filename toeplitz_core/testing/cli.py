@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
@@ -16,14 +16,14 @@ import toeplitz_core
 from toeplitz_core.testing.checking import carry_out, chosen, console
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.replay import ENOUGH, RUNS, parse, read_cases
-from toeplitz_core.testing.isolation.sandbox import TIMEOUT, Sandbox
+from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.reports.replay import replay_all
+from toeplitz_core.testing.reports.replayed_cases import replay_all
 from toeplitz_core.testing.reports.show import show_case
 from toeplitz_core.testing.reports.terminal import OUR_ERROR
 from toeplitz_core.testing.reports.text import laws_table, plain
 from toeplitz_core.testing.run.exit_code import ExitCode
-from toeplitz_core.testing.run.options import OPTIONS, Option
+from toeplitz_core.testing.run.options import OPTIONS, Option, merged_options
 from toeplitz_core.testing.run.pyproject import TABLE, VARIABLE, project
 from toeplitz_core.testing.run.subject_pool import SubjectPool
 from toeplitz_core.testing.subjects import SUBJECTS, Implementation, check_name
@@ -34,6 +34,9 @@ _RUNS = (
     "Number of runs of each case; every other run is in a fresh process. The case fails if any run fails. There are "
     f"fewer runs if a call does not return in time, or if the runs have taken {ENOUGH:g} s."
 )
+
+# The options that replay shares with check. Others do not apply to it.
+_OF_REPLAY = ("subject", "known", "timeout", "inline")
 
 _SUBJECT = f"The subject, as for check. The default is torch, unless {VARIABLE} or pyproject.toml names one."
 
@@ -103,14 +106,12 @@ def _parameter(option: Option) -> inspect.Parameter:
             default=None,
             annotation=Annotated[kind | None, typer.Argument(**more)],
         )
-    if option.kind in (int, float):
-        more |= {"min": option.least, "max": option.most}
     if option.metavar:
         more["metavar"] = option.metavar
-    names = [f"--{option.name}"] if option.kind is bool else []
-    default, of_value = (False, kind) if option.kind is bool else (None, kind | None)
-    annotation: Any = Annotated[of_value, typer.Option(*names, **more)]
-    return inspect.Parameter(option.key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    # The range is not given to typer: its error does not say which value is wrong.
+    names = [f"--{option.name}/--no-{option.name}"] if option.kind is bool else []
+    annotation: Any = Annotated[kind | None, typer.Option(*names, **more)]
+    return inspect.Parameter(option.key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 _PARAMETERS = [_parameter(option) for option in OPTIONS.values()]
@@ -119,8 +120,8 @@ _check.__annotations__ = {parameter.name: parameter.annotation for parameter in 
 app.command("check")(_check)
 
 
-@app.command()
-def replay(
+@app.command("replay")
+def _replay(
     case: Annotated[
         str | None, typer.Argument(metavar="CASE", help="The case, as the report of a failure prints it.")
     ] = None,
@@ -131,32 +132,32 @@ def replay(
         ),
     ] = None,
     subject: Annotated[str | None, typer.Option(metavar="SUBJECT", help=_SUBJECT)] = None,
-    runs: Annotated[int, typer.Option(metavar="N", min=1, help=_RUNS)] = RUNS,
+    runs: Annotated[int, typer.Option(metavar="N", help=_RUNS)] = RUNS,
     known: Annotated[list[str] | None, typer.Option(metavar="FILE", help=OPTIONS["known"].help)] = None,
     timeout: Annotated[
-        float,
-        typer.Option(
-            metavar=OPTIONS["timeout"].metavar,
-            min=OPTIONS["timeout"].least,
-            max=OPTIONS["timeout"].most,
-            help=OPTIONS["timeout"].help,
-        ),
-    ] = TIMEOUT,
-    inline: Annotated[bool, typer.Option("--inline", help=OPTIONS["inline"].help)] = False,
+        float | None, typer.Option(metavar=OPTIONS["timeout"].metavar, help=OPTIONS["timeout"].help)
+    ] = None,
+    inline: Annotated[bool | None, typer.Option("--inline/--no-inline", help=OPTIONS["inline"].help)] = None,
 ) -> None:
     """Run a case again, or all cases of a file. A case that names no law is run under every law that applies to it.
+
+    The keys subject, known, timeout and inline of the table [tool.toeplitz_core] are defaults, as for check.
 
     Exit codes: 0 all cases pass, 1 a case fails in some run, 2 wrong usage, 3 a case is mistrusted or unsupported, or
     its device is missing, 4 an error of toeplitz-core itself, 130 interrupted.
     """
     if (case is None) == (file is None):
         raise typer.BadParameter("give either CASE or --file FILE")
+    if runs < 1:
+        raise typer.BadParameter(f"runs={runs} must be a whole number >= 1")
     cases = [_usage(parse, case)] if case is not None else _usage(read_cases, file)
-    listed = _usage(lambda: KnownFailures.of_files(known or (), laws=LAWS))
-    names: Sequence[str] = [subject] if subject is not None else _usage(project).get("subject", ["torch"])
-    if len(names) > 1:
-        raise typer.BadParameter(f"{', '.join(names)}: replay takes one subject; choose it with --subject")
-    with _started(names[0], timeout=timeout, inline=inline) as tested:
+    given = chosen({"subject": subject, "known": known, "timeout": timeout, "inline": inline})
+    table = {key: value for key, value in _usage(project).items() if key in _OF_REPLAY}
+    options = _usage(merged_options, given, table, {"subject": ("torch",)})
+    listed = _usage(lambda: KnownFailures.of_files(options.known, laws=LAWS))
+    if len(options.subject) > 1:
+        raise typer.BadParameter(f"{', '.join(options.subject)}: replay takes one subject; choose it with --subject")
+    with _started(options.subject[0], timeout=options.timeout, inline=options.inline) as tested:
         code = replay_all(console(), cases, tested, runs=runs, known=listed)
     raise typer.Exit(code)
 
@@ -209,10 +210,10 @@ def _started(name: str, *, timeout: float, inline: bool) -> Iterator[Implementat
         yield _usage(pool.__getitem__, name)
 
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-def _usage(function: Callable[..., T], *values: Any) -> T:
+def _usage(function: Callable[..., _T], *values: Any) -> _T:
     """Call a function; a ``ValueError`` is a usage error and ends the command with 2."""
     try:
         return function(*values)

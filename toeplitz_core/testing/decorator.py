@@ -27,7 +27,7 @@ import pytest
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws.result import Step
 from toeplitz_core.testing.reports.pytest_result import conclude, reported
-from toeplitz_core.testing.run.options import OPTIONS, Options, by_key, merged
+from toeplitz_core.testing.run.options import OPTIONS, Options, by_key, merged_options
 from toeplitz_core.testing.run.pyproject import project
 from toeplitz_core.testing.run.session import Session
 from toeplitz_core.testing.subjects import Subject, named_subjects
@@ -109,7 +109,7 @@ def parametrize_with_laws(
             raise ValueError(f"{option.key}={given[option.key]!r} is not for tests: use {instead}")
     found = named_subjects(subjects)
     own: Sequence[Mapping[str, Any]] = ({"subject": tuple(found)}, given, _of_tests(project()))
-    session = _session(merged(*own), found)  # raises for a wrong option, whatever the command line has
+    session = _session(merged_options(*own), found)  # raises for a wrong option, whatever the command line has
     if command_line := COMMAND_LINE.get():
         try:
             session = _session(_restricted(command_line, *own), found)
@@ -137,7 +137,7 @@ def _session(options: Options, subjects: Mapping[str, Subject | None]) -> Sessio
 def _restricted(command_line: Mapping[str, Any], *own: Mapping[str, Any]) -> Options:
     """Combine the options of a test with those of the command line; ``ValueError`` if no step is left."""
     stronger = {key: value for key, value in command_line.items() if key != "subject"}
-    mine = merged(*own)
+    mine = merged_options(*own)
     for key in _RESTRICTING:
         wanted, named = stronger.get(key), getattr(mine, key)
         if wanted and named:
@@ -146,7 +146,7 @@ def _restricted(command_line: Mapping[str, Any], *own: Mapping[str, Any]) -> Opt
                 raise ValueError(f"{key}={', '.join(wanted)} is not among {', '.join(named)}")
     # A test that sweeps keeps its sweep: options of a search on the command line do not apply to it.
     sweep = stronger.get("sweep", mine.sweep)
-    return merged({"sweep": sweep}, stronger, *own)
+    return merged_options({"sweep": sweep}, stronger, *own)
 
 
 def _running_test() -> pytest.Function | None:

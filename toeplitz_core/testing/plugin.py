@@ -27,11 +27,11 @@ from toeplitz_core.testing.reports.table import print_assumed, print_known, prin
 from toeplitz_core.testing.reports.terminal import header, options_line
 from toeplitz_core.testing.reports.text import plain
 from toeplitz_core.testing.run.exit_code import ExitCode, exit_code
-from toeplitz_core.testing.run.options import OPTIONS, Option, merged
+from toeplitz_core.testing.run.options import OPTIONS, Option, merged_options
 from toeplitz_core.testing.run.pyproject import project
 from toeplitz_core.testing.run.record import Record, read_result
 from toeplitz_core.testing.run.session import Session
-from toeplitz_core.testing.search.tally import merged as merged_results
+from toeplitz_core.testing.search.tally import merged_results
 
 # The session of this pytest run.
 SESSION = pytest.StashKey[Session]()
@@ -60,7 +60,7 @@ def _add_options(parser: pytest.Parser) -> None:
     taken = {name for option in there for name in option.names()}
     group = parser.getgroup("toeplitz_core", "toeplitz_core: convolutions checked against their matrix")
     for option in OPTIONS.values():
-        name = f"--toeplitz-{option.name}" if f"--{option.name}" in taken else f"--{option.name}"
+        word = f"toeplitz-{option.name}" if {f"--{option.name}", f"--no-{option.name}"} & taken else option.name
         more: dict[str, Any] = {"action": "append" if option.repeatable else "store"}
         if option.kind is bool:
             more = {"action": "store_true"}
@@ -69,7 +69,10 @@ def _add_options(parser: pytest.Parser) -> None:
         if option.metavar:
             more["metavar"] = option.metavar
         said = f"Not for pytest: use {option.pytest}." if option.pytest else option.help
-        group.addoption(name, dest=_dest(option), default=None, help=said.replace("%", "%%"), **more)
+        group.addoption(f"--{word}", dest=_dest(option), default=None, help=said.replace("%", "%%"), **more)
+        if option.kind is bool:
+            said = f"Switch off --{word} of pyproject.toml." if not option.pytest else said
+            group.addoption(f"--no-{word}", dest=_dest(option), default=None, help=said, action="store_false")
 
 
 def _dest(option: Option) -> str:
@@ -110,7 +113,7 @@ def _session(config: pytest.Config, given: Mapping[str, Any]) -> Session:
         for key, value in project(config.invocation_params.dir).items()
         if not OPTIONS[key.replace("_", "-")].pytest
     }
-    return Session(merged(given, table, {"subject": ("torch",)}))
+    return Session(merged_options(given, table, {"subject": ("torch",)}))
 
 
 @pytest.fixture(scope="session")

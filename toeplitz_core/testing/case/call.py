@@ -22,7 +22,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from toeplitz_core.testing.case.case import OPERANDS, Case
+from toeplitz_core.testing.case.case import DEVICES, OPERANDS, Case
 from toeplitz_core.testing.case.dtypes import DTYPES
 from toeplitz_core.testing.support.spelling import legal_words
 
@@ -31,7 +31,8 @@ WORD = "call"
 # The law that is checked on calls.
 LAW = "errors"
 
-DEVICES = ("cpu", "meta", "cuda")  # cuda may be followed by a number: cuda:1
+# A tensor on ``meta`` has a shape and a dtype, but no values. ``cuda`` may be followed by a number: cuda:1.
+TENSOR_DEVICES = (*DEVICES, "meta")
 
 # Objects other than literals that people pass as a number or as a tuple of numbers.
 NAMED: dict[str, Callable[..., object]] = {
@@ -76,8 +77,8 @@ class TensorSpec:
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype={self.dtype!r} must be one of {', '.join(DTYPES)}")
-        if self.device.partition(":")[0] not in DEVICES:
-            raise ValueError(f"device={self.device!r} must be one of {', '.join(DEVICES)}")
+        if self.device.partition(":")[0] not in TENSOR_DEVICES:
+            raise ValueError(f"device={self.device!r} must be one of {', '.join(TENSOR_DEVICES)}")
 
     def __str__(self) -> str:
         device = "" if self.device == "cpu" else f"@{self.device}"

@@ -13,10 +13,12 @@ import torch
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.testing.case.dtypes import ALIASES, CASE_DTYPES, DTYPES
 from toeplitz_core.testing.case.layouts import LAYOUTS, check_layout, layouts_of
-from toeplitz_core.testing.case.recipe_names import RECIPES
+from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.support.spelling import legal_words
 
 OPERANDS = ("input", "weight", "bias")
+# The devices of a run if none is named. A case may have any device that torch knows.
+DEVICES = ("cpu", "cuda")
 # Tensors whose layout a case may name; ``grad`` is the gradient of the result.
 _LAID_OUT = (*OPERANDS, "grad")
 
@@ -62,7 +64,7 @@ class Case:
     >>> Case.parse("input=2x3x8x8 weight=4x3x3x3 strides=2")
     Traceback (most recent call last):
         ...
-    ValueError: in case word 3 'strides=2': unknown key 'strides'; did you mean 'stride'? Legal: input, weight, ...
+    ValueError: in case word 3 'strides=2': unknown key 'strides'; did you mean 'stride'? legal: input, weight, ...
     """
 
     input: tuple[int, ...]

@@ -46,7 +46,7 @@ def _nonfinite(case: Case) -> Operands:
     return Operands(x, weight, bias, exact.miss_probability)
 
 
-# By the names of ``case.recipe_names.RECIPES``, which describes each recipe.
+# By the names of ``case.recipe_table.RECIPES``, which describes each recipe.
 _DRAWS: dict[str, Callable[[Case], Operands]] = {
     "integers": lambda case: whole_numbers(case, limit=storage_limit(case), wide="both"),
     "accumulator": lambda case: whole_numbers(case, limit=accumulator_limit(case), wide="both"),

@@ -116,7 +116,7 @@ def _check(node: ast.AST, bound: frozenset[str]) -> None:
         case ast.Name(id=name):
             if name not in (*bound, *ATTRIBUTES, *CALL_ATTRIBUTES):
                 raise ValueError(
-                    f"unknown name '{name}'; {nearest_word(name, (*ATTRIBUTES, *CALL_ATTRIBUTES))}Legal: "
+                    f"unknown name '{name}'; {nearest_word(name, (*ATTRIBUTES, *CALL_ATTRIBUTES))}legal: "
                     f"{', '.join(ATTRIBUTES)}; for calls: {', '.join(CALL_ATTRIBUTES)}"
                 )
             return

@@ -53,7 +53,7 @@ class KnownFailures:
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ValueError(f"{path}: {error}") from None
         if unknown := [key for key in tables if key != "failure"]:
-            raise ValueError(f"{path}: unknown key '{unknown[0]}'; Legal: [[failure]]")
+            raise ValueError(f"{path}: unknown key '{unknown[0]}'; legal: [[failure]]")
         listed = tables.get("failure", [])
         if not isinstance(listed, list) or not all(isinstance(table, dict) for table in listed):
             raise ValueError(f"{path}: failure must be tables: [[failure]]")

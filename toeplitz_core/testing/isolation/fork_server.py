@@ -30,7 +30,8 @@ DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE"}
 _PARTING = 10.0
 _START = (
     "import sys; sys.path[:] = {path!r}; "
-    "from toeplitz_core.testing.isolation.fork_server import main; main({descriptor}, {directory!r})"
+    "from toeplitz_core.testing.isolation.fork_server import run_fork_server; "
+    "run_fork_server({descriptor}, {directory!r})"
 )
 
 
@@ -119,7 +120,7 @@ class ForkServer:
 # What follows runs in the fork server's own process.
 
 
-def main(descriptor: int, directory: str) -> None:
+def run_fork_server(descriptor: int, directory: str) -> None:
     """Report that the process is ready, then fork workers until the judge closes the connection.
 
     For ``Settings`` and a connection, it replies with the process id of a new worker. For (process id, seconds), it

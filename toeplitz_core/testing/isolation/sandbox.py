@@ -104,7 +104,7 @@ class Sandbox:
         self.close()
 
 
-def clear_abandoned() -> None:
+def clear_abandoned_sandboxes() -> None:
     """Remove the directories of sandboxes whose processes were all killed."""
     for directory in abandoned(_KIND, _in_memory()):
         shutil.rmtree(directory, ignore_errors=True)

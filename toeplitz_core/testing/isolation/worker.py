@@ -25,8 +25,8 @@ import torch
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands
-from toeplitz_core.testing.isolation.memory import address_space, limit_memory, poison, poison_arrays
 from toeplitz_core.testing.isolation.transport import Channel
+from toeplitz_core.testing.isolation.worker_memory import address_space, limit_memory, poison, poison_arrays
 from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.interface import Claims, Procedure, Subject
 from toeplitz_core.testing.subjects.outcome import Answer, Outcome, described

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from toeplitz_core.bound import Arithmetic
-from toeplitz_core.testing.case.recipe_names import RECIPES
+from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.data.operands import in_bytes
 from toeplitz_core.testing.laws.verdict import Comparison, Status, Verdict, compare_bound, compare_exact
 from toeplitz_core.testing.oracle.algorithms import MatrixUnits

@@ -8,7 +8,7 @@ from typing import Any
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.case.recipe_names import RECIPES
+from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.subjects.interface import Implementation, Procedure
 

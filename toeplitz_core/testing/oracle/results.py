@@ -17,7 +17,14 @@ from toeplitz_core.bound import Algorithm, Sums, format_of
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.operator import by_image
 from toeplitz_core.testing.oracle.expected import Expected, scaled
-from toeplitz_core.testing.oracle.sums import apply, compensated, growth, has_subnormals, products, subnormal_sizes
+from toeplitz_core.testing.oracle.sums import (
+    apply,
+    compensated,
+    growth,
+    has_subnormals,
+    products_per_output,
+    subnormal_sizes,
+)
 
 # float64 operands are scaled below this power of two, so that products, their splits and sums stay far from overflow.
 _LARGEST_EXPONENT = 400
@@ -185,7 +192,7 @@ class _Real:
         else:
             self.value = apply(geometry, x, weight, outputs, torch.int64 if integers else torch.float64) + offset
             self.residual = torch.zeros_like(self.value) if wide else None
-        self.products = products(geometry, outputs)
+        self.products = products_per_output(geometry, outputs)
         self.subnormal = None
         operands = (x, weight, offset.to(x.dtype))
         if not integers and any(map(has_subnormals, operands)):

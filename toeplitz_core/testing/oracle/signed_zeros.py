@@ -10,7 +10,7 @@ import torch
 
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.operator import by_image
-from toeplitz_core.testing.oracle.sums import apply, products
+from toeplitz_core.testing.oracle.sums import apply, products_per_output
 
 
 def negative_zeros(
@@ -42,7 +42,7 @@ def negative_zeros(
     tensor([[[ True, False]]])
     """
     images = by_image(geometry, x)
-    count = products(geometry, outputs).double()
+    count = products_per_output(geometry, outputs).double()
     found = torch.zeros_like(count)
     # Zeros of either sign times any number of the opposite sign; then nonzero numbers times a zero.
     pairs = (

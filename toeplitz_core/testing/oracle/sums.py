@@ -64,7 +64,7 @@ def rows(
     return pixels, weight.flatten(1)[channel]
 
 
-def products(geometry: ConvGeometry, outputs: torch.Tensor | None) -> torch.Tensor:
+def products_per_output(geometry: ConvGeometry, outputs: torch.Tensor | None) -> torch.Tensor:
     """``n`` per output: the product of the live taps per axis. Shape (positions,), or (m,) for chosen outputs."""
     position = torch.arange(geometry.positions) if outputs is None else outputs % geometry.positions
     products = torch.full_like(position, geometry.group_channels)

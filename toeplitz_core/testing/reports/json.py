@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from toeplitz_core.testing.run.events import Ended, Event
-from toeplitz_core.testing.run.record import Record, counted, environment, result_document
+from toeplitz_core.testing.run.record import Record, counted, result_document, versions_and_platform
 from toeplitz_core.testing.support.files import check_writable, write_atomically
 
 # The first number changes when older readers would misread the document; the second when fields are added.
@@ -23,7 +23,7 @@ def document(record: Record) -> dict[str, Any]:
     """The document as dictionaries and lists."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "environment": environment(),
+        "environment": versions_and_platform(),
         "options": dict(record.options),
         "summary": {
             "exit_code": record.exit_code,

@@ -15,7 +15,7 @@ from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.run.events import Ended, Event
 from toeplitz_core.testing.run.exit_code import ExitCode
-from toeplitz_core.testing.run.record import UNPROVEN, Record, environment, replay_command
+from toeplitz_core.testing.run.record import UNPROVEN, Record, replay_command, versions_and_platform
 from toeplitz_core.testing.support.files import check_writable, write_atomically
 from toeplitz_core.testing.support.spelling import cases_of
 
@@ -27,7 +27,7 @@ def to_junit(record: Record) -> str:
     """The document as text."""
     suite = ET.Element("testsuite", name="toeplitz-core")
     properties = ET.SubElement(suite, "properties")
-    for name, value in (*environment().items(), *record.options.items()):
+    for name, value in (*versions_and_platform().items(), *record.options.items()):
         _property(properties, name, value)
     for result in record.results:
         suite.append(_case(result, required=result.device in record.required_devices))

@@ -13,7 +13,7 @@ import torch
 
 from toeplitz_core.matrix import toeplitz_matrix
 from toeplitz_core.testing.case.call import Call
-from toeplitz_core.testing.case.recipe_names import RECIPES
+from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.families.errors import definition

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from toeplitz_core.testing.isolation.sandbox import Sandbox
-from toeplitz_core.testing.run import step as judging
+from toeplitz_core.testing.run import judgement
 from toeplitz_core.testing.run.events import Consumer, FailureFound, StepEnded, StepStarted
 from toeplitz_core.testing.run.plan import Plan, Task
 from toeplitz_core.testing.run.subject_pool import SubjectPool
@@ -47,13 +47,13 @@ class ThisProcess:
     def execute(self, tasks: Iterator[Task], emit: Consumer) -> None:
         """Judge the tasks one after another."""
         for task in tasks:
-            interrupts.check()
+            interrupts.raise_if_requested()
             emit(StepStarted(task))
-            result = judging.judge(self._plan, self._pool, task, _announcing(emit, task))
+            result = judgement.judge(self._plan, self._pool, task, _announcing(emit, task))
             emit(StepEnded(task, result))
 
 
-def _announcing(emit: Consumer, task: Task) -> judging.Announce:
+def _announcing(emit: Consumer, task: Task) -> judgement.Announce:
     return lambda found: emit(FailureFound(task, found))
 
 
@@ -94,7 +94,7 @@ class Judges:
         judges: list[_Judge] = []
         try:
             while True:
-                interrupts.check()
+                interrupts.raise_if_requested()
                 idle = next((each for each in judges if each.task is None), None)
                 if idle is None and len(judges) < self._count:
                     idle = _Judge(self._plan, self._timeout, self._directory / f"judge-{len(judges)}.case")
@@ -200,7 +200,7 @@ def _main(connection: Connection, plan: Plan, timeout: float, last_case: Path) -
         while True:
             task = connection.recv()
             try:
-                result = judging.judge(plan, pool, task, _announcing(connection.send, task))
+                result = judgement.judge(plan, pool, task, _announcing(connection.send, task))
             except Exception as error:  # noqa: BLE001  # the parent reports any error
                 connection.send(_Error(error))
             else:

@@ -154,7 +154,7 @@ def _drop_torn_line(path: Path) -> None:
         file.truncate(content.rfind(b"\n") + 1)
 
 
-def clear_abandoned() -> None:
+def clear_abandoned_journals() -> None:
     """Remove old journals of killed and interrupted runs."""
     for directory in abandoned(_KIND):
         journal = directory / _NAME

@@ -10,8 +10,8 @@ from toeplitz_core.testing.findings.replay import repeated
 from toeplitz_core.testing.findings.staleness import Stale, stale_entries
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.run.judgement import judge
 from toeplitz_core.testing.run.plan import Plan, Task
-from toeplitz_core.testing.run.step import judge
 from toeplitz_core.testing.run.subject_pool import SubjectPool
 
 # A failing law is searched again at most this many times while its failures are adopted. Each search finds another

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from toeplitz_core.testing.case.case import check_device
+from toeplitz_core.testing.case.case import DEVICES, check_device
 from toeplitz_core.testing.case.dtypes import ALIASES, CASE_DTYPES
 from toeplitz_core.testing.isolation.sandbox import TIMEOUT
 from toeplitz_core.testing.laws import LAWS
@@ -19,8 +19,6 @@ from toeplitz_core.testing.support.spelling import legal_words, named
 LEAST_SECONDS = 0.1
 # Limits of --timeout and --time in seconds: every platform can wait this long.
 MOST_TIMEOUT, MOST_TIME = 1e6, 1e9
-# The devices of a run if none is named.
-DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +322,7 @@ def by_key(given: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def merged(*sources: Mapping[str, Any]) -> Options:
+def merged_options(*sources: Mapping[str, Any]) -> Options:
     """Merge the options of several sources. Earlier sources override later ones."""
     found: dict[str, Any] = {}
     for source in sources:

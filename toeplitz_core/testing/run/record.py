@@ -81,7 +81,7 @@ class Record:
         return sum((result.known for result in self.results), Counter[str]())
 
 
-def environment() -> dict[str, str]:
+def versions_and_platform() -> dict[str, str]:
     """The versions and the platform, on which results may depend."""
     return {
         "toeplitz_core": toeplitz_core.__version__,

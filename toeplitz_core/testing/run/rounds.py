@@ -11,7 +11,7 @@ from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.run.events import Event, FailureFound, StepEnded
 from toeplitz_core.testing.run.plan import Plan, Task
-from toeplitz_core.testing.search.tally import merged
+from toeplitz_core.testing.search.tally import merged_results
 
 
 class Progress:
@@ -46,7 +46,7 @@ class Progress:
         The result of a step that was cut short has what the step had found by then.
         """
         rounds = ({**self._ended.get(step, {}), **self._found.get(step, {})} for step in self.plan.steps)
-        return [merged([found[number] for number in sorted(found)]) for found in rounds if found]
+        return [merged_results([found[number] for number in sorted(found)]) for found in rounds if found]
 
     @property
     def rounds(self) -> int:

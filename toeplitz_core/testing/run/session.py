@@ -10,15 +10,13 @@ from functools import partial
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.staleness import Stale
 from toeplitz_core.testing.isolation.isolated_subject import SubjectError
-from toeplitz_core.testing.isolation.sandbox import Sandbox
-from toeplitz_core.testing.isolation.sandbox import clear_abandoned as clear_sandboxes
+from toeplitz_core.testing.isolation.sandbox import Sandbox, clear_abandoned_sandboxes
 from toeplitz_core.testing.laws.result import Result, Step
-from toeplitz_core.testing.run import step as judging
+from toeplitz_core.testing.run import judgement
 from toeplitz_core.testing.run.events import Adopted, Consumer, Ended, Event, Failed, Started
 from toeplitz_core.testing.run.executors import Executor, JudgeDied, Judges, ThisProcess
 from toeplitz_core.testing.run.exit_code import ExitCode, exit_code
-from toeplitz_core.testing.run.journal import Journal, Resumed
-from toeplitz_core.testing.run.journal import clear_abandoned as clear_journals
+from toeplitz_core.testing.run.journal import Journal, Resumed, clear_abandoned_journals
 from toeplitz_core.testing.run.known_upkeep import NOT_CHECKED, adopted, hanging, stale
 from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import Plan, Task
@@ -97,7 +95,7 @@ class Session:
             for name in self.subjects:
                 self.pool[name]
 
-    def result(self, step: Step, announce: judging.Announce | None = None) -> Result:
+    def result(self, step: Step, announce: judgement.Announce | None = None) -> Result:
         """Judge one step and return its result.
 
         Parameters
@@ -114,7 +112,7 @@ class Session:
             If a law raises an error, which is a bug of the suite.
         """
         with interrupts.noted():
-            return judging.judge(self.plan, self.pool, Task(step), announce)
+            return judgement.judge(self.plan, self.pool, Task(step), announce)
 
     def run(self, *consumers: Consumer, resumed: Resumed | None = None) -> Record:
         """Run all steps, send every event to the consumers, and return the record, however the run ends.
@@ -129,8 +127,8 @@ class Session:
 
     def _run(self, consumers: Sequence[Consumer], resumed: Resumed | None) -> Record:
         journal = Journal(None if resumed is None else resumed.path)
-        clear_sandboxes()
-        clear_journals()
+        clear_abandoned_sandboxes()
+        clear_abandoned_journals()
         self.pool.keep_last_case(journal.directory / "last.case")
         progress = Progress(self.plan)
         told: list[Consumer] = [progress, *consumers]
@@ -197,7 +195,7 @@ class Session:
             code,
             ended=endings.get(stopped, "completed"),
             error=error,
-            options=described(self.options, self.plan),
+            options=shown_options(self.options, self.plan),
             required_devices=self.options.device,
             known=self.plan.known,
             stale=unneeded,
@@ -245,7 +243,7 @@ class Session:
             self.pool.close()
 
 
-def described(options: Options, plan: Plan) -> dict[str, object]:
+def shown_options(options: Options, plan: Plan) -> dict[str, object]:
     """The options that reports show: those on which the results depend."""
     return {
         "subjects": list(plan.subjects),

@@ -135,8 +135,8 @@ class Sweep:
 
     def __str__(self) -> str:
         far = f"{self.steps} step{'s' * (self.steps != 1)}"
-        convolutions = f"all {number_of_convolutions(self.steps):,} convolutions up to {far} from the smallest"
-        return f"sweep: {convolutions}, in the subject's own layouts"
+        swept = f"all {number_of_convolutions(self.steps):,} convolutions up to {far} from the smallest"
+        return f"sweep: {swept}, in the subject's own layouts"
 
     def document(self) -> dict[str, object]:
         """As in :class:`Search`: a sweep has neither."""

@@ -163,7 +163,7 @@ def _judge(law: Law, subject: Implementation, tally: Tally, excuse: Excuse | Non
     """
 
     def judge(case: Case | Call) -> Verdict:
-        interrupts.check()
+        interrupts.raise_if_requested()
         try:
             with interrupts.at_once(at_once):
                 verdict = law(subject, case)

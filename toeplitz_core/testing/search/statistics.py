@@ -42,13 +42,13 @@ def regions(case: Case) -> list[str]:
     return [name for name, holds in REGIONS.items() if holds(case)]
 
 
-def products(case: Case) -> str:
+def products_in_words(case: Case) -> str:
     """How many products are summed for one output outside the padding, rounded up to a power of ten.
 
     Examples
     --------
     >>> from toeplitz_core.testing.case.case import Case
-    >>> products(Case.parse("input=1x4x5x5 weight=1x4x3x3"))
+    >>> products_in_words(Case.parse("input=1x4x5x5 weight=1x4x3x3"))
     'up to 100 products'
     """
     count = math.prod(case.weight[1:])
@@ -72,4 +72,4 @@ def _regime(verdict: Verdict, case: Case) -> str:
     """How the results were judged (exactly or by the bound), and how many products each sums."""
     if verdict.ratio is None and 0 in case.output_shape:
         return "empty"
-    return f"{'exact' if verdict.ratio is None else 'bound'}, {products(case)}"
+    return f"{'exact' if verdict.ratio is None else 'bound'}, {products_in_words(case)}"

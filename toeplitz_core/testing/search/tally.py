@@ -143,7 +143,7 @@ def _proven(counts: Counter[Status], *, known: bool) -> tuple[Status, str]:
     return status, f"nothing proven: only {proven} of {cases_of(judged)} could be judged"
 
 
-def merged(rounds: Sequence[Result]) -> Result:
+def merged_results(rounds: Sequence[Result]) -> Result:
     """Merge the results of several searches of one law on one subject, up to the first that failed.
 
     The merged result is the one that a single search would have had.

@@ -18,7 +18,7 @@ from toeplitz_core.testing.strategies.geometries import geometries, weighted
 from toeplitz_core.testing.strategies.invalid_arguments import BREAKS, CONVOLVED, PER_AXIS, SPARE_PIXELS, Base, Changes
 
 # Limit on the multiplications of one image: argument checks do not depend on size, so small calls are enough.
-MAX_PRODUCTS = 2**8
+_MAX_PRODUCTS_OF_CALLS = 2**8
 
 
 def small(geometry: ConvGeometry) -> ConvGeometry:
@@ -32,7 +32,7 @@ def small(geometry: ConvGeometry) -> ConvGeometry:
 
 
 # Created once, because creating a strategy is slow.
-_SMALL = geometries(max_products=MAX_PRODUCTS).map(small)
+_SMALL = geometries(max_products=_MAX_PRODUCTS_OF_CALLS).map(small)
 
 
 @st.composite

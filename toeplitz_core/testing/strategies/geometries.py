@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from toeplitz_core.geometry import ConvGeometry
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 # The widths of tiles and vector registers and their neighbours, where other code handles the remainders.
 BOUNDARIES = (7, 8, 9, 15, 16, 17, 31, 32, 33)
@@ -36,7 +36,7 @@ class _Axis:
 
 
 @functools.cache
-def weighted(*groups: tuple[int, tuple[T, ...]], place: int = 0) -> st.SearchStrategy[T]:
+def weighted(*groups: tuple[int, tuple[_T, ...]], place: int = 0) -> st.SearchStrategy[_T]:
     """One value from weighted groups of values; it shrinks towards the first value of the first group.
 
     The strategy is one draw from a table, not a choice of strategies, because an example has dozens of choices and each

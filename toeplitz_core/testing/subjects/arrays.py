@@ -18,7 +18,7 @@ from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.interface import Claims, Procedure, Subject
 from toeplitz_core.testing.subjects.outcome import Results
 from toeplitz_core.testing.subjects.placement import placed
-from toeplitz_core.testing.subjects.pytorch.contract import contract
+from toeplitz_core.testing.subjects.pytorch.memory_contract import contract
 
 
 def to_numpy(values: torch.Tensor) -> np.ndarray[Any, Any]:

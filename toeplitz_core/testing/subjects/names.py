@@ -17,7 +17,7 @@ from toeplitz_core.testing.subjects.pytorch.subject import TorchSubject
 from toeplitz_core.testing.subjects.pytorch.variants import torch_subject
 from toeplitz_core.testing.subjects.registry import SUBJECTS
 from toeplitz_core.testing.support.importable import importable_name
-from toeplitz_core.testing.support.modules import convolutions, is_file, look_here, nearest
+from toeplitz_core.testing.support.modules import convolution_names, is_file, look_here, nearest
 
 
 def environment(name: str) -> Environment:
@@ -43,7 +43,7 @@ def check_name(name: str) -> str:
         return name
     if name in passed_over():
         raise ValueError(f"subject '{name}' is {passed_over()[name]}")
-    raise ValueError(f"no subject '{name}'; {_hint(name, names)}Legal: {', '.join(names)}, or package.module:callable")
+    raise ValueError(f"no subject '{name}'; {_hint(name, names)}legal: {', '.join(names)}, or package.module:callable")
 
 
 def _hint(name: str, names: Sequence[str]) -> str:
@@ -51,11 +51,11 @@ def _hint(name: str, names: Sequence[str]) -> str:
     look_here()
     module = _without_suffix(name)
     if is_file(module):
-        spelled = " or ".join(f"'{module}:{one}'" for one in convolutions(module))
-        asked = f"; did you mean {spelled}?" if spelled else "."
+        spelled = " or ".join(f"'{module}:{one}'" for one in convolution_names(module))
+        asked = f"; did you mean {spelled}?" if spelled else ";"
         return f"'{module}' is a module, and a subject is module:callable{asked} "
     close = difflib.get_close_matches(name, names, n=1) or [":".join(name.rsplit(".", 1))] * ("." in name)
-    close = close or [f"{other}:{one}" for other in nearest(name)[:1] for one in convolutions(other)[:1]]
+    close = close or [f"{other}:{one}" for other in nearest(name)[:1] for one in convolution_names(other)[:1]]
     return f"did you mean '{close[0]}'? " if close else ""
 
 
@@ -97,7 +97,7 @@ def _imported(name: str, module: str, attribute: str, *, said: str) -> Subject:
     for part in attribute.split("."):
         if not hasattr(found, part):
             close = difflib.get_close_matches(part, dir(found), n=3)
-            raise ValueError(f"{said}: {module} has no '{part}'; nearest: {', '.join(close) or 'none'}")
+            raise ValueError(f"{said}: {module} has no '{part}'{_nearest(close)}")
         found = getattr(found, part)
     return as_subject(found, name)
 
@@ -109,7 +109,12 @@ def _not_found(module: str, error: BaseException) -> str:
         return ""
     plain = _without_suffix(module)
     close = [plain] if plain != module and is_file(plain) else nearest(missing)
-    return f"; nearest: {', '.join(close) or 'none'}"
+    return _nearest(close)
+
+
+def _nearest(close: Sequence[str]) -> str:
+    """The end of a message that lists the nearest names; empty if no name is near."""
+    return f"; nearest: {', '.join(close)}" if close else ""
 
 
 def as_subject(found: Any, name: str) -> Subject:

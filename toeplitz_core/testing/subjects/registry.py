@@ -89,7 +89,10 @@ SUBJECTS: dict[str, Registered] = {
     "torch-inference": Registered(variants.torch_inference, "torch in inference mode"),
     "torch-compile": Registered(variants.torch_compile, "torch.compile, compiled once per geometry"),
     "torch-autocast": Registered(variants.TorchAutocast, "torch under autocast: float32 computed in bfloat16"),
-    "torch-cuda": Registered(variants.torch_cuda, "torch on a GPU with default settings: float32 rounded to TF32"),
+    "torch-cuda": Registered(
+        lambda: torch_subject("torch-cuda", devices=("cuda",)),
+        "torch on a GPU with default settings: float32 rounded to TF32",
+    ),
     "torch-cuda-fp32": Registered(variants.torch_cuda_fp32, "torch on a GPU, TF32 switched off"),
     "torch-1-threads": _threads(1),
     "torch-2-threads": _threads(2),

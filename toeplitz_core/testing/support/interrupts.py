@@ -1,8 +1,9 @@
 """Ctrl-C and SIGTERM: recorded when they arrive, and raised where the program is ready for them.
 
 Python raises ``KeyboardInterrupt`` at any point of the program. In a callback of the garbage collector, in a destructor
-or inside a library it is lost or becomes another error. So the handler only records the request, and :func:`check`
-raises it. The handler raises at once only where the program waits (:func:`at_once`), or on a second request.
+or inside a library it is lost or becomes another error. So the handler only records the request, and
+:func:`raise_if_requested` raises it. The handler raises at once only where the program waits (:func:`at_once`), or on a
+second request.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ _noted_at = 0.0
 
 @contextlib.contextmanager
 def noted() -> Iterator[None]:
-    """Record interrupts so that none is lost: the next :func:`check` raises them, at the latest the end of the block.
+    """Record interrupts so that none is lost.
+
+    The next :func:`raise_if_requested` raises them, at the latest the end of the block.
 
     A signal that is already ignored stays ignored, such as Ctrl-C in a background job of a script.
     """
@@ -41,7 +44,7 @@ def noted() -> Iterator[None]:
     _depth += 1
     try:
         yield
-        check()
+        raise_if_requested()
     except Exception as error:
         if _requested:  # a library may have turned the interrupt into this error
             raise KeyboardInterrupt from error
@@ -65,12 +68,12 @@ def _note(_number: int, _frame: FrameType | None) -> None:
 
 
 def request() -> None:
-    """Let the next :func:`check` raise ``KeyboardInterrupt``."""
+    """Let the next :func:`raise_if_requested` raise ``KeyboardInterrupt``."""
     global _requested  # noqa: PLW0603
     _requested = True
 
 
-def check() -> None:
+def raise_if_requested() -> None:
     """Raise ``KeyboardInterrupt`` if one was requested."""
     if _requested:
         raise KeyboardInterrupt
@@ -83,7 +86,7 @@ def at_once(raising: bool = True) -> Iterator[None]:
     before, _raising = _raising, raising and bool(_depth)
     try:
         if _raising:
-            check()
+            raise_if_requested()
         yield
     finally:
         _raising = before

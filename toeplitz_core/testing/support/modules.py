@@ -62,7 +62,7 @@ def nearest(name: str) -> list[str]:
     return [f"{parent}.{one}" if parent else one for one in found][:_SHOWN]
 
 
-def convolutions(name: str) -> list[str]:
+def convolution_names(name: str) -> list[str]:
     """Top-level names with "conv" that a module's source defines or imports from another module."""
     spec = find_spec(name)
     try:

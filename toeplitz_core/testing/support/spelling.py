@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def legal_words(word: str, legal: Iterable[str], aliases: Mapping[str, str] | None = None) -> str:
@@ -20,10 +20,10 @@ def legal_words(word: str, legal: Iterable[str], aliases: Mapping[str, str] | No
     Examples
     --------
     >>> legal_words("paddin", ("stride", "padding"))
-    "did you mean 'padding'? Legal: stride, padding"
+    "did you mean 'padding'? legal: stride, padding"
     """
     legal = tuple(legal)
-    return f"{nearest_word(word, legal, aliases)}Legal: {', '.join(legal)}"
+    return f"{nearest_word(word, legal, aliases)}legal: {', '.join(legal)}"
 
 
 def nearest_word(word: str, legal: Iterable[str], aliases: Mapping[str, str] | None = None) -> str:
@@ -34,7 +34,7 @@ def nearest_word(word: str, legal: Iterable[str], aliases: Mapping[str, str] | N
     return f"did you mean '{close[0]}'? " if close else ""
 
 
-def named(words: str, name: str, table: Mapping[str, T], aliases: Mapping[str, str] | None = None) -> T:
+def named(words: str, name: str, table: Mapping[str, _T], aliases: Mapping[str, str] | None = None) -> _T:
     """The entry of a table by its name.
 
     Raises

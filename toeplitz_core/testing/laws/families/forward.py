@@ -9,7 +9,7 @@ import torch
 
 from toeplitz_core.bound import Arithmetic
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES, REAL_DTYPES, ROUNDED_DTYPES
-from toeplitz_core.testing.case.recipe_names import RECIPES
+from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws.judging import (
@@ -122,7 +122,7 @@ def _finite(operands: Operands) -> Operands:
     return replace(operands, input=clean(operands.input), weight=clean(operands.weight), bias=bias)
 
 
-def forward(subject: Implementation, case: Case) -> Verdict:
+def _forward(subject: Implementation, case: Case) -> Verdict:
     """Check the result of a case; its data recipe decides how."""
     return forward_verdict(subject, case)
 
@@ -137,7 +137,7 @@ FORWARD_EXACT = Law(
     "forward-exact",
     "On integers whose sums are exact in the accumulator, the result equals T x + b, rounded once.",
     "wrong taps, strides, padding or groups; operands that are rounded; an accumulator that is too narrow",
-    forward,
+    _forward,
     recipes=tuple(name for name, recipe in RECIPES.items() if recipe.kind in ("storage", "accumulator")),
     dtypes=CASE_DTYPES,
 )
@@ -145,7 +145,7 @@ FORWARD_BOUND = Law(
     "forward-bound",
     "On real numbers, every element of the result lies within the derived rounding error bound of T x + b.",
     "more precision lost than the arithmetic allows; an overflow where no sum can overflow",
-    forward,
+    _forward,
     recipes=tuple(name for name, recipe in RECIPES.items() if recipe.kind == "real"),
     dtypes=ROUNDED_DTYPES,
 )
@@ -153,7 +153,7 @@ SPECIAL_VALUES = Law(
     "special-values",
     "NaN and infinities in the operands reach every output that depends on them, and no other output.",
     "NaN read from padding or from memory next to the image; an infinity that a mask suppresses",
-    forward,
+    _forward,
     recipes=tuple(name for name, recipe in RECIPES.items() if recipe.kind == "special"),
     # Libraries define infinity times a complex number differently.
     dtypes=REAL_DTYPES,

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from toeplitz_core.testing.case.dtypes import ROUNDED_DTYPES
-from toeplitz_core.testing.case.recipe_names import RECIPES
-from toeplitz_core.testing.data.gradients import draw_with_directions, draw_with_gradient
+from toeplitz_core.testing.case.recipe_table import RECIPES
+from toeplitz_core.testing.data.gradient_operands import draw_with_directions, draw_with_gradient
 from toeplitz_core.testing.laws.families.forward import judged_results
 from toeplitz_core.testing.laws.judging import (
     alike,
@@ -30,7 +30,7 @@ from toeplitz_core.testing.laws.judging import (
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.oracle.algorithms import MatrixUnits
-from toeplitz_core.testing.oracle.gradients import expected_by_image, expected_derivatives, expected_gradients
+from toeplitz_core.testing.oracle.expected_gradients import expected_by_image, expected_derivatives, expected_gradients
 from toeplitz_core.testing.subjects.outcome import OUTPUT, ResultName, Results
 from toeplitz_core.testing.subjects.pytorch.derivatives import AGAIN
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toeplitz_core.bound import FLOAT16
-from toeplitz_core.testing.case.recipe_names import RECIPES
+from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.arrays import to_numpy, to_tensor
 from toeplitz_core.testing.subjects.interface import Claims, Environment, Subject

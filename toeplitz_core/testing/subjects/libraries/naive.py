@@ -8,7 +8,8 @@ from itertools import product
 import numpy as np
 import torch
 
-from toeplitz_core.testing.subjects.libraries.padded_images import Array, padded_images
+from toeplitz_core.testing.data.operands import Array
+from toeplitz_core.testing.subjects.libraries.padded_images import padded_images
 from toeplitz_core.testing.subjects.pytorch.subject import TorchSubject
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from numpy.lib.stride_tricks import sliding_window_view
 
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
+from toeplitz_core.testing.data.operands import Array
 from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.arrays import ArraySubject
-from toeplitz_core.testing.subjects.libraries.padded_images import Array, padded_images, with_bias
+from toeplitz_core.testing.subjects.libraries.padded_images import padded_images, with_bias
 
 if TYPE_CHECKING:
     from toeplitz_core.bound import Arithmetic

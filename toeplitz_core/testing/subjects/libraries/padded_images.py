@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from toeplitz_core.geometry import ConvGeometry
-
-Array = np.ndarray[Any, Any]
+from toeplitz_core.testing.data.operands import Array
 
 
 def padded_images(

@@ -7,8 +7,9 @@ from itertools import product
 import numpy as np
 
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES, DTYPES
+from toeplitz_core.testing.data.operands import Array
 from toeplitz_core.testing.subjects.arrays import ArraySubject
-from toeplitz_core.testing.subjects.libraries.padded_images import Array, padded_images, with_bias
+from toeplitz_core.testing.subjects.libraries.padded_images import padded_images, with_bias
 
 # correlate2d has no half precision.
 _DTYPES = tuple(name for name in CASE_DTYPES if DTYPES[name].torch.itemsize > 2)

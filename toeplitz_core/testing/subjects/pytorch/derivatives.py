@@ -17,7 +17,7 @@ from toeplitz_core.testing.case.case import OPERANDS
 from toeplitz_core.testing.data.operands import in_bytes
 from toeplitz_core.testing.subjects.interface import Procedure
 from toeplitz_core.testing.subjects.outcome import OUTPUT, BrokenContract, ResultName, Results, described
-from toeplitz_core.testing.subjects.pytorch.contract import Convolution, Tensors, arguments
+from toeplitz_core.testing.subjects.pytorch.memory_contract import ConvFunction, Tensors, arguments
 
 # The gradients of a second backward pass through the same graph.
 AGAIN = "a second time"
@@ -37,7 +37,7 @@ def along(operand: str) -> ResultName:
     return ResultName(f"along-{operand}")
 
 
-def gradients(call: Convolution, given: Tensors) -> Results:
+def gradients(call: ConvFunction, given: Tensors) -> Results:
     """Gradients of ``grad . call(...)`` in all operands at once, and in each smaller set of operands.
 
     The results of the calls are returned with them.
@@ -72,7 +72,7 @@ def gradients(call: Convolution, given: Tensors) -> Results:
     return found
 
 
-def _gradients_in_all(call: Convolution, given: Tensors, names: Sequence[str]) -> dict[ResultName, torch.Tensor]:
+def _gradients_in_all(call: ConvFunction, given: Tensors, names: Sequence[str]) -> dict[ResultName, torch.Tensor]:
     """Gradients in all operands: twice, next to another graph, and after the operands were changed in place."""
     leaves, others = _leaves(given, names), _leaves({name: -given[name] for name in names}, names)
     result = attached(call(*arguments(leaves)))
@@ -151,7 +151,7 @@ def _listed(names: Collection[str]) -> str:
     return " and ".join(names)
 
 
-def double_backward(call: Convolution, given: Tensors) -> Results:
+def double_backward(call: ConvFunction, given: Tensors) -> Results:
     """Gradients in input, weight and ``grad`` of the inner product of the gradients with the directions.
 
     Also, for each operand, the gradient in ``grad`` of its gradient alone. That is the derivative of the result along
@@ -171,7 +171,7 @@ def double_backward(call: Convolution, given: Tensors) -> Results:
 
 
 def _of_gradients(
-    call: Convolution, given: Tensors, chosen: Collection[str], targets: Collection[str]
+    call: ConvFunction, given: Tensors, chosen: Collection[str], targets: Collection[str]
 ) -> dict[ResultName, torch.Tensor]:
     """The result, and the gradients in the targets of the chosen operands' gradients along their directions."""
     leaves = {name: given[name].detach().requires_grad_(name in chosen) for name in OPERANDS if name in given}
@@ -194,7 +194,7 @@ def _of_gradients(
     }
 
 
-def forward_mode(call: Convolution, given: Tensors) -> Results:
+def forward_mode(call: ConvFunction, given: Tensors) -> Results:
     """The result and its forward-mode derivative along all directions together and along each one alone."""
     names = [name for name in OPERANDS if name in given]
     found: dict[ResultName, torch.Tensor] = {}
@@ -215,7 +215,7 @@ def forward_mode(call: Convolution, given: Tensors) -> Results:
     return found
 
 
-def functional_gradients(call: Convolution, given: Tensors) -> Results:
+def functional_gradients(call: ConvFunction, given: Tensors) -> Results:
     """Gradients by ``torch.func.vjp`` with ``grad``, and by ``torch.func.grad`` of the sum of products with it."""
     names = tuple(name for name in OPERANDS if name in given)
     values = [given[name].detach() for name in names]
@@ -236,7 +236,7 @@ def functional_gradients(call: Convolution, given: Tensors) -> Results:
     return {OUTPUT: output, **by_vjp, **by_grad}
 
 
-def vmap(call: Convolution, given: Tensors) -> Results:
+def vmap(call: ConvFunction, given: Tensors) -> Results:
     """Results of ``torch.func.vmap`` over images, weights and biases, and the weight gradient of each image.
 
     An input without a batch axis is mapped as a batch of one. Two weights and two biases are mapped: those of the case
@@ -291,7 +291,7 @@ def transposed(
     return function(grad, weight.conj(), None, geometry.stride, padding, rest, geometry.groups, geometry.dilation)
 
 
-DERIVATIVES: dict[Procedure, Callable[[Convolution, Tensors], Results]] = {
+DERIVATIVES: dict[Procedure, Callable[[ConvFunction, Tensors], Results]] = {
     "gradients": gradients,
     "double_backward": double_backward,
     "forward_mode": forward_mode,
@@ -341,7 +341,7 @@ def why_not_differentiable(
     return reason
 
 
-def _is_recorded(call: Convolution, given: Tensors) -> bool:
+def _is_recorded(call: ConvFunction, given: Tensors) -> bool:
     """Whether a result is attached to autograd."""
     with contextlib.suppress(Exception), torch.enable_grad():
         return call(*arguments(_leaves(given, OPERANDS))).requires_grad

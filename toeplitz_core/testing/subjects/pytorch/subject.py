@@ -18,7 +18,6 @@ from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.interface import Claims, MemoryFormat, Procedure, Subject
 from toeplitz_core.testing.subjects.outcome import BrokenContract, NotClaimed, ResultName, Results, described
 from toeplitz_core.testing.subjects.placement import place, placed
-from toeplitz_core.testing.subjects.pytorch.contract import Convolution, check_unchanged, contents, contract
 from toeplitz_core.testing.subjects.pytorch.derivatives import (
     DERIVATIVES,
     DetachedError,
@@ -26,6 +25,7 @@ from toeplitz_core.testing.subjects.pytorch.derivatives import (
     transposed,
     why_not_differentiable,
 )
+from toeplitz_core.testing.subjects.pytorch.memory_contract import ConvFunction, check_unchanged, contents, contract
 
 
 class TorchSubject(Subject):
@@ -168,7 +168,7 @@ class TorchSubject(Subject):
             return self._derivatives(procedure, case, call, given)
 
     def _derivatives(
-        self, procedure: Procedure, case: Case, call: Convolution, given: dict[str, torch.Tensor]
+        self, procedure: Procedure, case: Case, call: ConvFunction, given: dict[str, torch.Tensor]
     ) -> Results:
         before = contents(given)
         try:

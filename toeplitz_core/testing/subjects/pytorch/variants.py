@@ -119,11 +119,6 @@ class TorchAutocast(TorchSubject):
         return y.to(x.dtype)
 
 
-def torch_cuda() -> Subject:
-    """Make torch on a GPU with default settings: float32 is rounded to TF32."""
-    return torch_subject("torch-cuda", devices=("cuda",))
-
-
 def torch_cuda_fp32() -> Subject:
     """Make torch on a GPU without TF32."""
     return torch_subject("torch-cuda-fp32", context=_without_tf32, devices=("cuda",))

@@ -1,6 +1,6 @@
 """Exact gradients, and the magnitudes that bound the error of computed ones.
 
-The formulas are in :mod:`toeplitz_core.testing.data.gradients`.
+The formulas are in :mod:`toeplitz_core.testing.data.gradient_operands`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import torch
 
 from toeplitz_core.operator import by_image, forward, weight_adjoint
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.case.recipe_names import RECIPES
-from toeplitz_core.testing.data.gradients import conjugate, plain_derivatives, plain_gradients
+from toeplitz_core.testing.case.recipe_table import RECIPES
+from toeplitz_core.testing.data.gradient_operands import conjugate, plain_derivatives, plain_gradients
 from toeplitz_core.testing.data.operands import Operands, size, wide
 from toeplitz_core.testing.oracle.expected import Expected
 from toeplitz_core.testing.oracle.gradient_sums import bias_gradient, input_gradient, weight_gradient

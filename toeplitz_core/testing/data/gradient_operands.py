@@ -17,7 +17,7 @@ import torch
 from toeplitz_core.bound import format_of
 from toeplitz_core.operator import adjoint, by_image, forward, weight_adjoint
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.case.recipe_names import RECIPES
+from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.data.operands import Bits, Operands, filled, size
 from toeplitz_core.testing.data.real_numbers import FILLS
 from toeplitz_core.testing.data.recipes import draw

@@ -1,8 +1,8 @@
 """The contract on memory: a call must not change its operands, earlier results or memory that is not its own.
 
-A procedure takes the function as :data:`Convolution`, with operands that already have the case's strides and device. It
-returns named tensors; tensors whose names begin with the same word must be equal. ``BrokenContract`` reports a finding
-that no returned tensor could show.
+A procedure takes the function as :data:`ConvFunction`, with operands that already have the case's strides and device.
+It returns named tensors; tensors whose names begin with the same word must be equal. ``BrokenContract`` reports a
+finding that no returned tensor could show.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from toeplitz_core.testing.subjects.outcome import OUTPUT, BrokenContract, Resul
 
 Tensors = Mapping[str, torch.Tensor]
 # From input, weight and bias to the result.
-Convolution = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
+ConvFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
 _FORMATS: dict[MemoryFormat, torch.memory_format] = {
     "contiguous": torch.contiguous_format,
     "channels_last": torch.channels_last,
 }
 
 
-def contract(call: Convolution, given: Tensors, memory_format: MemoryFormat | None = None) -> Results:
+def contract(call: ConvFunction, given: Tensors, memory_format: MemoryFormat | None = None) -> Results:
     """The results of several calls with the same operands, with checks of memory between them.
 
     Raises

@@ -13,7 +13,7 @@ from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.subjects.interface import MemoryFormat
 from toeplitz_core.testing.subjects.outcome import OUTPUT, BrokenContract
-from toeplitz_core.testing.subjects.pytorch.contract import contract
+from toeplitz_core.testing.subjects.pytorch.memory_contract import contract
 from toeplitz_core.testing.subjects.pytorch.subject import TorchSubject
 
 

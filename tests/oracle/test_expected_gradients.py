@@ -14,14 +14,14 @@ from toeplitz_core import toeplitz_matrix
 from toeplitz_core.bound import Arithmetic, format_of
 from toeplitz_core.operator import by_image, weight_adjoint
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.case.recipe_names import RECIPES
-from toeplitz_core.testing.data.gradients import draw_with_directions, draw_with_gradient
+from toeplitz_core.testing.case.recipe_table import RECIPES
+from toeplitz_core.testing.data.gradient_operands import draw_with_directions, draw_with_gradient
 from toeplitz_core.testing.data.operands import Operands, wide
 from toeplitz_core.testing.data.real_numbers import FILLS
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.families.gradients import judged_gradient
 from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.oracle.gradients import (
+from toeplitz_core.testing.oracle.expected_gradients import (
     expected_by_image,
     expected_derivatives,
     expected_gradients,

@@ -10,7 +10,7 @@ import torch
 
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.recipes import draw
-from toeplitz_core.testing.isolation import memory
+from toeplitz_core.testing.isolation import worker_memory
 from toeplitz_core.testing.isolation.isolated_subject import POISONS, IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
@@ -37,8 +37,8 @@ def test_who_cannot_poison_memory_says_so(isolation: Sandbox, monkeypatch: pytes
 
 def test_memory_that_is_not_filled_is_not_called_poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
     """``poison`` checks whether the C library really fills memory."""
-    monkeypatch.setattr(memory, "_M_PERTURB", 2**20)  # not a parameter of that library
-    assert not memory.poison(POISONS[0])
+    monkeypatch.setattr(worker_memory, "_M_PERTURB", 2**20)  # not a parameter of that library
+    assert not worker_memory.poison(POISONS[0])
 
 
 @glibc

@@ -36,7 +36,7 @@ def replay_all(
     try:
         with interrupts.noted():
             for case in cases:
-                interrupts.check()
+                interrupts.raise_if_requested()
                 ended[_printed(console, case, subject, runs, known)] += 1
     except KeyboardInterrupt:
         _summarise(console, ended, "interrupted after ")
