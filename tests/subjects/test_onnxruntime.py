@@ -22,7 +22,7 @@ NAMES = ("onnxruntime", "onnxruntime-dynamic")
 SUPPORTED = ("float32", "float16")
 FORWARD = ("forward-exact", "forward-bound", "special-values")
 # Cases per law and dtype.
-EXAMPLES = 60
+EXAMPLES = 30
 
 absent = SUBJECTS["onnxruntime"].absent
 needs_onnxruntime = pytest.mark.skipif(bool(absent), reason=f"not run: {absent}")
