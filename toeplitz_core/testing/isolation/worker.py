@@ -28,6 +28,7 @@ from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.isolation.transport import Channel
 from toeplitz_core.testing.isolation.worker_memory import address_space, limit_memory, poison, poison_arrays
 from toeplitz_core.testing.oracle.strictest import strictest
+from toeplitz_core.testing.subjects.declared import Declared
 from toeplitz_core.testing.subjects.interface import Claims, Procedure, Subject
 from toeplitz_core.testing.subjects.outcome import Answer, Outcome, described
 from toeplitz_core.testing.support import interrupts
@@ -89,6 +90,8 @@ class Settings:
         ``sys.path``.
     poison : int or None
         A byte to fill freed memory with.
+    declared : Declared
+        What the options of the run declare about the subject.
     """
 
     subject: str
@@ -97,6 +100,7 @@ class Settings:
     memory: int | None
     path: tuple[str, ...]
     poison: int | None
+    declared: Declared = field(default_factory=Declared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,7 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
     byte = settings.poison if settings.poison is None or poison(settings.poison) else None
     try:
         subject: Subject = importlib.import_module(_NAMES).resolve(settings.subject)
+        subject.declared = settings.declared
     except Exception as error:  # noqa: BLE001  # the judge decides what the error means
         channel.send(Handshake(error=str(error) if isinstance(error, ValueError) else traceback.format_exc()))
         return

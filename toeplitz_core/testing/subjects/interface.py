@@ -14,10 +14,12 @@ from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.oracle.strictest import strictest
+from toeplitz_core.testing.subjects.declared import Declared
 from toeplitz_core.testing.subjects.outcome import (
     OUTPUT,
     Answer,
     BrokenContract,
+    ForwardOnly,
     NotClaimed,
     Outcome,
     Results,
@@ -165,6 +167,8 @@ class Subject(ABC):
     ----------
     name : str
     claims : Claims
+    declared : Declared
+        What the options of the run declare about it.
 
     Examples
     --------
@@ -188,6 +192,7 @@ class Subject(ABC):
 
     name: str
     claims: Claims = Claims()
+    declared: Declared = Declared()
 
     def supports(self, case: Case) -> bool:  # noqa: ARG002  # for subclasses
         """Whether the implementation claims to support a case. If not, it is not called.
@@ -246,6 +251,8 @@ class Subject(ABC):
             unclaimed, results = "", self.perform(procedure, case, operands)
         except NotClaimed as error:
             unclaimed, results = str(error), error.results
+        except ForwardOnly as error:
+            return Outcome("unsupported", arithmetic, message=str(error))
         except NotImplementedError as error:
             return Outcome("unsupported", arithmetic, message=described(error))
         except BrokenContract as error:
