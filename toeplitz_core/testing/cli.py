@@ -18,7 +18,7 @@ from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.replay import ENOUGH, RUNS, parse, read_cases
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.reports.replayed_cases import replay_all
+from toeplitz_core.testing.reports.replayed_cases import debug, replay_all
 from toeplitz_core.testing.reports.show import show_case
 from toeplitz_core.testing.reports.terminal import OUR_ERROR
 from toeplitz_core.testing.reports.text import laws_table, plain
@@ -26,13 +26,18 @@ from toeplitz_core.testing.run.exit_code import ExitCode
 from toeplitz_core.testing.run.options import OPTIONS, Option, Options, merged_options
 from toeplitz_core.testing.run.pyproject import TABLE, VARIABLE, project
 from toeplitz_core.testing.run.subject_pool import SubjectPool
-from toeplitz_core.testing.subjects import SUBJECTS, Implementation, check_name
+from toeplitz_core.testing.subjects import SUBJECTS, Implementation, Subject, check_name
 from toeplitz_core.testing.subjects.entry_points import dangling, described_entry, passed_over, plugged_in
 from toeplitz_core.testing.support import interrupts
 
 _RUNS = (
     "Number of runs of each case; every other run is in a fresh process. The case fails if any run fails. There are "
     f"fewer runs if a call does not return in time, or if the runs have taken {ENOUGH:g} s."
+)
+
+_PDB = (
+    "Debug CASE: one run in this process, then Python's debugger. It is in the frame of the subject that raised, or "
+    "stops at each call of the subject if a result is wrong. q quits. A crash ends the command."
 )
 
 # The options that replay shares with check. Others do not apply to it.
@@ -138,6 +143,7 @@ def _replay(
         float | None, typer.Option(metavar=OPTIONS["timeout"].metavar, help=OPTIONS["timeout"].help)
     ] = None,
     inline: Annotated[bool | None, typer.Option("--inline/--no-inline", help=OPTIONS["inline"].help)] = None,
+    pdb: Annotated[bool, typer.Option("--pdb", help=_PDB)] = False,
     differentiable: Annotated[
         bool | None, typer.Option("--differentiable/--no-differentiable", help=OPTIONS["differentiable"].help)
     ] = None,
@@ -152,11 +158,19 @@ def _replay(
     """
     if (case is None) == (file is None):
         raise typer.BadParameter("give either CASE or --file FILE")
+    if pdb and file is not None:
+        raise typer.BadParameter("--pdb is for one CASE, not for --file")
     if runs < 1:
         raise typer.BadParameter(f"runs={runs} must be a whole number >= 1")
     cases = [_usage(parse, case)] if case is not None else _usage(read_cases, file)
     given = chosen(
-        {"subject": subject, "known": known, "timeout": timeout, "inline": inline, "differentiable": differentiable}
+        {
+            "subject": subject,
+            "known": known,
+            "timeout": timeout,
+            "inline": pdb or inline,
+            "differentiable": differentiable,
+        }
     )
     table = {key: value for key, value in _usage(project).items() if key in _OF_REPLAY}
     options = _usage(merged_options, given, table, {"subject": ("torch",)})
@@ -164,6 +178,8 @@ def _replay(
     if len(options.subject) > 1:
         raise typer.BadParameter(f"{', '.join(options.subject)}: replay takes one subject; choose it with --subject")
     with _started(options.subject[0], options) as tested:
+        if pdb and isinstance(tested, Subject):
+            raise typer.Exit(debug(console(), cases[0], tested))
         code = replay_all(console(), cases, tested, runs=runs, known=listed)
     raise typer.Exit(code)
 

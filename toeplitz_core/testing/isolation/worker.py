@@ -25,6 +25,7 @@ import torch
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands
+from toeplitz_core.testing.isolation.breakpoints import Breakpoints
 from toeplitz_core.testing.isolation.transport import Channel
 from toeplitz_core.testing.isolation.worker_memory import address_space, limit_memory, poison, poison_arrays
 from toeplitz_core.testing.oracle.strictest import strictest
@@ -135,6 +136,8 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
     os.dup2(log, 2)
     channel = Channel(connection, settings.shared)
     byte = settings.poison if settings.poison is None or poison(settings.poison) else None
+    breakpoints = Breakpoints(settings.subject)
+    breakpoints.install()
     try:
         subject: Subject = importlib.import_module(_NAMES).resolve(settings.subject)
         subject.declared = settings.declared
@@ -152,7 +155,10 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
                 limit = None
             if byte is not None:
                 poison_arrays(byte ^ 0xFF)
-            outcomes = [_guarded(partial(_answered, subject, request), settings.log, state) for request in requests]
+            outcomes = []
+            for request in requests:
+                breakpoints.case = request if isinstance(request, Call) else request.case
+                outcomes.append(_guarded(partial(_answered, subject, request), settings.log, state))
             channel.send(Replies(outcomes, worn=end is not None and address_space() > end))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bdb
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -259,6 +260,8 @@ class Subject(ABC):
             return Outcome("raised", arithmetic, message=str(error))
         except KeyboardInterrupt:
             raise
+        except bdb.BdbQuit:  # q at the prompt of a debugger in this process
+            raise KeyboardInterrupt from None
         # If sys.exit(0) in an implementation passed through, it would end the run as a success.
         except BaseException as error:  # noqa: BLE001  # any exception on a valid call is a finding
             return Outcome("raised", arithmetic, message=f"raised {described(error)}")
@@ -277,6 +280,8 @@ class Subject(ABC):
             result = self.invoke(call)
         except KeyboardInterrupt:
             raise
+        except bdb.BdbQuit:  # q at the prompt of a debugger in this process
+            raise KeyboardInterrupt from None
         except NotImplementedError as error:  # a refusal, or a valid call that it does not support
             return Answer("unimplemented", message=described(error))
         except BrokenContract as error:
