@@ -187,9 +187,17 @@ def _replay(
 @app.command()
 def show(
     case: Annotated[str, typer.Argument(metavar="CASE", help="The case, as the report of a failure prints it.")],
+    subject: Annotated[
+        str | None, typer.Option(metavar="SUBJECT", help="Also show what this subject returns, and where it differs.")
+    ] = None,
 ) -> None:
     """Explain a case: its geometry, its data, the expected result, and the matrix if it is small."""
-    typer.echo(show_case(_usage(parse, case)))
+    parsed = _usage(parse, case)
+    if subject is None:
+        typer.echo(show_case(parsed))
+        return
+    with _started(subject, Options()) as tested:
+        plain(console(), show_case(parsed, tested))
 
 
 @app.command()
