@@ -110,11 +110,12 @@ def step_into(law: Law, subject: Subject, case: Case | Call) -> None:
                 debugger.set_continue()
                 sys.settrace(debugger.trace_dispatch)
 
+    before = sys.gettrace()
     with _wrapped(subject, _CODE, called), contextlib.suppress(KeyboardInterrupt):
         try:
             law(subject, case)
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
 
 
 def look_around(traceback: TracebackType) -> None:
