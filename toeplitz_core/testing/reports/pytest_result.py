@@ -88,8 +88,11 @@ def conclude(
         Where the failure occurs in this process. The debugger of pytest then opens there.
     """
     if result.status.is_failure:
-        assert result.failure is not None
-        lines = verdict_lines(result.subject, result.failure, replay or _command(result.subject, result.failure))
+        lines = [
+            line
+            for failure in result.failures
+            for line in verdict_lines(result.subject, failure, replay or _command(result.subject, failure))
+        ]
         if stopped is not None:
             lines.append(f"  debug:  {_stopped_at(stopped)}")
         failed = pytest.fail.Exception(printable("\n".join(lines)), pytrace=False)
@@ -115,11 +118,11 @@ def stopped(item: pytest.Item | None, session: Session, result: Result) -> Stop 
 
     None without this option, and for crashes and timeouts, which would end or block this process.
     """
-    if item is None or not item.config.getoption("usepdb", False) or result.status is not Status.FAIL:
+    failure = next((failure for failure in result.failures if failure.status is Status.FAIL), None)
+    if item is None or not item.config.getoption("usepdb", False) or failure is None:
         return None
-    assert result.failure is not None
     subject = session.subjects[result.subject] or resolve(result.subject)
-    return stop(session.plan.laws[result.law], subject, result.failure.case)
+    return stop(session.plan.laws[result.law], subject, failure.case)
 
 
 def _stopped_at(stopped: Stop) -> str:
