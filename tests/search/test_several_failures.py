@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
 import torch
 
 from tests.helpers.running import hunt
@@ -54,3 +57,12 @@ def test_the_number_of_failures_is_limited():
     """The search of a law ends with the stated number of failures."""
     assert len(hunt(four_faults, failures=2).failures) == 2
     assert len(hunt(four_faults).failures) == 1
+
+
+def test_slow_calls_have_a_remedy(monkeypatch: pytest.MonkeyPatch):
+    """If a call takes long, the result has the limit on products that would leave it out."""
+    clock = iter(range(10**9))
+    monkeypatch.setattr("toeplitz_core.testing.search.search.time.monotonic", lambda: next(clock) * 5.0)
+    assert re.search(r"took 5.0 s: --max-products \d+ leaves out", hunt(conv2d).slow)
+    monkeypatch.setattr("toeplitz_core.testing.search.search.time.monotonic", lambda: 0.0)
+    assert hunt(conv2d, examples=5).slow == ""

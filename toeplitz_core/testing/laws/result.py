@@ -57,6 +57,8 @@ class Result:
         Further failures, which the first does not explain.
     outside : int
         How many cases were drawn outside the subject's domain, and not tried.
+    slow : str
+        What to do about calls that took long; empty if none did.
     """
 
     step: Step
@@ -72,6 +74,7 @@ class Result:
     refused: str = ""
     others: tuple[Verdict, ...] = ()
     outside: int = 0
+    slow: str = ""
 
     @property
     def failures(self) -> tuple[Verdict, ...]:

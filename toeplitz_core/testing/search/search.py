@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import time
 import zlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, cast
 
 from hypothesis import example, given, target
@@ -30,6 +33,9 @@ from toeplitz_core.testing.support import interrupts
 
 # A search tries at most this many times the cases that it is to judge, in at most this many rounds.
 _MOST_TRIED, _MOST_ROUNDS = 4, 12
+# Calls of more seconds than this are slow, and calls of about ``_QUICK`` seconds are quick enough. Smaller limits on
+# products than this leave too little to check.
+_SLOW, _QUICK, _FEWEST_PRODUCTS = 1.0, 0.05, 64
 # Returns the name of the known failure that matches a verdict, or None.
 Excuse = Callable[[Verdict], str | None]
 
@@ -79,6 +85,8 @@ class _Watched:
         self.subject = subject
         self.domain = domain
         self.kernels: set[str] = set()
+        self._called = False
+        self._slowest = (0.0, 0)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.subject, name)
@@ -86,9 +94,22 @@ class _Watched:
     def run(self, case: Case, *args: Any, **options: Any) -> Outcome:
         if not self.domain.allows(case):
             return Outcome("unsupported", strictest(case), message=f"outside the domain: {self.domain}")
+        begin = time.monotonic()
         outcome = self.subject.run(case, *args, **options)
         self.kernels.add(outcome.kernel)
+        if self._called:  # the first call may import and compile
+            self._slowest = max(self._slowest, (time.monotonic() - begin, case.geometry.nnz * (case.batch or 1)))
+        self._called = True
         return outcome
+
+    @property
+    def slow(self) -> str:
+        """What to do about calls that took long; empty if none did."""
+        seconds, products = self._slowest
+        if seconds < _SLOW or products <= _FEWEST_PRODUCTS:
+            return ""
+        limit = max(_FEWEST_PRODUCTS, 2 ** int(math.log2(products * _QUICK / seconds)))
+        return f"a call with {products:,} products took {seconds:.1f} s: --max-products {limit} leaves out such sizes"
 
 
 def find(
@@ -141,7 +162,7 @@ def find(
             _search(law, watched, judge, tally, effort)
     except _Stop as stop:
         raise LawError(law.name, subject.name, stop.case) from stop.error
-    return tally.result()
+    return replace(tally.result(), slow=watched.slow)
 
 
 def _search(law: Law, watched: _Watched, judge: Judge, tally: Tally, effort: Search) -> None:
