@@ -60,6 +60,9 @@ class Verdict:
     zeros, zero_signs : int
         The number of results that are exactly zero, and of those whose sign is not that of IEEE's sum in index order.
         No law checks that sign.
+    call : Case, optional
+        The call that the verdict is about, under the law that judges such a call alone, if the law of ``case`` makes
+        other calls too. It may pass alone: it may need the earlier calls, or other numbers than its recipe draws.
     """
 
     status: Status
@@ -76,6 +79,7 @@ class Verdict:
     kernel: str = ""
     zeros: int = 0
     zero_signs: int = 0
+    call: Case | None = None
 
     def replace(self, **changes: object) -> Verdict:
         """A copy with some values changed."""

@@ -10,6 +10,7 @@ import torch
 from hypothesis.database import ExampleDatabase
 
 from toeplitz_core.testing.findings.remembered import Remembered, default_database
+from toeplitz_core.testing.laws.attribution import attributed
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.run.plan import Plan, Task
@@ -72,6 +73,9 @@ def judge(
         result = find(law, subject, effort, dtype=step.dtype, device=step.device, excuse=excuse, tally=tally)
     if memory is not None and (result.failure is not None or first == memory.recall()):
         memory.keep(None if result.failure is None else result.failure.case)  # keep what cannot be run here
+    if result.failure is not None:
+        failure = attributed(result.failure, subject)
+        result = replace(result, failure=failure, message=failure.message)
     return _with_versions(plan, result)
 
 
