@@ -32,7 +32,7 @@ from toeplitz_core.testing.laws.judging import (
     unanswered,
 )
 from toeplitz_core.testing.laws.law import Law
-from toeplitz_core.testing.laws.verdict import Status, Verdict, compare_exact
+from toeplitz_core.testing.laws.verdict import IN_CALL, Status, Verdict, compare_exact
 from toeplitz_core.testing.oracle.results import expected
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Convolution:
         if verdict.status.is_failure or output is None:
             # Without what all calls of the law have in common.
             words = case.replace(dtype="float32", device="cpu", seed=0, law=None)
-            message = f"{verdict.message}: in the law's call {self._calls}, {words}"
+            message = f"{verdict.message}{IN_CALL}{self._calls}, {words}"
             raise Unanswered(verdict.replace(case=self.case, call=call_of(case), message=message))
         if not exact_on_integers(outcome.arithmetic, case):
             message = f"its arithmetic is not exact on integers: {outcome.arithmetic}"

@@ -11,6 +11,9 @@ import torch
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 
+# What begins the words of a message about one of several calls of a law.
+IN_CALL = ": in the law's call "
+
 
 class Status(StrEnum):
     """The status of a verdict or a result. Only ``PASS`` counts as a pass."""
@@ -80,6 +83,11 @@ class Verdict:
     zeros: int = 0
     zero_signs: int = 0
     call: Case | None = None
+
+    @property
+    def symptom(self) -> str:
+        """The message, without the law's call that it is about."""
+        return self.message.partition(IN_CALL)[0]
 
     def replace(self, **changes: object) -> Verdict:
         """A copy with some values changed."""

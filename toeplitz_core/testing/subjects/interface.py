@@ -12,6 +12,7 @@ import torch
 from toeplitz_core.bound import Arithmetic
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.conditions import Condition
 from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.outcome import (
@@ -61,6 +62,9 @@ class Claims:
         Whether the same call always returns the same bits.
     absent : str
         Why it cannot run here, such as a missing package; empty if it can.
+    where : str
+        A condition that holds for every case that it is for, such as ``"kernel_size == (3, 3) and groups == 1"``; see
+        :class:`Condition`. Other cases are not tried; empty for all.
     """
 
     devices: tuple[str, ...] | None = None
@@ -69,8 +73,11 @@ class Claims:
     draws: int = 1
     repeatable: bool = False
     absent: str = ""
+    where: str = ""
 
     def __post_init__(self) -> None:
+        if self.where:
+            Condition(self.where)
         if self.draws < 1:
             raise ValueError(f"draws={self.draws} must be >= 1")
 
