@@ -12,7 +12,7 @@ from torch import Tensor
 from tests.helpers.running import Bench
 from toeplitz_core.testing.case.call import parse_line
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.findings.conditions import Condition
+from toeplitz_core.testing.case.conditions import Condition
 from toeplitz_core.testing.findings.entry import Entry
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
