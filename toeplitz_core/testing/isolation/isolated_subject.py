@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
@@ -55,6 +55,8 @@ class IsolatedSubject:
     poison : int, optional
         A byte to fill freed memory with.
     """
+
+    isolated: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 
@@ -110,6 +110,11 @@ class Implementation(Protocol):
     @property
     def claims(self) -> Claims: ...
 
+    @property
+    def isolated(self) -> bool:
+        """Whether it runs in another process, so that this one survives its crash."""
+        ...
+
     def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:
         """Call the implementation. Everything that can happen becomes an outcome."""
         ...
@@ -141,6 +146,7 @@ class Absent:
 
     name: str
     claims: Claims
+    isolated: ClassVar[bool] = False
 
     def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:  # noqa: ARG002  # as every implementation
         """Return the reason why it cannot run."""
@@ -188,6 +194,7 @@ class Subject(ABC):
 
     name: str
     claims: Claims = Claims()
+    isolated: ClassVar[bool] = False
 
     def supports(self, case: Case) -> bool:  # noqa: ARG002  # for subclasses
         """Whether the implementation claims to support a case. If not, it is not called.
