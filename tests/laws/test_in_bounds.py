@@ -16,6 +16,7 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.attribution import attributed
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.subjects import resolve
 
@@ -54,20 +55,29 @@ def test_the_operand_and_the_side_are_named(fault: str, message: str, isolation:
         assert verdict.status is Status.FAIL
         assert verdict.message.startswith(message)
         assert "SIGSEGV" in verdict.message
+        assert attributed(verdict, subject) is verdict
 
 
 def test_a_crash_without_guards_is_a_crash(isolation: Sandbox) -> None:
-    """A call that crashes whatever lies around its operands is no access beyond them."""
-    verdict = LAW(IsolatedSubject(isolation, "tests.helpers.hostile:segfault"), Case.parse(LINE))
+    """A call that crashes whatever lies around its operands belongs to the call, and is no access beyond them."""
+    subject = IsolatedSubject(isolation, "tests.helpers.hostile:segfault")
+    verdict = LAW(subject, Case.parse(LINE))
     assert verdict.status is Status.CRASH
     assert "memory" not in verdict.message
+    assert attributed(verdict, subject).case.law == "forward-exact"
 
 
 def test_a_wrong_result_is_a_failure_too(isolation: Sandbox) -> None:
-    """Results of guarded operands are judged as usual."""
-    verdict = LAW(IsolatedSubject(isolation, "tests.faults.indexing:flips_kernel"), Case.parse(LINE))
-    assert verdict.status is Status.FAIL
-    assert verdict.message.startswith("out[")
+    """Results of guarded operands are judged as usual; what is wrong without guards belongs to the call alone."""
+    for fault, law in (
+        ("indexing:flips_kernel", "forward-exact"),
+        ("gradients:doubles_weight_gradient_alone", "gradients-exact"),
+    ):
+        subject = IsolatedSubject(isolation, f"tests.faults.{fault}")
+        verdict = LAW(subject, Case.parse(LINE))
+        assert verdict.status is Status.FAIL
+        assert verdict.index is not None
+        assert attributed(verdict, subject).case.law == law
 
 
 def test_it_needs_a_process_and_memory_of_the_cpu(isolation: Sandbox) -> None:

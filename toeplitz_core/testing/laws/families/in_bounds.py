@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.data.gradient_operands import draw_with_gradient
@@ -12,7 +12,7 @@ from toeplitz_core.testing.data.operands import Guard
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws.families.forward import forward_verdict
 from toeplitz_core.testing.laws.families.gradients import gradients_verdict
-from toeplitz_core.testing.laws.judging import gravest, unanswered
+from toeplitz_core.testing.laws.judging import call_of, gravest, unanswered
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.subjects.guard_pages import why_not_guarded
@@ -20,14 +20,15 @@ from toeplitz_core.testing.subjects.guard_pages import why_not_guarded
 if TYPE_CHECKING:
     from toeplitz_core.testing.case.case import Case
     from toeplitz_core.testing.data.operands import Operands
-    from toeplitz_core.testing.subjects.interface import Implementation, Procedure
+    from toeplitz_core.testing.subjects.interface import Implementation
     from toeplitz_core.testing.subjects.outcome import Outcome
 
 _NOT_ISOLATED = "an access beyond an operand ends the process, so this law needs a separate process (not --inline)"
 _GUARDS = (Guard("before"), Guard("behind"))
 # For each procedure, how to draw its operands and how to judge its results.
 _Judge = Callable[["Implementation", "Case", "Operands"], Verdict]
-_JUDGES: dict[Procedure, tuple[Callable[[Case], Operands], _Judge]] = {
+_Procedure = Literal["forward", "gradients"]
+_JUDGES: dict[_Procedure, tuple[Callable[[Case], Operands], _Judge]] = {
     "forward": (draw, forward_verdict),
     "gradients": (draw_with_gradient, gradients_verdict),
 }
@@ -47,14 +48,14 @@ def _in_bounds(subject: Implementation, case: Case) -> Verdict:
             if verdict.status is Status.CRASH:
                 return _explained(subject, case, procedure, operands, guard, verdict)
             if verdict.status.is_failure:
-                return verdict
+                return verdict.replace(call=verdict.call or call_of(case))
             if procedure == "forward" or verdict.status is not Status.UNSUPPORTED:
                 verdicts.append(verdict)
     return gravest(verdicts)
 
 
 def _explained(
-    subject: Implementation, case: Case, procedure: Procedure, operands: Operands, guard: Guard, verdict: Verdict
+    subject: Implementation, case: Case, procedure: _Procedure, operands: Operands, guard: Guard, verdict: Verdict
 ) -> Verdict:
     """The verdict on a crash with guarded operands: a crash, if it does not need them, else an access beyond one."""
 
@@ -64,17 +65,17 @@ def _explained(
         return outcome if outcome.status == "crashed" else None
 
     if (unguarded := crash(None)) is not None:
-        return unanswered(case, unguarded)
+        return unanswered(case, unguarded).replace(call=call_of(case, procedure))
     present = [name for name in guard.operands if getattr(operands, name) is not None]
     beyond = tuple(name for name in present if crash(replace(guard, operands=(name,))))
     if not beyond:
         message = f"{verdict.message} once, while its operands lay against protected pages, but not again"
-        return verdict.replace(message=message)
+        return verdict.replace(message=message, call=None)
     verb = "writes" if crash(replace(guard, operands=beyond, readable=True)) else "reads"
     whose = " and ".join("the incoming gradient" if name == "grad" else f"its {name}" for name in beyond)
     when = " while it computes gradients" if procedure == "gradients" else ""
     message = f"{verb} memory {guard.side} {whose}{when}; where that memory is protected, it {verdict.message}"
-    return verdict.replace(status=Status.FAIL, message=message)
+    return verdict.replace(status=Status.FAIL, message=message, call=None)
 
 
 IN_BOUNDS = Law(
