@@ -6,7 +6,7 @@ import bdb
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 
@@ -120,6 +120,11 @@ class Implementation(Protocol):
     @property
     def claims(self) -> Claims: ...
 
+    @property
+    def isolated(self) -> bool:
+        """Whether it runs in another process, so that this one survives its crash."""
+        ...
+
     def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:
         """Call the implementation. Everything that can happen becomes an outcome."""
         ...
@@ -151,6 +156,7 @@ class Absent:
 
     name: str
     claims: Claims
+    isolated: ClassVar[bool] = False
 
     def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:  # noqa: ARG002  # as every implementation
         """Return the reason why it cannot run."""
@@ -200,6 +206,7 @@ class Subject(ABC):
 
     name: str
     claims: Claims = Claims()
+    isolated: ClassVar[bool] = False
     declared: Declared = Declared()
 
     def supports(self, case: Case) -> bool:  # noqa: ARG002  # for subclasses

@@ -162,7 +162,7 @@ class TorchSubject(Subject):
         x, weight, bias = placed(case, operands, self.layout)
         given = {"input": x, "weight": weight} | ({} if bias is None else {"bias": bias})
         if operands.grad is not None:
-            given["grad"] = place(case, "grad", operands.grad, self.layout)
+            given["grad"] = place(case, "grad", operands.grad, self.layout, operands.guard)
         for name, values in operands.directions.items():
             given[direction(name)] = place(case, name, values, self.layout)
 
