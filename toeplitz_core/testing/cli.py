@@ -13,22 +13,25 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 import toeplitz_core
+from toeplitz_core.testing.case.dtypes import CASE_DTYPES, ROUNDED_DTYPES
 from toeplitz_core.testing.checking import carry_out, chosen, console
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.replay import ENOUGH, RUNS, parse, read_cases
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.oracle.arithmetics import ARITHMETICS
 from toeplitz_core.testing.reports.replayed_cases import replay_all
 from toeplitz_core.testing.reports.show import show_case
 from toeplitz_core.testing.reports.terminal import OUR_ERROR
 from toeplitz_core.testing.reports.text import laws_table, plain
 from toeplitz_core.testing.run.exit_code import ExitCode
-from toeplitz_core.testing.run.options import OPTIONS, Option, merged_options
+from toeplitz_core.testing.run.options import OPTIONS, Option, Options, merged_options
 from toeplitz_core.testing.run.pyproject import TABLE, VARIABLE, project
 from toeplitz_core.testing.run.subject_pool import SubjectPool
-from toeplitz_core.testing.subjects import SUBJECTS, Implementation, check_name
+from toeplitz_core.testing.subjects import SUBJECTS, Implementation, check_name, check_undeclared
 from toeplitz_core.testing.subjects.entry_points import dangling, described_entry, passed_over, plugged_in
 from toeplitz_core.testing.support import interrupts
+from toeplitz_core.testing.support.spelling import listed
 
 _RUNS = (
     "Number of runs of each case; every other run is in a fresh process. The case fails if any run fails. There are "
@@ -36,7 +39,7 @@ _RUNS = (
 )
 
 # The options that replay shares with check. Others do not apply to it.
-_OF_REPLAY = ("subject", "known", "timeout", "inline")
+_OF_REPLAY = ("subject", "known", "arithmetic", "timeout", "inline")
 
 _SUBJECT = f"The subject, as for check. The default is torch, unless {VARIABLE} or pyproject.toml names one."
 
@@ -134,6 +137,10 @@ def _replay(
     subject: Annotated[str | None, typer.Option(metavar="SUBJECT", help=_SUBJECT)] = None,
     runs: Annotated[int, typer.Option(metavar="N", help=_RUNS)] = RUNS,
     known: Annotated[list[str] | None, typer.Option(metavar="FILE", help=OPTIONS["known"].help)] = None,
+    arithmetic: Annotated[
+        list[str] | None,
+        typer.Option(metavar=OPTIONS["arithmetic"].metavar, help=OPTIONS["arithmetic"].help),
+    ] = None,
     timeout: Annotated[
         float | None, typer.Option(metavar=OPTIONS["timeout"].metavar, help=OPTIONS["timeout"].help)
     ] = None,
@@ -141,7 +148,8 @@ def _replay(
 ) -> None:
     """Run a case again, or all cases of a file. A case that names no law is run under every law that applies to it.
 
-    The keys subject, known, timeout and inline of the table [tool.toeplitz_core] are defaults, as for check.
+    The keys subject, known, arithmetic, timeout and inline of the table [tool.toeplitz_core] are defaults, as for
+    check.
 
     Exit codes: 0 all cases pass, 1 a case fails in some run, 2 wrong usage, 3 a case is mistrusted or unsupported, or
     its device is missing, 4 an error of toeplitz-core itself, 130 interrupted.
@@ -151,13 +159,13 @@ def _replay(
     if runs < 1:
         raise typer.BadParameter(f"runs={runs} must be a whole number >= 1")
     cases = [_usage(parse, case)] if case is not None else _usage(read_cases, file)
-    given = chosen({"subject": subject, "known": known, "timeout": timeout, "inline": inline})
+    given = chosen({"subject": subject, "known": known, "arithmetic": arithmetic, "timeout": timeout, "inline": inline})
     table = {key: value for key, value in _usage(project).items() if key in _OF_REPLAY}
     options = _usage(merged_options, given, table, {"subject": ("torch",)})
     listed = _usage(lambda: KnownFailures.of_files(options.known, laws=LAWS))
     if len(options.subject) > 1:
         raise typer.BadParameter(f"{', '.join(options.subject)}: replay takes one subject; choose it with --subject")
-    with _started(options.subject[0], timeout=options.timeout, inline=options.inline) as tested:
+    with _started(options) as tested:
         code = replay_all(console(), cases, tested, runs=runs, known=listed)
     raise typer.Exit(code)
 
@@ -188,6 +196,15 @@ def subjects() -> None:
 
 
 @app.command()
+def arithmetics() -> None:
+    """List the names for --arithmetic: how an implementation may compute, and for which dtypes."""
+    for name, arithmetic in ARITHMETICS.items():
+        dtypes = "all dtypes" if arithmetic.dtypes == CASE_DTYPES else listed(arithmetic.dtypes)
+        dtypes = "all dtypes but int64" if arithmetic.dtypes == ROUNDED_DTYPES else dtypes
+        typer.echo(f"{name}, for {dtypes}: {arithmetic.statement}")
+
+
+@app.command()
 def laws(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print a Markdown table that also says what breaks each law.")
@@ -202,10 +219,13 @@ def laws(
 
 
 @contextlib.contextmanager
-def _started(name: str, *, timeout: float, inline: bool) -> Iterator[Implementation]:
-    """Import the subject of this name. It is a usage error if there is no such subject."""
+def _started(options: Options) -> Iterator[Implementation]:
+    """Import the subject of the options. It is a usage error if there is no such subject."""
+    (name,) = options.subject
     _usage(check_name, name)
-    pool = SubjectPool(partial(Sandbox, timeout=timeout), inline=inline)
+    _usage(check_undeclared, name, options.arithmetic)
+    sandbox = partial(Sandbox, timeout=options.timeout)
+    pool = SubjectPool(sandbox, inline=options.inline, chosen=options.arithmetic)
     with contextlib.closing(pool):
         yield _usage(pool.__getitem__, name)
 

@@ -54,6 +54,8 @@ class IsolatedSubject:
         Whether to fork its workers, if the platform can. Otherwise each is started afresh, as CUDA requires.
     poison : int, optional
         A byte to fill freed memory with.
+    chosen : tuple of str
+        The values of ``--arithmetic``, for a subject that declares no arithmetic.
     """
 
     def __init__(
@@ -64,12 +66,14 @@ class IsolatedSubject:
         *,
         fork: bool = True,
         poison: int | None = None,
+        chosen: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self._sandbox = sandbox
         self._environment = environment or Environment()
         self._fork = fork and hasattr(os, "fork")
         self._poison = poison
+        self._chosen = chosen
         self._shared = str(sandbox.file("operands"))
         self._worker: _Worker | None = None
         self._handshake: Handshake | None = None
@@ -89,7 +93,10 @@ class IsolatedSubject:
             tunables = ":".join(filter(None, (os.environ.get(_TUNABLES), "glibc.malloc.tcache_count=0")))
             environment = Environment((*self._environment.variables, (_TUNABLES, tunables)))
             self._poisoned = [
-                IsolatedSubject(self._sandbox, self.name, environment, fork=self._fork, poison=byte) for byte in POISONS
+                IsolatedSubject(
+                    self._sandbox, self.name, environment, fork=self._fork, poison=byte, chosen=self._chosen
+                )
+                for byte in POISONS
             ]
         return self._poisoned if all(subject._is_poisoned() for subject in self._poisoned) else ()
 
@@ -170,7 +177,9 @@ class IsolatedSubject:
         if self._worker is None:
             sandbox = self._sandbox
             log = str(sandbox.file("log"))
-            settings = Settings(self.name, self._shared, log, sandbox.memory, tuple(sys.path), self._poison)
+            settings = Settings(
+                self.name, self._shared, log, sandbox.memory, tuple(sys.path), self._poison, self._chosen
+            )
             try:
                 self._worker = _Worker(sandbox, settings, self._environment, fork=self._fork)
             except ForkServerDied as error:

@@ -89,6 +89,8 @@ class Settings:
         ``sys.path``.
     poison : int or None
         A byte to fill freed memory with.
+    chosen : tuple of str
+        The values of ``--arithmetic``.
     """
 
     subject: str
@@ -97,6 +99,7 @@ class Settings:
     memory: int | None
     path: tuple[str, ...]
     poison: int | None
+    chosen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,7 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
     channel = Channel(connection, settings.shared)
     byte = settings.poison if settings.poison is None or poison(settings.poison) else None
     try:
-        subject: Subject = importlib.import_module(_NAMES).resolve(settings.subject)
+        subject: Subject = importlib.import_module(_NAMES).resolve(settings.subject, settings.chosen)
     except Exception as error:  # noqa: BLE001  # the judge decides what the error means
         channel.send(Handshake(error=str(error) if isinstance(error, ValueError) else traceback.format_exc()))
         return

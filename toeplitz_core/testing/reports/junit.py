@@ -82,7 +82,7 @@ def _case(result: Result, *, required: bool) -> ET.Element:
     for entry, count in result.known.items():
         _property(properties, f"known: {entry}", cases_of(count))
     if result.failure is not None and result.status.is_failure:
-        replay = replay_command(result.subject, result.failure.case)
+        replay = replay_command(result.subject, result.failure)
         details = f"case:   {result.failure.case}\nreplay: {replay}"
         _outcome(case, "failure", result.status.value, result.failure.message, details)
     elif result.nothing_proven:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from hypothesis.database import ExampleDatabase
 
+from toeplitz_core.testing.findings.explanation import explained
 from toeplitz_core.testing.findings.remembered import Remembered, default_database
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status, Verdict
@@ -70,6 +71,9 @@ def judge(
         tally = Tally(step, found)
         effort = plan.effort.in_round(task.number, plan.layouts(step.subject), first)
         result = find(law, subject, effort, dtype=step.dtype, device=step.device, excuse=excuse, tally=tally)
+        if result.failure is not None:
+            failure = explained(subject, result.failure)
+            result = replace(result, message=failure.message, failure=failure)
     if memory is not None and (result.failure is not None or first == memory.recall()):
         memory.keep(None if result.failure is None else result.failure.case)  # keep what cannot be run here
     return _with_versions(plan, result)

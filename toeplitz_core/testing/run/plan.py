@@ -62,6 +62,8 @@ class Plan:
         The subjects that run in the judge's process.
     known : KnownFailures
         Failures that are counted, but do not fail the run.
+    chosen : tuple of str
+        The values of ``--arithmetic``.
     time : float, optional
         All steps are searched in rounds until this many seconds have passed; None for one round.
     """
@@ -75,6 +77,7 @@ class Plan:
     fail_fast: bool = False
     inline: frozenset[str] = frozenset()
     known: KnownFailures = field(default_factory=KnownFailures)
+    chosen: tuple[str, ...] = ()
     time: float | None = None
 
     @classmethod
@@ -100,6 +103,7 @@ class Plan:
             fail_fast=options.fail_fast,
             inline=frozenset(subjects if options.inline else inline),
             known=KnownFailures.of_files(options.known, laws=LAWS),
+            chosen=options.arithmetic,
             time=options.time,
         )
         if not plan.subjects:

@@ -94,9 +94,10 @@ def versions_and_platform() -> dict[str, str]:
     }
 
 
-def replay_command(subject: str, case: object) -> str:
-    """The command that replays a case."""
-    return f'python -m toeplitz_core replay "{case}" --subject {subject}'
+def replay_command(subject: str, failure: Verdict) -> str:
+    """The command that replays the case of a verdict, judged by the same arithmetic."""
+    chosen = "".join(f" --arithmetic {word}" for word in failure.chosen)
+    return f'python -m toeplitz_core replay "{failure.case}" --subject {subject}{chosen}'
 
 
 def result_document(result: Result) -> dict[str, Any]:
@@ -122,11 +123,12 @@ def result_document(result: Result) -> dict[str, Any]:
             "case": str(failure.case),
             "message": failure.message,
             "cause": None,
-            "replay": replay_command(result.subject, failure.case),
+            "replay": replay_command(result.subject, failure),
             "ratio": number(failure.ratio),
             "index": None if failure.index is None else list(failure.index),
             "printed": failure.printed,
             "judged": failure.assumed or None,
+            "arithmetic": list(failure.chosen),
         }
     return found
 
@@ -151,6 +153,7 @@ def read_result(document: Mapping[str, Any]) -> Result:
             None if document["index"] is None else tuple(document["index"]),
             printed=document["printed"],
             assumed=document.get("judged") or "",
+            chosen=tuple(document.get("arithmetic", ())),
         )
     return Result(
         Step(document["subject"], document["law"], document["dtype"], document["device"]),

@@ -9,7 +9,7 @@ import torch
 
 from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject, SubjectError
 from toeplitz_core.testing.isolation.sandbox import Sandbox
-from toeplitz_core.testing.subjects import Absent, Claims, Implementation, absent, environment, resolve
+from toeplitz_core.testing.subjects import Absent, Claims, Implementation, Subject, absent, environment, resolve
 
 
 class SubjectPool:
@@ -23,14 +23,30 @@ class SubjectPool:
         Subjects that run in this process.
     inline : bool
         Whether all other subjects run in this process too.
+    chosen : tuple of str
+        The values of ``--arithmetic``, for subjects that declare no arithmetic.
+
+    Raises
+    ------
+    ValueError
+        If an arithmetic is chosen for a subject ``here`` that declares one.
     """
 
     def __init__(
-        self, sandbox: Callable[[], Sandbox], *, here: Mapping[str, Implementation] | None = None, inline: bool = False
+        self,
+        sandbox: Callable[[], Sandbox],
+        *,
+        here: Mapping[str, Implementation] | None = None,
+        inline: bool = False,
+        chosen: tuple[str, ...] = (),
     ) -> None:
         self._make_sandbox = sandbox
-        self._here = dict(here or {})
+        self._here = {
+            name: subject.assuming(chosen) if isinstance(subject, Subject) else subject
+            for name, subject in (here or {}).items()
+        }
         self._inline = inline
+        self._chosen = chosen
         self._sandbox: Sandbox | None = None
         self._made: dict[str, Implementation] = {}
         self._last_case: Path | None = None
@@ -60,13 +76,13 @@ class SubjectPool:
             return Absent(name, Claims(absent=reason))
         if self._inline:
             try:
-                return resolve(name)
+                return resolve(name, self._chosen)
             except ValueError as error:
                 raise _absence(name, error) from None
         if self._sandbox is None:
             self._sandbox = self._make_sandbox()
             self.keep_last_case(self._last_case)
-        return IsolatedSubject(self._sandbox, name, environment(name))
+        return IsolatedSubject(self._sandbox, name, environment(name), chosen=self._chosen)
 
     def keep_last_case(self, path: Path | None) -> None:
         """Write each case to this file before a worker runs it, so that the last case is known after a kill."""

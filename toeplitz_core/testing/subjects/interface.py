@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, Self
 
 import torch
 
@@ -13,6 +14,7 @@ from toeplitz_core.bound import Arithmetic
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands
+from toeplitz_core.testing.oracle.arithmetics import Chosen
 from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.outcome import (
     OUTPUT,
@@ -61,6 +63,8 @@ class Claims:
         Whether the same call always returns the same bits.
     absent : str
         Why it cannot run here, such as a missing package; empty if it can.
+    chosen : tuple of str
+        The values of ``--arithmetic`` by which it is judged; empty if there are none.
     """
 
     devices: tuple[str, ...] | None = None
@@ -69,6 +73,7 @@ class Claims:
     draws: int = 1
     repeatable: bool = False
     absent: str = ""
+    chosen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.draws < 1:
@@ -188,6 +193,7 @@ class Subject(ABC):
 
     name: str
     claims: Claims = Claims()
+    _chosen: Chosen | None = None
 
     def supports(self, case: Case) -> bool:  # noqa: ARG002  # for subclasses
         """Whether the implementation claims to support a case. If not, it is not called.
@@ -198,7 +204,30 @@ class Subject(ABC):
 
     def arithmetic(self, case: Case) -> Arithmetic:
         """How it computes, which sets its error bound. The default is the strictest arithmetic of the dtype."""
-        return strictest(case)
+        return strictest(case) if self._chosen is None else self._chosen(case)
+
+    @property
+    def declares_arithmetic(self) -> bool:
+        """Whether it declares how it computes, so that ``--arithmetic`` cannot choose it."""
+        return type(self).arithmetic is not Subject.arithmetic
+
+    def assuming(self, chosen: tuple[str, ...]) -> Self:
+        """A copy that is judged by the arithmetic that the user chose: values of ``--arithmetic``, or none.
+
+        Raises
+        ------
+        ValueError
+            If the subject declares its own arithmetic.
+        """
+        if not chosen:
+            return self
+        if self.declares_arithmetic:
+            raise ValueError(
+                f"arithmetic={', '.join(chosen)} is for subjects that declare none, but '{self.name}' declares its own"
+            )
+        found = copy.copy(self)
+        found.claims, found._chosen = replace(self.claims, chosen=chosen), Chosen(chosen)
+        return found
 
     def gradient_arithmetic(self, case: Case, operand: str) -> Arithmetic:  # noqa: ARG002  # for subclasses
         """How it computes the gradient in ``input``, ``weight`` or ``bias``. By default, like the result."""

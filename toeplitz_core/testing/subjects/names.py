@@ -66,16 +66,38 @@ def _without_suffix(module: str) -> str:
     return ".".join(part for part in PurePath(module.removesuffix(".py")).parts if part not in (".", "/"))
 
 
-def resolve(name: str) -> Subject:
-    """The subject that a name stands for: a registered one, an entry point, or ``package.module:callable``.
-
-    Modules in the working directory are found too.
+def check_undeclared(name: str, chosen: tuple[str, ...]) -> None:
+    """Check that ``--arithmetic`` is for the subject, as far as its name tells.
 
     Raises
     ------
     ValueError
-        With every legal spelling, the nearest one first.
+        If a registered subject is named: it declares how it computes.
     """
+    if chosen and name in SUBJECTS:
+        said = f"arithmetic={', '.join(chosen)} is for subjects that declare none"
+        raise ValueError(f"{said}, but '{name}' is registered and declares its own")
+
+
+def resolve(name: str, chosen: tuple[str, ...] = ()) -> Subject:
+    """The subject that a name stands for: a registered one, an entry point, or ``package.module:callable``.
+
+    Modules in the working directory are found too.
+
+    Parameters
+    ----------
+    chosen : tuple of str
+        The values of ``--arithmetic``, for a subject that declares no arithmetic.
+
+    Raises
+    ------
+    ValueError
+        With every legal spelling, the nearest one first; or if an arithmetic is chosen for a subject that declares one.
+    """
+    return _resolved(name).assuming(chosen)
+
+
+def _resolved(name: str) -> Subject:
     if check_name(name) in SUBJECTS:
         return SUBJECTS[name].make()
     if name in plugged_in():

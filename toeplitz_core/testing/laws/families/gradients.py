@@ -147,7 +147,7 @@ def judged_gradient(
     if any(not isinstance(algorithm, MatrixUnits) for algorithm in arithmetic.algorithms):
         # A derivative that is computed by Winograd or another transforming algorithm.
         return Verdict(Status.UNSUPPORTED, case, f"no error bound for {name} is derived for {arithmetic}")
-    if RECIPES[case.data].kind == "real" or not is_exact(arithmetic, case, wanted):
+    if not is_exact(arithmetic, case, wanted):
         verdict = judge_bound(arithmetic, case, actual, wanted, name, has_bias=False)
     else:
         verdict = judge_exact(arithmetic, case, miss, actual, wanted, name)
