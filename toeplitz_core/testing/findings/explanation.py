@@ -12,6 +12,7 @@ from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.oracle.arithmetics import ARITHMETICS, by_dtype
+from toeplitz_core.testing.subjects import SUBJECTS
 from toeplitz_core.testing.subjects.interface import Claims, Implementation, Procedure
 from toeplitz_core.testing.subjects.outcome import Answer, Outcome
 
@@ -38,7 +39,8 @@ def explained(subject: Implementation, failure: Verdict) -> Verdict:
     name = None if failure.index is None or failure.status is not Status.FAIL else _explanation(subject, failure.case)
     if name is None:
         return failure
-    return failure.replace(message=f"{failure.message} (within the bound of --arithmetic {name})")
+    said = f"the arithmetic {name}" if subject.name in SUBJECTS else f"--arithmetic {name}"
+    return failure.replace(message=f"{failure.message} (within the bound of {said})")
 
 
 def _explanation(subject: Implementation, case: Case | Call) -> str | None:

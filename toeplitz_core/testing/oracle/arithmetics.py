@@ -76,6 +76,10 @@ def _autocast(case: Case) -> Arithmetic:
     return replace(_bfloat16_operands(case), bias_rounding=BFLOAT16_ROUNDING, output=BFLOAT16)
 
 
+def _late_bias(case: Case) -> Arithmetic:
+    return replace(strictest(case), bias_after_rounding=case.bias)
+
+
 def _narrow(case: Case) -> Arithmetic:
     output = FLOAT16 if case.dtype == "float16" else BFLOAT16
     return Arithmetic(accumulator=output, output=output)
@@ -135,6 +139,12 @@ ARITHMETICS: Mapping[str, NamedArithmetic] = {
             "Operands, bias and result are rounded to bfloat16, products are summed in float32.",
             ("float32",),
             _autocast,
+        ),
+        NamedArithmetic(
+            "bias-after-rounding",
+            "The result is rounded to the dtype first; then the bias is added, and the sum is rounded again.",
+            _HALF,
+            _late_bias,
         ),
         NamedArithmetic("float16-accumulator", "Sums are kept in float16.", ("float16",), _narrow),
         NamedArithmetic("bfloat16-accumulator", "Sums are kept in bfloat16.", ("bfloat16",), _narrow),
