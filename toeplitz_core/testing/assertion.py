@@ -47,6 +47,7 @@ def assert_conv2d(
     There is no tolerance. If the operands are whole numbers whose sums are exact, each element must equal the exact
     result, rounded once. Otherwise it must lie within the error bound that follows from the arithmetic. An element with
     NaN or infinities in its window must be what they add up to; an element that they do not reach must be right.
+    Complex operands must be finite.
 
     Every element is judged if the result has up to 2^20 elements and 2^27 multiplications; for float64 and complex128
     operands that are not whole numbers, up to 2^17 and 2^24; for a gradient, up to a quarter of these numbers. Of a
@@ -108,6 +109,9 @@ def assert_conv2d(
     how = _arithmetic(case, arithmetic)
     operands, given, missing = _gradients(case, operands, {} if gradients is None else gradients)
     operands = _on_cpu(operands)
+    if case.torch_dtype.is_complex and not are_finite(operands):
+        # Libraries define infinity times a complex number differently.
+        raise ValueError(f"complex operands must be finite, but an operand of dtype {case.dtype} has NaN or infinities")
     verdicts = [result_verdict(case, operands, how, result.cpu())]
     if given:
         verdicts += gradient_verdicts(case, operands, how, {name: t.cpu() for name, t in given.items()})
