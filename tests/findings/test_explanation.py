@@ -95,6 +95,13 @@ def test_one_good_case_is_no_explanation():
     assert explained(once, found) == found
 
 
+def test_a_failure_that_does_not_repeat_is_not_explained():
+    """A right result in the next run explains nothing about the wrong one."""
+    wrong = TorchSubject("wrong", lambda x, *rest: conv2d(x, *rest) + 1)
+    found = failure(wrong, LINE)
+    assert explained(TorchSubject("right", conv2d), found) == found
+
+
 def test_winograd_explains_a_failure():
     """Winograd's algorithm in float32 is named where its error exceeds the bound of direct sums."""
     output, kernel, data = (torch.tensor([list(map(float, row)) for row in m]) for m in winograd_matrices(4))

@@ -187,9 +187,9 @@ def test_options_of_the_table_apply_to_replay(directory: Path, monkeypatch: pyte
     (directory / "none.toml").write_text("", encoding="utf-8")
     started: list[tuple[float, bool]] = []
 
-    def pool(sandbox: partial[Sandbox], *, inline: bool) -> SubjectPool:
+    def pool(sandbox: partial[Sandbox], *, inline: bool, chosen: tuple[str, ...]) -> SubjectPool:
         started.append((sandbox.keywords["timeout"], inline))
-        return SubjectPool(sandbox, inline=True)
+        return SubjectPool(sandbox, inline=True, chosen=chosen)
 
     monkeypatch.setattr(cli, "SubjectPool", pool)
     result = call(f"replay '{GROUPS}' --runs 1")

@@ -36,18 +36,22 @@ def explained(subject: Implementation, failure: Verdict) -> Verdict:
     failure : Verdict
         A failing verdict. Only a wrong number that a law about exact or bounded results has found is explained.
     """
-    name = None if failure.index is None or failure.status is not Status.FAIL else _explanation(subject, failure.case)
+    name = _explanation(subject, failure) if failure.index is not None and failure.status is Status.FAIL else None
     if name is None:
         return failure
     said = f"the arithmetic {name}" if subject.name in SUBJECTS else f"--arithmetic {name}"
     return failure.replace(message=f"{failure.message} (within the bound of {said})")
 
 
-def _explanation(subject: Implementation, case: Case | Call) -> str | None:
+def _explanation(subject: Implementation, failure: Verdict) -> str | None:
+    case = failure.case
     pair = next((pair for pair in _PAIRS if case.law in pair), None)
     if pair is None or isinstance(case, Call):
         return None
     answers = _Answers(subject)
+    again = LAWS[str(case.law)](_Judged(answers), case)
+    if (again.index, again.actual) != (failure.index, failure.actual):
+        return None  # the failure does not repeat, so that a right result would be explained
     fresh = _fresh(case, pair)
     own = by_dtype(subject.claims.chosen).get(case.dtype)
     for entry in ARITHMETICS.values():
@@ -93,9 +97,9 @@ class _Answers:
 
 
 class _Judged:
-    """A subject whose results are judged by another arithmetic."""
+    """A subject whose results are judged by another arithmetic than its own, if one is given."""
 
-    def __init__(self, answers: _Answers, arithmetic: Callable[[Case], Arithmetic]) -> None:
+    def __init__(self, answers: _Answers, arithmetic: Callable[[Case], Arithmetic] | None = None) -> None:
         self._answers = answers
         self._arithmetic = arithmetic
 
@@ -109,6 +113,8 @@ class _Judged:
 
     def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:
         outcome = self._answers.run(case, operands, procedure)
+        if self._arithmetic is None:
+            return outcome
         arithmetic = self._arithmetic(case)
         return replace(outcome, arithmetic=arithmetic, gradients=dict.fromkeys(outcome.gradients, arithmetic))
 

@@ -124,7 +124,9 @@ def replay(
             if verdicts[-1].status in (Status.TIMEOUT, Status.UNSUPPORTED, Status.MISTRUSTED):
                 break
         found = _gravest(subject.name, verdicts, known)
-        yield replace(found, verdict=explained(subject, found.verdict))
+        if found.failures == found.runs and found.known is None:
+            found = replace(found, verdict=explained(subject, found.verdict))
+        yield found
 
 
 def _gravest(subject: str, verdicts: list[Verdict], known: KnownFailures | None) -> Replayed:
