@@ -13,6 +13,7 @@ import torch
 from toeplitz_core.bound import Arithmetic
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.conditions import Condition
 from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.oracle.arithmetics import Chosen
 from toeplitz_core.testing.oracle.strictest import strictest
@@ -65,6 +66,9 @@ class Claims:
         Why it cannot run here, such as a missing package; empty if it can.
     chosen : tuple of str
         The values of ``--arithmetic`` by which it is judged; empty if there are none.
+    where : str
+        A condition that holds for every case that it is for, such as ``"kernel_size == (3, 3) and groups == 1"``; see
+        :class:`Condition`. Other cases are not tried; empty for all.
     """
 
     devices: tuple[str, ...] | None = None
@@ -74,8 +78,11 @@ class Claims:
     repeatable: bool = False
     absent: str = ""
     chosen: tuple[str, ...] = ()
+    where: str = ""
 
     def __post_init__(self) -> None:
+        if self.where:
+            Condition(self.where)
         if self.draws < 1:
             raise ValueError(f"draws={self.draws} must be >= 1")
 
