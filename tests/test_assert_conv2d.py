@@ -32,6 +32,8 @@ def operands(dtype: str, *, whole: bool, requires_grad: bool = False) -> list[to
             values = torch.randint(-3, 4, shape, generator=generator)
         else:
             values = torch.randn(shape, generator=generator, dtype=torch.float64)
+        if dtype.startswith("complex"):
+            values = torch.complex(values.double(), values.roll(1, -1).double())
         found.append(values.to(DTYPES[dtype].torch).requires_grad_(requires_grad))
     return found
 
@@ -160,6 +162,12 @@ def test_whole_numbers_are_exact_only_if_their_sums_are():
     right = (x.double() * weight.double()).sum().bfloat16().view(1, 1, 1, 1)
     assert_conv2d(right, x, weight)
     assert "times the bound" not in message(right + 16, x, weight)
+    # It is not exact if sums are kept in half precision.
+    x, weight = torch.full((1, 3, 1, 1), 1001.0).half(), torch.full((1, 3, 1, 1), 11.0).half()
+    products = (x * weight)[0]
+    narrow = (products[0] + products[1] + products[2]).view(1, 1, 1, 1)
+    assert "times the bound" not in message(narrow, x, weight)
+    assert_conv2d(narrow, x, weight, arithmetic="float16-accumulator")
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -167,7 +175,7 @@ def test_whole_numbers_are_exact_only_if_their_sums_are():
 def test_special_values_are_judged(dtype: str, whole: bool, monkeypatch: pytest.MonkeyPatch):
     """NaN and infinities reach the results that depend on them, and no other, whether all or only some are judged."""
     x, weight, bias = operands(dtype, whole=whole)
-    x[0, 0, 4, 4], x[1, 3, 0, 7] = torch.nan, -torch.inf
+    x[0, 0, 4, 4], x[1, 3, 0, 7], bias[4] = torch.nan, -torch.inf, torch.inf
     y = conv2d(x, weight, bias, *ARGUMENTS)
     assert not y.isfinite().all()
     for _ in range(2):
