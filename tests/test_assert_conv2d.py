@@ -163,9 +163,9 @@ def test_whole_numbers_are_exact_only_if_their_sums_are():
     assert_conv2d(right, x, weight)
     assert "times the bound" not in message(right + 16, x, weight)
     # It is not exact if sums are kept in half precision.
-    x, weight = torch.full((1, 3, 1, 1), 1001.0).half(), torch.full((1, 3, 1, 1), 11.0).half()
+    x, weight = torch.tensor([907.0, 909, 913, 915]).half().view(1, 4, 1, 1), torch.full((1, 4, 1, 1), 11.0).half()
     products = (x * weight)[0]
-    narrow = (products[0] + products[1] + products[2]).view(1, 1, 1, 1)
+    narrow = (products[0] + products[1] + products[2] + products[3]).view(1, 1, 1, 1)
     assert "times the bound" not in message(narrow, x, weight)
     assert_conv2d(narrow, x, weight, arithmetic="float16-accumulator")
 
