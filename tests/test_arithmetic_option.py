@@ -17,6 +17,7 @@ from toeplitz_core.testing.decorator import LawTest
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.oracle.arithmetics import ARITHMETICS
 from toeplitz_core.testing.subjects import ArraySubject, Subject, TorchSubject
+from toeplitz_core.testing.subjects.declared import Declared
 
 pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.usefixtures("one_fork_server", "own_command_line")
@@ -135,7 +136,7 @@ def test_what_declares_its_arithmetic():
         assert kind("declared", function, **declares).declares_arithmetic
     assert Own().declares_arithmetic
     with pytest.raises(ValueError, match="'own' declares its own"):
-        Own().assuming(("tf32",))
+        Own().declare(Declared(arithmetic=("tf32",)))
 
 
 def test_pytest_takes_the_option_for_decorated_tests(pytester: pytest.Pytester):

@@ -16,6 +16,7 @@ from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Verdict
 from toeplitz_core.testing.oracle.algorithms import winograd_matrices
 from toeplitz_core.testing.subjects import TorchSubject, resolve
+from toeplitz_core.testing.subjects.declared import Declared
 from toeplitz_core.testing.subjects.interface import Subject
 
 POINT = "input=1x1x1x1 weight=1x1x1x1"
@@ -136,7 +137,8 @@ def test_a_subject_that_declares_is_told_no_option():
 
 def test_the_arithmetic_that_is_chosen_explains_nothing():
     """The arithmetic by which the subject is judged already is not named."""
-    subject = resolve("tests.faults.arithmetic:rounds_weight_to_bfloat16", ("tf32",))
+    subject = resolve("tests.faults.arithmetic:rounds_weight_to_bfloat16")
+    subject.declare(Declared(arithmetic=("tf32",)))
     found = failure(subject, LINE)
     assert "tf32" not in explained(subject, found).message.partition(" (within")[2]
 

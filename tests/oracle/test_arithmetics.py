@@ -11,7 +11,13 @@ from toeplitz_core.bound import BFLOAT16, Arithmetic
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES, ROUNDED_DTYPES
 from toeplitz_core.testing.data.recipes import draw
-from toeplitz_core.testing.oracle.arithmetics import ARITHMETICS, Chosen, arithmetic_for, by_dtype, concerning
+from toeplitz_core.testing.oracle.arithmetics import (
+    ARITHMETICS,
+    arithmetic_for,
+    by_dtype,
+    chosen_arithmetic,
+    concerning,
+)
 from toeplitz_core.testing.oracle.results import expected
 from toeplitz_core.testing.oracle.strictest import strictest
 
@@ -43,12 +49,11 @@ def test_a_choice_for_one_dtype_wins():
     """``DTYPE=NAME`` wins over ``NAME``; dtypes that no choice is for have the strictest arithmetic."""
     names = ("tf32", "complex64=flush", "bfloat16=bfloat16-accumulator")
     assert by_dtype(names) == {"float32": "tf32", "complex64": "flush", "bfloat16": "bfloat16-accumulator"}
-    chosen = Chosen(names)
-    assert chosen(CASE).input_rounding == 2**-10
-    assert chosen(CASE.replace(dtype="bfloat16")).accumulator == BFLOAT16
+    assert chosen_arithmetic(names, CASE).input_rounding == 2**-10
+    assert chosen_arithmetic(names, CASE.replace(dtype="bfloat16")).accumulator == BFLOAT16
     for dtype in ("float64", "int64"):
         case = CASE.replace(dtype=dtype, data="integers")
-        assert chosen(case) == strictest(case)
+        assert chosen_arithmetic(names, case) == strictest(case)
     assert [concerning(dtype, names) for dtype in ("float32", "complex64", "int64")] == [
         ("tf32",),
         ("complex64=flush",),

@@ -22,6 +22,7 @@ from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.isolation.transport import Channel
 from toeplitz_core.testing.isolation.worker import PRINTED, Handshake, Replies, Request, Settings, serve
 from toeplitz_core.testing.oracle.strictest import strictest
+from toeplitz_core.testing.subjects.declared import Declared
 from toeplitz_core.testing.subjects.interface import Claims, Environment, Procedure
 from toeplitz_core.testing.subjects.outcome import Answer, Outcome
 from toeplitz_core.testing.support import interrupts
@@ -54,8 +55,8 @@ class IsolatedSubject:
         Whether to fork its workers, if the platform can. Otherwise each is started afresh, as CUDA requires.
     poison : int, optional
         A byte to fill freed memory with.
-    chosen : tuple of str
-        The values of ``--arithmetic``, for a subject that declares no arithmetic.
+    declared : Declared, optional
+        What the options of the run declare about it.
     """
 
     def __init__(
@@ -66,14 +67,14 @@ class IsolatedSubject:
         *,
         fork: bool = True,
         poison: int | None = None,
-        chosen: tuple[str, ...] = (),
+        declared: Declared = Declared(),  # noqa: B008  # it is frozen
     ) -> None:
         self.name = name
+        self._declared = declared
         self._sandbox = sandbox
         self._environment = environment or Environment()
         self._fork = fork and hasattr(os, "fork")
         self._poison = poison
-        self._chosen = chosen
         self._shared = str(sandbox.file("operands"))
         self._worker: _Worker | None = None
         self._handshake: Handshake | None = None
@@ -94,7 +95,7 @@ class IsolatedSubject:
             environment = Environment((*self._environment.variables, (_TUNABLES, tunables)))
             self._poisoned = [
                 IsolatedSubject(
-                    self._sandbox, self.name, environment, fork=self._fork, poison=byte, chosen=self._chosen
+                    self._sandbox, self.name, environment, fork=self._fork, poison=byte, declared=self._declared
                 )
                 for byte in POISONS
             ]
@@ -177,9 +178,8 @@ class IsolatedSubject:
         if self._worker is None:
             sandbox = self._sandbox
             log = str(sandbox.file("log"))
-            settings = Settings(
-                self.name, self._shared, log, sandbox.memory, tuple(sys.path), self._poison, self._chosen
-            )
+            path = tuple(sys.path)
+            settings = Settings(self.name, self._shared, log, sandbox.memory, path, self._poison, self._declared)
             try:
                 self._worker = _Worker(sandbox, settings, self._environment, fork=self._fork)
             except ForkServerDied as error:

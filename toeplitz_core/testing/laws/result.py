@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 
@@ -81,12 +80,6 @@ class Result:
     def failures(self) -> tuple[Verdict, ...]:
         """The verdicts on the smallest case of each failure, in the order in which they were found."""
         return () if self.failure is None else (self.failure, *self.others)
-
-    def with_failures(self, failures: Sequence[Verdict]) -> Result:
-        """A copy with other verdicts on its failures, as many as there are; their messages may be longer."""
-        if not failures:
-            return self
-        return replace(self, message=failures[0].message, failure=failures[0], others=tuple(failures[1:]))
 
     @property
     def subject(self) -> str:

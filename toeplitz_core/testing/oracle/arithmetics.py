@@ -237,24 +237,10 @@ def concerning(dtype: str, chosen: Iterable[str]) -> tuple[str, ...]:
     return () if name is None else tuple(text for text in chosen if text in (name, f"{dtype}={name}"))[-1:]
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """The arithmetic that users chose for each dtype: a function from a case to its arithmetic.
-
-    Parameters
-    ----------
-    names : tuple of str
-        Each is ``NAME`` or ``DTYPE=NAME``; see :func:`by_dtype`.
-    """
-
-    names: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        by_dtype(self.names)
-
-    def __call__(self, case: Case) -> Arithmetic:
-        name = by_dtype(self.names).get(case.dtype)
-        return strictest(case) if name is None else ARITHMETICS[name].of(case)
+def chosen_arithmetic(chosen: Iterable[str], case: Case) -> Arithmetic:
+    """The arithmetic that is chosen for a case, or the strictest of its dtype."""
+    name = by_dtype(chosen).get(case.dtype)
+    return strictest(case) if name is None else ARITHMETICS[name].of(case)
 
 
 def arithmetic_for(case: Case, name: str) -> Arithmetic:

@@ -77,7 +77,7 @@ class Session:
             partial(Sandbox, timeout=options.timeout) if sandbox is None else sandbox,
             here=here,
             inline=options.inline,
-            chosen=options.arithmetic,
+            declared=self.plan.declared,
         )
 
     @property
@@ -252,7 +252,7 @@ def shown_options(options: Options, plan: Plan) -> dict[str, object]:
         "laws": list(plan.laws),
         "dtypes": list(plan.dtypes),
         "devices": list(plan.devices),
-        "arithmetic": list(plan.chosen),
+        "arithmetic": list(plan.declared.arithmetic),
         **plan.effort.document(),
         "seed": plan.seed,
         "time": plan.time,
@@ -263,6 +263,7 @@ def shown_options(options: Options, plan: Plan) -> dict[str, object]:
         "fail_fast": plan.fail_fast,
         "fail_stale": options.fail_stale,
         "inline": options.inline,
+        "differentiable": options.differentiable,
     }
 
 

@@ -10,6 +10,7 @@ import torch
 from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject, SubjectError
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.subjects import Absent, Claims, Implementation, Subject, absent, environment, resolve
+from toeplitz_core.testing.subjects.declared import Declared
 
 
 class SubjectPool:
@@ -23,13 +24,8 @@ class SubjectPool:
         Subjects that run in this process.
     inline : bool
         Whether all other subjects run in this process too.
-    chosen : tuple of str
-        The values of ``--arithmetic``, for subjects that declare no arithmetic.
-
-    Raises
-    ------
-    ValueError
-        If an arithmetic is chosen for a subject ``here`` that declares one.
+    declared : Declared, optional
+        What the options of the run declare about the subjects.
     """
 
     def __init__(
@@ -38,15 +34,12 @@ class SubjectPool:
         *,
         here: Mapping[str, Implementation] | None = None,
         inline: bool = False,
-        chosen: tuple[str, ...] = (),
+        declared: Declared = Declared(),  # noqa: B008  # it is frozen
     ) -> None:
         self._make_sandbox = sandbox
-        self._here = {
-            name: subject.assuming(chosen) if isinstance(subject, Subject) else subject
-            for name, subject in (here or {}).items()
-        }
+        self._declared = declared
+        self._here = dict(here or {})
         self._inline = inline
-        self._chosen = chosen
         self._sandbox: Sandbox | None = None
         self._made: dict[str, Implementation] = {}
         self._last_case: Path | None = None
@@ -60,7 +53,13 @@ class SubjectPool:
             If it cannot be imported.
         """
         if name not in self._made:
-            self._made[name] = self._new(name)
+            made = self._new(name)
+            if isinstance(made, Subject):
+                try:
+                    made.declare(self._declared)
+                except ValueError as error:
+                    raise _absence(name, error) from None
+            self._made[name] = made
         found = self._made[name]
         if isinstance(found, IsolatedSubject):
             try:
@@ -76,13 +75,13 @@ class SubjectPool:
             return Absent(name, Claims(absent=reason))
         if self._inline:
             try:
-                return resolve(name, self._chosen)
+                return resolve(name)
             except ValueError as error:
                 raise _absence(name, error) from None
         if self._sandbox is None:
             self._sandbox = self._make_sandbox()
             self.keep_last_case(self._last_case)
-        return IsolatedSubject(self._sandbox, name, environment(name), chosen=self._chosen)
+        return IsolatedSubject(self._sandbox, name, environment(name), declared=self._declared)
 
     def keep_last_case(self, path: Path | None) -> None:
         """Write each case to this file before a worker runs it, so that the last case is known after a kill."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
+import bdb
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol
 
 import torch
 
@@ -15,12 +15,14 @@ from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.conditions import Condition
 from toeplitz_core.testing.data.operands import Operands
-from toeplitz_core.testing.oracle.arithmetics import Chosen
+from toeplitz_core.testing.oracle.arithmetics import chosen_arithmetic
 from toeplitz_core.testing.oracle.strictest import strictest
+from toeplitz_core.testing.subjects.declared import Declared
 from toeplitz_core.testing.subjects.outcome import (
     OUTPUT,
     Answer,
     BrokenContract,
+    ForwardOnly,
     NotClaimed,
     Outcome,
     Results,
@@ -177,6 +179,8 @@ class Subject(ABC):
     ----------
     name : str
     claims : Claims
+    declared : Declared
+        What the options of the run declare about it.
 
     Examples
     --------
@@ -200,7 +204,7 @@ class Subject(ABC):
 
     name: str
     claims: Claims = Claims()
-    _chosen: Chosen | None = None
+    declared: Declared = Declared()
 
     def supports(self, case: Case) -> bool:  # noqa: ARG002  # for subclasses
         """Whether the implementation claims to support a case. If not, it is not called.
@@ -211,30 +215,27 @@ class Subject(ABC):
 
     def arithmetic(self, case: Case) -> Arithmetic:
         """How it computes, which sets its error bound. The default is the strictest arithmetic of the dtype."""
-        return strictest(case) if self._chosen is None else self._chosen(case)
+        return chosen_arithmetic(self.declared.arithmetic, case)
 
     @property
     def declares_arithmetic(self) -> bool:
         """Whether it declares how it computes, so that ``--arithmetic`` cannot choose it."""
         return type(self).arithmetic is not Subject.arithmetic
 
-    def assuming(self, chosen: tuple[str, ...]) -> Self:
-        """A copy that is judged by the arithmetic that the user chose: values of ``--arithmetic``, or none.
+    def declare(self, declared: Declared) -> None:
+        """Take what the options of a run declare.
 
         Raises
         ------
         ValueError
-            If the subject declares its own arithmetic.
+            If they choose an arithmetic, and the subject declares its own.
         """
-        if not chosen:
-            return self
-        if self.declares_arithmetic:
-            raise ValueError(
-                f"arithmetic={', '.join(chosen)} is for subjects that declare none, but '{self.name}' declares its own"
-            )
-        found = copy.copy(self)
-        found.claims, found._chosen = replace(self.claims, chosen=chosen), Chosen(chosen)
-        return found
+        if declared.arithmetic and self.declares_arithmetic:
+            said = f"arithmetic={', '.join(declared.arithmetic)} is for subjects that declare none"
+            raise ValueError(f"{said}, but '{self.name}' declares its own")
+        self.declared = declared
+        if self.claims.chosen != declared.arithmetic:
+            self.claims = replace(self.claims, chosen=declared.arithmetic)
 
     def gradient_arithmetic(self, case: Case, operand: str) -> Arithmetic:  # noqa: ARG002  # for subclasses
         """How it computes the gradient in ``input``, ``weight`` or ``bias``. By default, like the result."""
@@ -282,12 +283,16 @@ class Subject(ABC):
             unclaimed, results = "", self.perform(procedure, case, operands)
         except NotClaimed as error:
             unclaimed, results = str(error), error.results
+        except ForwardOnly as error:
+            return Outcome("unsupported", arithmetic, message=str(error))
         except NotImplementedError as error:
             return Outcome("unsupported", arithmetic, message=described(error))
         except BrokenContract as error:
             return Outcome("raised", arithmetic, message=str(error))
         except KeyboardInterrupt:
             raise
+        except bdb.BdbQuit:  # q at the prompt of a debugger in this process
+            raise KeyboardInterrupt from None
         # If sys.exit(0) in an implementation passed through, it would end the run as a success.
         except BaseException as error:  # noqa: BLE001  # any exception on a valid call is a finding
             return Outcome("raised", arithmetic, message=f"raised {described(error)}")
@@ -306,6 +311,8 @@ class Subject(ABC):
             result = self.invoke(call)
         except KeyboardInterrupt:
             raise
+        except bdb.BdbQuit:  # q at the prompt of a debugger in this process
+            raise KeyboardInterrupt from None
         except NotImplementedError as error:  # a refusal, or a valid call that it does not support
             return Answer("unimplemented", message=described(error))
         except BrokenContract as error:

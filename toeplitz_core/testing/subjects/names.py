@@ -79,25 +79,16 @@ def check_undeclared(name: str, chosen: tuple[str, ...]) -> None:
         raise ValueError(f"{said}, but '{name}' is registered and declares its own")
 
 
-def resolve(name: str, chosen: tuple[str, ...] = ()) -> Subject:
+def resolve(name: str) -> Subject:
     """The subject that a name stands for: a registered one, an entry point, or ``package.module:callable``.
 
     Modules in the working directory are found too.
 
-    Parameters
-    ----------
-    chosen : tuple of str
-        The values of ``--arithmetic``, for a subject that declares no arithmetic.
-
     Raises
     ------
     ValueError
-        With every legal spelling, the nearest one first; or if an arithmetic is chosen for a subject that declares one.
+        With every legal spelling, the nearest one first.
     """
-    return _resolved(name).assuming(chosen)
-
-
-def _resolved(name: str) -> Subject:
     if check_name(name) in SUBJECTS:
         return SUBJECTS[name].make()
     if name in plugged_in():
