@@ -291,10 +291,9 @@ class Subject(ABC):
             return Outcome("raised", arithmetic, message=str(error))
         except KeyboardInterrupt:
             raise
-        except bdb.BdbQuit:  # q at the prompt of a debugger in this process
-            raise KeyboardInterrupt from None
         # If sys.exit(0) in an implementation passed through, it would end the run as a success.
         except BaseException as error:  # noqa: BLE001  # any exception on a valid call is a finding
+            _pass_on_a_quit(error)
             return Outcome("raised", arithmetic, message=f"raised {described(error)}")
         for name, result in results.items():
             if (reason := _unreadable(case, result)) is not None:
@@ -311,13 +310,12 @@ class Subject(ABC):
             result = self.invoke(call)
         except KeyboardInterrupt:
             raise
-        except bdb.BdbQuit:  # q at the prompt of a debugger in this process
-            raise KeyboardInterrupt from None
         except NotImplementedError as error:  # a refusal, or a valid call that it does not support
             return Answer("unimplemented", message=described(error))
         except BrokenContract as error:
             return Answer("raised", message=str(error))
         except Exception as error:  # noqa: BLE001  # any exception can be a refusal
+            _pass_on_a_quit(error)
             return Answer("refused", message=described(error))
         except BaseException as error:  # noqa: BLE001  # such as SystemExit, which would end the caller's program
             return Answer("raised", message=f"raised {described(error)}")
@@ -333,6 +331,13 @@ class Subject(ABC):
             return None if self.supports(case) else "does not claim to support the case"
         except NotImplementedError as error:
             return str(error)
+
+
+def _pass_on_a_quit(error: BaseException) -> None:
+    """Raise ``KeyboardInterrupt`` if a user has left a debugger in this process, such as pdb or that of pytest."""
+    of_pytest = (type(error).__module__, type(error).__name__) == ("_pytest.outcomes", "Exit")
+    if isinstance(error, bdb.BdbQuit) or of_pytest:
+        raise KeyboardInterrupt from None
 
 
 def _unreadable(case: Case | None, output: object) -> str | None:
