@@ -84,7 +84,7 @@ def _case(result: Result, *, required: bool) -> ET.Element:
     if result.failure is not None and result.status.is_failure:
         details = "\n\n".join(
             (f"{failure.message}\n" if failure is not result.failure else "")
-            + f"case:   {failure.case}\nreplay: {replay_command(result.subject, failure.case)}"
+            + f"case:   {failure.case}\nreplay: {replay_command(result.subject, failure)}"
             for failure in result.failures
         )
         _outcome(case, "failure", result.status.value, result.failure.message, details)

@@ -54,7 +54,7 @@ def verdict_lines(subject: str, verdict: Verdict, replay: str | None = None) -> 
     if verdict.status.is_failure:
         words = [line for line in verdict.printed.splitlines() if line.strip()]
         lines += [f"  printed: {line}" for line in words[-_PRINTED_LINES:]]
-        lines.append(f"  replay: {replay_command(subject, verdict.case) if replay is None else replay}")
+        lines.append(f"  replay: {replay_command(subject, verdict) if replay is None else replay}")
     return lines
 
 

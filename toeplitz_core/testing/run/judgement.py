@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from hypothesis.database import ExampleDatabase
 
+from toeplitz_core.testing.findings.explanation import explained
 from toeplitz_core.testing.findings.remembered import Remembered, default_database
 from toeplitz_core.testing.laws.attribution import attributed
 from toeplitz_core.testing.laws.result import Result
@@ -82,7 +83,8 @@ def judge(
         )
     if memory is not None and (result.failure is not None or first == memory.recall()):
         memory.keep([failure.case for failure in result.failures])  # keep what cannot be run here
-    result = _with_failures(result, [attributed(failure, subject) for failure in result.failures])
+    failures = [explained(subject, attributed(failure, subject)) for failure in result.failures]
+    result = _with_failures(result, failures)
     return _with_versions(plan, result)
 
 

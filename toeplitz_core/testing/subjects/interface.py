@@ -5,7 +5,7 @@ from __future__ import annotations
 import bdb
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Protocol
 
 import torch
@@ -15,6 +15,7 @@ from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.conditions import Condition
 from toeplitz_core.testing.data.operands import Operands
+from toeplitz_core.testing.oracle.arithmetics import chosen_arithmetic
 from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.declared import Declared
 from toeplitz_core.testing.subjects.outcome import (
@@ -65,6 +66,8 @@ class Claims:
         Whether the same call always returns the same bits.
     absent : str
         Why it cannot run here, such as a missing package; empty if it can.
+    chosen : tuple of str
+        The values of ``--arithmetic`` by which it is judged; empty if there are none.
     where : str
         A condition that holds for every case that it is for, such as ``"kernel_size == (3, 3) and groups == 1"``; see
         :class:`Condition`. Other cases are not tried; empty for all.
@@ -76,6 +79,7 @@ class Claims:
     draws: int = 1
     repeatable: bool = False
     absent: str = ""
+    chosen: tuple[str, ...] = ()
     where: str = ""
 
     def __post_init__(self) -> None:
@@ -218,7 +222,27 @@ class Subject(ABC):
 
     def arithmetic(self, case: Case) -> Arithmetic:
         """How it computes, which sets its error bound. The default is the strictest arithmetic of the dtype."""
-        return strictest(case)
+        return chosen_arithmetic(self.declared.arithmetic, case)
+
+    @property
+    def declares_arithmetic(self) -> bool:
+        """Whether it declares how it computes, so that ``--arithmetic`` cannot choose it."""
+        return type(self).arithmetic is not Subject.arithmetic
+
+    def declare(self, declared: Declared) -> None:
+        """Take what the options of a run declare.
+
+        Raises
+        ------
+        ValueError
+            If they choose an arithmetic, and the subject declares its own.
+        """
+        if declared.arithmetic and self.declares_arithmetic:
+            said = f"arithmetic={', '.join(declared.arithmetic)} is for subjects that declare none"
+            raise ValueError(f"{said}, but '{self.name}' declares its own")
+        self.declared = declared
+        if self.claims.chosen != declared.arithmetic:
+            self.claims = replace(self.claims, chosen=declared.arithmetic)
 
     def gradient_arithmetic(self, case: Case, operand: str) -> Arithmetic:  # noqa: ARG002  # for subclasses
         """How it computes the gradient in ``input``, ``weight`` or ``bias``. By default, like the result."""
