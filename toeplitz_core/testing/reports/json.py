@@ -11,7 +11,7 @@ from toeplitz_core.testing.run.record import Record, counted, result_document, v
 from toeplitz_core.testing.support.files import check_writable, write_atomically
 
 # The first number changes when older readers would misread the document; the second when fields are added.
-SCHEMA_VERSION = "1.4"
+SCHEMA_VERSION = "1.5"
 
 
 def to_json(record: Record) -> str:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 
+from toeplitz_core.testing.laws.difference import Difference
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.run.record import UNPROVEN, replay_command
 from toeplitz_core.testing.support.spelling import cases_of
 
-# Number of lines shown of what a subject printed. The JSON report has all of them.
+# Number of lines shown of what a subject printed, and of a traceback: the first and the last ones. The JSON report has
+# more of them.
 _PRINTED_LINES = 5
+_TRACEBACK_LINES = 20
 STYLES = {
     Status.PASS: "green",
     Status.FAIL: "bold red",
@@ -49,13 +52,52 @@ def verdict_lines(subject: str, verdict: Verdict, replay: str | None = None) -> 
     lines = [f"{heading}: {verdict.message}" if verdict.message else heading, f"  case:   {verdict.case}"]
     if verdict.ratio is not None:
         lines.append(f"  error:  {verdict.ratio:.4g} of the bound")
-    if verdict.assumed and verdict.status.is_failure:
-        lines.append(f"  judged: by {verdict.assumed}")
     if verdict.status.is_failure:
+        if verdict.difference is not None:
+            lines += _difference_lines(verdict.difference)
+        if verdict.assumed:
+            lines.append(f"  judged: by {verdict.assumed}")
+        lines += _labelled("trace:", shortened(traceback_lines(verdict.traceback), _TRACEBACK_LINES))
         words = [line for line in verdict.printed.splitlines() if line.strip()]
-        lines += [f"  printed: {line}" for line in words[-_PRINTED_LINES:]]
+        lines += [f"  printed: {line}" for line in shortened(words, _PRINTED_LINES)]
         lines.append(f"  replay: {replay_command(subject, verdict.case) if replay is None else replay}")
     return lines
+
+
+def _difference_lines(found: Difference) -> list[str]:
+    """Where the wrong elements lie, a map of them, and more of their values than the message has."""
+    lines = _labelled("where:", [found.where] if found.where else [])
+    if found.map:
+        lines += _labelled("map:", [f"{found.plane}: X is the worst, x wrong, . right".removeprefix(": "), *found.map])
+    return lines + _labelled("values:", [str(sample) for sample in found.samples[1:]])
+
+
+def _labelled(label: str, lines: Sequence[str]) -> list[str]:
+    """Lines in the second column, the first one after a label."""
+    return [f"  {label if number == 0 else '':<8}{line}" for number, line in enumerate(lines)]
+
+
+def shortened(lines: Sequence[str], limit: int) -> list[str]:
+    """At most ``limit`` lines: the first and the last ones, and between them how many are left out.
+
+    Examples
+    --------
+    >>> shortened(["one", "two", "three", "four", "five"], 3)
+    ['one', '... 3 lines ...', 'five']
+    """
+    if len(lines) <= limit:
+        return list(lines)
+    head = (limit - 1) // 2
+    tail = limit - 1 - head
+    return [*lines[:head], f"... {len(lines) - head - tail} lines ...", *lines[len(lines) - tail :]]
+
+
+def traceback_lines(traceback: str) -> list[str]:
+    """The frames of a traceback, without its heading and without the exception at its end, which the message has."""
+    lines = traceback.splitlines()
+    while lines and not lines[-1].startswith("  "):
+        del lines[-1]
+    return [line.removeprefix("  ") for line in lines[lines[:1] == ["Traceback (most recent call last):"] :]]
 
 
 def plain(console: Console, text: str, *, style: str | None = None) -> None:

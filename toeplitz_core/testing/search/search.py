@@ -17,6 +17,7 @@ from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.search.effort import Effort, Search, Sweep
 from toeplitz_core.testing.search.law_cases import drawn, drawn_again, swept
+from toeplitz_core.testing.search.repetition import without_chance
 from toeplitz_core.testing.search.seeding import no_constants_of_modules
 from toeplitz_core.testing.search.statistics import note
 from toeplitz_core.testing.search.tally import FINAL_RUNS, SHRINKING_RUNS, Judge, Tally, failures
@@ -182,6 +183,7 @@ def _concluded(test: Callable[[], None], judge: Judge, tally: Tally, law: Law, s
     """Run a test that raises the first failure, and return the result of the step."""
     try:
         failure = _run(test, tally)
+        failure = None if failure is None else without_chance(failure, law, subject)
         message = "" if failure is None else failure.message
         if failure is not None and tally.out_of_time:
             message = f"{message} (not shrunk to the end, which would take the timeout for each call)"
