@@ -266,7 +266,7 @@ def test_the_command_line_holds_for_decorated_tests(project: pytest.Pytester):
     result.assert_outcomes(passed=2, skipped=1, xfailed=1)
     result.stdout.fnmatch_lines(
         [
-            "*; profile smoke: 30 cases per law and dtype, seed 3",
+            "profile smoke: 30 cases per law and dtype, seed 3",
             "test_mine.py::test_mine[[]forward-exact-float32-cpu[]] PASSED*",
             "test_mine.py::test_mine[[]forward-exact-int64-cpu[]] PASSED*",
             "test_mine.py::test_other[[]none[]] SKIPPED*",

@@ -18,6 +18,7 @@ from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.replay import ENOUGH, RUNS, parse, read_cases
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.reports.json import JsonReport
 from toeplitz_core.testing.reports.replayed_cases import replay_all
 from toeplitz_core.testing.reports.show import show_case
 from toeplitz_core.testing.reports.terminal import OUR_ERROR
@@ -110,6 +111,7 @@ def _parameter(option: Option) -> inspect.Parameter:
         more["metavar"] = option.metavar
     # The range is not given to typer: its error does not say which value is wrong.
     names = [f"--{option.name}/--no-{option.name}"] if option.kind is bool else []
+    names += [f"-{option.short}"] if option.short else []
     annotation: Any = Annotated[kind | None, typer.Option(*names, **more)]
     return inspect.Parameter(option.key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
@@ -138,6 +140,7 @@ def _replay(
         float | None, typer.Option(metavar=OPTIONS["timeout"].metavar, help=OPTIONS["timeout"].help)
     ] = None,
     inline: Annotated[bool | None, typer.Option("--inline/--no-inline", help=OPTIONS["inline"].help)] = None,
+    json: Annotated[str | None, typer.Option(metavar="FILE", help=OPTIONS["json"].help)] = None,
 ) -> None:
     """Run a case again, or all cases of a file. A case that names no law is run under every law that applies to it.
 
@@ -157,8 +160,11 @@ def _replay(
     listed = _usage(lambda: KnownFailures.of_files(options.known, laws=LAWS))
     if len(options.subject) > 1:
         raise typer.BadParameter(f"{', '.join(options.subject)}: replay takes one subject; choose it with --subject")
-    with _started(options.subject[0], timeout=options.timeout, inline=options.inline) as tested:
-        code = replay_all(console(), cases, tested, runs=runs, known=listed)
+    report = None if json is None else _usage(JsonReport, json)
+    # If the JSON goes to standard output, nothing else may go there.
+    aside = contextlib.redirect_stdout(sys.stderr) if json == "-" else contextlib.nullcontext()
+    with aside, _started(options.subject[0], timeout=options.timeout, inline=options.inline) as tested:
+        code = replay_all(console(stderr=json == "-"), cases, tested, runs=runs, known=listed, report=report)
     raise typer.Exit(code)
 
 

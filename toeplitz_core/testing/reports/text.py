@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
@@ -17,6 +18,11 @@ from toeplitz_core.testing.support.spelling import cases_of
 # more of them.
 _PRINTED_LINES = 5
 _TRACEBACK_LINES = 20
+_HEADING_LINES = 6
+# The largest number of lines for one failure in a log, where nobody can scroll back to the first of many.
+LOG_LINES = 15
+# The width of everything but cases and commands, which can be copied from one line.
+WIDTH = 80
 STYLES = {
     Status.PASS: "green",
     Status.FAIL: "bold red",
@@ -37,44 +43,77 @@ def result_line(result: Result) -> str:
 
 def print_verdict(console: Console, subject: str, verdict: Verdict) -> None:
     """Print the verdict on a case: its status, what is wrong, and how to run it again."""
-    heading, *lines = verdict_lines(subject, verdict)
-    plain(console, heading, style=STYLES.get(verdict.status))
-    for line in lines:
-        plain(console, line)
+    headings = len(heading_lines(subject, verdict))
+    for at, line in enumerate(verdict_lines(subject, verdict, limit=None if console.is_terminal else LOG_LINES)):
+        plain(console, line, style=STYLES.get(verdict.status) if at < headings else None)
 
 
-def verdict_lines(subject: str, verdict: Verdict, replay: str | None = None) -> list[str]:
+def verdict_lines(subject: str, verdict: Verdict, replay: str | None = None, limit: int | None = None) -> list[str]:
     """The lines that are printed for a case, heading first. They may hold any character of the subject's message.
 
-    ``replay`` replaces the command that runs the case again.
+    Parameters
+    ----------
+    replay : str, optional
+        Replaces the command that runs the case again.
+    limit : int, optional
+        The largest number of lines. What is left out first is the map, then parts of the traceback.
     """
-    heading = f"{verdict.status.upper()} {subject}, {verdict.case.law}"
-    lines = [f"{heading}: {verdict.message}" if verdict.message else heading, f"  case:   {verdict.case}"]
-    if verdict.ratio is not None:
+    heading, found = heading_lines(subject, verdict), verdict.difference
+    lines = [*heading, f"  case:   {verdict.case}"]
+    if verdict.ratio is not None and found is None:
         lines.append(f"  error:  {verdict.ratio:.4g} of the bound")
-    if verdict.status.is_failure:
-        if verdict.difference is not None:
-            lines += _difference_lines(verdict.difference)
-        if verdict.assumed:
-            lines.append(f"  judged: by {verdict.assumed}")
-        lines += _labelled("trace:", shortened(traceback_lines(verdict.traceback), _TRACEBACK_LINES))
-        words = [line for line in verdict.printed.splitlines() if line.strip()]
-        lines += [f"  printed: {line}" for line in shortened(words, _PRINTED_LINES)]
-        lines.append(f"  replay: {replay_command(subject, verdict.case) if replay is None else replay}")
-    return lines
+    if not verdict.status.is_failure:
+        return lines
+    last = [f"  judged: by {verdict.assumed}"] if verdict.assumed else []
+    last.append(f"  replay: {replay_command(subject, verdict.case) if replay is None else replay}")
+    blocks = _difference_blocks(found) | {
+        "printed:": shortened([line for line in verdict.printed.splitlines() if line.strip()], _PRINTED_LINES),
+        "trace:": shortened(traceback_lines(verdict.traceback), _TRACEBACK_LINES),
+    }
+    if limit is not None:
+        room = limit - len(lines) - len(last)
+        for label in ("where:", "values:", "printed:", "trace:", "map:"):
+            block = blocks[label]
+            blocks[label] = shortened(block, room) if label != "map:" else block[: len(block) * (len(block) <= room)]
+            room -= len(blocks[label])
+    for label in ("where:", "map:", "values:", "trace:"):
+        lines += [f"  {label if at == 0 else '':<8}{line}" for at, line in enumerate(blocks[label])]
+    return [*lines, *(f"  printed: {line}" for line in blocks["printed:"]), *last]
 
 
-def _difference_lines(found: Difference) -> list[str]:
-    """Where the wrong elements lie, a map of them, and more of their values than the message has."""
-    lines = _labelled("where:", [found.where] if found.where else [])
-    if found.map:
-        lines += _labelled("map:", [f"{found.plane}: X is the worst, x wrong, . right".removeprefix(": "), *found.map])
-    return lines + _labelled("values:", [str(sample) for sample in found.samples[1:]])
+def heading_lines(subject: str, verdict: Verdict) -> list[str]:
+    """Status, subject, law and message; of a long message only the beginning and the end."""
+    heading = f"{verdict.status.upper()} {subject}, {verdict.case.law}"
+    return shortened(filled(f"{heading}: {verdict.message}" if verdict.message else heading), _HEADING_LINES)
 
 
-def _labelled(label: str, lines: Sequence[str]) -> list[str]:
-    """Lines in the second column, the first one after a label."""
-    return [f"  {label if number == 0 else '':<8}{line}" for number, line in enumerate(lines)]
+def _difference_blocks(found: Difference | None) -> dict[str, list[str]]:
+    """Where the wrong elements lie, a map of them, and more of their values than the message has; each may be empty."""
+    if found is None:
+        return {"where:": [], "map:": [], "values:": []}
+    shown = f"{found.plane}: X is the worst, x wrong, . right".removeprefix(": ")
+    return {
+        "where:": _wrapped(found.where, WIDTH - 10),
+        "map:": [shown, *found.map] if found.map else [],
+        "values:": [str(sample) for sample in found.samples[1:]],
+    }
+
+
+def filled(text: str) -> list[str]:
+    """The lines of a text, folded between words at 80 columns; a continued line is indented."""
+    return [folded for line in text.split("\n") for folded in _wrapped(line, WIDTH, "    ") or [""]]
+
+
+def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
+    return textwrap.wrap(
+        text,
+        width,
+        subsequent_indent=indent,
+        expand_tabs=False,
+        replace_whitespace=False,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def shortened(lines: Sequence[str], limit: int) -> list[str]:
@@ -85,8 +124,8 @@ def shortened(lines: Sequence[str], limit: int) -> list[str]:
     >>> shortened(["one", "two", "three", "four", "five"], 3)
     ['one', '... 3 lines ...', 'five']
     """
-    if len(lines) <= limit:
-        return list(lines)
+    if len(lines) <= limit or limit < 1:
+        return list(lines[: max(0, limit)])
     head = (limit - 1) // 2
     tail = limit - 1 - head
     return [*lines[:head], f"... {len(lines) - head - tail} lines ...", *lines[len(lines) - tail :]]
@@ -104,6 +143,12 @@ def plain(console: Console, text: str, *, style: str | None = None) -> None:
     """Print a line that can be copied: unfolded, and without control characters of a subject's message."""
     encoded = printable(text).encode(console.encoding, "backslashreplace").decode(console.encoding)
     console.print(encoded, style=style, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def prose(console: Console, text: str, *, style: str | None = None) -> None:
+    """Print a text that is folded at 80 columns."""
+    for line in filled(text):
+        plain(console, line, style=style)
 
 
 def printable(text: str) -> str:

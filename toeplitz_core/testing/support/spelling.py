@@ -52,6 +52,17 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
+def counted(words: Sequence[str], noun: str, most: int = 3) -> str:
+    """The words, or if there are more than ``most``, their number and the first.
+
+    Examples
+    --------
+    >>> counted(["stride", "padding"], "law"), counted(["stride", "padding", "groups", "dilation"], "law")
+    ('stride, padding', '4 laws, first stride')
+    """
+    return ", ".join(words) if len(words) <= most else f"{len(words)} {noun}s, first {words[0]}"
+
+
 def cases_of(count: int) -> str:
     """``1 case``, ``2 cases``."""
     return f"{count} case{'s' * (count != 1)}"
