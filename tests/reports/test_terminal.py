@@ -156,6 +156,14 @@ def test_prose_is_folded_between_words_and_commands_are_not():
     assert "laws 9 laws, first forward-exact" in " ".join(lines)
 
 
+def test_shapes_are_not_folded():
+    """A line is not folded within a shape or an index."""
+    message = "returned shape (1, 1, 1, 1), not (1, 1, 1, 2)"
+    found = of_step(result(Status.FAIL, message), subject="kernels:conv2d1234")
+    lines, _ = said(started(), step_ended(found))
+    assert "    (1, 1, 1, 2)" in lines
+
+
 def test_the_last_line_sums_up_the_run():
     """The last line of a run that was completed has the number of cases and of laws that hold."""
     lines, _ = said(started(), Ended(replace(RECORD, ended="completed")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 
@@ -105,8 +106,9 @@ def filled(text: str) -> list[str]:
 
 
 def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
-    return textwrap.wrap(
-        text,
+    # Shapes and indices stay whole: textwrap does not break at a space that may not be broken.
+    lines = textwrap.wrap(
+        re.sub(r"(?<=\d), (?=\d)", ",\N{NO-BREAK SPACE}", text),
         width,
         subsequent_indent=indent,
         expand_tabs=False,
@@ -114,6 +116,7 @@ def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return [line.replace(",\N{NO-BREAK SPACE}", ", ") for line in lines]
 
 
 def shortened(lines: Sequence[str], limit: int) -> list[str]:
