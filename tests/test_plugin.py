@@ -41,7 +41,7 @@ def test_what_each_result_is(project: pytest.Pytester):
             f"toeplitz-core {toeplitz_core.__version__}, torch {torch.__version__}, Python *",
             "subjects kernels:right, *; laws forward-exact; devices cpu",
             "profile gate: 30 cases *, seed 0",
-            "FAIL kernels:no_groups, forward-exact: out[[]*",
+            "FAIL kernels:no_groups, forward-exact: out[[]*elements wrong)",
             f"  case:   {case}",
             f'  replay: python -m toeplitz_core replay "{case}" --subject kernels:no_groups',
             "CRASH kernels:crashes, forward-exact: was killed by SIGSEGV",

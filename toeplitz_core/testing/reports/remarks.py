@@ -20,7 +20,7 @@ MOST_LINES = 6
 def print_remarks(console: Console, results: Sequence[Result], left_out: Sequence[str] = ()) -> None:
     """Print what was not proven, refused or not run, with the reasons, and by which arithmetic results were judged."""
     ran = [r for r in results if r.status is not Status.NOT_RUN]
-    who = _who(results)
+    who = _who(ran)
     unproven = [f"{r.status}: {r.subject} {r.law} {r.dtype} {r.device}: {r.message}" for r in ran if r.nothing_proven]
     _print_most(console, unproven, "nothing proven")
     wholly = [(r, r.message) for r in ran if r.status is Status.UNSUPPORTED and not r.nothing_proven]
@@ -55,7 +55,7 @@ def _signed_zeros(who: dict[tuple[str, str], str], ran: Sequence[Result]) -> Ite
     for one in dict.fromkeys((r.subject, r.device) for r in ran if r.zeros):
         of_subject = [r for r in ran if (r.subject, r.device) == one]
         other, zeros = sum(r.zero_signs for r in of_subject), sum(r.zeros for r in of_subject)
-        yield f"{who[one]}{other} of {zeros} differ from IEEE's sum in index order; not judged"
+        yield f"{who[one]}{other} of {zeros} differ from a sum in index order; not judged"
 
 
 def _by_reason(who: dict[tuple[str, str], str], refusals: Sequence[tuple[Result, str]]) -> list[str]:
@@ -84,7 +84,7 @@ def _assumed(results: Sequence[Result]) -> str:
     for result in results:
         for arithmetic, count in result.assumed.items():
             judged.setdefault(arithmetic, {}).setdefault(result.subject, Counter())[result.dtype] += count
-    several = len({result.subject for result in results}) > 1
+    several = len({result.subject for result in results if result.assumed}) > 1
     said = []
     for arithmetic, subjects in sorted(judged.items(), key=lambda item: -sum(c.total() for c in item[1].values())):
         of = "; ".join(f"{subject} {', '.join(d)}" if several else ", ".join(d) for subject, d in subjects.items())

@@ -44,9 +44,12 @@ def result_line(result: Result) -> str:
 
 def print_verdict(console: Console, subject: str, verdict: Verdict) -> None:
     """Print the verdict on a case: its status, what is wrong, and how to run it again."""
-    headings = len(heading_lines(subject, verdict))
-    for at, line in enumerate(verdict_lines(subject, verdict, limit=None if console.is_terminal else LOG_LINES)):
-        plain(console, line, style=STYLES.get(verdict.status) if at < headings else None)
+    heading = shortened(filled(_heading(subject, verdict)), _HEADING_LINES)
+    limit = None if console.is_terminal else LOG_LINES - len(heading) + 1
+    for line in heading:
+        plain(console, line, style=STYLES.get(verdict.status))
+    for line in verdict_lines(subject, verdict, limit=limit)[1:]:
+        plain(console, line)
 
 
 def verdict_lines(subject: str, verdict: Verdict, replay: str | None = None, limit: int | None = None) -> list[str]:
@@ -59,8 +62,8 @@ def verdict_lines(subject: str, verdict: Verdict, replay: str | None = None, lim
     limit : int, optional
         The largest number of lines. What is left out first is the map, then parts of the traceback.
     """
-    heading, found = heading_lines(subject, verdict), verdict.difference
-    lines = [*heading, f"  case:   {verdict.case}"]
+    found = verdict.difference
+    lines = [_heading(subject, verdict), f"  case:   {verdict.case}"]
     if verdict.ratio is not None and found is None:
         lines.append(f"  error:  {verdict.ratio:.4g} of the bound")
     if not verdict.status.is_failure:
@@ -82,10 +85,10 @@ def verdict_lines(subject: str, verdict: Verdict, replay: str | None = None, lim
     return [*lines, *(f"  printed: {line}" for line in blocks["printed:"]), *last]
 
 
-def heading_lines(subject: str, verdict: Verdict) -> list[str]:
-    """Status, subject, law and message; of a long message only the beginning and the end."""
+def _heading(subject: str, verdict: Verdict) -> str:
+    """Status, subject, law and message."""
     heading = f"{verdict.status.upper()} {subject}, {verdict.case.law}"
-    return shortened(filled(f"{heading}: {verdict.message}" if verdict.message else heading), _HEADING_LINES)
+    return f"{heading}: {verdict.message}" if verdict.message else heading
 
 
 def _difference_blocks(found: Difference | None) -> dict[str, list[str]]:
