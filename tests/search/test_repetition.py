@@ -6,14 +6,12 @@ import pytest
 import torch
 
 from toeplitz_core import conv2d
+from toeplitz_core.testing import check
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.search.effort import PROFILES, Search
 from toeplitz_core.testing.search.repetition import without_chance
-from toeplitz_core.testing.search.search import find
-from toeplitz_core.testing.subjects import TorchSubject
 
 CASE = Case.parse("input=1x1x4x4 weight=1x1x3x3")
 LAW = LAWS["forward-exact"]
@@ -33,7 +31,7 @@ class Counting:
 @pytest.mark.parametrize("step", [0, 1])
 def test_a_search_tells_values_that_change_between_runs(step: int):
     """The failure of a search names its value only if another run of the case gives the same."""
-    found = find(LAW, TorchSubject("counting", Counting(step)), Search(PROFILES["smoke"], examples=10), dtype="float32")
+    (found,) = check(Counting(step), law=LAW.name, dtype="float32", device="cpu", examples=10, quiet=True).results
     assert found.failure is not None
     assert ("but its value changes between runs" in found.message) == bool(step)
     assert (found.failure.actual is None) == bool(step)

@@ -29,7 +29,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from toeplitz_core.testing.case.call import Call, parse_line
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.findings.conditions import Condition
+from toeplitz_core.testing.case.conditions import Condition
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.support.spelling import legal_words
 
@@ -148,10 +148,11 @@ class Entry:
         return (
             verdict.status.is_failure
             and subject in self.subjects
-            and verdict.case.law in self.laws
             and self.status in (None, verdict.status)
             and self.message in verdict.message
-            and self.condition.holds(verdict.case)
+            and any(
+                case.law in self.laws and self.condition.holds(case) for case in (verdict.case, verdict.call) if case
+            )
         )
 
     @property

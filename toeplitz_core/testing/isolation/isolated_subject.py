@@ -31,6 +31,7 @@ from toeplitz_core.testing.isolation.worker import (
     serve,
 )
 from toeplitz_core.testing.oracle.strictest import strictest
+from toeplitz_core.testing.subjects.declared import Declared
 from toeplitz_core.testing.subjects.frames import traceback_of_crash
 from toeplitz_core.testing.subjects.interface import Claims, Environment, Procedure
 from toeplitz_core.testing.subjects.outcome import Answer, Outcome
@@ -64,6 +65,8 @@ class IsolatedSubject:
         Whether to fork its workers, if the platform can. Otherwise each is started afresh, as CUDA requires.
     poison : int, optional
         A byte to fill freed memory with.
+    declared : Declared, optional
+        What the options of the run declare about it.
     """
 
     def __init__(
@@ -74,8 +77,10 @@ class IsolatedSubject:
         *,
         fork: bool = True,
         poison: int | None = None,
+        declared: Declared = Declared(),  # noqa: B008  # it is frozen
     ) -> None:
         self.name = name
+        self._declared = declared
         self._sandbox = sandbox
         self._environment = environment or Environment()
         self._fork = fork and hasattr(os, "fork")
@@ -99,7 +104,10 @@ class IsolatedSubject:
             tunables = ":".join(filter(None, (os.environ.get(_TUNABLES), "glibc.malloc.tcache_count=0")))
             environment = Environment((*self._environment.variables, (_TUNABLES, tunables)))
             self._poisoned = [
-                IsolatedSubject(self._sandbox, self.name, environment, fork=self._fork, poison=byte) for byte in POISONS
+                IsolatedSubject(
+                    self._sandbox, self.name, environment, fork=self._fork, poison=byte, declared=self._declared
+                )
+                for byte in POISONS
             ]
         return self._poisoned if all(subject._is_poisoned() for subject in self._poisoned) else ()
 
@@ -186,7 +194,8 @@ class IsolatedSubject:
         if self._worker is None:
             sandbox = self._sandbox
             log = str(sandbox.file("log"))
-            settings = Settings(self.name, self._shared, log, sandbox.memory, tuple(sys.path), self._poison)
+            path = tuple(sys.path)
+            settings = Settings(self.name, self._shared, log, sandbox.memory, path, self._poison, self._declared)
             try:
                 self._worker = _Worker(sandbox, settings, self._environment, fork=self._fork)
             except ForkServerDied as error:

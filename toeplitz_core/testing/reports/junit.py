@@ -84,7 +84,11 @@ def _case(result: Result, *, required: bool) -> ET.Element:
     for entry, count in result.known.items():
         _property(properties, f"known: {entry}", cases_of(count))
     if result.failure is not None and result.status.is_failure:
-        details = textwrap.dedent("\n".join(verdict_lines(result.subject, result.failure)[1:]))
+        blocks = [verdict_lines(result.subject, failure) for failure in result.failures]
+        details = "\n\n".join(
+            textwrap.dedent("\n".join(lines[1:] if at == 0 else ["  " + lines[0], *lines[1:]]))
+            for at, lines in enumerate(blocks)
+        )
         _outcome(case, "failure", result.status.value, result.failure.message, details)
     elif result.nothing_proven:
         _outcome(case, "error", "nothing proven", result.message)

@@ -11,6 +11,7 @@ from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.reports.text import STYLES, prose
 from toeplitz_core.testing.run.record import Record
+from toeplitz_core.testing.subjects.outcome import FORWARD_ONLY
 from toeplitz_core.testing.support.spelling import cases_of, counted
 
 # A subject may give a different reason, or declare a different arithmetic, for each case. The JSON report has them all.
@@ -23,7 +24,10 @@ def print_remarks(console: Console, results: Sequence[Result], left_out: Sequenc
     who = _who(ran)
     unproven = [f"{r.status}: {r.subject} {r.law} {r.dtype} {r.device}: {r.message}" for r in ran if r.nothing_proven]
     _print_most(console, unproven, "nothing proven")
+    for line in _forward_only(who, ran):
+        prose(console, line)
     wholly = [(r, r.message) for r in ran if r.status is Status.UNSUPPORTED and not r.nothing_proven]
+    wholly = [(r, message) for r, message in wholly if not message.startswith(FORWARD_ONLY)]
     _print_most(console, [f"unsupported: {line}" for line in _by_reason(who, wholly)], "unsupported")
     partly = [(r, r.refused) for r in ran if 0 < r.counts[Status.UNSUPPORTED] < r.cases]
     _print_most(console, [f"unsupported in part: {line}" for line in _by_reason(who, partly)], "unsupported in part")
@@ -56,6 +60,21 @@ def _signed_zeros(who: dict[tuple[str, str], str], ran: Sequence[Result]) -> Ite
         of_subject = [r for r in ran if (r.subject, r.device) == one]
         other, zeros = sum(r.zero_signs for r in of_subject), sum(r.zeros for r in of_subject)
         yield f"{who[one]}{other} of {zeros} differ from a sum in index order; not judged"
+
+
+def _forward_only(who: dict[tuple[str, str], str], ran: Sequence[Result]) -> Iterator[str]:
+    """For each subject without gradients, a line with the reason and the number of laws that were not checked."""
+    found: dict[tuple[str, str], list[Result]] = {}
+    for r in ran:
+        if r.status is Status.UNSUPPORTED and r.message.startswith(FORWARD_ONLY):
+            found.setdefault((r.subject, r.device), []).append(r)
+    for one, results in found.items():
+        laws = len({r.law for r in results})
+        reason = results[0].message.removeprefix(FORWARD_ONLY)
+        yield (
+            f"{FORWARD_ONLY}{who[one]}{reason}; {laws} law{'s' * (laws > 1)} of derivatives not checked "
+            "(--differentiable makes this a failure)"
+        )
 
 
 def _by_reason(who: dict[tuple[str, str], str], refusals: Sequence[tuple[Result, str]]) -> list[str]:

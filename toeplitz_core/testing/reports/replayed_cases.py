@@ -9,8 +9,9 @@ from rich.console import Console
 
 from toeplitz_core.testing.case.call import Call, TensorSpec
 from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.findings.debugging import look_around, step_into, stop
 from toeplitz_core.testing.findings.known import KnownFailures
-from toeplitz_core.testing.findings.replay import RUNS, Replayed, replay
+from toeplitz_core.testing.findings.replay import RUNS, Replayed, laws_of, replay
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.reports.json import JsonReport
@@ -19,7 +20,7 @@ from toeplitz_core.testing.run.events import Ended
 from toeplitz_core.testing.run.exit_code import ExitCode
 from toeplitz_core.testing.run.record import Record
 from toeplitz_core.testing.run.subject_pool import why_not_run
-from toeplitz_core.testing.subjects.interface import Implementation
+from toeplitz_core.testing.subjects.interface import Implementation, Subject
 from toeplitz_core.testing.support import interrupts
 from toeplitz_core.testing.support.spelling import cases_of
 
@@ -119,3 +120,34 @@ def _step(subject: str, case: Case | Call) -> Step:
     """The step of a case. A call has the dtype of its first operand that is a tensor."""
     dtypes = [case.dtype] if isinstance(case, Case) else [o.dtype for o in case.operands if isinstance(o, TensorSpec)]
     return Step(subject, case.law or "", dtypes[0] if dtypes else "", case.device)
+
+
+def debug(console: Console, case: Case | Call, subject: Subject) -> ExitCode:
+    """Run a case once in this process, and open a debugger where its subject went wrong.
+
+    If the subject raises, that is the frame in which it raised. If it returns a wrong result, the case is run again,
+    and the debugger stops at the calls of the subject. The exit code is that of the first run, or that of an interrupt
+    if the user quits at a breakpoint of the subject.
+    """
+    if reason := why_not_run(subject, case.device):
+        plain(console, f"not run: {subject.name} on {case.device}: {reason}")
+        return ExitCode.NOTHING_PROVEN
+    proven = True
+    for law in laws_of(case):
+        try:
+            found = stop(law, subject, case)
+        except KeyboardInterrupt:
+            plain(console, "interrupted")
+            return ExitCode.INTERRUPTED
+        print_verdict(console, subject.name, found.verdict)
+        proven &= found.verdict.status is Status.PASS
+        if not found.verdict.status.is_failure:
+            continue
+        if found.raised and found.traceback is not None:
+            plain(console, "debug: where the subject raised; q quits")
+            look_around(found.traceback)
+        else:
+            plain(console, "debug: it runs again, and stops at each call of the subject; s steps, c goes on, q quits")
+            step_into(law, subject, case)
+        return ExitCode.FAILURE
+    return ExitCode.ALL_HOLD if proven else ExitCode.NOTHING_PROVEN

@@ -87,8 +87,8 @@ class TerminalReport:
         self._progress.update(self._bar, completed=done, description=at)
         if self._verbose and result.cases and news:
             plain(self._console, result_line(result))
-        if result.failure is not None:
-            self._print_failure(result.subject, result.failure)
+        for failure in result.failures:
+            self._print_failure(result.subject, failure)
 
     def _print_failure(self, subject: str, failure: Verdict) -> None:
         self._printed.append(failure)
@@ -98,8 +98,9 @@ class TerminalReport:
         self._progress.stop()
         console, record = self._console, event.record
         for result in record.results:  # failures of steps that an interrupt cut short
-            if result.failure is not None and not any(result.failure is verdict for verdict in self._printed):
-                self._print_failure(result.subject, result.failure)
+            for failure in result.failures:
+                if not any(failure is verdict for verdict in self._printed):
+                    self._print_failure(result.subject, failure)
         print_tables(console, record.results)
         print_remarks(console, record.results, event.left_out)
         if record.rounds is not None and self._plan is not None:
@@ -122,7 +123,10 @@ def header(plan: Plan) -> str:
 
 def options_line(options: Options) -> str:
     """The chosen options that the header of a run does not name."""
-    names = ("verbose", "time", "jobs", "timeout", "known", "fail_fast", "fail_stale", "inline", "resume")
+    names = (
+        *("verbose", "where", "max_products", "time", "jobs", "timeout", "known", "fail_fast", "fail_stale", "inline"),
+        *("differentiable", "resume"),
+    )
     usual = {"jobs": 1, "timeout": TIMEOUT}
     chosen = {name: value for name in names if (value := getattr(options, name)) and value != usual.get(name)}
     return "; ".join(

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
 from hypothesis.database import ExampleDatabase
 
 from toeplitz_core.testing.findings.remembered import Remembered, default_database
+from toeplitz_core.testing.laws import LAWS, Law
+from toeplitz_core.testing.laws.attribution import attributed
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.run.plan import Plan, Task
 from toeplitz_core.testing.run.subject_pool import SubjectPool, why_not_run
+from toeplitz_core.testing.search.repetition import without_chance
 from toeplitz_core.testing.search.search import find
 from toeplitz_core.testing.search.tally import Tally
-from toeplitz_core.testing.subjects.interface import Subject
+from toeplitz_core.testing.subjects.interface import Implementation, Subject
 
 Announce = Callable[[Result], None]
 
@@ -61,7 +64,7 @@ def judge(
 
     def found(result: Result) -> None:
         if memory is not None and result.failure is not None:
-            memory.keep(result.failure.case)
+            memory.keep([failure.case for failure in result.failures])
         if announce is not None:
             announce(_with_versions(plan, result))
 
@@ -69,20 +72,50 @@ def judge(
     with contextlib.nullcontext() if isinstance(subject, Subject) else _one_thread():
         tally = Tally(step, found)
         effort = plan.effort.in_round(task.number, plan.layouts(step.subject), first)
-        result = find(law, subject, effort, dtype=step.dtype, device=step.device, excuse=excuse, tally=tally)
+        result = find(
+            law,
+            subject,
+            effort,
+            dtype=step.dtype,
+            device=step.device,
+            domain=plan.domain.within(subject.claims.where),
+            excuse=excuse,
+            tally=tally,
+        )
     if memory is not None and (result.failure is not None or first == memory.recall()):
-        memory.keep(None if result.failure is None else result.failure.case)  # keep what cannot be run here
+        memory.keep([failure.case for failure in result.failures])  # keep what cannot be run here
+    result = _with_failures(result, [_concluded(failure, law, subject) for failure in result.failures])
     return _with_versions(plan, result)
 
 
+def _concluded(failure: Verdict, law: Law, subject: Implementation) -> Verdict:
+    """The failure of the call to which it belongs, without values that are not the same each time."""
+    found = attributed(failure, subject)
+    return without_chance(found, law if found.case.law == law.name else LAWS[str(found.case.law)], subject)
+
+
 def _with_versions(plan: Plan, result: Result) -> Result:
-    """Add to the message the known failure that would match if other versions were installed."""
-    failure = result.failure
-    entry = None if failure is None else plan.known.of_other_versions(result.subject, failure)
-    if failure is None or entry is None:
+    """Add to each message the known failure that would match if other versions were installed."""
+    return _with_failures(result, [_with_other_versions(plan, result.subject, each) for each in result.failures])
+
+
+def _with_failures(result: Result, failures: Sequence[Verdict]) -> Result:
+    """The result with these failures in place of its own, the first of each case."""
+    if not failures:
         return result
+    distinct: dict[str, Verdict] = {}
+    for failure in failures:
+        distinct.setdefault(str(failure.case), failure)
+    first, *others = distinct.values()
+    return replace(result, message=first.message, failure=first, others=tuple(others))
+
+
+def _with_other_versions(plan: Plan, subject: str, failure: Verdict) -> Verdict:
+    entry = plan.known.of_other_versions(subject, failure)
+    if entry is None:
+        return failure
     message = f"{failure.message} (known failure {entry.name} would match, but it is for {entry.other_versions})"
-    return replace(result, message=message, failure=failure.replace(message=message))
+    return failure.replace(message=message)
 
 
 @contextlib.contextmanager

@@ -76,6 +76,7 @@ class Session:
             partial(Sandbox, timeout=options.timeout) if sandbox is None else sandbox,
             here=here,
             inline=options.inline,
+            declared=self.plan.declared,
         )
 
     @property
@@ -260,6 +261,7 @@ def shown_options(options: Options, plan: Plan) -> dict[str, object]:
         "fail_fast": plan.fail_fast,
         "fail_stale": options.fail_stale,
         "inline": options.inline,
+        "differentiable": options.differentiable,
     }
 
 

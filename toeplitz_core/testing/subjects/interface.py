@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bdb
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +13,16 @@ import torch
 from toeplitz_core.bound import Arithmetic
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.conditions import Condition
 from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.oracle.strictest import strictest
+from toeplitz_core.testing.subjects.declared import Declared
 from toeplitz_core.testing.subjects.frames import traceback_of
 from toeplitz_core.testing.subjects.outcome import (
     OUTPUT,
     Answer,
     BrokenContract,
+    ForwardOnly,
     NotClaimed,
     Outcome,
     Results,
@@ -62,6 +66,9 @@ class Claims:
         Whether the same call always returns the same bits.
     absent : str
         Why it cannot run here, such as a missing package; empty if it can.
+    where : str
+        A condition that holds for every case that it is for, such as ``"kernel_size == (3, 3) and groups == 1"``; see
+        :class:`Condition`. Other cases are not tried; empty for all.
     """
 
     devices: tuple[str, ...] | None = None
@@ -70,8 +77,11 @@ class Claims:
     draws: int = 1
     repeatable: bool = False
     absent: str = ""
+    where: str = ""
 
     def __post_init__(self) -> None:
+        if self.where:
+            Condition(self.where)
         if self.draws < 1:
             raise ValueError(f"draws={self.draws} must be >= 1")
 
@@ -166,6 +176,8 @@ class Subject(ABC):
     ----------
     name : str
     claims : Claims
+    declared : Declared
+        What the options of the run declare about it.
 
     Examples
     --------
@@ -189,6 +201,7 @@ class Subject(ABC):
 
     name: str
     claims: Claims = Claims()
+    declared: Declared = Declared()
 
     def supports(self, case: Case) -> bool:  # noqa: ARG002  # for subclasses
         """Whether the implementation claims to support a case. If not, it is not called.
@@ -247,12 +260,16 @@ class Subject(ABC):
             unclaimed, results = "", self.perform(procedure, case, operands)
         except NotClaimed as error:
             unclaimed, results = str(error), error.results
+        except ForwardOnly as error:
+            return Outcome("unsupported", arithmetic, message=str(error))
         except NotImplementedError as error:
             return Outcome("unsupported", arithmetic, message=described(error))
         except BrokenContract as error:
             return Outcome("raised", arithmetic, message=str(error))
         except KeyboardInterrupt:
             raise
+        except bdb.BdbQuit:  # q at the prompt of a debugger in this process
+            raise KeyboardInterrupt from None
         # If sys.exit(0) in an implementation passed through, it would end the run as a success.
         except BaseException as error:  # noqa: BLE001  # any exception on a valid call is a finding
             return Outcome("raised", arithmetic, message=f"raised {described(error)}", traceback=traceback_of(error))
@@ -271,6 +288,8 @@ class Subject(ABC):
             result = self.invoke(call)
         except KeyboardInterrupt:
             raise
+        except bdb.BdbQuit:  # q at the prompt of a debugger in this process
+            raise KeyboardInterrupt from None
         except NotImplementedError as error:  # a refusal, or a valid call that it does not support
             return Answer("unimplemented", message=described(error))
         except BrokenContract as error:
