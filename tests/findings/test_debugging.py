@@ -157,7 +157,7 @@ def test_a_debugger_needs_a_failure():
     """A case that passes, or that a subject refuses, ends as without ``--pdb``."""
     result = call(f"replay --pdb '{LINE}forward-exact' --subject kernels:right")
     assert result.exit_code == 0
-    assert "Pdb" not in result.output
+    assert result.output.endswith("\ndebug: the case does not fail in this process\n")
     assert call(f"replay --pdb '{LINE}double-backward' --subject numpy").exit_code == 3
 
 
@@ -171,6 +171,7 @@ def test_replay_stops_in_a_backward_pass():
     result = call(f"replay --pdb '{LINE}gradients-exact' --subject kernels:doubles", *typed)
     assert result.exit_code == 1
     assert "kernels.py(34)backward()" in result.output
+    assert "bdb.py" not in result.output
     assert "tensor([2.])" in result.output
 
 
@@ -236,6 +237,18 @@ def test_decorated_tests_stop_in_the_kernel():
     assert "debug:  where the last call of the subject returned" in result.stdout
     assert "debug:  where the subject raised" in result.stdout
     assert "Quitting debugger" in result.stdout
+
+
+def test_quitting_at_a_breakpoint_of_a_test(directory: Path):
+    """``q`` at a breakpoint of a kernel that runs in the process of pytest ends the tests at once."""
+    text = TESTS.replace("[kernels.wrong, kernels.raises, kernels.crashes, ", "[").replace(
+        "kernels.raises", "kernels.breaks"
+    )
+    (directory / "test_kernels.py").write_text(text, encoding="utf-8")
+    result = process("-m", "pytest", "-p", "no:cacheprovider", "test_kernels.py", typed=("p x.shape", "q"))
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert "torch.Size([1, 1, 1, 1])" in result.stdout
+    assert result.stdout.count("breaks()") == 1
 
 
 def test_the_suite_stops_in_the_kernel():

@@ -114,7 +114,11 @@ def _session(config: pytest.Config, given: Mapping[str, Any]) -> Session:
         for key, value in project(config.invocation_params.dir).items()
         if not OPTIONS[key.replace("_", "-")].pytest
     }
-    return Session(merged_options(given, table, {"subject": ("torch",)}))
+    if "subject" not in {*given, *table}:
+        # torch declares its own arithmetic; an option or a key without a subject is for decorated tests.
+        own = [{key: value for key, value in source.items() if key != "arithmetic"} for source in (given, table)]
+        return Session(merged_options(*own, {"subject": ("torch",)}))
+    return Session(merged_options(given, table))
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from toeplitz_core.memory import available_bytes
 from toeplitz_core.testing.case.call import Call, parse_line
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.entry import Entry
+from toeplitz_core.testing.findings.explanation import explained
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS, Law
 from toeplitz_core.testing.laws.verdict import Status, Verdict
@@ -126,6 +127,8 @@ def replay(
         found = _gravest(subject.name, verdicts, known)
         if time.monotonic() - begin < enough:
             found = replace(found, verdict=without_chance(found.verdict, law, subject, verdicts))
+        if found.failures == found.runs and found.known is None:
+            found = replace(found, verdict=explained(subject, found.verdict))
         yield found
 
 

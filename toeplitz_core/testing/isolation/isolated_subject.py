@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
@@ -68,6 +68,8 @@ class IsolatedSubject:
     declared : Declared, optional
         What the options of the run declare about it.
     """
+
+    isolated: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -145,7 +145,7 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
     breakpoints.install()
     try:
         subject: Subject = importlib.import_module(_NAMES).resolve(settings.subject)
-        subject.declared = settings.declared
+        subject.declare(settings.declared)
     except Exception as error:  # noqa: BLE001  # the judge decides what the error means
         channel.send(Handshake(error=str(error) if isinstance(error, ValueError) else traceback.format_exc()))
         return

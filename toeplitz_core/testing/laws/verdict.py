@@ -65,6 +65,8 @@ class Verdict:
         Which elements are wrong.
     assumed : str
         The arithmetic by which the result was judged, in words.
+    chosen : tuple of str
+        The values of ``--arithmetic`` for the subject, as far as they concern the dtype of the case.
     kernel : str
         The kernel that computed the result, if known.
     zeros, zero_signs : int
@@ -86,6 +88,7 @@ class Verdict:
     miss_probability: float | None = None
     printed: str = ""
     assumed: str = ""
+    chosen: tuple[str, ...] = ()
     kernel: str = ""
     zeros: int = 0
     zero_signs: int = 0

@@ -150,4 +150,5 @@ def debug(console: Console, case: Case | Call, subject: Subject) -> ExitCode:
             plain(console, "debug: it runs again, and stops at each call of the subject; s steps, c goes on, q quits")
             step_into(law, subject, case)
         return ExitCode.FAILURE
+    plain(console, "debug: the case does not fail in this process")
     return ExitCode.ALL_HOLD if proven else ExitCode.NOTHING_PROVEN

@@ -69,7 +69,7 @@ def verdict_lines(subject: str, verdict: Verdict, replay: str | None = None, lim
     if not verdict.status.is_failure:
         return lines
     last = [f"  judged: by {verdict.assumed}"] if verdict.assumed else []
-    last.append(f"  replay: {replay_command(subject, verdict.case) if replay is None else replay}")
+    last.append(f"  replay: {replay_command(subject, verdict) if replay is None else replay}")
     blocks = _difference_blocks(found) | {
         "printed:": shortened([line for line in verdict.printed.splitlines() if line.strip()], _PRINTED_LINES),
         "trace:": shortened(traceback_lines(verdict.traceback), _TRACEBACK_LINES),

@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from hypothesis.database import ExampleDatabase
 
+from toeplitz_core.testing.findings.explanation import explained
 from toeplitz_core.testing.findings.remembered import Remembered, default_database
 from toeplitz_core.testing.laws import LAWS, Law
 from toeplitz_core.testing.laws.attribution import attributed
@@ -84,7 +85,8 @@ def judge(
         )
     if memory is not None and (result.failure is not None or first == memory.recall()):
         memory.keep([failure.case for failure in result.failures])  # keep what cannot be run here
-    result = _with_failures(result, [_concluded(failure, law, subject) for failure in result.failures])
+    failures = [explained(subject, _concluded(failure, law, subject)) for failure in result.failures]
+    result = _with_failures(result, failures)
     return _with_versions(plan, result)
 
 

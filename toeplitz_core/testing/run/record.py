@@ -95,9 +95,10 @@ def versions_and_platform() -> dict[str, str]:
     }
 
 
-def replay_command(subject: str, case: object) -> str:
-    """The command that replays a case."""
-    return f'python -m toeplitz_core replay "{case}" --subject {subject}'
+def replay_command(subject: str, failure: Verdict) -> str:
+    """The command that replays the case of a verdict, judged by the same arithmetic."""
+    chosen = "".join(f" --arithmetic {word}" for word in failure.chosen)
+    return f'python -m toeplitz_core replay "{failure.case}" --subject {subject}{chosen}'
 
 
 def result_document(result: Result) -> dict[str, Any]:
@@ -134,13 +135,14 @@ def _failure_document(subject: str, failure: Verdict) -> dict[str, Any]:
         "case": str(failure.case),
         "message": failure.message,
         "cause": None,
-        "replay": replay_command(subject, failure.case),
+        "replay": replay_command(subject, failure),
         "ratio": number(failure.ratio),
         "index": None if failure.index is None else list(failure.index),
         "printed": failure.printed,
         "judged": failure.assumed or None,
         "traceback": failure.traceback or None,
         "difference": None if failure.difference is None else failure.difference.document(),
+        "arithmetic": list(failure.chosen),
     }
 
 
@@ -183,6 +185,7 @@ def _read_failure(document: Mapping[str, Any]) -> Verdict:
         assumed=document.get("judged") or "",
         traceback=document.get("traceback") or "",
         difference=Difference.read(document["difference"]) if document.get("difference") else None,
+        chosen=tuple(document.get("arithmetic", ())),
     )
 
 
