@@ -111,6 +111,10 @@ class _Judged:
     def claims(self) -> Claims:
         return self._answers.subject.claims
 
+    @property
+    def isolated(self) -> bool:
+        return self._answers.subject.isolated
+
     def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:
         outcome = self._answers.run(case, operands, procedure)
         if self._arithmetic is None:
