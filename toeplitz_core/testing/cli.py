@@ -20,6 +20,7 @@ from toeplitz_core.testing.findings.replay import ENOUGH, RUNS, parse, read_case
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.oracle.arithmetics import ARITHMETICS
+from toeplitz_core.testing.reports.json import JsonReport
 from toeplitz_core.testing.reports.replayed_cases import debug, replay_all
 from toeplitz_core.testing.reports.show import show_case
 from toeplitz_core.testing.reports.terminal import OUR_ERROR
@@ -118,6 +119,7 @@ def _parameter(option: Option) -> inspect.Parameter:
         more["metavar"] = option.metavar
     # The range is not given to typer: its error does not say which value is wrong.
     names = [f"--{option.name}/--no-{option.name}"] if option.kind is bool else []
+    names += [f"-{option.short}"] if option.short else []
     annotation: Any = Annotated[kind | None, typer.Option(*names, **more)]
     return inspect.Parameter(option.key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
@@ -150,6 +152,7 @@ def _replay(
         float | None, typer.Option(metavar=OPTIONS["timeout"].metavar, help=OPTIONS["timeout"].help)
     ] = None,
     inline: Annotated[bool | None, typer.Option("--inline/--no-inline", help=OPTIONS["inline"].help)] = None,
+    json: Annotated[str | None, typer.Option(metavar="FILE", help=OPTIONS["json"].help)] = None,
     pdb: Annotated[bool, typer.Option("--pdb", help=_PDB)] = False,
     differentiable: Annotated[
         bool | None, typer.Option("--differentiable/--no-differentiable", help=OPTIONS["differentiable"].help)
@@ -185,10 +188,13 @@ def _replay(
     listed = _usage(lambda: KnownFailures.of_files(options.known, laws=LAWS))
     if len(options.subject) > 1:
         raise typer.BadParameter(f"{', '.join(options.subject)}: replay takes one subject; choose it with --subject")
-    with _started(options.subject[0], options) as tested:
+    report = None if json is None else _usage(JsonReport, json)
+    # If the JSON goes to standard output, nothing else may go there.
+    aside = contextlib.redirect_stdout(sys.stderr) if json == "-" else contextlib.nullcontext()
+    with aside, _started(options.subject[0], options) as tested:
         if pdb and isinstance(tested, Subject):
             raise typer.Exit(debug(console(), cases[0], tested))
-        code = replay_all(console(), cases, tested, runs=runs, known=listed)
+        code = replay_all(console(stderr=json == "-"), cases, tested, runs=runs, known=listed, report=report)
     raise typer.Exit(code)
 
 

@@ -17,6 +17,7 @@ from toeplitz_core.testing.findings.explanation import explained
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS, Law
 from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.search.repetition import without_chance
 from toeplitz_core.testing.subjects.interface import Implementation
 from toeplitz_core.testing.support.spelling import named
 
@@ -124,6 +125,8 @@ def replay(
             if verdicts[-1].status in (Status.TIMEOUT, Status.UNSUPPORTED, Status.MISTRUSTED):
                 break
         found = _gravest(subject.name, verdicts, known)
+        if time.monotonic() - begin < enough:
+            found = replace(found, verdict=without_chance(found.verdict, law, subject, verdicts))
         if found.failures == found.runs and found.known is None:
             found = replace(found, verdict=explained(subject, found.verdict))
         yield found

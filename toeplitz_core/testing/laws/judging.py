@@ -11,6 +11,7 @@ import torch
 from toeplitz_core.bound import Arithmetic
 from toeplitz_core.testing.case.recipe_table import RECIPES, Kind
 from toeplitz_core.testing.data.operands import in_bytes
+from toeplitz_core.testing.laws.difference import difference
 from toeplitz_core.testing.laws.verdict import Comparison, Status, Verdict, compare_bound, compare_exact
 from toeplitz_core.testing.oracle.algorithms import MatrixUnits
 from toeplitz_core.testing.oracle.expected import Expected
@@ -58,7 +59,8 @@ def call_of(case: Case, kind: Literal["forward", "gradients"] = "forward") -> Ca
 
 def unanswered(case: Case, outcome: Outcome) -> Verdict:
     """The verdict on a call that did not return a result."""
-    return Verdict(STATUSES[outcome.status], case, outcome.message, printed=outcome.printed)
+    found = Verdict(STATUSES[outcome.status], case, outcome.message)
+    return found.replace(printed=outcome.printed, traceback=outcome.traceback)
 
 
 def in_words(case: Case, arithmetic: Arithmetic) -> str:
@@ -239,20 +241,18 @@ def failure(
     name: str = "out",
 ) -> Verdict:
     """The failing verdict on a result that differs from the expected one."""
+    differs = difference(case, name, found.index, found.elements, actual, wanted, ratio)
     got, should = actual[found.index].item(), wanted[found.index].item()
-    amount = "" if ratio is None else f", an error of {ratio:.4g} times the bound"
-    where = ", ".join(map(str, found.index))
-    # Enough digits to tell the two apart; 17 always are.
-    digits = next((n for n in (9, 17) if f"{got:.{n}g}" != f"{should:.{n}g}"), 9)
-    written = [str(value) if isinstance(value, int) else f"{value:.{digits}g}" for value in (got, should)]
-    said = written[1]
-    rounded = wanted[found.index].to(actual.dtype).item()
-    if math.isinf(rounded) and math.isfinite(should):
-        said = f"{rounded} (exactly {said})"
-    message = (
-        f"{name}[{where}]={written[0]}, but should be {said}{amount} ({found.wrong} of {found.total} elements wrong)"
+    return Verdict(
+        Status.FAIL,
+        case,
+        str(differs),
+        ratio=ratio,
+        index=found.index,
+        expected=should,
+        actual=got,
+        difference=differs,
     )
-    return Verdict(Status.FAIL, case, message, ratio=ratio, index=found.index, expected=should, actual=got)
 
 
 def located(verdict: Verdict, shape: tuple[int, ...], elements: torch.Tensor, name: str = "out") -> Verdict:

@@ -48,6 +48,8 @@ class Option:
         Whether ``pyproject.toml`` may have the option. Options that differ from run to run are not allowed there.
     pytest : str
         The replacement in pytest; empty if pytest takes this option.
+    short : str
+        A letter that is the same option on the command line; empty for none.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Option:
     metavar: str = ""
     in_table: bool = True
     pytest: str = ""
+    short: str = ""
 
     @property
     def key(self) -> str:
@@ -285,10 +288,14 @@ class Options:
     junit: str | None = _option(
         None, str, "Write the results to this file as JUnit XML.", metavar="FILE", in_table=False, pytest="--junit-xml"
     )
+    verbose: bool = _option(
+        False, bool, "Print a line for each law and dtype as soon as it is done.", pytest="-v", short="v"
+    )
     resume: str | None = _option(
         None,
         str,
-        "Resume the run that wrote this journal, with its options. Only --jobs, --json and --junit may be changed.",
+        "Resume the run that wrote this journal, with its options. Only --jobs, --json, --junit and --verbose may be "
+        "changed.",
         metavar="JOURNAL",
         in_table=False,
         pytest="--lf",

@@ -17,6 +17,7 @@ import toeplitz_core
 from toeplitz_core.testing.case.call import parse_line
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.staleness import Stale
+from toeplitz_core.testing.laws.difference import Difference
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 
@@ -139,6 +140,8 @@ def _failure_document(subject: str, failure: Verdict) -> dict[str, Any]:
         "index": None if failure.index is None else list(failure.index),
         "printed": failure.printed,
         "judged": failure.assumed or None,
+        "traceback": failure.traceback or None,
+        "difference": None if failure.difference is None else failure.difference.document(),
         "arithmetic": list(failure.chosen),
     }
 
@@ -180,6 +183,8 @@ def _read_failure(document: Mapping[str, Any]) -> Verdict:
         None if document["index"] is None else tuple(document["index"]),
         printed=document["printed"],
         assumed=document.get("judged") or "",
+        traceback=document.get("traceback") or "",
+        difference=Difference.read(document["difference"]) if document.get("difference") else None,
         chosen=tuple(document.get("arithmetic", ())),
     )
 

@@ -18,6 +18,7 @@ from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.oracle.arithmetics import chosen_arithmetic
 from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.declared import Declared
+from toeplitz_core.testing.subjects.frames import traceback_of
 from toeplitz_core.testing.subjects.outcome import (
     OUTPUT,
     Answer,
@@ -301,7 +302,7 @@ class Subject(ABC):
         # If sys.exit(0) in an implementation passed through, it would end the run as a success.
         except BaseException as error:  # noqa: BLE001  # any exception on a valid call is a finding
             _pass_on_a_quit(error)
-            return Outcome("raised", arithmetic, message=f"raised {described(error)}")
+            return Outcome("raised", arithmetic, message=f"raised {described(error)}", traceback=traceback_of(error))
         for name, result in results.items():
             if (reason := _unreadable(case, result)) is not None:
                 return Outcome("raised", arithmetic, message=reason if name == OUTPUT else f"{name}: {reason}")
@@ -323,9 +324,9 @@ class Subject(ABC):
             return Answer("raised", message=str(error))
         except Exception as error:  # noqa: BLE001  # any exception can be a refusal
             _pass_on_a_quit(error)
-            return Answer("refused", message=described(error))
+            return Answer("refused", message=described(error), traceback=traceback_of(error))
         except BaseException as error:  # noqa: BLE001  # such as SystemExit, which would end the caller's program
-            return Answer("raised", message=f"raised {described(error)}")
+            return Answer("raised", message=f"raised {described(error)}", traceback=traceback_of(error))
         if (reason := _unreadable(None, result)) is not None:
             return Answer("raised", message=reason)
         return Answer("returned", _materialised(result))
