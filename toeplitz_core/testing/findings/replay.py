@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,9 +13,11 @@ from toeplitz_core.memory import available_bytes
 from toeplitz_core.testing.case.call import Call, parse_line
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.entry import Entry
+from toeplitz_core.testing.findings.explanation import explained
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS, Law
 from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.search.repetition import without_chance
 from toeplitz_core.testing.subjects.interface import Implementation
 from toeplitz_core.testing.support.spelling import named
 
@@ -122,7 +124,12 @@ def replay(
             verdicts.append(law(subject, case))
             if verdicts[-1].status in (Status.TIMEOUT, Status.UNSUPPORTED, Status.MISTRUSTED):
                 break
-        yield _gravest(subject.name, verdicts, known)
+        found = _gravest(subject.name, verdicts, known)
+        if time.monotonic() - begin < enough:
+            found = replace(found, verdict=without_chance(found.verdict, law, subject, verdicts))
+        if found.failures == found.runs and found.known is None:
+            found = replace(found, verdict=explained(subject, found.verdict))
+        yield found
 
 
 def _gravest(subject: str, verdicts: list[Verdict], known: KnownFailures | None) -> Replayed:
