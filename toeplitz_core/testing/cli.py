@@ -36,7 +36,7 @@ _RUNS = (
 )
 
 # The options that replay shares with check. Others do not apply to it.
-_OF_REPLAY = ("subject", "known", "timeout", "inline")
+_OF_REPLAY = ("subject", "known", "strict", "timeout", "inline")
 
 _SUBJECT = f"The subject, as for check. The default is torch, unless {VARIABLE} or pyproject.toml names one."
 
@@ -134,6 +134,7 @@ def _replay(
     subject: Annotated[str | None, typer.Option(metavar="SUBJECT", help=_SUBJECT)] = None,
     runs: Annotated[int, typer.Option(metavar="N", help=_RUNS)] = RUNS,
     known: Annotated[list[str] | None, typer.Option(metavar="FILE", help=OPTIONS["known"].help)] = None,
+    strict: Annotated[bool | None, typer.Option("--strict/--no-strict", help=OPTIONS["strict"].help)] = None,
     timeout: Annotated[
         float | None, typer.Option(metavar=OPTIONS["timeout"].metavar, help=OPTIONS["timeout"].help)
     ] = None,
@@ -141,7 +142,7 @@ def _replay(
 ) -> None:
     """Run a case again, or all cases of a file. A case that names no law is run under every law that applies to it.
 
-    The keys subject, known, timeout and inline of the table [tool.toeplitz_core] are defaults, as for check.
+    The keys subject, known, strict, timeout and inline of the table [tool.toeplitz_core] are defaults, as for check.
 
     Exit codes: 0 all cases pass, 1 a case fails in some run, 2 wrong usage, 3 a case is mistrusted or unsupported, or
     its device is missing, 4 an error of toeplitz-core itself, 130 interrupted.
@@ -151,14 +152,14 @@ def _replay(
     if runs < 1:
         raise typer.BadParameter(f"runs={runs} must be a whole number >= 1")
     cases = [_usage(parse, case)] if case is not None else _usage(read_cases, file)
-    given = chosen({"subject": subject, "known": known, "timeout": timeout, "inline": inline})
+    given = chosen({"subject": subject, "known": known, "strict": strict, "timeout": timeout, "inline": inline})
     table = {key: value for key, value in _usage(project).items() if key in _OF_REPLAY}
     options = _usage(merged_options, given, table, {"subject": ("torch",)})
     listed = _usage(lambda: KnownFailures.of_files(options.known, laws=LAWS))
     if len(options.subject) > 1:
         raise typer.BadParameter(f"{', '.join(options.subject)}: replay takes one subject; choose it with --subject")
     with _started(options.subject[0], timeout=options.timeout, inline=options.inline) as tested:
-        code = replay_all(console(), cases, tested, runs=runs, known=listed)
+        code = replay_all(console(), cases, tested, runs=runs, known=listed, strict=options.strict)
     raise typer.Exit(code)
 
 

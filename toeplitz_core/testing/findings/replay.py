@@ -14,8 +14,9 @@ from toeplitz_core.testing.case.call import Call, parse_line
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.entry import Entry
 from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.shared import SharedFailures, in_words
 from toeplitz_core.testing.laws import LAWS, Law
-from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.laws.verdict import Excuse, Status, Verdict
 from toeplitz_core.testing.subjects.interface import Implementation
 from toeplitz_core.testing.support.spelling import named
 
@@ -40,12 +41,15 @@ class Replayed:
         Number of runs, and number of runs that failed.
     known : Entry, optional
         The known failure that matches the verdict.
+    shared : str
+        That torch itself fails this, in words; empty if the failure is not shared.
     """
 
     verdict: Verdict
     runs: int
     failures: int
     known: Entry | None = None
+    shared: str = ""
 
 
 def parse(line: str) -> Case | Call:
@@ -105,13 +109,14 @@ def replay(
     *,
     runs: int = RUNS,
     known: KnownFailures | None = None,
+    strict: bool = False,
     enough: float = ENOUGH,
 ) -> Iterator[Replayed]:
     """Run a case again under each of its laws.
 
     Every other run begins in a fresh process: some failures need a fresh process, others need an earlier call. The runs
     under a law end early after a timeout, or if the case is unsupported or mistrusted. After ``enough`` seconds for
-    the case, each remaining law has one run.
+    the case, each remaining law has one run. With ``strict``, no failure is shared with torch.
     """
     begin = time.monotonic()
     for law in laws_of(case):
@@ -122,22 +127,33 @@ def replay(
             verdicts.append(law(subject, case))
             if verdicts[-1].status in (Status.TIMEOUT, Status.UNSUPPORTED, Status.MISTRUSTED):
                 break
-        yield _gravest(subject.name, verdicts, known)
+        yield _gravest(subject, verdicts, known, None if strict else SharedFailures(subject))
 
 
-def _gravest(subject: str, verdicts: list[Verdict], known: KnownFailures | None) -> Replayed:
-    """The first unlisted failure, or else the first listed one, or else the last verdict."""
+def _gravest(
+    subject: Implementation, verdicts: list[Verdict], known: KnownFailures | None, shared: SharedFailures | None
+) -> Replayed:
+    """The first failure without an excuse, or else the first failure, or else the last verdict."""
     failing = [verdict for verdict in verdicts if verdict.status.is_failure]
     if not failing:
         return Replayed(verdicts[-1], len(verdicts), 0)
-    entries = [None if known is None else known.match(subject, verdict) for verdict in failing]
-    at = entries.index(None) if None in entries else 0
-    found, entry = failing[at], entries[at]
+    found, entry, excuse = failing[0], None, None
+    for verdict in failing:
+        listed = None if known is None else known.match(subject.name, verdict)
+        if listed is not None:
+            reason: Excuse | None = Excuse(Status.KNOWN, listed.name)
+        else:
+            reason = None if shared is None else shared(verdict)
+        if verdict is found or reason is None:
+            found, entry, excuse = verdict, listed, reason
+        if reason is None:
+            break
     if len(failing) < len(verdicts):
         found = found.replace(message=f"{found.message} (fails in {len(failing)} of {len(verdicts)} runs)")
-    return Replayed(
-        found if entry is None else found.replace(status=Status.KNOWN), len(verdicts), len(failing), known=entry
-    )
+    if excuse is not None:
+        found = found.replace(status=excuse.status)
+    said = in_words(excuse.name) if excuse is not None and excuse.status is Status.SHARED else ""
+    return Replayed(found, len(verdicts), len(failing), entry, said)
 
 
 def repeated(law: Law, subject: Implementation, case: Case | Call) -> Iterator[Verdict]:

@@ -28,8 +28,9 @@ from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.isolation.transport import Channel
 from toeplitz_core.testing.isolation.worker_memory import address_space, limit_memory, poison, poison_arrays
 from toeplitz_core.testing.oracle.strictest import strictest
-from toeplitz_core.testing.subjects.interface import Claims, Procedure, Subject
+from toeplitz_core.testing.subjects.interface import Claims, Implementation, Procedure, Subject
 from toeplitz_core.testing.subjects.outcome import Answer, Outcome, described
+from toeplitz_core.testing.subjects.pytorch.counterpart import Role, in_role
 from toeplitz_core.testing.support import interrupts
 
 # How many characters of a subject's output are kept: the end says most.
@@ -89,6 +90,10 @@ class Settings:
         ``sys.path``.
     poison : int or None
         A byte to fill freed memory with.
+    role : str
+        Whether to run the subject, to watch it, or to run torch in its place; see :func:`in_role`.
+    witness : str
+        Path of the file that a watched subject writes to.
     """
 
     subject: str
@@ -97,6 +102,8 @@ class Settings:
     memory: int | None
     path: tuple[str, ...]
     poison: int | None
+    role: Role = "subject"
+    witness: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +139,8 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
     channel = Channel(connection, settings.shared)
     byte = settings.poison if settings.poison is None or poison(settings.poison) else None
     try:
-        subject: Subject = importlib.import_module(_NAMES).resolve(settings.subject)
+        resolved: Subject = importlib.import_module(_NAMES).resolve(settings.subject)
+        subject = in_role(resolved, settings.role, settings.witness)
     except Exception as error:  # noqa: BLE001  # the judge decides what the error means
         channel.send(Handshake(error=str(error) if isinstance(error, ValueError) else traceback.format_exc()))
         return
@@ -155,7 +163,7 @@ def _device(request: Request | Call) -> str:
     return request.device if isinstance(request, Call) else request.case.device
 
 
-def _answered(subject: Subject, request: Request | Call) -> Outcome | Answer:
+def _answered(subject: Implementation, request: Request | Call) -> Outcome | Answer:
     """Call a subject. Workers ignore Ctrl-C, so a KeyboardInterrupt here comes from the subject itself."""
     try:
         if isinstance(request, Call):

@@ -53,6 +53,8 @@ class Result:
         The sums of the same fields of the verdicts.
     refused : str
         Why the last unsupported case was refused.
+    shared : Counter of str
+        How many cases torch itself fails too, by the name of the entry for torch.
     """
 
     step: Step
@@ -66,6 +68,7 @@ class Result:
     zeros: int = 0
     zero_signs: int = 0
     refused: str = ""
+    shared: Counter[str] = field(default_factory=Counter)
 
     @property
     def subject(self) -> str:

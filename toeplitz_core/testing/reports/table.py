@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES, DTYPES
+from toeplitz_core.testing.findings.shared import in_words
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.reports.text import STYLES, plain
@@ -30,7 +31,9 @@ def print_results(console: Console, results: Sequence[Result], left_out: Sequenc
     total = sum(r.cases for r in ran)
     holding = sum(r.status is Status.PASS for r in ran)
     known = sum(r.status is Status.KNOWN for r in ran)
+    shared = sum(r.status is Status.SHARED for r in ran)
     listed = f"; {known} more fail only in known ways" if known else ""
+    listed += f"; {shared} more fail only where torch itself fails" if shared else ""
     claimed = sum(r.status is not Status.UNSUPPORTED or r.nothing_proven for r in ran)
     plain(console, f"{cases_of(total)}; {holding} of {claimed} hold{listed} (each law with each dtype).")
     for line in _signed_zeros(ran):
@@ -141,9 +144,11 @@ def _cell(r: Result) -> str:
 
 
 def print_known(console: Console, record: Record) -> None:
-    """Print the known failures that matched, with counts and reasons, and the stale entries."""
+    """Print the known and the shared failures, with counts and reasons, and the stale entries."""
     for entry in record.known.entries:
         if count := record.matched[entry.name]:
             plain(console, f"known: {entry.name}: {cases_of(count)}: {entry.reason}", style=STYLES[Status.KNOWN])
+    for name, count in sorted(record.shared.items()):
+        plain(console, f"shared: {in_words(name)}: {cases_of(count)}", style=STYLES[Status.SHARED])
     for stale in record.stale:
         plain(console, f"stale: {stale.entry.name} for {stale.subject}: {stale.why}")

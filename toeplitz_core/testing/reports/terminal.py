@@ -115,7 +115,7 @@ def header(plan: Plan) -> str:
 
 def options_line(options: Options) -> str:
     """The chosen options that the header of a run does not name."""
-    names = ("time", "jobs", "timeout", "known", "fail_fast", "fail_stale", "inline", "resume")
+    names = ("time", "jobs", "timeout", "known", "fail_fast", "fail_stale", "strict", "inline", "resume")
     usual = {"jobs": 1, "timeout": TIMEOUT}
     chosen = {name: value for name in names if (value := getattr(options, name)) and value != usual.get(name)}
     return "; ".join(

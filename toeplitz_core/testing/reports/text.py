@@ -20,6 +20,7 @@ STYLES = {
     Status.CRASH: "bold red",
     Status.TIMEOUT: "bold red",
     Status.KNOWN: "yellow",
+    Status.SHARED: "yellow",
 }
 
 

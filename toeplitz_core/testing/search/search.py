@@ -14,7 +14,7 @@ from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.result import Result, Step
-from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.laws.verdict import Excuse, Status, Verdict
 from toeplitz_core.testing.search.effort import Effort, Search, Sweep
 from toeplitz_core.testing.search.law_cases import drawn, drawn_again, swept
 from toeplitz_core.testing.search.seeding import no_constants_of_modules
@@ -25,8 +25,8 @@ from toeplitz_core.testing.subjects.interface import Implementation, Subject
 from toeplitz_core.testing.subjects.outcome import Outcome
 from toeplitz_core.testing.support import interrupts
 
-# Returns the name of the known failure that matches a verdict, or None.
-Excuse = Callable[[Verdict], str | None]
+# Returns why a failing verdict does not fail the run, or None if it does.
+Excusing = Callable[[Verdict], Excuse | None]
 
 
 class LawError(Exception):
@@ -87,7 +87,7 @@ def find(
     *,
     dtype: str,
     device: str = "cpu",
-    excuse: Excuse | None = None,
+    excuse: Excusing | None = None,
     tally: Tally | None = None,
 ) -> Result:
     """Look for a case on which a law fails.
@@ -97,7 +97,8 @@ def find(
     effort : Search or Sweep
         A search shrinks the first failure; a sweep ends with it.
     excuse : callable, optional
-        Returns the name of the known failure that matches a verdict. Such failures are counted, and the search goes on.
+        Returns why a failing verdict does not fail the run, or None. Excused failures are counted, and the search goes
+        on; while shrinking they count as passes.
     tally : Tally, optional
         The counts. The caller keeps them even if an exception ends the search.
 
@@ -156,8 +157,8 @@ def _walk(judge: Judge, tally: Tally, cases: Iterable[Case]) -> None:
             raise _Broken(verdict)
 
 
-def _judge(law: Law, subject: Implementation, tally: Tally, excuse: Excuse | None, *, at_once: bool) -> Judge:
-    """Make a function that judges one case. Known failures get their own status; an error of the law raises ``_Stop``.
+def _judge(law: Law, subject: Implementation, tally: Tally, excuse: Excusing | None, *, at_once: bool) -> Judge:
+    """Make a function that judges one case. Excused failures get their own status; errors of the law raise ``_Stop``.
 
     With ``at_once``, an interrupt does not wait for the verdict, because the subject runs in this process and may hang.
     """
@@ -167,13 +168,13 @@ def _judge(law: Law, subject: Implementation, tally: Tally, excuse: Excuse | Non
         try:
             with interrupts.at_once(at_once):
                 verdict = law(subject, case)
-            entry = None if excuse is None or not verdict.status.is_failure else excuse(verdict)
+            excused = None if excuse is None or not verdict.status.is_failure else excuse(verdict)
         except Exception as error:
             raise _Stop(error, case.replace(law=law.name)) from error
-        if entry is None:
+        if excused is None:
             return verdict
-        tally.excused(entry)
-        return verdict.replace(status=Status.KNOWN)
+        tally.excused(excused)
+        return verdict.replace(status=excused.status)
 
     return judge
 
