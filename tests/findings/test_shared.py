@@ -15,7 +15,7 @@ from torch.nn import functional
 from tests.findings import torch_kernels
 from tests.helpers.command_line import call
 from toeplitz_core import conv2d
-from toeplitz_core.testing import check, cli
+from toeplitz_core.testing import check
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.findings.shared import SharedFailures, in_words, symptom
@@ -127,15 +127,13 @@ def test_the_search_goes_on_past_shared_failures():
     assert max(found.failure.case.stride) == 2
 
 
-def test_replay_says_that_torch_fails(capsys: pytest.CaptureFixture[str]):
+def test_replay_says_that_torch_fails():
     """``replay`` of a shared failure ends with 0 and names it; ``--strict`` ends with 1."""
-    line = ["replay", NO_CHANNELS, "--subject", f"{KERNELS}:wrapper"]
-    assert call(cli.main, *line) == 0
-    said = capsys.readouterr().out
-    assert said.startswith(f"SHARED {KERNELS}:wrapper, no-channels: returned shape")
-    assert f"  shared: {in_words(LISTED.name)}\n" in said
-    assert call(cli.main, *line, "--strict") == 1
-    assert call(cli.main, "replay", NO_CHANNELS, "--subject", f"{KERNELS}:calls_nothing") == 1
+    replay = f'replay "{NO_CHANNELS}" --runs 1 --inline --subject {KERNELS}'
+    shared = call(f"{replay}:wrapper")
+    assert (shared.exit_code, shared.output.partition(":")[0]) == (0, f"SHARED {KERNELS}")
+    assert f"  shared: {in_words(LISTED.name)}\n" in shared.output
+    assert [call(f"{replay}:{rest}").exit_code for rest in ("wrapper --strict", "calls_nothing")] == [1, 1]
 
 
 def test_reports_name_shared_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -153,6 +151,7 @@ def test_reports_name_shared_failures(tmp_path: Path, capsys: pytest.CaptureFixt
 X, W = torch.ones(2, 1, 3, 3), torch.ones(1, 1, 2, 2)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch calls it in forward mode
 @pytest.mark.parametrize(
     "compute",
     [
