@@ -52,7 +52,8 @@ def test_examples_pass(kernel: str):
     """An example passes where it is right, in each of its dtypes."""
     _, law, dtypes = KERNELS[kernel]
     laws = ["forward-exact", "no-channels", "stride", *{law} - {"forward-exact"}]
-    record = check(f"examples.{kernel}:conv2d", law=laws, dtype=dtypes, device="cpu", examples=8, quiet=True)
+    options = {"law": laws, "dtype": dtypes, "device": "cpu", "examples": 8, "inline": True, "quiet": True}
+    record = check(f"examples.{kernel}:conv2d", **options)
     assert record.exit_code == 0, [result.failure for result in record.results if result.failure]
     assert {result.status for result in record.results} <= {Status.PASS, Status.SHARED, Status.UNSUPPORTED}
     passed = [result.status is Status.PASS for result in record.results if result.law == "forward-exact"]
