@@ -15,7 +15,7 @@ from tests.helpers.known_failures import ENTRY, GROUPED, failing, load, result
 from tests.helpers.running import search
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.findings.conditions import Condition
+from toeplitz_core.testing.case.conditions import Condition
 from toeplitz_core.testing.findings.entry import Entry
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS

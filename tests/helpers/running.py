@@ -27,6 +27,7 @@ from toeplitz_core.testing.run.subject_pool import SubjectPool
 from toeplitz_core.testing.search.effort import PROFILES, Profile, Search, Sweep
 from toeplitz_core.testing.search.search import find
 from toeplitz_core.testing.search.tally import Tally
+from toeplitz_core.testing.strategies.domain import EVERYTHING, Domain
 from toeplitz_core.testing.subjects import Implementation, Subject, TorchSubject
 
 EXACT = LAWS["forward-exact"]
@@ -46,17 +47,19 @@ def search(
     first: Sequence[Case | Call] = (),
     sweep: int | None = None,
     tally: Tally | None = None,
+    domain: Domain = EVERYTHING,
+    failures: int = 1,
 ) -> Result:
     """The result of one law on one subject, for the cases of a profile, a number of them, or a sweep."""
     of_profile = PROFILES[profile]
-    drawn = Search(of_profile, examples or of_profile.examples, seed, tuple(layouts), tuple(first))
+    drawn = Search(of_profile, examples or of_profile.examples, seed, tuple(layouts), tuple(first), failures)
     effort = drawn if sweep is None else Sweep(sweep)
 
     def excuse(verdict: Verdict) -> Excuse | None:
         entry = None if known is None else known.match(subject.name, verdict)
         return None if entry is None else Excuse(Status.KNOWN, entry.name)
 
-    return find(law, subject, effort, dtype=dtype, device=device, excuse=excuse, tally=tally)
+    return find(law, subject, effort, dtype=dtype, device=device, domain=domain, excuse=excuse, tally=tally)
 
 
 def hunt(function: Callable[..., torch.Tensor], *, law: Law = EXACT, examples: int = 100, **options: object) -> Result:
@@ -91,9 +94,11 @@ class Bench:
         examples: int | None = None,
         seed: int = 0,
         sweep: int | None = None,
+        failures: int = 1,
         **options: Any,
     ) -> None:
-        drawn = Search(PROFILES[profile] if isinstance(profile, str) else profile, examples, seed)
+        of_profile = PROFILES[profile] if isinstance(profile, str) else profile
+        drawn = Search(of_profile, examples, seed, failures=failures)
         self.plan = Plan(
             subjects=[subject.name for subject in subjects],
             laws={law.name: law for law in laws},

@@ -17,7 +17,7 @@ from toeplitz_core import conv2d
 from toeplitz_core.testing import cli
 from toeplitz_core.testing.case.call import Call, parse_line
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.findings.conditions import Condition
+from toeplitz_core.testing.case.conditions import Condition
 from toeplitz_core.testing.findings.entry import Entry
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject

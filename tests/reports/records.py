@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.findings.conditions import Condition
+from toeplitz_core.testing.case.conditions import Condition
 from toeplitz_core.testing.findings.entry import Entry
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.staleness import Stale

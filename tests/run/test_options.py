@@ -38,7 +38,8 @@ def test_every_key_is_read(project: Path):
         project,
         'subject = "m:f"\nlaw = ["matrix", "adjoint", "matrix"]\nprofile = "smoke"\nexamples = 3\nseed = 0\n'
         'device = ["cpu"]\ndtype = "float32"\ntime = 60\njobs = 0\ntimeout = 2\n'
-        'known = ["lists/known.toml", "/more.toml"]\nfail-fast = true\nfail-stale = true\ninline = false',
+        'known = ["lists/known.toml", "/more.toml"]\nfail-fast = true\nfail-stale = true\ninline = false\n'
+        'where = "groups == 1"\nmax-products = 9\nmax-failures = 2',
     )
     table = read_table(project)
     assert table == {
@@ -56,6 +57,9 @@ def test_every_key_is_read(project: Path):
         "fail_fast": True,
         "fail_stale": True,
         "inline": False,
+        "where": "groups == 1",
+        "max_products": 9,
+        "max_failures": 2,
     }
     assert table.keys() == {option.key for option in OPTIONS.values() if option.in_table}
 

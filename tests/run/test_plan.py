@@ -91,12 +91,12 @@ def test_effort_of_a_task():
     plan = Plan.of(Options(seed=5), ["torch"], inline=["torch"])
     search = plan.effort.in_round(2, plan.layouts("torch"), ())
     assert isinstance(search, Search)
-    assert (search.settings("adjoint", 1).max_examples, search.seed) == (12, 7)
+    assert (search.examples_of("adjoint"), search.seed) == (12, 7)
     assert not {*UNSAFE_LAYOUTS} & {*search.layouts}
     plan = Plan.of(Options(examples=3), ["torch"])
     search = plan.effort.in_round(0, plan.layouts("torch"), ())
     assert isinstance(search, Search)
-    assert search.settings("adjoint", 1).max_examples == 3
+    assert search.examples_of("adjoint") == 3
     assert {*UNSAFE_LAYOUTS} <= {*search.layouts}
     plan = Plan.of(Options(sweep=2), ["torch"])
     assert (plan.effort.in_round(1, plan.layouts("torch"), ()), plan.remembers) == (Sweep(2), False)

@@ -29,7 +29,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from toeplitz_core.testing.case.call import Call, parse_line
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.findings.conditions import Condition
+from toeplitz_core.testing.case.conditions import Condition
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.support.spelling import legal_words
 

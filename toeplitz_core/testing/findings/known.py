@@ -9,7 +9,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from toeplitz_core.testing.findings.conditions import necessary
+from toeplitz_core.testing.case.conditions import necessary
 from toeplitz_core.testing.findings.entry import Entry, installed_version
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Verdict
@@ -82,14 +82,13 @@ class KnownFailures:
         return next((e for e in self.entries if not e.applies and e.describes(subject, verdict)), None)
 
     def adopt(self, results: Iterable[Result], date: str) -> KnownFailures:
-        """The list with a new entry for each result whose failure no entry matches yet.
+        """The list with a new entry for each failure of the results that no entry matches yet.
 
         ``date`` goes into the reason of the entries. An entry for a library is limited to its installed version.
         """
         grown = self
-        for result in results:
-            found = result.failure
-            if found is None or not found.status.is_failure or grown.match(result.subject, found) is not None:
+        for result, found in [(each, failure) for each in results for failure in each.failures]:
+            if not found.status.is_failure or grown.match(result.subject, found) is not None:
                 continue
             entry = Entry(
                 name=_free_name(f"{result.subject}-{result.law}-{result.dtype}", grown.entries),

@@ -9,6 +9,7 @@ pass.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from hypothesis.database import DirectoryBasedExampleDatabase, ExampleDatabase
@@ -51,11 +52,11 @@ class Remembered:
                 found.append(parse_line(value.decode()))
         return found
 
-    def keep(self, case: Case | Call | None) -> None:
-        """Remember only this case, or nothing for None. If the database cannot be written, only the report has it."""
+    def keep(self, cases: Collection[Case | Call]) -> None:
+        """Remember these cases and no others. If the database cannot be written, only the report has them."""
         with contextlib.suppress(OSError):
-            kept = b"" if case is None else str(case).encode()
-            for value in set(self.database.fetch(self._key)) - {kept}:
+            kept = {str(case).encode() for case in cases}
+            for value in set(self.database.fetch(self._key)) - kept:
                 self.database.delete(self._key, value)
-            if kept:
-                self.database.save(self._key, kept)
+            for value in kept:
+                self.database.save(self._key, value)

@@ -42,7 +42,7 @@ class Result:
     max_ratio : float, optional
         The largest error of the cases that passed, in units of the bound; None if all comparisons were exact.
     failure : Verdict, optional
-        The verdict on the smallest failing case.
+        The verdict on the smallest case of the first failure.
     message : str
         What is wrong, or why nothing was run or proven.
     known : Counter of str
@@ -53,6 +53,12 @@ class Result:
         The sums of the same fields of the verdicts.
     refused : str
         Why the last unsupported case was refused.
+    others : tuple of Verdict
+        Further failures, which the first does not explain.
+    outside : int
+        How many cases were drawn outside the subject's domain, and not tried.
+    slow : str
+        What to do about calls that took long; empty if none did.
     shared : Counter of str
         How many cases torch itself fails too, by the name of the entry for torch.
     """
@@ -68,7 +74,15 @@ class Result:
     zeros: int = 0
     zero_signs: int = 0
     refused: str = ""
+    others: tuple[Verdict, ...] = ()
+    outside: int = 0
+    slow: str = ""
     shared: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def failures(self) -> tuple[Verdict, ...]:
+        """The verdicts on the smallest case of each failure, in the order in which they were found."""
+        return () if self.failure is None else (self.failure, *self.others)
 
     @property
     def subject(self) -> str:

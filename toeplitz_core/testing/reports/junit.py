@@ -85,8 +85,11 @@ def _case(result: Result, *, required: bool) -> ET.Element:
     for name, count in result.shared.items():
         _property(properties, f"shared: {in_words(name)}", cases_of(count))
     if result.failure is not None and result.status.is_failure:
-        replay = replay_command(result.subject, result.failure.case)
-        details = f"case:   {result.failure.case}\nreplay: {replay}"
+        details = "\n\n".join(
+            (f"{failure.message}\n" if failure is not result.failure else "")
+            + f"case:   {failure.case}\nreplay: {replay_command(result.subject, failure.case)}"
+            for failure in result.failures
+        )
         _outcome(case, "failure", result.status.value, result.failure.message, details)
     elif result.nothing_proven:
         _outcome(case, "error", "nothing proven", result.message)

@@ -84,8 +84,11 @@ def conclude(
         What to print as the replay line, instead of the command.
     """
     if result.status.is_failure:
-        assert result.failure is not None
-        lines = verdict_lines(result.subject, result.failure, replay or _command(result.subject, result.failure))
+        lines = [
+            line
+            for failure in result.failures
+            for line in verdict_lines(result.subject, failure, replay or _command(result.subject, failure))
+        ]
         pytest.fail(printable("\n".join(lines)), pytrace=False)
     message = printable(result.message)
     if result.status is Status.NOT_RUN:

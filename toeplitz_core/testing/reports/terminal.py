@@ -81,8 +81,8 @@ class TerminalReport:
         self._progress.update(self._bar, completed=done, description=at)
         if not self._console.is_terminal and result.cases and news:
             plain(self._console, result_line(result))
-        if result.failure is not None:
-            self._print_failure(result.subject, result.failure)
+        for failure in result.failures:
+            self._print_failure(result.subject, failure)
 
     def _print_failure(self, subject: str, failure: Verdict) -> None:
         self._printed.append(failure)
@@ -92,8 +92,9 @@ class TerminalReport:
         self._progress.stop()
         console, record = self._console, event.record
         for result in record.results:  # failures of steps that an interrupt cut short
-            if result.failure is not None and not any(result.failure is verdict for verdict in self._printed):
-                self._print_failure(result.subject, result.failure)
+            for failure in result.failures:
+                if not any(failure is verdict for verdict in self._printed):
+                    self._print_failure(result.subject, failure)
         print_results(console, record.results, event.left_out)
         print_assumed(console, record.results)
         if record.rounds is not None and self._plan is not None:
@@ -115,7 +116,10 @@ def header(plan: Plan) -> str:
 
 def options_line(options: Options) -> str:
     """The chosen options that the header of a run does not name."""
-    names = ("time", "jobs", "timeout", "known", "fail_fast", "fail_stale", "strict", "inline", "resume")
+    names = (
+        *("where", "max_products", "time", "jobs", "timeout"),
+        *("known", "fail_fast", "fail_stale", "strict", "inline", "resume"),
+    )
     usual = {"jobs": 1, "timeout": TIMEOUT}
     chosen = {name: value for name in names if (value := getattr(options, name)) and value != usual.get(name)}
     return "; ".join(

@@ -67,7 +67,7 @@ def judge(
 
     def found(result: Result) -> None:
         if memory is not None and result.failure is not None:
-            memory.keep(result.failure.case)
+            memory.keep([failure.case for failure in result.failures])
         if announce is not None:
             announce(_with_versions(plan, result))
 
@@ -75,20 +75,35 @@ def judge(
     with contextlib.nullcontext() if isinstance(subject, Subject) else _one_thread():
         tally = Tally(step, found)
         effort = plan.effort.in_round(task.number, plan.layouts(step.subject), first)
-        result = find(law, subject, effort, dtype=step.dtype, device=step.device, excuse=excuse, tally=tally)
+        result = find(
+            law,
+            subject,
+            effort,
+            dtype=step.dtype,
+            device=step.device,
+            domain=plan.domain.within(subject.claims.where),
+            excuse=excuse,
+            tally=tally,
+        )
     if memory is not None and (result.failure is not None or first == memory.recall()):
-        memory.keep(None if result.failure is None else result.failure.case)  # keep what cannot be run here
+        memory.keep([failure.case for failure in result.failures])  # keep what cannot be run here
     return _with_versions(plan, result)
 
 
 def _with_versions(plan: Plan, result: Result) -> Result:
-    """Add to the message the known failure that would match if other versions were installed."""
-    failure = result.failure
-    entry = None if failure is None else plan.known.of_other_versions(result.subject, failure)
-    if failure is None or entry is None:
+    """Add to each message the known failure that would match if other versions were installed."""
+    failures = [_with_other_versions(plan, result.subject, failure) for failure in result.failures]
+    if not failures:
         return result
+    return replace(result, message=failures[0].message, failure=failures[0], others=tuple(failures[1:]))
+
+
+def _with_other_versions(plan: Plan, subject: str, failure: Verdict) -> Verdict:
+    entry = plan.known.of_other_versions(subject, failure)
+    if entry is None:
+        return failure
     message = f"{failure.message} (known failure {entry.name} would match, but it is for {entry.other_versions})"
-    return replace(result, message=message, failure=failure.replace(message=message))
+    return failure.replace(message=message)
 
 
 @contextlib.contextmanager

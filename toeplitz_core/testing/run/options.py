@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from toeplitz_core.testing.case.case import DEVICES, check_device
+from toeplitz_core.testing.case.conditions import Condition
 from toeplitz_core.testing.case.dtypes import ALIASES, CASE_DTYPES
 from toeplitz_core.testing.isolation.sandbox import TIMEOUT
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.search.effort import PROFILES
+from toeplitz_core.testing.search.effort import MOST_FAILURES, PROFILES
 from toeplitz_core.testing.strategies.sweep import MOST_STEPS
 from toeplitz_core.testing.support.spelling import legal_words, named
 
@@ -115,6 +116,14 @@ def _profile(name: str) -> str:
     return named(f"profile={name!r}", name, PROFILES).name
 
 
+def _where(text: str) -> str:
+    try:
+        Condition(text)
+    except ValueError as error:
+        raise ValueError(f"where={text!r}: {error}") from None
+    return text
+
+
 def _option(default: object, kind: type, text: str, **more: Any) -> Any:
     return field(default=default, metadata={"kind": kind, "help": text, **more})
 
@@ -163,6 +172,29 @@ class Options:
         int,
         "The same seed draws the same cases. The default is 0; nightly draws a new seed and prints it.",
         least=0,
+        metavar="N",
+    )
+    where: str | None = _option(
+        None,
+        str,
+        "Check only cases for which this condition holds, such as 'kernel_size == (3, 3) and groups == 1'. It is an "
+        "expression over the names that conditions of known failures use. Laws are not asked about other cases.",
+        check=_where,
+        metavar="CONDITION",
+    )
+    max_products: int | None = _option(
+        None,
+        int,
+        "Check only cases with at most this many products, all images together, for kernels that are slow.",
+        least=1,
+        metavar="N",
+    )
+    max_failures: int = _option(
+        MOST_FAILURES,
+        int,
+        "After a failure, each law looks for others that the first does not explain, until it has found this many in a "
+        f"dtype; the default is {MOST_FAILURES}.",
+        least=1,
         metavar="N",
     )
     time: float | None = _option(

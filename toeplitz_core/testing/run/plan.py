@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.conditions import Condition
 from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
@@ -16,6 +17,7 @@ from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.search.effort import PROFILES, Effort, Search, Sweep
+from toeplitz_core.testing.strategies.domain import EVERYTHING, Domain
 from toeplitz_core.testing.support.spelling import cases_of
 
 # Layouts on which torch can crash. Subjects in the judge's process are not tested on them.
@@ -54,6 +56,8 @@ class Plan:
         The laws to check, by name.
     effort : Search or Sweep
         How each law is checked: the cases to draw, or the convolutions to sweep.
+    domain : Domain
+        The cases that all subjects are checked on.
     remembers : bool
         Whether failures of earlier runs are tried first.
     fail_fast : bool
@@ -73,6 +77,7 @@ class Plan:
     dtypes: Sequence[str]
     devices: Sequence[str]
     effort: Effort
+    domain: Domain = EVERYTHING
     remembers: bool = False
     fail_fast: bool = False
     inline: frozenset[str] = frozenset()
@@ -98,7 +103,10 @@ class Plan:
             laws={name: LAWS[name] for name in options.laws},
             dtypes=options.dtypes,
             devices=options.devices,
-            effort=Search(profile, options.examples, seed) if options.sweep is None else Sweep(options.sweep),
+            effort=Search(profile, options.examples, seed, failures=options.max_failures)
+            if options.sweep is None
+            else Sweep(options.sweep),
+            domain=Domain(() if options.where is None else (Condition(options.where),), options.max_products),
             remembers=profile.remembers and options.seed is None and options.time is None,
             fail_fast=options.fail_fast,
             inline=frozenset(subjects if options.inline else inline),

@@ -123,18 +123,28 @@ def result_document(result: Result) -> dict[str, Any]:
         "zero_signs": result.zero_signs,
         "refused": result.refused or None,
     }
-    if (failure := result.failure) is not None:
-        found |= {
-            "case": str(failure.case),
-            "message": failure.message,
-            "cause": None,
-            "replay": replay_command(result.subject, failure.case),
-            "ratio": number(failure.ratio),
-            "index": None if failure.index is None else list(failure.index),
-            "printed": failure.printed,
-            "judged": failure.assumed or None,
-        }
+    if result.outside:
+        found["outside"] = result.outside
+    if result.failure is not None:
+        found |= _failure_document(result.subject, result.failure)
+    if result.others:
+        found["others"] = [
+            {"status": other.status.value, **_failure_document(result.subject, other)} for other in result.others
+        ]
     return found
+
+
+def _failure_document(subject: str, failure: Verdict) -> dict[str, Any]:
+    return {
+        "case": str(failure.case),
+        "message": failure.message,
+        "cause": None,
+        "replay": replay_command(subject, failure.case),
+        "ratio": number(failure.ratio),
+        "index": None if failure.index is None else list(failure.index),
+        "printed": failure.printed,
+        "judged": failure.assumed or None,
+    }
 
 
 def read_result(document: Mapping[str, Any]) -> Result:
@@ -146,18 +156,7 @@ def read_result(document: Mapping[str, Any]) -> Result:
         If the dictionary is not a result.
     """
     status, ratio = Status(document["status"]), document["max_ratio"]
-    failure = None
-    if "case" in document:
-        of_case = document["ratio"]
-        failure = Verdict(
-            status,
-            parse_line(document["case"]),
-            document["message"],
-            None if of_case is None else float(of_case),
-            None if document["index"] is None else tuple(document["index"]),
-            printed=document["printed"],
-            assumed=document.get("judged") or "",
-        )
+    failure = _read_failure(document) if "case" in document else None
     return Result(
         Step(document["subject"], document["law"], document["dtype"], document["device"]),
         status,
@@ -170,7 +169,22 @@ def read_result(document: Mapping[str, Any]) -> Result:
         document.get("zeros", 0),
         document.get("zero_signs", 0),
         document.get("refused") or "",
-        Counter(document.get("shared", {})),
+        tuple(_read_failure(other) for other in document.get("others", ())),
+        document.get("outside", 0),
+        shared=Counter(document.get("shared", {})),
+    )
+
+
+def _read_failure(document: Mapping[str, Any]) -> Verdict:
+    ratio = document["ratio"]
+    return Verdict(
+        Status(document["status"]),
+        parse_line(document["case"]),
+        document["message"],
+        None if ratio is None else float(ratio),
+        None if document["index"] is None else tuple(document["index"]),
+        printed=document["printed"],
+        assumed=document.get("judged") or "",
     )
 
 

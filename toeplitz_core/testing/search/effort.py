@@ -16,6 +16,8 @@ from toeplitz_core.testing.search.law_cases import too_large
 from toeplitz_core.testing.strategies.sweep import convolutions, number_of_convolutions
 
 _PHASES = (Phase.explicit, Phase.generate, Phase.target, Phase.shrink)
+# The number of different failures of a law in one dtype after which its search ends.
+MOST_FAILURES = 4
 # The least number of cases per dtype, even for a law with a small share: enough for a few kinds of geometries.
 _FEWEST = 8
 # The share of a profile's cases that a law takes, if not all. It is smaller if other laws find the same mistakes, or if
@@ -84,6 +86,8 @@ class Search:
         Memory layouts that the cases may name.
     first : tuple of Case or Call
         Cases to try first.
+    failures : int
+        After this many failures the search of a law for one dtype ends. Each is one that those before do not explain.
     """
 
     profile: Profile
@@ -91,6 +95,7 @@ class Search:
     seed: int = 0
     layouts: tuple[str, ...] = ALL_LAYOUTS
     first: tuple[Case | Call, ...] = ()
+    failures: int = MOST_FAILURES
 
     def __str__(self) -> str:
         # Some laws take only a share of the profile's cases.
@@ -113,9 +118,12 @@ class Search:
         """The number of cases that are left out because they are too large for a law."""
         return 0
 
-    def settings(self, law: str, draws: int) -> settings:
-        """Hypothesis settings for the cases of a law, if each example gives ``draws`` of them."""
-        examples = self.examples or self.profile.examples_of(law)
+    def examples_of(self, law: str) -> int:
+        """The number of cases per dtype of a law, by its name."""
+        return self.examples or self.profile.examples_of(law)
+
+    def settings(self, examples: int, draws: int) -> settings:
+        """Hypothesis settings for this number of cases, if each example gives ``draws`` of them."""
         return _settings(-(-examples // draws), climbs=self.profile.climbs)
 
 

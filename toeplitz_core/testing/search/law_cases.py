@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from hypothesis.strategies import SearchStrategy
 
@@ -12,6 +12,7 @@ from toeplitz_core.testing.case.dtypes import DTYPES
 from toeplitz_core.testing.laws.law import CallLaw, Law
 from toeplitz_core.testing.strategies.calls import calls
 from toeplitz_core.testing.strategies.cases import cases
+from toeplitz_core.testing.strategies.domain import EVERYTHING, Domain
 from toeplitz_core.testing.strategies.geometries import geometries
 from toeplitz_core.testing.subjects.interface import Procedure
 
@@ -21,21 +22,32 @@ READING_GRAD: tuple[Procedure, ...] = ("gradients", "double_backward", "function
 _OWN_DTYPE = 4
 
 
-def drawn(law: Law, dtype: str, device: str, layouts: Collection[str]) -> SearchStrategy[Case] | SearchStrategy[Call]:
-    """The strategy for the cases or calls that a law is checked on."""
+def drawn(
+    law: Law,
+    dtype: str,
+    device: str,
+    layouts: Collection[str],
+    *,
+    placed: Callable[[Case], Case] = lambda case: case,
+    domain: Domain = EVERYTHING,
+) -> SearchStrategy[Case] | SearchStrategy[Call]:
+    """The strategy for the cases or calls that a law is checked on.
+
+    ``placed`` changes each case before it is made one that the law says something about.
+    """
     if isinstance(law, CallLaw):
         related = tuple(name for name, other in DTYPES.items() if other.related_to == dtype)
         return calls(dtypes=(dtype,) * _OWN_DTYPE + related, device=device)
-    geometry = None if law.max_products is None else geometries(max_products=law.max_products)
+    limits = [limit for limit in (law.max_products, domain.max_products) if limit is not None]
     found = cases(
-        geometry=geometry,
+        geometry=geometries(max_products=min(limits)) if limits else None,
         dtypes=(dtype,),
         recipes=law.recipes_for(dtype),
         legal_layouts=tuple(layouts),
         device=device,
         gradient=law.procedure in READING_GRAD,
     )
-    return found if law.sharpen is None else found.map(law.sharpen)
+    return found.map(lambda case: placed(case) if law.sharpen is None else law.sharpen(placed(case)))
 
 
 def drawn_again(law: Law, case: Case | Call, number: int) -> Iterator[Case | Call]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import time
 import zlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, cast
 
 from hypothesis import example, given, target
@@ -15,16 +18,24 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Excuse, Status, Verdict
+from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.search.effort import Effort, Search, Sweep
 from toeplitz_core.testing.search.law_cases import drawn, drawn_again, swept
+from toeplitz_core.testing.search.refusals import Refusals, RefusesAll
 from toeplitz_core.testing.search.seeding import no_constants_of_modules
 from toeplitz_core.testing.search.statistics import note
 from toeplitz_core.testing.search.tally import FINAL_RUNS, SHRINKING_RUNS, Judge, Tally, failures
+from toeplitz_core.testing.strategies.domain import EVERYTHING, Domain
 from toeplitz_core.testing.strategies.sweep import convolutions
 from toeplitz_core.testing.subjects.interface import Implementation, Subject
 from toeplitz_core.testing.subjects.outcome import Outcome
 from toeplitz_core.testing.support import interrupts
 
+# A search tries at most this many times the cases that it is to judge, in at most this many rounds.
+_MOST_TRIED, _MOST_ROUNDS = 4, 12
+# Calls of more seconds than this are slow, and calls of about ``_QUICK`` seconds are quick enough. Smaller limits on
+# products than this leave too little to check.
+_SLOW, _QUICK, _FEWEST_PRODUCTS = 1.0, 0.05, 64
 # Returns why a failing verdict does not fail the run, or None if it does.
 Excusing = Callable[[Verdict], Excuse | None]
 
@@ -65,19 +76,40 @@ class _Stop(BaseException):
 
 
 class _Watched:
-    """A subject that records which kernels computed its results, because a law may make several calls."""
+    """A subject that is not called outside its domain, and records which kernels computed its results.
 
-    def __init__(self, subject: Implementation) -> None:
-        self._subject = subject
+    A law may make several calls.
+    """
+
+    def __init__(self, subject: Implementation, domain: Domain) -> None:
+        self.subject = subject
+        self.domain = domain
         self.kernels: set[str] = set()
+        self._called = False
+        self._slowest = (0.0, 0)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._subject, name)
+        return getattr(self.subject, name)
 
-    def run(self, *args: Any, **options: Any) -> Outcome:
-        outcome = self._subject.run(*args, **options)
+    def run(self, case: Case, *args: Any, **options: Any) -> Outcome:
+        if not self.domain.allows(case):
+            return Outcome("unsupported", strictest(case), message=f"outside the domain: {self.domain}")
+        begin = time.monotonic()
+        outcome = self.subject.run(case, *args, **options)
         self.kernels.add(outcome.kernel)
+        if self._called:  # the first call may import and compile
+            self._slowest = max(self._slowest, (time.monotonic() - begin, case.geometry.nnz * (case.batch or 1)))
+        self._called = True
         return outcome
+
+    @property
+    def slow(self) -> str:
+        """What to do about calls that took long; empty if none did."""
+        seconds, products = self._slowest
+        if seconds < _SLOW or products <= _FEWEST_PRODUCTS:
+            return ""
+        limit = max(_FEWEST_PRODUCTS, 2 ** int(math.log2(products * _QUICK / seconds)))
+        return f"a call with {products:,} products took {seconds:.1f} s: --max-products {limit} leaves out such sizes"
 
 
 def find(
@@ -87,15 +119,18 @@ def find(
     *,
     dtype: str,
     device: str = "cpu",
+    domain: Domain = EVERYTHING,
     excuse: Excusing | None = None,
     tally: Tally | None = None,
 ) -> Result:
-    """Look for a case on which a law fails.
+    """Look for cases on which a law fails.
 
     Parameters
     ----------
     effort : Search or Sweep
-        A search shrinks the first failure; a sweep ends with it.
+        A search shrinks each failure, and goes on beyond it; a sweep ends with the first.
+    domain : Domain
+        The cases that the subject is for.
     excuse : callable, optional
         Returns why a failing verdict does not fail the run, or None. Excused failures are counted, and the search goes
         on; while shrinking they count as passes.
@@ -105,7 +140,7 @@ def find(
     Returns
     -------
     Result
-        With the smallest failing case, if one was found.
+        With the smallest case of each failure.
 
     Raises
     ------
@@ -115,45 +150,96 @@ def find(
     tally = Tally(Step(subject.name, law.name, dtype, device)) if tally is None else tally
     if dtype not in law.dtypes:
         return Result(tally.step, Status.UNSUPPORTED, message=f"{law.name} is not for {dtype}")
-    watched = _Watched(subject)
+    watched = _Watched(subject, domain)
     judge = _judge(law, cast("Implementation", watched), tally, excuse, at_once=isinstance(subject, Subject))
-    if isinstance(effort, Sweep):
-        tally.unfinished = "not run again"
-        cases = swept(law, convolutions(effort.steps), dtype, device)
-        return _concluded(lambda: _walk(judge, tally, cases), judge, tally, law, subject)
-    return _concluded(_search(law, watched, judge, tally, effort), judge, tally, law, subject)
+    try:
+        if isinstance(effort, Sweep):
+            tally.unfinished = "not run again"
+            cases = (case for case in swept(law, convolutions(effort.steps), dtype, device) if domain.contains(case))
+            failure = _smallest(lambda: _walk(judge, tally, cases), judge, tally, subject)
+            if failure is not None:
+                tally.go_on(failure)
+        else:
+            _search(law, watched, judge, tally, effort)
+    except _Stop as stop:
+        raise LawError(law.name, subject.name, stop.case) from stop.error
+    return replace(tally.result(), slow=watched.slow)
 
 
-def _search(law: Law, watched: _Watched, judge: Judge, tally: Tally, effort: Search) -> Callable[[], None]:
-    """Make a Hypothesis test that raises the smallest failure."""
+def _search(law: Law, watched: _Watched, judge: Judge, tally: Tally, effort: Search) -> None:
+    """Draw cases, in rounds: after a failure, and after cases that were refused, others are drawn in their place."""
+    wanted = effort.examples_of(law.name)
+    refusals = Refusals(law, lambda law, case: _judged_by(law, cast("Implementation", watched), case))
+    examples = wanted
+    for number in range(_MOST_ROUNDS):
+        before = tally.counts.total() + tally.outside
+        test = _round(law, watched, judge, tally, effort, refusals, number, examples)
+        refusals.frozen = False
+        try:
+            failure = _smallest(test, judge, tally, watched.subject)
+        except RefusesAll:
+            return
+        if failure is not None:
+            tally.go_on(failure)
+        tried = tally.counts.total() + tally.outside
+        missing = wanted - tally.judged_cases
+        ended = failure is not None and (len(tally.found) >= effort.failures or failure.status is Status.TIMEOUT)
+        if missing <= 0 or ended or tried == before or tried >= _MOST_TRIED * wanted or not tally.judged_cases:
+            return
+        # As many as are likely to give the missing number.
+        examples = min(-(-missing * tried // tally.judged_cases), _MOST_TRIED * wanted - tried)
+
+
+def _round(
+    law: Law,
+    watched: _Watched,
+    judge: Judge,
+    tally: Tally,
+    effort: Search,
+    refusals: Refusals,
+    number: int,
+    examples: int,
+) -> Callable[[], None]:
+    """Make a Hypothesis test that raises the smallest new failure among this number of cases."""
     step, draws = tally.step, watched.claims.draws
+
+    def placed(case: Case) -> Case:
+        """The case near a drawn one that the subject is for, and does not refuse, as far as is known."""
+        case = refusals.avoided(case)
+        return watched.domain.moved(case) if watched.domain else case
 
     def holds(case: Case | Call) -> None:
         largest = 0.0
+        if not watched.domain.contains(case):
+            tally.outside += tally.smallest is None
+            return
         for each in drawn_again(law, case, draws):
             watched.kernels.clear()
             verdict = tally.judged(judge, each)
-            if verdict.status.is_failure:
+            if tally.is_new(verdict):
+                refusals.frozen = True
                 raise _Broken(verdict)
+            refusals.learn(verdict)
             note(verdict, watched.kernels)
             if verdict.status is Status.PASS and verdict.ratio is not None:
                 largest = max(largest, verdict.ratio)  # the ratio of a known failure may be infinite
         if largest:
             target(largest, label="largest error in units of the bound")
 
-    strategy = drawn(law, step.dtype, step.device, effort.layouts)
-    test = effort.settings(law.name, draws)(given(case=strategy)(holds))
-    for case in reversed(effort.first):
+    strategy = drawn(law, step.dtype, step.device, effort.layouts, placed=placed, domain=watched.domain)
+    test = effort.settings(examples, draws)(given(case=strategy)(holds))
+    for case in reversed(effort.first if number == 0 else ()):
         test = example(case=case)(test)
     # Each law and dtype has its own seed, so its cases do not depend on which others run.
-    return seeded(zlib.crc32(f"{effort.seed} {law.name} {step.dtype}".encode()))(test)
+    words = [effort.seed, law.name, step.dtype, *[f"round {number}"] * (number > 0)]
+    return seeded(zlib.crc32(" ".join(map(str, words)).encode()))(test)
 
 
 def _walk(judge: Judge, tally: Tally, cases: Iterable[Case]) -> None:
     """Judge the cases in order, smallest first, until one fails."""
     for case in cases:
         verdict = tally.judged(judge, case)
-        if verdict.status.is_failure:
+        if tally.is_new(verdict):
             raise _Broken(verdict)
 
 
@@ -165,9 +251,9 @@ def _judge(law: Law, subject: Implementation, tally: Tally, excuse: Excusing | N
 
     def judge(case: Case | Call) -> Verdict:
         interrupts.raise_if_requested()
+        with interrupts.at_once(at_once):
+            verdict = _judged_by(law, subject, case)
         try:
-            with interrupts.at_once(at_once):
-                verdict = law(subject, case)
             excused = None if excuse is None or not verdict.status.is_failure else excuse(verdict)
         except Exception as error:
             raise _Stop(error, case.replace(law=law.name)) from error
@@ -179,26 +265,33 @@ def _judge(law: Law, subject: Implementation, tally: Tally, excuse: Excusing | N
     return judge
 
 
-def _concluded(test: Callable[[], None], judge: Judge, tally: Tally, law: Law, subject: Implementation) -> Result:
-    """Run a test that raises the first failure, and return the result of the step."""
+def _judged_by(law: Law, subject: Implementation, case: Case | Call) -> Verdict:
+    """The verdict of a law. An error of the law raises ``_Stop``."""
     try:
-        failure = _run(test, tally)
-        message = "" if failure is None else failure.message
-        if failure is not None and tally.out_of_time:
-            message = f"{message} (not shrunk to the end, which would take the timeout for each call)"
-        if failure is not None and tally.runs > 1:
-            tally.unfinished = "fails in some runs only"
-            tally.announce()
+        return law(subject, case)
+    except Exception as error:
+        raise _Stop(error, case.replace(law=law.name)) from error
 
-            def afresh(case: Case | Call) -> Verdict:
-                subject.restart()
-                return judge(case)
 
-            failed = failures(afresh, failure.case, FINAL_RUNS)
-            message = f"{message} (fails again in {failed} of {FINAL_RUNS} runs)"
-    except _Stop as stop:
-        raise LawError(law.name, subject.name, stop.case) from stop.error
-    return tally.result(failure, message)
+def _smallest(test: Callable[[], None], judge: Judge, tally: Tally, subject: Implementation) -> Verdict | None:
+    """Run a test that raises the first new failure, and return its smallest case with the final message, or None."""
+    failure = _run(test, tally)
+    if failure is None:
+        return None
+    message = failure.message
+    if tally.out_of_time:
+        message = f"{message} (not shrunk to the end, which would take the timeout for each call)"
+    if tally.runs > 1:
+        tally.unfinished = "fails in some runs only"
+        tally.announce()
+
+        def afresh(case: Case | Call) -> Verdict:
+            subject.restart()
+            return judge(case)
+
+        failed = failures(afresh, failure.case, FINAL_RUNS)
+        message = f"{message} (fails again in {failed} of {FINAL_RUNS} runs)"
+    return failure.replace(message=message)
 
 
 def _run(test: Callable[[], None], tally: Tally) -> Verdict | None:

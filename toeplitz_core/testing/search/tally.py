@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.conditions import Condition, necessary
 from toeplitz_core.testing.laws.result import Result, Step, wholly_refused
-from toeplitz_core.testing.laws.verdict import Excuse, Status, Verdict
+from toeplitz_core.testing.laws.verdict import EXCUSED, Excuse, Status, Verdict
 from toeplitz_core.testing.support.spelling import cases_of
 
-# A law passes only if more than this share of its cases proved something.
+# A law passes only if more than this share of the cases that were not refused proved something, and at least
+# PROVEN_SHARE_OF_ALL of all cases: a search tries more cases where some are refused.
 PROVEN_SHARE = 0.5
+PROVEN_SHARE_OF_ALL = 0.125
 # With fewer cases than this, the share varies too much by chance: an implementation that refuses a third of all cases
 # would sometimes refuse most of a dozen. Then one case in eight must prove something, and at least one.
 MANY_CASES = 50
@@ -54,6 +58,11 @@ class Tally:
         self.refused = ""
         self.runs = 1
         self.timeouts = 0
+        # Cases outside the subject's domain, which were not tried.
+        self.outside = 0
+        # The smallest cases of failures whose shrinking has ended. ``smallest`` is that of the next failure.
+        self.found: list[Verdict] = []
+        self._understood: list[tuple[str, Condition]] = []
         # What to report as unfinished if the search ended now.
         self.unfinished = "not shrunk to the end"
         self._announce = announce
@@ -72,7 +81,7 @@ class Tally:
         self._add(verdict)
         if verdict.status is Status.TIMEOUT:
             self.timeouts += 1
-        elif first and verdict.status.is_failure:
+        elif first and self.is_new(verdict):
             self.runs = 1 if failures(judge, case, CONFIRMATIONS) == CONFIRMATIONS else SHRINKING_RUNS
         for _ in range(self.runs - 1):
             if verdict.status.is_failure:
@@ -80,6 +89,26 @@ class Tally:
             verdict = judge(case)
             self._add(verdict)
         return verdict
+
+    def is_new(self, verdict: Verdict) -> bool:
+        """Whether a verdict is a failure, and none that was found before explains it."""
+        return verdict.status.is_failure and not any(
+            symptom == _symptom(verdict) and condition.holds(verdict.case) for symptom, condition in self._understood
+        )
+
+    def go_on(self, failure: Verdict) -> None:
+        """Keep a failure that has been shrunk, so that the search can go on beyond it.
+
+        Later failures with the same symptom that meet its necessary conditions are counted, but are no new ones.
+        """
+        self.found.append(failure)
+        self._understood.append((_symptom(failure), necessary(failure.case)))
+        self.smallest, self.runs, self.unfinished = None, 1, "not shrunk to the end"
+
+    @property
+    def judged_cases(self) -> int:
+        """The number of cases that were not refused."""
+        return self.counts.total() - self.counts[Status.UNSUPPORTED]
 
     def excused(self, excuse: Excuse) -> None:
         """Count a failure that does not fail the run."""
@@ -95,20 +124,22 @@ class Tally:
             self.refused = verdict.message if verdict.status is Status.UNSUPPORTED else self.refused
             if verdict.ratio is not None and verdict.status is Status.PASS:
                 self.max_ratio = max(verdict.ratio, self.max_ratio or 0.0)
-        if verdict.status.is_failure:
+        if self.is_new(verdict):
             self.smallest = verdict  # after a failure, only smaller cases are tried
             self.announce()
 
     def announce(self) -> None:
         """Announce the result as it would be if the search ended now."""
         if self._announce is not None and self.smallest is not None:
-            self._announce(self.result(self.smallest, f"{self.smallest.message} ({self.unfinished})"))
+            self._announce(self.result(f" ({self.unfinished})"))
 
-    def result(self, failure: Verdict | None, message: str = "") -> Result:
-        """The result of the step, with a failure and its message, or without a failure."""
+    def result(self, note: str = "") -> Result:
+        """The result of the step, with all its failures. ``note`` is added to the message of the one being shrunk."""
+        unfinished = [] if self.smallest is None else [self.smallest.replace(message=self.smallest.message + note)]
+        found = (*self.found, *unfinished)
+        failure = found[0] if found else None
         if failure is not None:
-            message = message or failure.message
-            status, failure = failure.status, failure.replace(message=message)
+            status, message = failure.status, failure.message
         else:
             status, message = _proven(self.counts, known=bool(self.known), shared=bool(self.shared))
             if wholly_refused(self.counts):
@@ -125,8 +156,16 @@ class Tally:
             self.zeros,
             self.zero_signs,
             self.refused,
-            self.shared,
+            found[1:],
+            self.outside,
+            shared=self.shared,
         )
+
+
+def _symptom(verdict: Verdict) -> str:
+    """What a failure looks like, without the numbers: two that look alike may have one cause."""
+    kind = "values" if verdict.index is not None else re.sub(r"[\d.]+", "0", verdict.message)
+    return f"{verdict.status} {kind}"
 
 
 def failures(judge: Judge, case: Case | Call, runs: int) -> int:
@@ -136,14 +175,15 @@ def failures(judge: Judge, case: Case | Call, runs: int) -> int:
 
 def _proven(counts: Counter[Status], *, known: bool, shared: bool) -> tuple[Status, str]:
     """The status and the message of a law that no case broke."""
-    judged = sum(counts.values())
-    proven = counts[Status.PASS] + counts[Status.KNOWN] + counts[Status.SHARED]
-    many = judged >= MANY_CASES
-    if proven > PROVEN_SHARE * judged if many else proven >= max(1, PROVEN_SHARE_OF_FEW * judged):
+    drawn = counts.total()
+    proven = sum(counts[status] for status in (Status.PASS, *EXCUSED))
+    judged = drawn - counts[Status.UNSUPPORTED]
+    enough = proven > PROVEN_SHARE * judged if judged >= MANY_CASES else proven >= PROVEN_SHARE_OF_FEW * judged
+    if enough and proven >= max(1, PROVEN_SHARE_OF_ALL * drawn):
         return Status.KNOWN if known else Status.SHARED if shared else Status.PASS, ""
     refused = counts[Status.UNSUPPORTED] >= counts[Status.MISTRUSTED]
     status = Status.UNSUPPORTED if refused else Status.MISTRUSTED
-    return status, f"nothing proven: only {proven} of {cases_of(judged)} could be judged"
+    return status, f"nothing proven: only {proven} of {cases_of(drawn)} could be judged"
 
 
 def merged_results(rounds: Sequence[Result]) -> Result:

@@ -12,6 +12,7 @@ import torch
 from toeplitz_core.bound import Arithmetic
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.conditions import Condition
 from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.outcome import (
@@ -64,6 +65,9 @@ class Claims:
     calls_torch : bool, optional
         Whether it computes with ``torch.nn.functional.conv2d``, so that a failure may be torch's own. None: each call
         that fails is run again to see. The subjects that are torch itself say False: they share failures with nobody.
+    where : str
+        A condition that holds for every case that it is for, such as ``"kernel_size == (3, 3) and groups == 1"``; see
+        :class:`Condition`. Other cases are not tried; empty for all.
     """
 
     devices: tuple[str, ...] | None = None
@@ -73,8 +77,11 @@ class Claims:
     repeatable: bool = False
     absent: str = ""
     calls_torch: bool | None = None
+    where: str = ""
 
     def __post_init__(self) -> None:
+        if self.where:
+            Condition(self.where)
         if self.draws < 1:
             raise ValueError(f"draws={self.draws} must be >= 1")
 

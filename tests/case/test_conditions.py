@@ -12,7 +12,7 @@ from tests.helpers.known_failures import GROUPED
 from toeplitz_core.testing.case.attributes import ATTRIBUTES, CALL_ATTRIBUTES
 from toeplitz_core.testing.case.call import Call, parse_line
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.findings.conditions import FUNCTIONS, Condition, necessary
+from toeplitz_core.testing.case.conditions import FUNCTIONS, Condition, necessary
 from toeplitz_core.testing.strategies.calls import calls
 from toeplitz_core.testing.strategies.cases import cases
 
