@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ from torch.nn import functional
 from tests.findings import torch_kernels
 from tests.helpers.command_line import call
 from toeplitz_core import conv2d
+from toeplitz_core.bound import Arithmetic
 from toeplitz_core.testing import check
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.recipes import draw
@@ -23,7 +25,8 @@ from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import UNLISTED, Excuse, Status, Verdict
-from toeplitz_core.testing.subjects.pytorch.counterpart import ConvolutionWatch
+from toeplitz_core.testing.subjects import TorchSubject
+from toeplitz_core.testing.subjects.pytorch.counterpart import ConvolutionWatch, torch_instead_of
 
 KERNELS = torch_kernels.__name__
 NO_CHANNELS = "input=1x0x1x1 weight=1x0x1x1 bias law=no-channels"
@@ -70,12 +73,29 @@ def test_a_crash_is_shared_but_not_with_an_exception(sandbox: Sandbox):
     assert excuse(sandbox, f"{KERNELS}:raises_where_torch_crashes", CRASH) is None
 
 
-def test_torch_is_called_as_the_subject_is(sandbox: Sandbox):
-    """Torch runs in a worker that has imported the subject, so that settings of its module hold for both."""
-    name = f"{KERNELS}:OfThreads"
-    assert excuse(sandbox, name, NO_CHANNELS) == LISTED
-    torch_beside = IsolatedSubject(sandbox, name).in_role("torch")
-    assert torch_beside.claims == IsolatedSubject(sandbox, name).claims
+def test_torch_is_called_and_judged_as_the_subject_is():
+    """Torch in a subject's place has its layout, its context, its arithmetic and its claims."""
+    contexts: list[None] = []
+    arithmetic = Arithmetic.of_dtype(torch.bfloat16)
+
+    def context() -> contextlib.AbstractContextManager[None]:
+        contexts.append(None)
+        return contextlib.nullcontext()
+
+    subject = TorchSubject(
+        "mine",
+        conv2d,
+        layout="channels_last",
+        context=context,
+        arithmetic=lambda _: arithmetic,
+        dtypes=("float32",),
+        differentiable=False,
+    )
+    instead = torch_instead_of(subject)
+    outcome = instead.run(CASE, draw(CASE))
+    assert (instead.layout, instead.claims, outcome.arithmetic) == ("channels_last", subject.claims, arithmetic)
+    assert contexts
+    assert instead.function is functional.conv2d
 
 
 def test_a_result_that_depends_on_memory_is_shared(sandbox: Sandbox):
@@ -156,7 +176,7 @@ X, W = torch.ones(2, 1, 3, 3), torch.ones(1, 1, 2, 2)
     "compute",
     [
         lambda: functional.conv2d(X, W),
-        lambda: torch.conv2d(X.double(), W.double(), padding="same"),
+        lambda: torch.conv2d(X.double(), W.double(), padding="valid"),
         lambda: functional.conv_transpose2d(X, W),
         lambda: torch.nn.grad.conv2d_weight(X, W.shape, torch.ones(2, 1, 2, 2)),
         lambda: torch.func.vmap(lambda x: functional.conv2d(x, W))(X),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 from toeplitz_core import conv2d
-from toeplitz_core.testing.subjects import Claims, TorchSubject
+from toeplitz_core.testing.subjects import TorchSubject
 
 
 def wrapper(*args: Any) -> Tensor:
@@ -41,13 +40,3 @@ def raises_where_torch_crashes(x: Tensor, w: Tensor, *rest: Any) -> Tensor:
 
 declared = TorchSubject("declared", calls_nothing, calls_torch=True)
 denied = TorchSubject("denied", wrapper, calls_torch=False)
-
-
-class OfThreads(TorchSubject):
-    """Sets the number of threads when it is imported, as a user's module may."""
-
-    claims = Claims()
-
-    def __init__(self) -> None:
-        torch.set_num_threads(1)
-        super().__init__("of-threads", wrapper)
