@@ -73,6 +73,12 @@ def detaches_pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None, *r
     return y.detach() if weight.shape[1] > 1 and max(weight.shape[2:]) == 1 else y
 
 
+def detaches_half_precision(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+    """Results in float16 are detached from autograd."""
+    y = right(x, weight, bias, *rest)
+    return y.detach() if x.dtype == torch.float16 else y
+
+
 def fails_backward_with_long_strides(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
     """The backward pass raises if a stride is larger than 2."""
 

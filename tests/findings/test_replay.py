@@ -22,6 +22,7 @@ from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.run.subject_pool import SubjectPool
 from toeplitz_core.testing.subjects import TorchSubject
+from toeplitz_core.testing.subjects.declared import Declared
 
 LAW = "law=forward-exact"
 ONE = f"input=1x1x1x1 weight=1x1x1x1 {LAW}"
@@ -187,9 +188,9 @@ def test_options_of_the_table_apply_to_replay(directory: Path, monkeypatch: pyte
     (directory / "none.toml").write_text("", encoding="utf-8")
     started: list[tuple[float, bool]] = []
 
-    def pool(sandbox: partial[Sandbox], *, inline: bool) -> SubjectPool:
+    def pool(sandbox: partial[Sandbox], *, inline: bool, declared: Declared) -> SubjectPool:
         started.append((sandbox.keywords["timeout"], inline))
-        return SubjectPool(sandbox, inline=True)
+        return SubjectPool(sandbox, inline=True, declared=declared)
 
     monkeypatch.setattr(cli, "SubjectPool", pool)
     result = call(f"replay '{GROUPS}' --runs 1")

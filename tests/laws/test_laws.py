@@ -54,6 +54,7 @@ KILLS = (
     Kill("gradients-exact", "training:clears_its_bias_in_a_backward_pass"),
     Kill("gradients-exact", "training:returns_gradients_in_one_buffer"),
     Kill("gradients-exact", "training:detaches_pointwise"),
+    Kill("gradients-exact", "training:detaches_half_precision", "float16"),
     Kill("gradients-exact", "training:fails_backward_with_long_strides"),
     Kill("gradients-exact", "training:fails_backward_with_a_bias"),
     Kill("gradients-exact", "training:adds_one_where_nothing_is_recorded"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import shlex
+from typing import Any
 
 import pytest
 import torch
@@ -10,11 +13,17 @@ from typer.testing import CliRunner, Result
 
 from toeplitz_core.matrix import toeplitz_matrix
 from toeplitz_core.testing import cli
+from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.case.recipe_table import RECIPES
+from toeplitz_core.testing.data.gradient_operands import draw_with_gradient
 from toeplitz_core.testing.data.recipes import draw
-from toeplitz_core.testing.reports.show import WIDTH, show_case
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.reports.show import show_case
+from toeplitz_core.testing.reports.shown_numbers import WIDTH
+from toeplitz_core.testing.subjects import TorchSubject
+from toeplitz_core.testing.subjects.pytorch.variants import torch_subject
 
 ROW = "input=1x1x1x4 weight=1x1x1x2 padding=0x1"
 
@@ -83,6 +92,98 @@ def test_every_recipe_fits_a_terminal(data: str, dtype: str):
         assert first == f"case      {case}"
         assert max(map(len, lines)) <= WIDTH
         assert all(line.isprintable() for line in lines)
+
+
+GRADIENT = "input=1x1x2x3 weight=2x1x1x2 bias seed=3"
+
+
+def wrong_at_the_end(x: torch.Tensor, *rest: Any) -> torch.Tensor:
+    """A convolution whose last element is wrong by one."""
+    y = torch.nn.functional.conv2d(x, *rest)
+    last = torch.zeros_like(y)
+    last.view(-1)[-1:] = 1
+    return y + last
+
+
+def numbers_under(heading: str, shown: str) -> list[float]:
+    """The numbers of the rows under a heading."""
+    rows = itertools.takewhile(lambda line: line.startswith(" "), shown.partition(f"{heading}\n")[2].splitlines())
+    return [float(word.rstrip("*")) for row in rows for word in row.partition("]")[2].split() or row.split()]
+
+
+@pytest.mark.parametrize("line", [f"{GRADIENT} law=gradients-exact", f"{GRADIENT} layout.grad=sliced"])
+def test_gradients_are_shown(line: str):
+    """A gradient case shows the gradient of its result and the exact gradients, as its law draws and expects them."""
+    case = Case.parse(line)
+    shown = show_case(case)
+    operands = draw_with_gradient(case)
+    leaves = [t.double().requires_grad_() for t in (operands.input, operands.weight, operands.bias)]
+    torch.nn.functional.conv2d(*leaves).backward(operands.gradient.double())
+    assert numbers_under("gradient of the result", shown) == operands.gradient.flatten().tolist()
+    for name, leaf in zip(("input", "weight", "bias"), leaves, strict=True):
+        assert numbers_under(f"expected {name} gradient", shown) == leaf.grad.flatten().tolist()
+
+
+@pytest.mark.parametrize("law", [law.name for law in LAWS.values() if law.procedure != "argument_checks"])
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+def test_a_right_subject_is_as_expected(law: str, dtype: str):
+    """For each law, each result of a right subject is as expected, and all lines fit a terminal."""
+    for data in LAWS[law].recipes:
+        case = Case.parse(f"{GRADIENT} dtype={dtype} data={data} law={law}")
+        if LAWS[law].takes(case):
+            first, *lines = show_case(case, torch_subject("torch")).splitlines()
+            assert first == f"case      {case}"
+            assert max(map(len, lines)) <= WIDTH
+            assert any("as expected" in line for line in lines)
+            assert not any("*" in line or "differ" in line for line in lines if not line.startswith("law"))
+
+
+def test_the_elements_that_differ_are_marked():
+    """A wrong element of a subject's result has a star; the others have none."""
+    shown = show_case(Case.parse(f"{GRADIENT} law=forward-exact"), TorchSubject("own", wrong_at_the_end))
+    expected, actual = shown.partition("\nexpected")[2].split("\nactual ")[0:2]
+    assert actual.partition("\nbound")[0].count("*") == 1
+    assert actual.splitlines()[3].endswith("*")
+    assert "          1 of 8 differ" in shown
+    assert int(actual.splitlines()[3].split()[-1].rstrip("*")) == int(expected.splitlines()[3].split()[-1]) + 1
+
+
+def test_elements_of_large_results_that_differ_are_listed():
+    """Of a large result, the elements that differ are listed with what they should be."""
+    case = Case.parse("input=1x1x9x9 weight=1x1x1x1 law=forward-exact")
+    shown = show_case(case, TorchSubject("own", wrong_at_the_end))
+    assert re.search(r"1 of 81 differ: \[0, 0, 8, 8\]=(-?\d+), not (-?\d+)", shown)
+
+
+def test_special_values_are_shown():
+    """For special values, the expected numbers are those of torch, NaN and infinities included."""
+    for seed in range(20):
+        case = Case.parse(f"input=1x1x3x4 weight=2x1x2x2 data=nonfinite law=special-values seed={seed}")
+        operands = draw(case)
+        wanted = torch.nn.functional.conv2d(operands.input, operands.weight)
+        rows = show_case(case).partition("\nexpected  ")[2].partition("\nbound")[0].splitlines()
+        found = [float(word) for row in rows if "]" in row for word in row.partition("]")[2].split()]
+        assert torch.equal(torch.tensor(found).nan_to_num(nan=7), wanted.flatten().nan_to_num(nan=7))
+
+
+def test_why_a_subject_has_no_result():
+    """An exception or a refusal of a subject is shown in place of its result; so is the answer to a call."""
+
+    def refuses(*_: Any) -> torch.Tensor:
+        raise NotImplementedError("some day")
+
+    subject = TorchSubject("own", refuses, checks_arguments=True)
+    assert "\nactual    own NotImplementedError: some day\n" in show_case(Case.parse(GRADIENT), subject)
+    call = Call.parse("call input=float32[1x1x5x5] weight=float32[1x1x3x3]")
+    assert "actual    own unimplemented: NotImplementedError: some day" in show_case(call, subject)
+
+
+def test_a_subject_is_named():
+    """``--subject`` shows a subject of the command line; a wrong name is a usage error."""
+    result = call(f"show '{ROW} law=forward-exact' --subject numpy")
+    assert result.exit_code == 0
+    assert "          as expected\n" in result.output
+    assert call(f"show '{ROW}' --subject torc").exit_code == 2
 
 
 def test_large_cases_are_summarised():

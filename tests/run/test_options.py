@@ -39,7 +39,7 @@ def test_every_key_is_read(project: Path):
         'subject = "m:f"\nlaw = ["matrix", "adjoint", "matrix"]\nprofile = "smoke"\nexamples = 3\nseed = 0\n'
         'device = ["cpu"]\ndtype = "float32"\ntime = 60\njobs = 0\ntimeout = 2\n'
         'known = ["lists/known.toml", "/more.toml"]\nfail-fast = true\nfail-stale = true\ninline = false\n'
-        'where = "groups == 1"\nmax-products = 9\nmax-failures = 2',
+        'where = "groups == 1"\nmax-products = 9\nmax-failures = 2\ndifferentiable = true',
     )
     table = read_table(project)
     assert table == {
@@ -57,6 +57,7 @@ def test_every_key_is_read(project: Path):
         "fail_fast": True,
         "fail_stale": True,
         "inline": False,
+        "differentiable": True,
         "where": "groups == 1",
         "max_products": 9,
         "max_failures": 2,

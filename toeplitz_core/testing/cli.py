@@ -18,15 +18,15 @@ from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.replay import ENOUGH, RUNS, parse, read_cases
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.reports.replayed_cases import replay_all
+from toeplitz_core.testing.reports.replayed_cases import debug, replay_all
 from toeplitz_core.testing.reports.show import show_case
 from toeplitz_core.testing.reports.terminal import OUR_ERROR
 from toeplitz_core.testing.reports.text import laws_table, plain
 from toeplitz_core.testing.run.exit_code import ExitCode
-from toeplitz_core.testing.run.options import OPTIONS, Option, merged_options
+from toeplitz_core.testing.run.options import OPTIONS, Option, Options, merged_options
 from toeplitz_core.testing.run.pyproject import TABLE, VARIABLE, project
 from toeplitz_core.testing.run.subject_pool import SubjectPool
-from toeplitz_core.testing.subjects import SUBJECTS, Implementation, check_name
+from toeplitz_core.testing.subjects import SUBJECTS, Implementation, Subject, check_name
 from toeplitz_core.testing.subjects.entry_points import dangling, described_entry, passed_over, plugged_in
 from toeplitz_core.testing.support import interrupts
 
@@ -35,8 +35,13 @@ _RUNS = (
     f"fewer runs if a call does not return in time, or if the runs have taken {ENOUGH:g} s."
 )
 
+_PDB = (
+    "Debug CASE: one run in this process, then Python's debugger. It is in the frame of the subject that raised, or "
+    "stops at each call of the subject if a result is wrong. q quits. A crash ends the command."
+)
+
 # The options that replay shares with check. Others do not apply to it.
-_OF_REPLAY = ("subject", "known", "strict", "timeout", "inline")
+_OF_REPLAY = ("subject", "known", "strict", "timeout", "inline", "differentiable")
 
 _SUBJECT = f"The subject, as for check. The default is torch, unless {VARIABLE} or pyproject.toml names one."
 
@@ -139,26 +144,44 @@ def _replay(
         float | None, typer.Option(metavar=OPTIONS["timeout"].metavar, help=OPTIONS["timeout"].help)
     ] = None,
     inline: Annotated[bool | None, typer.Option("--inline/--no-inline", help=OPTIONS["inline"].help)] = None,
+    pdb: Annotated[bool, typer.Option("--pdb", help=_PDB)] = False,
+    differentiable: Annotated[
+        bool | None, typer.Option("--differentiable/--no-differentiable", help=OPTIONS["differentiable"].help)
+    ] = None,
 ) -> None:
     """Run a case again, or all cases of a file. A case that names no law is run under every law that applies to it.
 
-    The keys subject, known, strict, timeout and inline of the table [tool.toeplitz_core] are defaults, as for check.
+    The keys subject, known, strict, timeout, inline and differentiable of the table [tool.toeplitz_core] are defaults,
+    as for check.
 
     Exit codes: 0 all cases pass, 1 a case fails in some run, 2 wrong usage, 3 a case is mistrusted or unsupported, or
     its device is missing, 4 an error of toeplitz-core itself, 130 interrupted.
     """
     if (case is None) == (file is None):
         raise typer.BadParameter("give either CASE or --file FILE")
+    if pdb and file is not None:
+        raise typer.BadParameter("--pdb is for one CASE, not for --file")
     if runs < 1:
         raise typer.BadParameter(f"runs={runs} must be a whole number >= 1")
     cases = [_usage(parse, case)] if case is not None else _usage(read_cases, file)
-    given = chosen({"subject": subject, "known": known, "strict": strict, "timeout": timeout, "inline": inline})
+    given = chosen(
+        {
+            "subject": subject,
+            "known": known,
+            "strict": strict,
+            "timeout": timeout,
+            "inline": pdb or inline,
+            "differentiable": differentiable,
+        }
+    )
     table = {key: value for key, value in _usage(project).items() if key in _OF_REPLAY}
     options = _usage(merged_options, given, table, {"subject": ("torch",)})
     listed = _usage(lambda: KnownFailures.of_files(options.known, laws=LAWS))
     if len(options.subject) > 1:
         raise typer.BadParameter(f"{', '.join(options.subject)}: replay takes one subject; choose it with --subject")
-    with _started(options.subject[0], timeout=options.timeout, inline=options.inline) as tested:
+    with _started(options.subject[0], options) as tested:
+        if pdb and isinstance(tested, Subject):
+            raise typer.Exit(debug(console(), cases[0], tested))
         code = replay_all(console(), cases, tested, runs=runs, known=listed, strict=options.strict)
     raise typer.Exit(code)
 
@@ -166,9 +189,17 @@ def _replay(
 @app.command()
 def show(
     case: Annotated[str, typer.Argument(metavar="CASE", help="The case, as the report of a failure prints it.")],
+    subject: Annotated[
+        str | None, typer.Option(metavar="SUBJECT", help="Also show what this subject returns, and where it differs.")
+    ] = None,
 ) -> None:
     """Explain a case: its geometry, its data, the expected result, and the matrix if it is small."""
-    typer.echo(show_case(_usage(parse, case)))
+    parsed = _usage(parse, case)
+    if subject is None:
+        typer.echo(show_case(parsed))
+        return
+    with _started(subject, Options()) as tested:
+        plain(console(), show_case(parsed, tested))
 
 
 @app.command()
@@ -203,10 +234,10 @@ def laws(
 
 
 @contextlib.contextmanager
-def _started(name: str, *, timeout: float, inline: bool) -> Iterator[Implementation]:
+def _started(name: str, options: Options) -> Iterator[Implementation]:
     """Import the subject of this name. It is a usage error if there is no such subject."""
     _usage(check_name, name)
-    pool = SubjectPool(partial(Sandbox, timeout=timeout), inline=inline)
+    pool = SubjectPool(partial(Sandbox, timeout=options.timeout), inline=options.inline, declared=options.declared)
     with contextlib.closing(pool):
         yield _usage(pool.__getitem__, name)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from toeplitz_core.testing.reports.pytest_result import conclude, reported
+from toeplitz_core.testing.reports.pytest_result import conclude, reported, stopped
 
 if TYPE_CHECKING:
     import pytest
@@ -24,4 +24,9 @@ pytest_plugins = ["toeplitz_core.testing.plugin"]
 def test_law(toeplitz_step: Step, toeplitz_session: Session, request: pytest.FixtureRequest) -> None:
     """No generated case breaks the law, and most of them prove something."""
     result = reported(request.node, toeplitz_session, toeplitz_step)
-    conclude(result, known=toeplitz_session.plan.known, required_devices=toeplitz_session.options.device)
+    conclude(
+        result,
+        known=toeplitz_session.plan.known,
+        required_devices=toeplitz_session.options.device,
+        stopped=stopped(request.node, toeplitz_session, result),
+    )

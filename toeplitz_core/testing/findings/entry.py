@@ -148,10 +148,11 @@ class Entry:
         return (
             verdict.status.is_failure
             and subject in self.subjects
-            and verdict.case.law in self.laws
             and self.status in (None, verdict.status)
             and self.message in verdict.message
-            and self.condition.holds(verdict.case)
+            and any(
+                case.law in self.laws and self.condition.holds(case) for case in (verdict.case, verdict.call) if case
+            )
         )
 
     @property

@@ -90,10 +90,11 @@ class KnownFailures:
         for result, found in [(each, failure) for each in results for failure in each.failures]:
             if not found.status.is_failure or grown.match(result.subject, found) is not None:
                 continue
+            law = found.case.law or result.law  # of the wrong call, if that is not the law which found it
             entry = Entry(
-                name=_free_name(f"{result.subject}-{result.law}-{result.dtype}", grown.entries),
+                name=_free_name(f"{result.subject}-{law}-{result.dtype}", grown.entries),
                 subjects=(result.subject,),
-                laws=(result.law,),
+                laws=(law,),
                 condition=necessary(found.case),
                 example=found.case,
                 reason=f"adopted on {date}: {found.message or found.status}",

@@ -120,7 +120,7 @@ def symptom(verdict: Verdict) -> str:
         named = re.match(r"[\w -]*", verdict.message)
         assert named is not None  # it may be empty
         return named[0].strip()
-    return _NUMBER.sub("#", verdict.message)
+    return _NUMBER.sub("#", verdict.symptom)
 
 
 @functools.cache

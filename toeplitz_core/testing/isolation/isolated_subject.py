@@ -22,6 +22,7 @@ from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.isolation.transport import Channel
 from toeplitz_core.testing.isolation.worker import PRINTED, Handshake, Replies, Request, Settings, serve
 from toeplitz_core.testing.oracle.strictest import strictest
+from toeplitz_core.testing.subjects.declared import Declared
 from toeplitz_core.testing.subjects.interface import Claims, Environment, Procedure
 from toeplitz_core.testing.subjects.outcome import Answer, Outcome
 from toeplitz_core.testing.subjects.pytorch.counterpart import Role
@@ -55,6 +56,8 @@ class IsolatedSubject:
         Whether to fork its workers, if the platform can. Otherwise each is started afresh, as CUDA requires.
     poison : int, optional
         A byte to fill freed memory with.
+    declared : Declared, optional
+        What the options of the run declare about it.
     role : str
         Whether to run the subject, to watch it, or to run torch in its place.
     witness : path, optional
@@ -69,10 +72,12 @@ class IsolatedSubject:
         *,
         fork: bool = True,
         poison: int | None = None,
+        declared: Declared = Declared(),  # noqa: B008  # it is frozen
         role: Role = "subject",
         witness: Path | None = None,
     ) -> None:
         self.name = name
+        self._declared = declared
         self._sandbox = sandbox
         self._environment = environment or Environment()
         self._fork = fork and hasattr(os, "fork")
@@ -112,6 +117,7 @@ class IsolatedSubject:
                     poison=byte,
                     role=self._role,
                     witness=self._witness,
+                    declared=self._declared,
                 )
                 for byte in POISONS
             ]
@@ -122,7 +128,13 @@ class IsolatedSubject:
         if role not in self._beside:
             witness = self._sandbox.file("witness") if role == "watched" else None
             self._beside[role] = IsolatedSubject(
-                self._sandbox, self.name, self._environment, fork=self._fork, role=role, witness=witness
+                self._sandbox,
+                self.name,
+                self._environment,
+                fork=self._fork,
+                role=role,
+                witness=witness,
+                declared=self._declared,
             )
         return self._beside[role]
 
@@ -212,7 +224,15 @@ class IsolatedSubject:
             log = str(sandbox.file("log"))
             witness = "" if self._witness is None else str(self._witness)
             settings = Settings(
-                self.name, self._shared, log, sandbox.memory, tuple(sys.path), self._poison, self._role, witness
+                self.name,
+                self._shared,
+                log,
+                sandbox.memory,
+                tuple(sys.path),
+                self._poison,
+                self._declared,
+                self._role,
+                witness,
             )
             try:
                 self._worker = _Worker(sandbox, settings, self._environment, fork=self._fork)

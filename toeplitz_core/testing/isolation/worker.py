@@ -25,9 +25,11 @@ import torch
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands
+from toeplitz_core.testing.isolation.breakpoints import Breakpoints
 from toeplitz_core.testing.isolation.transport import Channel
 from toeplitz_core.testing.isolation.worker_memory import address_space, limit_memory, poison, poison_arrays
 from toeplitz_core.testing.oracle.strictest import strictest
+from toeplitz_core.testing.subjects.declared import Declared
 from toeplitz_core.testing.subjects.interface import Claims, Implementation, Procedure, Subject
 from toeplitz_core.testing.subjects.outcome import Answer, Outcome, described
 from toeplitz_core.testing.subjects.pytorch.counterpart import Role, in_role
@@ -90,6 +92,8 @@ class Settings:
         ``sys.path``.
     poison : int or None
         A byte to fill freed memory with.
+    declared : Declared
+        What the options of the run declare about the subject.
     role : str
         Whether to run the subject, to watch it, or to run torch in its place; see :func:`in_role`.
     witness : str
@@ -102,6 +106,7 @@ class Settings:
     memory: int | None
     path: tuple[str, ...]
     poison: int | None
+    declared: Declared = field(default_factory=Declared)
     role: Role = "subject"
     witness: str = ""
 
@@ -138,8 +143,11 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
     os.dup2(log, 2)
     channel = Channel(connection, settings.shared)
     byte = settings.poison if settings.poison is None or poison(settings.poison) else None
+    breakpoints = Breakpoints(settings.subject)
+    breakpoints.install()
     try:
         resolved: Subject = importlib.import_module(_NAMES).resolve(settings.subject)
+        resolved.declared = settings.declared
         subject = in_role(resolved, settings.role, settings.witness)
     except Exception as error:  # noqa: BLE001  # the judge decides what the error means
         channel.send(Handshake(error=str(error) if isinstance(error, ValueError) else traceback.format_exc()))
@@ -155,7 +163,10 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
                 limit = None
             if byte is not None:
                 poison_arrays(byte ^ 0xFF)
-            outcomes = [_guarded(partial(_answered, subject, request), settings.log, state) for request in requests]
+            outcomes = []
+            for request in requests:
+                breakpoints.case = request if isinstance(request, Call) else request.case
+                outcomes.append(_guarded(partial(_answered, subject, request), settings.log, state))
             channel.send(Replies(outcomes, worn=end is not None and address_space() > end))
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
 from toeplitz_core.bound import Arithmetic
-from toeplitz_core.testing.case.recipe_table import RECIPES
+from toeplitz_core.testing.case.recipe_table import RECIPES, Kind
 from toeplitz_core.testing.data.operands import in_bytes
 from toeplitz_core.testing.laws.verdict import Comparison, Status, Verdict, compare_bound, compare_exact
 from toeplitz_core.testing.oracle.algorithms import MatrixUnits
@@ -35,8 +35,24 @@ STATUSES = {
     "timed out": Status.TIMEOUT,
 }
 
+# The laws that judge one call, by what it returns and by the kind of its data.
+_LAWS_OF_ONE_CALL: dict[str, dict[Kind, str]] = {
+    "forward": {
+        "storage": "forward-exact",
+        "accumulator": "forward-exact",
+        "real": "forward-bound",
+        "special": "special-values",
+    },
+    "gradients": {"storage": "gradients-exact", "accumulator": "gradients-exact", "real": "gradients-bound"},
+}
+
 # The gravest first: the verdict on a case is the gravest verdict on any of its results.
 _ORDER = (Status.CRASH, Status.TIMEOUT, Status.FAIL, Status.UNSUPPORTED, Status.MISTRUSTED, Status.PASS)
+
+
+def call_of(case: Case, kind: Literal["forward", "gradients"] = "forward") -> Case:
+    """The case under the law that judges its result alone, or its gradients alone."""
+    return case.replace(law=_LAWS_OF_ONE_CALL[kind][RECIPES[case.data].kind])
 
 
 def unanswered(case: Case, outcome: Outcome) -> Verdict:
@@ -96,6 +112,22 @@ def alike(one: torch.Tensor, other: torch.Tensor) -> bool:
 def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether two results are the same to the last bit, including NaN and the sign of zero."""
     return torch.equal(in_bytes(one), in_bytes(other))
+
+
+def judge_finite(
+    arithmetic: Arithmetic,
+    case: Case,
+    miss_probability: float,
+    actual: torch.Tensor,
+    reference: Expected,
+    name: str = "out",
+    *,
+    has_bias: bool,
+) -> Verdict:
+    """Check a result for finite operands: exactly if data and arithmetic allow it, otherwise by the bound."""
+    if RECIPES[case.data].kind == "real" or not is_exact(arithmetic, case, reference):
+        return judge_bound(arithmetic, case, actual, reference, name, has_bias=has_bias)
+    return judge_exact(arithmetic, case, miss_probability, actual, reference, name)
 
 
 def judge_exact(

@@ -1,4 +1,9 @@
-"""Relations: exact equations on integers between several results of one implementation."""
+"""Relations: exact equations on integers between several results of one implementation.
+
+Each result is first judged alone. If one is wrong, the law fails for that call and compares nothing. A relation that
+does not hold although each result is right is a finding of its own: sums that need not be exact in every order are
+judged by their bound, and the subject and the oracle could be wrong in the same way.
+"""
 
 from __future__ import annotations
 
@@ -9,30 +14,37 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from toeplitz_core.geometry import ConvGeometry
+from toeplitz_core.operator import by_image, forward
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.case.layouts import apply_layout, layouts_of
 from toeplitz_core.testing.data.operands import Bits, Operands, wide
 from toeplitz_core.testing.data.recipes import draw
+from toeplitz_core.testing.data.whole_numbers import storage_limit
 from toeplitz_core.testing.laws.judging import (
     MISTRUSTED_MISS_PROBABILITY,
+    call_of,
     exact_on_integers,
-    failure,
     in_words,
+    judge_bound,
+    judge_exact,
     shape_or_dtype,
     unanswered,
 )
 from toeplitz_core.testing.laws.law import Law
-from toeplitz_core.testing.laws.verdict import Status, Verdict, compare_exact
+from toeplitz_core.testing.laws.verdict import IN_CALL, Status, Verdict, compare_exact
+from toeplitz_core.testing.oracle.results import expected
 
 if TYPE_CHECKING:
+    from toeplitz_core.bound import Arithmetic
     from toeplitz_core.testing.subjects.interface import Implementation
+    from toeplitz_core.testing.subjects.outcome import Outcome
 
 Sides = tuple[torch.Tensor, torch.Tensor]
 
 
 class Unanswered(Exception):  # noqa: N818  # it carries a verdict and is not an error
-    """A call of a relation returned no result to compare; its verdict becomes the verdict of the law."""
+    """A call of a relation is wrong or returned no result; its verdict becomes the verdict of the law."""
 
     def __init__(self, verdict: Verdict) -> None:
         super().__init__(verdict.message)
@@ -40,7 +52,10 @@ class Unanswered(Exception):  # noqa: N818  # it carries a verdict and is not an
 
 
 class Convolution:
-    """A subject with the operands of a case, from which relations are built."""
+    """A subject with the operands of a case, from which relations are built.
+
+    Its methods return results that are right, and raise :class:`Unanswered` as soon as one is not.
+    """
 
     def __init__(self, subject: Implementation, case: Case) -> None:
         self._subject = subject
@@ -51,6 +66,8 @@ class Convolution:
         self._calls = 0
         self._first: tuple[Case, Operands] | None = None
         self._varied = False
+        # Exact results by parameters and operands; the operands are kept because their identity is part of the key.
+        self._exact: dict[object, tuple[Operands, torch.Tensor]] = {}
 
     @property
     def repetitive(self) -> bool:
@@ -125,15 +142,61 @@ class Convolution:
         self._calls += 1
         self._varied |= not _same((case, operands), self._first)
         outcome = self._subject.run(case, operands)
-        if outcome.status != "returned":
+        if outcome.status == "unsupported":
             raise Unanswered(unanswered(self.case, outcome))
-        if (message := shape_or_dtype(case, outcome.output)) is not None or outcome.output is None:
-            raise Unanswered(Verdict(Status.FAIL, self.case, f"{message} for '{case}'"))
+        output, verdict = outcome.output, self._judged(case, operands, outcome)
+        if verdict.status.is_failure or output is None:
+            # Without what all calls of the law have in common.
+            words = case.replace(dtype="float32", device="cpu", seed=0, law=None)
+            message = f"{verdict.message}{IN_CALL}{self._calls}, {words}"
+            raise Unanswered(verdict.replace(case=self.case, call=call_of(case), message=message))
         if not exact_on_integers(outcome.arithmetic, case):
             message = f"its arithmetic is not exact on integers: {outcome.arithmetic}"
             raise Unanswered(Verdict(Status.UNSUPPORTED, self.case, message))
         self.assumed = in_words(case, outcome.arithmetic)
-        return wide(outcome.output.detach().cpu())
+        return wide(output.detach().cpu())
+
+    def _judged(self, case: Case, operands: Operands, outcome: Outcome) -> Verdict:
+        """The verdict on one call, as if it were the only one."""
+        if outcome.status != "returned":
+            return unanswered(case, outcome)
+        if (message := shape_or_dtype(case, outcome.output)) is not None or outcome.output is None:
+            return Verdict(Status.FAIL, case, str(message), printed=outcome.printed)
+        output, arithmetic = outcome.output.detach().cpu(), outcome.arithmetic
+        if exact_on_integers(arithmetic, case) and torch.equal(wide(output), self._product(case, operands)):
+            return Verdict(Status.PASS, case)
+        verdict = _judged_with_bounds(arithmetic, case, operands, output)
+        return verdict.replace(assumed=in_words(case, arithmetic), kernel=outcome.kernel, printed=outcome.printed)
+
+    def _product(self, case: Case, operands: Operands) -> torch.Tensor:
+        """The exact result of a call, without bounds; it is computed once for calls that differ only in strides."""
+        g, x, weight, bias = case.geometry, operands.input, operands.weight, operands.bias
+        key = g, id(x), id(weight), id(bias)
+        if key not in self._exact:
+            product = forward(g, wide(weight), by_image(g, wide(x)))
+            product = product if bias is None else product + wide(bias)[:, None]
+            self._exact[key] = operands, product.reshape(case.output_shape)
+        return self._exact[key][1]
+
+
+def _judged_with_bounds(arithmetic: Arithmetic, case: Case, operands: Operands, output: torch.Tensor) -> Verdict:
+    """The verdict on a result: sums beyond the integers of the format need only lie within their bounds.
+
+    A case keeps its own sums within these integers. A call that a law derives from it may have larger ones.
+    """
+    x, weight, bias = operands.input, operands.weight, operands.bias
+    reference = expected(case.geometry, x, weight, bias, algorithms=arithmetic.algorithms)
+    if not exact_on_integers(arithmetic, case):
+        return judge_bound(arithmetic, case, output, reference, has_bias=case.bias)
+    exact = output
+    if case.dtype != "int64":
+        values = torch.view_as_real(output) if reference.is_complex else output
+        values = values.where(reference.magnitude <= storage_limit(case), reference.value.to(values.dtype))
+        exact = torch.view_as_complex(values) if reference.is_complex else values
+    verdict = judge_exact(arithmetic, case, 0.0, exact, reference)
+    if verdict.status.is_failure or case.dtype == "int64":
+        return verdict
+    return judge_bound(arithmetic, case, output, reference, has_bias=case.bias)
 
 
 def _can_have(operands: Operands, name: str, layout: str) -> bool:
@@ -169,17 +232,17 @@ class Relation:
         except Unanswered as refused:
             return refused.verdict
         left, right = (torch.view_as_real(t) if t.is_complex() else t for t in (left, right))
-        if left.shape != right.shape:
-            message = f"one side has shape {tuple(left.shape)}, the other {tuple(right.shape)}"
-            return Verdict(Status.FAIL, case, message)
         comparison = compare_exact(left, right)
         if comparison is not None:
-            return failure(case, comparison, left, right, name="left side")
+            where, (one, other) = comparison.index, (side[comparison.index].item() for side in (left, right))
+            elements = f"({comparison.wrong} of {comparison.total} elements)"
+            message = f"each result is right, but {one} and {other} must be equal at {list(where)} {elements}"
+            return Verdict(Status.FAIL, case, message, index=where, assumed=convolution.assumed)
         if convolution.repetitive:
-            return Verdict(Status.MISTRUSTED, case, "both sides are the same call")
+            return Verdict(Status.MISTRUSTED, case, "all calls of the law are the same call")
         miss = convolution.miss_probability
         if not left.any() or miss > MISTRUSTED_MISS_PROBABILITY:
-            return Verdict(Status.MISTRUSTED, case, "both sides would be equal for wrong results too")
+            return Verdict(Status.MISTRUSTED, case, "wrong results could be equal too")
         return Verdict(Status.PASS, case, miss_probability=miss, assumed=convolution.assumed)
 
 

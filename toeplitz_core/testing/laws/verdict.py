@@ -11,6 +11,9 @@ import torch
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 
+# What begins the words of a message about one of several calls of a law.
+IN_CALL = ": in the law's call "
+
 
 class Status(StrEnum):
     """The status of a verdict or a result. Only ``PASS`` counts as a pass."""
@@ -86,6 +89,9 @@ class Verdict:
     zeros, zero_signs : int
         The number of results that are exactly zero, and of those whose sign is not that of IEEE's sum in index order.
         No law checks that sign.
+    call : Case, optional
+        The call that the verdict is about, under the law that judges such a call alone, if the law of ``case`` makes
+        other calls too. It may pass alone: it may need the earlier calls, or other numbers than its recipe draws.
     """
 
     status: Status
@@ -102,6 +108,12 @@ class Verdict:
     kernel: str = ""
     zeros: int = 0
     zero_signs: int = 0
+    call: Case | None = None
+
+    @property
+    def symptom(self) -> str:
+        """The message, without the law's call that it is about."""
+        return self.message.partition(IN_CALL)[0]
 
     def replace(self, **changes: object) -> Verdict:
         """A copy with some values changed."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis.statistics import collector, describe_statistics
 
+from toeplitz_core.testing.findings.debugging import Stop, stop
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.shared import in_words
 from toeplitz_core.testing.isolation.isolated_subject import SubjectError
@@ -18,6 +19,7 @@ from toeplitz_core.testing.reports.terminal import OUR_ERROR
 from toeplitz_core.testing.reports.text import printable, result_line, verdict_lines
 from toeplitz_core.testing.run.record import replay_command, result_document
 from toeplitz_core.testing.run.session import Session
+from toeplitz_core.testing.subjects import resolve
 from toeplitz_core.testing.support.importable import needed_path
 from toeplitz_core.testing.support.spelling import cases_of
 
@@ -71,6 +73,7 @@ def conclude(
     known: KnownFailures,
     required_devices: Collection[str] = (),
     replay: str | None = None,
+    stopped: Stop | None = None,
 ) -> None:
     """End a test with the outcome of its result: return if it passes, else raise pytest's fail, skip or xfail.
 
@@ -82,6 +85,8 @@ def conclude(
         Devices that were named. If one is missing, its tests fail; tests of other missing devices are skipped.
     replay : str, optional
         What to print as the replay line, instead of the command.
+    stopped : Stop, optional
+        Where the failure occurs in this process. The debugger of pytest then opens there.
     """
     if result.status.is_failure:
         lines = [
@@ -89,7 +94,10 @@ def conclude(
             for failure in result.failures
             for line in verdict_lines(result.subject, failure, replay or _command(result.subject, failure))
         ]
-        pytest.fail(printable("\n".join(lines)), pytrace=False)
+        if stopped is not None:
+            lines.append(f"  debug:  {_stopped_at(stopped)}")
+        failed = pytest.fail.Exception(printable("\n".join(lines)), pytrace=False)
+        raise failed.with_traceback(None if stopped is None else stopped.traceback)
     message = printable(result.message)
     if result.status is Status.NOT_RUN:
         if result.device in required_devices:
@@ -108,6 +116,24 @@ def conclude(
         pytest.skip(f"unsupported: {message}")
     if result.status is not Status.PASS:
         pytest.fail(message or f"nothing proven: {result.status}", pytrace=False)
+
+
+def stopped(item: pytest.Item | None, session: Session, result: Result) -> Stop | None:
+    """With ``--pdb``, run a failing case again in this process, to find where its subject went wrong.
+
+    None without this option, and for crashes and timeouts, which would end or block this process.
+    """
+    failure = next((failure for failure in result.failures if failure.status is Status.FAIL), None)
+    if item is None or not item.config.getoption("usepdb", False) or failure is None:
+        return None
+    subject = session.subjects[result.subject] or resolve(result.subject)
+    return stop(session.plan.laws[result.law], subject, failure.case)
+
+
+def _stopped_at(stopped: Stop) -> str:
+    if not stopped.verdict.status.is_failure or stopped.traceback is None:
+        return "none: this failure does not occur in the process of pytest"
+    return "where the subject raised" if stopped.raised else "where the last call of the subject returned"
 
 
 def _command(subject: str, failure: Verdict) -> str:

@@ -9,13 +9,14 @@ from rich.console import Console
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.findings.debugging import look_around, step_into, stop
 from toeplitz_core.testing.findings.known import KnownFailures
-from toeplitz_core.testing.findings.replay import RUNS, replay
+from toeplitz_core.testing.findings.replay import RUNS, laws_of, replay
 from toeplitz_core.testing.laws.verdict import EXCUSED, Status
 from toeplitz_core.testing.reports.text import plain, print_verdict
 from toeplitz_core.testing.run.exit_code import ExitCode
 from toeplitz_core.testing.run.subject_pool import why_not_run
-from toeplitz_core.testing.subjects.interface import Implementation
+from toeplitz_core.testing.subjects.interface import Implementation, Subject
 from toeplitz_core.testing.support import interrupts
 from toeplitz_core.testing.support.spelling import cases_of
 
@@ -79,3 +80,35 @@ def _printed(
             plain(console, f"  shared: {replayed.shared}")
         statuses.add(Status.FAIL if replayed.verdict.status.is_failure else replayed.verdict.status)
     return next(status for status in _ORDER if status in statuses)
+
+
+def debug(console: Console, case: Case | Call, subject: Subject) -> ExitCode:
+    """Run a case once in this process, and open a debugger where its subject went wrong.
+
+    If the subject raises, that is the frame in which it raised. If it returns a wrong result, the case is run again,
+    and the debugger stops at the calls of the subject. The exit code is that of the first run, or that of an interrupt
+    if the user quits at a breakpoint of the subject.
+    """
+    if reason := why_not_run(subject, case.device):
+        plain(console, f"not run: {subject.name} on {case.device}: {reason}")
+        return ExitCode.NOTHING_PROVEN
+    proven = True
+    for law in laws_of(case):
+        try:
+            found = stop(law, subject, case)
+        except KeyboardInterrupt:
+            plain(console, "interrupted")
+            return ExitCode.INTERRUPTED
+        print_verdict(console, subject.name, found.verdict)
+        proven &= found.verdict.status is Status.PASS
+        if not found.verdict.status.is_failure:
+            continue
+        if found.raised and found.traceback is not None:
+            plain(console, "debug: where the subject raised; q quits")
+            look_around(found.traceback)
+        else:
+            plain(console, "debug: it runs again, and stops at each call of the subject; s steps, c goes on, q quits")
+            step_into(law, subject, case)
+        return ExitCode.FAILURE
+    plain(console, "debug: the case does not fail in this process")
+    return ExitCode.ALL_HOLD if proven else ExitCode.NOTHING_PROVEN

@@ -16,6 +16,7 @@ from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.reports.text import STYLES, plain
 from toeplitz_core.testing.run.record import UNPROVEN, Record
+from toeplitz_core.testing.subjects.outcome import FORWARD_ONLY
 from toeplitz_core.testing.support.spelling import cases_of
 
 
@@ -41,7 +42,10 @@ def print_results(console: Console, results: Sequence[Result], left_out: Sequenc
     for r in ran:
         if r.nothing_proven:
             plain(console, f"{r.status}: {r.subject} {r.law} {r.dtype} {r.device}: {r.message}")
+    for line in _forward_only(ran):
+        plain(console, line)
     wholly = [(r, r.message) for r in ran if r.status is Status.UNSUPPORTED and not r.nothing_proven]
+    wholly = [(r, message) for r, message in wholly if not message.startswith(FORWARD_ONLY)]
     for line in _by_reason(wholly):
         plain(console, f"unsupported: {line}")
     partly = [(r, r.refused) for r in ran if 0 < r.counts[Status.UNSUPPORTED] < r.cases]
@@ -59,6 +63,21 @@ def _signed_zeros(ran: Sequence[Result]) -> Iterator[str]:
         yield (
             f"{subject} on {device}: {other} of {zeros} zero results differ in sign from IEEE's sum in index order; "
             "not judged"
+        )
+
+
+def _forward_only(ran: Sequence[Result]) -> Iterator[str]:
+    """For each subject without gradients, a line with the reason and the number of laws that were not checked."""
+    found: dict[tuple[str, str], list[Result]] = {}
+    for r in ran:
+        if r.status is Status.UNSUPPORTED and r.message.startswith(FORWARD_ONLY):
+            found.setdefault((r.subject, r.device), []).append(r)
+    for (subject, device), results in found.items():
+        laws = len({r.law for r in results})
+        reason = results[0].message.removeprefix(FORWARD_ONLY)
+        yield (
+            f"{FORWARD_ONLY}{subject} on {device}: {reason}; {laws} law{'s' * (laws > 1)} of derivatives not checked "
+            "(--differentiable makes this a failure)"
         )
 
 

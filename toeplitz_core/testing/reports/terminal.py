@@ -117,8 +117,8 @@ def header(plan: Plan) -> str:
 def options_line(options: Options) -> str:
     """The chosen options that the header of a run does not name."""
     names = (
-        *("where", "max_products", "time", "jobs", "timeout"),
-        *("known", "fail_fast", "fail_stale", "strict", "inline", "resume"),
+        *("where", "max_products", "time", "jobs", "timeout", "known", "fail_fast", "fail_stale", "strict", "inline"),
+        *("differentiable", "resume"),
     )
     usual = {"jobs": 1, "timeout": TIMEOUT}
     chosen = {name: value for name in names if (value := getattr(options, name)) and value != usual.get(name)}

@@ -195,7 +195,7 @@ def _main(connection: Connection, plan: Plan, timeout: float, last_case: Path) -
     interrupts.unblock()
     os.dup2(2, 1)  # the parent's standard output may hold a JSON document
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    pool = SubjectPool(lambda: Sandbox(timeout=timeout, last_case=last_case), inline=False)
+    pool = SubjectPool(lambda: Sandbox(timeout=timeout, last_case=last_case), declared=plan.declared)
     with contextlib.suppress(EOFError, OSError):
         while True:
             task = connection.recv()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -12,6 +12,7 @@ from hypothesis.database import ExampleDatabase
 from toeplitz_core.testing.findings.remembered import Remembered, default_database
 from toeplitz_core.testing.findings.shared import SharedFailures
 from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.attribution import attributed
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Excuse, Status, Verdict
 from toeplitz_core.testing.run.plan import Plan, Task
@@ -87,15 +88,24 @@ def judge(
         )
     if memory is not None and (result.failure is not None or first == memory.recall()):
         memory.keep([failure.case for failure in result.failures])  # keep what cannot be run here
+    result = _with_failures(result, [attributed(failure, subject) for failure in result.failures])
     return _with_versions(plan, result)
 
 
 def _with_versions(plan: Plan, result: Result) -> Result:
     """Add to each message the known failure that would match if other versions were installed."""
-    failures = [_with_other_versions(plan, result.subject, failure) for failure in result.failures]
+    return _with_failures(result, [_with_other_versions(plan, result.subject, each) for each in result.failures])
+
+
+def _with_failures(result: Result, failures: Sequence[Verdict]) -> Result:
+    """The result with these failures in place of its own, the first of each case."""
     if not failures:
         return result
-    return replace(result, message=failures[0].message, failure=failures[0], others=tuple(failures[1:]))
+    distinct: dict[str, Verdict] = {}
+    for failure in failures:
+        distinct.setdefault(str(failure.case), failure)
+    first, *others = distinct.values()
+    return replace(result, message=first.message, failure=first, others=tuple(others))
 
 
 def _with_other_versions(plan: Plan, subject: str, failure: Verdict) -> Verdict:

@@ -14,6 +14,7 @@ from toeplitz_core.testing.isolation.sandbox import TIMEOUT
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.search.effort import MOST_FAILURES, PROFILES
 from toeplitz_core.testing.strategies.sweep import MOST_STEPS
+from toeplitz_core.testing.subjects.declared import Declared
 from toeplitz_core.testing.support.spelling import legal_words, named
 
 # Shorter limits would measure the machine and not the call.
@@ -241,6 +242,12 @@ class Options:
     inline: bool = _option(
         False, bool, "Call the subject in this process, for debuggers and coverage. A crash then ends the run."
     )
+    differentiable: bool = _option(
+        False,
+        bool,
+        "A subject without gradients is a failure. By default, a subject that never has gradients is forward only, and "
+        "the laws of derivatives are not checked. For subjects that do not declare this themselves.",
+    )
     known: tuple[str, ...] = _option(
         (),
         str,
@@ -323,6 +330,11 @@ class Options:
     def devices(self) -> tuple[str, ...]:
         """The names of the devices to check on."""
         return self.device or DEVICES
+
+    @property
+    def declared(self) -> Declared:
+        """What they declare about subjects that declare nothing themselves."""
+        return Declared(self.differentiable, self.dtype)
 
     def document(self) -> dict[str, Any]:
         """All options as JSON values, defaults included."""

@@ -18,6 +18,7 @@ from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.search.effort import PROFILES, Effort, Search, Sweep
 from toeplitz_core.testing.strategies.domain import EVERYTHING, Domain
+from toeplitz_core.testing.subjects.declared import Declared
 from toeplitz_core.testing.support.spelling import cases_of
 
 # Layouts on which torch can crash. Subjects in the judge's process are not tested on them.
@@ -70,6 +71,8 @@ class Plan:
         Failures that are counted, but do not fail the run.
     time : float, optional
         All steps are searched in rounds until this many seconds have passed; None for one round.
+    declared : Declared
+        What the options declare about the subjects.
     """
 
     subjects: Sequence[str]
@@ -84,6 +87,7 @@ class Plan:
     known: KnownFailures = field(default_factory=KnownFailures)
     strict: bool = False
     time: float | None = None
+    declared: Declared = field(default_factory=Declared)
 
     @classmethod
     def of(cls, options: Options, subjects: Sequence[str], inline: Collection[str] = ()) -> Plan:
@@ -113,6 +117,7 @@ class Plan:
             known=KnownFailures.of_files(options.known, laws=LAWS),
             strict=options.strict,
             time=options.time,
+            declared=options.declared,
         )
         if not plan.subjects:
             raise ValueError("nothing to check: no subject")

@@ -76,6 +76,7 @@ class Session:
             partial(Sandbox, timeout=options.timeout) if sandbox is None else sandbox,
             here=here,
             inline=options.inline,
+            declared=self.plan.declared,
         )
 
     @property
@@ -261,6 +262,7 @@ def shown_options(options: Options, plan: Plan) -> dict[str, object]:
         "fail_stale": options.fail_stale,
         "strict": options.strict,
         "inline": options.inline,
+        "differentiable": options.differentiable,
     }
 
 

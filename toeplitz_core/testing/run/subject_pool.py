@@ -9,7 +9,8 @@ import torch
 
 from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject, SubjectError
 from toeplitz_core.testing.isolation.sandbox import Sandbox
-from toeplitz_core.testing.subjects import Absent, Claims, Implementation, absent, environment, resolve
+from toeplitz_core.testing.subjects import Absent, Claims, Implementation, Subject, absent, environment, resolve
+from toeplitz_core.testing.subjects.declared import Declared
 
 
 class SubjectPool:
@@ -23,12 +24,20 @@ class SubjectPool:
         Subjects that run in this process.
     inline : bool
         Whether all other subjects run in this process too.
+    declared : Declared, optional
+        What the options of the run declare about the subjects.
     """
 
     def __init__(
-        self, sandbox: Callable[[], Sandbox], *, here: Mapping[str, Implementation] | None = None, inline: bool = False
+        self,
+        sandbox: Callable[[], Sandbox],
+        *,
+        here: Mapping[str, Implementation] | None = None,
+        inline: bool = False,
+        declared: Declared = Declared(),  # noqa: B008  # it is frozen
     ) -> None:
         self._make_sandbox = sandbox
+        self._declared = declared
         self._here = dict(here or {})
         self._inline = inline
         self._sandbox: Sandbox | None = None
@@ -44,7 +53,9 @@ class SubjectPool:
             If it cannot be imported.
         """
         if name not in self._made:
-            self._made[name] = self._new(name)
+            self._made[name] = made = self._new(name)
+            if isinstance(made, Subject):
+                made.declared = self._declared
         found = self._made[name]
         if isinstance(found, IsolatedSubject):
             try:
@@ -66,7 +77,7 @@ class SubjectPool:
         if self._sandbox is None:
             self._sandbox = self._make_sandbox()
             self.keep_last_case(self._last_case)
-        return IsolatedSubject(self._sandbox, name, environment(name))
+        return IsolatedSubject(self._sandbox, name, environment(name), declared=self._declared)
 
     def keep_last_case(self, path: Path | None) -> None:
         """Write each case to this file before a worker runs it, so that the last case is known after a kill."""

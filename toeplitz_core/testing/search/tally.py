@@ -164,7 +164,7 @@ class Tally:
 
 def _symptom(verdict: Verdict) -> str:
     """What a failure looks like, without the numbers: two that look alike may have one cause."""
-    kind = "values" if verdict.index is not None else re.sub(r"[\d.]+", "0", verdict.message)
+    kind = "values" if verdict.index is not None else re.sub(r"[\d.]+", "0", verdict.symptom)
     return f"{verdict.status} {kind}"
 
 

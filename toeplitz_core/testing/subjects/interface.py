@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bdb
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +16,12 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.conditions import Condition
 from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.oracle.strictest import strictest
+from toeplitz_core.testing.subjects.declared import Declared
 from toeplitz_core.testing.subjects.outcome import (
     OUTPUT,
     Answer,
     BrokenContract,
+    ForwardOnly,
     NotClaimed,
     Outcome,
     Results,
@@ -176,6 +179,8 @@ class Subject(ABC):
     ----------
     name : str
     claims : Claims
+    declared : Declared
+        What the options of the run declare about it.
 
     Examples
     --------
@@ -199,6 +204,7 @@ class Subject(ABC):
 
     name: str
     claims: Claims = Claims()
+    declared: Declared = Declared()
 
     def supports(self, case: Case) -> bool:  # noqa: ARG002  # for subclasses
         """Whether the implementation claims to support a case. If not, it is not called.
@@ -257,6 +263,8 @@ class Subject(ABC):
             unclaimed, results = "", self.perform(procedure, case, operands)
         except NotClaimed as error:
             unclaimed, results = str(error), error.results
+        except ForwardOnly as error:
+            return Outcome("unsupported", arithmetic, message=str(error))
         except NotImplementedError as error:
             return Outcome("unsupported", arithmetic, message=described(error))
         except BrokenContract as error:
@@ -265,6 +273,7 @@ class Subject(ABC):
             raise
         # If sys.exit(0) in an implementation passed through, it would end the run as a success.
         except BaseException as error:  # noqa: BLE001  # any exception on a valid call is a finding
+            _pass_on_a_quit(error)
             return Outcome("raised", arithmetic, message=f"raised {described(error)}")
         for name, result in results.items():
             if (reason := _unreadable(case, result)) is not None:
@@ -286,6 +295,7 @@ class Subject(ABC):
         except BrokenContract as error:
             return Answer("raised", message=str(error))
         except Exception as error:  # noqa: BLE001  # any exception can be a refusal
+            _pass_on_a_quit(error)
             return Answer("refused", message=described(error))
         except BaseException as error:  # noqa: BLE001  # such as SystemExit, which would end the caller's program
             return Answer("raised", message=f"raised {described(error)}")
@@ -301,6 +311,13 @@ class Subject(ABC):
             return None if self.supports(case) else "does not claim to support the case"
         except NotImplementedError as error:
             return str(error)
+
+
+def _pass_on_a_quit(error: BaseException) -> None:
+    """Raise ``KeyboardInterrupt`` if a user has left a debugger in this process, such as pdb or that of pytest."""
+    of_pytest = (type(error).__module__, type(error).__name__) == ("_pytest.outcomes", "Exit")
+    if isinstance(error, bdb.BdbQuit) or of_pytest:
+        raise KeyboardInterrupt from None
 
 
 def _unreadable(case: Case | None, output: object) -> str | None:

@@ -10,9 +10,19 @@ import torch
 
 from toeplitz_core.bound import Arithmetic
 
+# How the message of an unsupported derivative begins if the implementation has no gradients at all.
+FORWARD_ONLY = "forward only: "
+
 
 class BrokenContract(Exception):  # noqa: N818  # its message is the report
     """An implementation did something that is forbidden, even if its result is right."""
+
+
+class ForwardOnly(NotImplementedError):  # noqa: N818  # it is not an error
+    """An implementation has no gradients at all, and does not claim to have any."""
+
+    def __str__(self) -> str:
+        return f"{FORWARD_ONLY}{super().__str__()}"
 
 
 class ResultName(NamedTuple):

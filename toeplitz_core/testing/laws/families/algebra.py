@@ -1,8 +1,8 @@
 """Algebraic laws: exact relations on integers between several results of one implementation.
 
-Each law derives further convolutions from a case and states how their results are related. This needs no matrix, so
-these laws are valid even if the oracle is wrong. The exception is the composition, which is compared with the product
-of two matrices and the image.
+Each law derives further convolutions from a case. Each of their results must be right. The law then states how they are
+related. This needs no matrix, so it would be valid even if the oracle were wrong. The exception is the composition,
+which is compared with the product of two matrices and the image.
 """
 
 from __future__ import annotations

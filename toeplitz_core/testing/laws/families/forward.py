@@ -16,9 +16,7 @@ from toeplitz_core.testing.laws.judging import (
     alike,
     gravest,
     in_words,
-    is_exact,
-    judge_bound,
-    judge_exact,
+    judge_finite,
     judge_special,
     shape_or_dtype,
     unanswered,
@@ -87,13 +85,11 @@ def _judged(
     reference: Expected,
     outputs: torch.Tensor | None,
 ) -> Verdict:
-    kind = RECIPES[case.data].kind
-    if kind == "special":
+    if RECIPES[case.data].kind == "special":
         verdict = judge_special(arithmetic, case, operands, actual, reference, outputs)
-    elif kind == "real" or not is_exact(arithmetic, case, reference):
-        verdict = judge_bound(arithmetic, case, actual, reference, has_bias=case.bias)
     else:
-        verdict = judge_exact(arithmetic, case, operands.miss_probability, actual, reference)
+        miss = operands.miss_probability
+        verdict = judge_finite(arithmetic, case, miss, actual, reference, has_bias=case.bias)
     zeros, other = (0, 0) if verdict.status.is_failure else _zeros(case, operands, actual, reference, outputs)
     return verdict.replace(zeros=zeros, zero_signs=other)
 

@@ -109,6 +109,7 @@ def torch_instead_of(subject: Subject) -> TorchSubject:
         differentiable=True,
     )
     torch_subject.claims = subject.claims
+    torch_subject.declared = subject.declared
     return torch_subject
 
 

@@ -5,7 +5,6 @@ Each procedure takes the function and the operands and returns named tensors, as
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Callable, Collection, Sequence
 
@@ -16,7 +15,7 @@ from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.testing.case.case import OPERANDS
 from toeplitz_core.testing.data.operands import in_bytes
 from toeplitz_core.testing.subjects.interface import Procedure
-from toeplitz_core.testing.subjects.outcome import OUTPUT, BrokenContract, ResultName, Results, described
+from toeplitz_core.testing.subjects.outcome import OUTPUT, BrokenContract, ResultName, Results
 from toeplitz_core.testing.subjects.pytorch.memory_contract import ConvFunction, Tensors, arguments
 
 # The gradients of a second backward pass through the same graph.
@@ -24,7 +23,11 @@ AGAIN = "a second time"
 
 
 class DetachedError(NotImplementedError):
-    """A result is not attached to autograd."""
+    """A result is not attached to autograd, or has no tangent."""
+
+
+class PartlyDetachedError(BrokenContract):
+    """A result has tangents along some operands, but not along all."""
 
 
 def direction(operand: str) -> str:
@@ -50,12 +53,12 @@ def gradients(call: ConvFunction, given: Tensors) -> Results:
         later call or backward pass changes what an earlier one returned.
     """
     names = [name for name in OPERANDS if name in given]
-    constant = call(*arguments(_leaves(given, ())))
+    constant = call(*arguments(leaves_of(given, ())))
     if constant.requires_grad:
         raise BrokenContract("returned a result that is attached to autograd, although no operand requires a gradient")
     found = {ResultName("output", "without gradients"): constant, **_gradients_in_all(call, given, names)}
     for chosen in _subsets(names)[1:]:
-        leaves = _leaves(given, chosen)
+        leaves = leaves_of(given, chosen)
         # Not leaves of the graph, as in every layer after the first.
         passed_on = {name: leaf[...] if name in chosen else leaf for name, leaf in leaves.items()}
         result = call(*arguments(passed_on))
@@ -74,7 +77,7 @@ def gradients(call: ConvFunction, given: Tensors) -> Results:
 
 def _gradients_in_all(call: ConvFunction, given: Tensors, names: Sequence[str]) -> dict[ResultName, torch.Tensor]:
     """Gradients in all operands: twice, next to another graph, and after the operands were changed in place."""
-    leaves, others = _leaves(given, names), _leaves({name: -given[name] for name in names}, names)
+    leaves, others = leaves_of(given, names), leaves_of({name: -given[name] for name in names}, names)
     result = attached(call(*arguments(leaves)))
     found = {_output_with_gradients(names): result.detach()}
     before = {name: in_bytes(values) for name, values in found.items()}
@@ -123,7 +126,8 @@ def _subsets(names: list[str]) -> list[tuple[str, ...]]:
     return [chosen for count in range(len(names), 0, -1) for chosen in itertools.combinations(names, count)]
 
 
-def _leaves(given: Tensors, chosen: Collection[str]) -> dict[str, torch.Tensor]:
+def leaves_of(given: Tensors, chosen: Collection[str]) -> dict[str, torch.Tensor]:
+    """The operands as leaves of a graph; the chosen ones require gradients."""
     return {name: given[name].detach().requires_grad_(name in chosen) for name in OPERANDS if name in given}
 
 
@@ -209,7 +213,7 @@ def forward_mode(call: ConvFunction, given: Tensors) -> Results:
             result = forward_ad.unpack_dual(call(*arguments(duals)))
             if result.tangent is None:
                 message = f"its result has no forward-mode derivative along its {_listed(chosen)}"
-                raise BrokenContract(message) if found else DetachedError(message)
+                raise PartlyDetachedError(message) if found else DetachedError(message)
             found[key] = result.tangent.clone()
             found[ResultName("output", f"with directions of {_listed(chosen)}")] = result.primal.clone()
     return found
@@ -220,7 +224,7 @@ def functional_gradients(call: ConvFunction, given: Tensors) -> Results:
     names = tuple(name for name in OPERANDS if name in given)
     values = [given[name].detach() for name in names]
     # torch.func treats a detached result as a constant with gradient zero.
-    attached(call(*arguments(_leaves(given, names))))
+    attached(call(*arguments(leaves_of(given, names))))
 
     def result(*values: torch.Tensor) -> torch.Tensor:
         return call(*arguments(dict(zip(names, values, strict=True))))
@@ -243,7 +247,7 @@ def vmap(call: ConvFunction, given: Tensors) -> Results:
     and their negatives. Images are mapped over the first and over the last axis, weights over the second.
     """
     weight, bias = given["weight"], given.get("bias")
-    attached(call(*arguments(_leaves(given, OPERANDS))))
+    attached(call(*arguments(leaves_of(given, OPERANDS))))
 
     def image(x: torch.Tensor) -> torch.Tensor:
         return call(x, weight, bias)
@@ -298,54 +302,6 @@ DERIVATIVES: dict[Procedure, Callable[[ConvFunction, Tensors], Results]] = {
     "functional_gradients": functional_gradients,
     "vmap": vmap,
 }
-
-
-# Part of the error of a torch.library operator that has no derivative.
-_NO_FORMULA = "no autograd formula was registered"
-# Ordinary convolutions: a function with derivatives has them for at least one of these.
-_ORDINARY = tuple((size, padding, bias) for size, padding in ((1, 0), (3, 1)) for bias in (True, False))
-
-
-def why_not_differentiable(
-    procedure: Procedure, function: Callable[..., torch.Tensor], dtype: torch.dtype, device: str
-) -> str:
-    """Why a procedure of :data:`DERIVATIVES` fails for every ordinary convolution; empty if it works for one.
-
-    A wrong derivative counts as working. So does a recorded backward pass that fails, unless it fails with
-    ``NotImplementedError`` or because a custom operator has no formula.
-    """
-    reason = ""
-    for size, padding, with_bias in _ORDINARY:
-
-        def call(
-            x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, padding: int = padding
-        ) -> torch.Tensor:
-            return function(x, weight, bias, (1, 1), (padding, padding), (1, 1), 1)
-
-        shapes = {"input": (2, 2, 4, 4), "weight": (2, 2, size, size)} | ({"bias": (2,)} if with_bias else {})
-        given = {name: torch.ones(shape, dtype=dtype, device=device) for name, shape in shapes.items()}
-        given |= {direction(name): values for name, values in given.items()}
-        given["grad"] = torch.ones(2, 2, 4, 4, dtype=dtype, device=device)
-        try:
-            with torch.enable_grad():
-                DERIVATIVES[procedure](call, given)
-        except BrokenContract:
-            return ""
-        except Exception as error:  # noqa: BLE001  # any exception may mean that it has no derivatives
-            implemented = not isinstance(error, NotImplementedError) and _NO_FORMULA not in str(error)
-            if procedure == "gradients" and implemented and _is_recorded(call, given):
-                return ""
-            reason = reason or described(error)
-            continue
-        return ""
-    return reason
-
-
-def _is_recorded(call: ConvFunction, given: Tensors) -> bool:
-    """Whether a result is attached to autograd."""
-    with contextlib.suppress(Exception), torch.enable_grad():
-        return call(*arguments(_leaves(given, OPERANDS))).requires_grad
-    return False
 
 
 def attached(result: torch.Tensor) -> torch.Tensor:

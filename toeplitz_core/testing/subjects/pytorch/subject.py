@@ -13,19 +13,28 @@ import torch
 from toeplitz_core.bound import Arithmetic
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.dtypes import DTYPES, ROUNDED_DTYPES
 from toeplitz_core.testing.data.operands import Operands, in_bytes
 from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.interface import Claims, MemoryFormat, Procedure, Subject
-from toeplitz_core.testing.subjects.outcome import BrokenContract, NotClaimed, ResultName, Results, described
+from toeplitz_core.testing.subjects.outcome import (
+    BrokenContract,
+    ForwardOnly,
+    NotClaimed,
+    ResultName,
+    Results,
+    described,
+)
 from toeplitz_core.testing.subjects.placement import place, placed
 from toeplitz_core.testing.subjects.pytorch.derivatives import (
     DERIVATIVES,
     DetachedError,
+    PartlyDetachedError,
     direction,
     transposed,
-    why_not_differentiable,
 )
 from toeplitz_core.testing.subjects.pytorch.memory_contract import ConvFunction, check_unchanged, contents, contract
+from toeplitz_core.testing.subjects.pytorch.ordinary import Missing, has_result, missing
 
 
 class TorchSubject(Subject):
@@ -50,8 +59,10 @@ class TorchSubject(Subject):
     differentiable : bool, optional
         Whether derivatives must exist. By default, each kind of derivative must exist if the function has it for an
         ordinary convolution. If the result is detached from autograd or the derivative raises there, the function does
-        not support that kind. A backward pass that autograd has recorded must work. In all cases
-        ``NotImplementedError`` means that something is not supported, and existing derivatives must be right.
+        not support that kind: without gradients, it is forward only. A result that is detached in some dtypes only is
+        a failure. A backward pass that autograd has recorded must work. ``NotImplementedError`` means that something
+        is not supported, unless derivatives must exist and it is raised whenever an operand requires a gradient.
+        Existing derivatives must be right.
     checks_arguments : bool
         Whether it claims to accept all calls that ``F.conv2d`` documents as valid, in any spelling, and to refuse all
         others.
@@ -92,7 +103,7 @@ class TorchSubject(Subject):
         self._memory_format = memory_format
         self.transposed = transposed
         self.differentiable = differentiable
-        self._missing: dict[tuple[Procedure, str, str], str] = {}
+        self._probed: dict[tuple[Procedure, str, str], Missing | None] = {}
         self._gradient_arithmetic = gradient_arithmetic
         self._arithmetic = arithmetic
         self.function = function
@@ -176,38 +187,79 @@ class TorchSubject(Subject):
         before = contents(given)
         try:
             found = DERIVATIVES[procedure](call, given)
-        except DetachedError as error:
-            if reason := self._why_unclaimed(procedure, case):
-                raise NotImplementedError(reason) from error
-            if 0 not in case.output_shape:
-                raise BrokenContract(str(error)) from error
-            return {}  # an empty result depends on nothing, so it may be detached
-        except (BrokenContract, NotImplementedError):
+        except (DetachedError, PartlyDetachedError) as error:
+            absent = self._absence(procedure, case)
+            if 0 in case.output_shape and not isinstance(absent, NotImplementedError):
+                return {}  # an empty result depends on nothing, so it may be detached
+            raise absent or BrokenContract(str(error)) from error
+        except BrokenContract:
+            raise
+        except NotImplementedError as error:
+            if (gradients := self._without_gradients(case)) is not None:
+                forward_only = self._forward_only(gradients)
+                if isinstance(forward_only, ForwardOnly) or has_result(call, given):
+                    raise forward_only from error
             raise
         except Exception as error:
             if self.differentiable is None and _lacks_memory(error):
                 # A graph of second derivatives may exceed the memory limit of a worker.
                 raise NotImplementedError(f"it needs more memory than there is: {described(error)}") from error
-            if reason := self._why_unclaimed(procedure, case):
-                raise NotImplementedError(reason) from error
+            absent = None if self.differentiable else self._absence(procedure, case)
+            if isinstance(absent, NotImplementedError):
+                raise absent from error
             raise
         check_unchanged(given, before)
-        if reason := self._why_unclaimed(procedure, case):
-            raise NotClaimed(reason, found)
+        absent = None if self.differentiable else self._absence(procedure, case)
+        if isinstance(absent, NotImplementedError):
+            raise NotClaimed(str(absent), found)
         return found
 
-    def _why_unclaimed(self, procedure: Procedure, case: Case) -> str:
-        """Why a kind of derivative is not claimed: the subject declares nothing, and no ordinary convolution has it.
+    def _absence(self, procedure: Procedure, case: Case) -> NotImplementedError | BrokenContract | None:
+        """Why no ordinary convolution has a kind of derivative: it is unclaimed, or it must exist. None if one has it.
 
-        Empty if it is claimed. The answer depends on the subject alone, and not on earlier cases.
+        The answer depends on the subject alone, and not on earlier cases.
         """
-        if self.differentiable is not None:
-            return "" if self.differentiable else "has no derivatives"
-        key = procedure, case.dtype, case.device
-        if key not in self._missing:
-            self._missing[key] = why_not_differentiable(procedure, self.function, case.torch_dtype, case.device)
-        reason, kind = self._missing[key], procedure.replace("_", " ")
-        return f"has no {kind}, not even for an ordinary convolution: {reason}" if reason else ""
+        absent = self._missing(procedure, case.dtype, case.device)
+        if absent is None:
+            return None
+        if other := self._attached_elsewhere(procedure, case, absent):
+            return BrokenContract(f"{absent.reason}, unlike with dtype={other}")
+        if (gradients := self._without_gradients(case)) is not None:
+            return self._forward_only(gradients)
+        if self.differentiable:
+            return None
+        kind = procedure.replace("_", " ")
+        return NotImplementedError(f"has no {kind}, not even for an ordinary convolution: {absent.reason}")
+
+    def _without_gradients(self, case: Case) -> Missing | None:
+        """Why no ordinary convolution has gradients, in any dtype, although there are results."""
+        found = self._missing("gradients", case.dtype, case.device)
+        if found is None or not found.has_result or self._attached_elsewhere("gradients", case, found):
+            return None
+        return found
+
+    def _attached_elsewhere(self, procedure: Procedure, case: Case, absent: Missing) -> str:
+        """Another dtype that has a kind of derivative, if results are detached in the dtype of the case; or empty."""
+        named = [names for names in (self.claims.dtypes, self.declared.dtypes) if names]
+        others = [dtype for dtype in ROUNDED_DTYPES if dtype != case.dtype and all(dtype in names for names in named)]
+        has = (dtype for dtype in others if self._missing(procedure, dtype, case.device) is None)
+        return next(has, "") if absent.detached else ""
+
+    def _missing(self, procedure: Procedure, dtype: str, device: str) -> Missing | None:
+        key = procedure, dtype, device
+        if key not in self._probed:
+            self._probed[key] = missing(procedure, self.function, DTYPES[dtype].torch, device)
+        return self._probed[key]
+
+    def _forward_only(self, gradients: Missing) -> ForwardOnly | BrokenContract:
+        reason = gradients.reason
+        if not gradients.detached:
+            reason = f"if an operand requires a gradient, it raises {reason}"
+        if self.differentiable:
+            return BrokenContract(reason)
+        if self.declared.differentiable:
+            return BrokenContract(f"{reason}. It was declared differentiable; replay it with --differentiable")
+        return ForwardOnly(reason)
 
     @contextlib.contextmanager
     def _called(self, *, grad: bool = False) -> Iterator[None]:

@@ -1,0 +1,44 @@
+"""Whose failure it is: that of the law which found it, or that of one of the law's calls."""
+
+from __future__ import annotations
+
+from toeplitz_core.testing.laws.registry import LAWS
+from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.subjects.interface import Implementation
+
+# How often a call must fail alone, each time in a fresh process.
+_RUNS = 2
+
+
+def attributed(verdict: Verdict, subject: Implementation) -> Verdict:
+    """The verdict on the wrong call alone, if it fails in the same way alone; otherwise the verdict itself.
+
+    The verdict on the call has a case of its own, under the law that judges one such call. Processes are fresh, so that
+    the line of the case fails again when it is replayed. A subject that runs in this process keeps its state.
+    """
+    found = verdict
+    while (alone := _alone(found, subject)) is not None:
+        found = alone  # the gradients of a wrong result belong to the result in turn
+    return found if found is verdict else found.replace(message=f"{found.message} (found by {verdict.case.law})")
+
+
+def _alone(verdict: Verdict, subject: Implementation) -> Verdict | None:
+    """The verdict on the wrong call alone, or None if there is none or if it does not fail in the same way."""
+    call = verdict.call
+    if not verdict.status.is_failure or call is None or call == verdict.case:
+        return None
+    for _ in range(_RUNS):
+        subject.restart()
+        alone = LAWS[str(call.law)](subject, call)
+        if not _alike(alone, verdict):
+            return None
+    return alone
+
+
+def _alike(alone: Verdict, verdict: Verdict) -> bool:
+    """Whether two failures are of one kind: a wrong element, the same message, or the same end of the process."""
+    if alone.status is not verdict.status:
+        return False
+    if alone.status is not Status.FAIL or verdict.index is not None:
+        return (alone.index is None) == (verdict.index is None)
+    return verdict.symptom.startswith(alone.symptom)
