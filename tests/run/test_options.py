@@ -38,7 +38,7 @@ def test_every_key_is_read(project: Path):
         project,
         'subject = "m:f"\nlaw = ["matrix", "adjoint", "matrix"]\nprofile = "smoke"\nexamples = 3\nseed = 0\n'
         'device = ["cpu"]\ndtype = "float32"\ntime = 60\njobs = 0\ntimeout = 2\n'
-        'known = ["lists/known.toml", "/more.toml"]\nfail-fast = true\nfail-stale = true\ninline = false\n'
+        'known = ["lists/known.toml", "/more.toml"]\nfail-fast = true\nfail-stale = true\nstrict = true\ninline = false\n'
         'where = "groups == 1"\nmax-products = 9\nmax-failures = 2\ndifferentiable = true',
     )
     table = read_table(project)
@@ -55,6 +55,7 @@ def test_every_key_is_read(project: Path):
         "timeout": 2.0,
         "known": (str(project.resolve() / "lists" / "known.toml"), "/more.toml"),
         "fail_fast": True,
+        "strict": True,
         "fail_stale": True,
         "inline": False,
         "differentiable": True,
