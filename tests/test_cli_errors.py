@@ -91,7 +91,7 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch):
         return find(*args, **options)
 
     monkeypatch.setattr(judgement, "find", interrupted)
-    result = call(f"check torch --inline --dtype float32 --dtype float64 --device cpu --examples 3 {TWO_LAWS}")
+    result = call(f"check torch --inline --dtype float32 --dtype float64 --device cpu --examples 3 -v {TWO_LAWS}")
     assert result.exit_code == 130
     assert "torch forward-exact float32 cpu: pass, 3 cases" in result.output
     assert "3 cases; 1 of 1 hold" in result.output

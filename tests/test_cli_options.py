@@ -57,9 +57,9 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_table_has_defaults(directory: Path):
     """The table of the project has the defaults, and the header shows the options in effect."""
-    result = call("check --inline")
+    result = call("check --inline -v")
     assert result.exit_code == 0, result.output
-    assert "subjects toeplitz; laws forward-bound; devices cpu; profile nightly: 3 cases per law" in result.output
+    assert "subjects toeplitz; laws forward-bound; devices cpu\nprofile nightly: 3 cases per law" in result.output
     assert f"--known {directory / 'listed' / 'known.toml'}; --inline" in result.output
     assert "toeplitz forward-bound float64 cpu: pass, 3 cases" in result.output
 
@@ -86,7 +86,7 @@ def test_the_command_line_wins(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TOEPLITZ_SUBJECT", "torch torch-native")
     result = call("check --inline --examples 2 --dtype float16")
     assert result.exit_code == 0, result.output
-    assert "subjects torch, torch-native; laws forward-bound; devices cpu; profile nightly: 2 cases" in result.output
+    assert "subjects torch, torch-native; laws forward-bound; devices cpu\nprofile nightly: 2 cases" in result.output
     assert "float64" not in result.output.partition("Checked against")[0]
     assert "subjects torch-native;" in call("check torch-native --inline --examples 1").output
     assert ", seed 1\n" in result.output
@@ -154,11 +154,11 @@ def test_several_lists_of_known_failures():
 
 
 def test_by_which_arithmetic_is_said():
-    """After the table, a line for each arithmetic names the subjects and dtypes that were judged by it."""
+    """After the table, a remark names each arithmetic, with the subjects and dtypes that were judged by it."""
     result = call("check torch toeplitz --inline --dtype float64 --dtype float16")
     assert result.exit_code == 0, result.output
-    assert "judged by sums in float64: torch float64; toeplitz float64\n" in result.output
-    assert "judged by sums in float32, rounded to float16" in result.output
+    assert "judged by: sums in float64 (torch float64; toeplitz float64), sums in float32," in result.output
+    assert "rounded to float16 (torch float16; toeplitz float16)" in result.output
 
 
 def test_time_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -178,9 +178,9 @@ def test_time_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_a_sweep_takes_nothing_from_the_table():
     """A sweep ignores options of a search in the table."""
-    result = call("check --sweep 1 --inline --dtype float32")
+    result = call("check --sweep 1 --inline --dtype float32 --verbose")
     assert result.exit_code == 0, result.output
-    assert "devices cpu; sweep: all 17 convolutions up to 1 step from the smallest, in the subject's" in result.output
+    assert "devices cpu\nsweep: all 17 convolutions up to 1 step from the smallest, in the subject's" in result.output
     assert "toeplitz forward-bound float32 cpu: pass, 17 cases" in result.output
     assert "seed" not in result.output
     assert "profile" not in result.output

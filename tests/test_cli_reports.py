@@ -15,7 +15,7 @@ import pytest
 import torch
 from typer.testing import Result
 
-from tests.helpers.command_line import call
+from tests.helpers.command_line import ONE, call, unfolded
 from tests.helpers.workers import share_fork_servers
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.known import KnownFailures
@@ -146,7 +146,7 @@ def test_a_sweep_is_in_both_reports(directory: Path):
     assert [(r["law"], r["status"]) for r in read["results"]] == [("forward-exact", "fail"), ("errors", "not-run")]
     reason = read["results"][1]["message"]
     assert reason.startswith("it is checked on calls")
-    assert f"not run: errors: {reason}\n" in result.output
+    assert f"not run: errors: {reason}\n" in unfolded(result.output)
     assert read["summary"]["ended"] == "completed"
     result = check("two_faults", f"--law errors --sweep 2 --known both.toml {written}")
     assert result.exit_code == 0, result.output
@@ -224,6 +224,23 @@ def test_fail_fast_is_written(directory: Path):
     assert read["summary"]["ended"] == "stopped at the first failure"
 
 
+def test_a_replay_is_written(directory: Path):
+    """``replay --json`` writes a result for each case and law, with the case also if it passes; ``-`` prints it."""
+    (directory / "two.cases").write_text(f"{ONE} law=forward-exact\n{ONE} bias law=forward-exact\n", encoding="utf-8")
+    result = call("replay --file two.cases --subject kernels:two_faults --inline --runs 3 --json run.json")
+    assert result.exit_code == 1
+    read = validated((directory / "run.json").read_text(encoding="utf-8"))
+    assert read["summary"]["exit_code"] == 1
+    right, wrong = read["results"]
+    assert (right["status"], right["cases"], right["case"]) == ("pass", 3, f"{ONE} law=forward-exact")
+    assert (wrong["status"], wrong["dtype"], wrong["counts"]["fail"]) == ("fail", "float32", 3)
+    assert wrong["difference"]["samples"][0]["element"] == "out[0, 0, 0, 0]"
+    result = call(f"replay '{ONE} bias law=forward-exact' --subject kernels:two_faults --inline --runs 1 --json -")
+    assert validated(result.stdout)["results"][0]["case"] == f"{ONE} bias law=forward-exact"
+    assert "FAIL kernels:two_faults" in result.stderr
+    assert call(f"replay '{ONE}' --json none/run.json").exit_code == 2
+
+
 @pytest.mark.parametrize("option", ["--json", "--junit", "--write-known"])
 def test_file_that_cannot_be_written(option: str):
     """If an output file cannot be written, that is a usage error before anything runs."""
@@ -271,7 +288,9 @@ def test_stale_entry_is_said_and_fails_where_asked(directory: Path):
     assert result.exit_code == 3
     assert [e.get("type") for e in ET.parse(directory / "run.xml").getroot().iter("error")] == ["stale"]
     result = check("refuses", "--examples 3 --known groups.toml")
-    assert "stale: groups for kernels:refuses: it matches nothing; its example ends as unsupported" in result.output
+    assert "stale: groups for kernels:refuses: it matches nothing; its example ends as unsupported" in unfolded(
+        result.output
+    )
 
 
 def test_failure_outweighs_a_stale_entry():
@@ -351,8 +370,8 @@ def test_interrupted_before_adopting(directory: Path, monkeypatch: pytest.Monkey
     result = check("two_faults", "--dtype float64 --write-known adopted.toml")
     assert result.exit_code == 130
     assert len(searches) == 2
-    assert "adopted: 1 entries, written to adopted.toml" in result.output
-    assert len(KnownFailures.load(directory / "adopted.toml").entries) == 1
+    assert "adopted: 2 entries, written to adopted.toml" in result.output
+    assert len(KnownFailures.load(directory / "adopted.toml").entries) == 2
     assert "\n  judged: by sums in float32\n" in result.output
 
 
@@ -362,7 +381,7 @@ def test_interrupted_while_adopting(directory: Path, monkeypatch: pytest.MonkeyP
     result = check("two_faults", "--write-known adopted.toml --json run.json")
     assert result.exit_code == 130
     assert len(searches) == 2
-    assert len(KnownFailures.load(directory / "adopted.toml").entries) == 1
+    assert len(KnownFailures.load(directory / "adopted.toml").entries) == 2
     assert len(validated((directory / "run.json").read_text(encoding="utf-8"))["results"]) == 1
 
 
@@ -373,7 +392,7 @@ def test_a_known_failure_of_another_version_is_named(directory: Path):
     result = check("two_faults", "--known other.toml --json run.json")
     assert result.exit_code == 1
     said = f"(known failure groups would match, but it is for torch <1, and {torch.__version__} is installed)"
-    line = next(line for line in result.output.splitlines() if line.startswith("FAIL kernels:two_faults"))
+    line = next(line for line in unfolded(result.output).splitlines() if line.startswith("FAIL kernels:two_faults"))
     assert line.endswith(said)
     (found,) = validated((directory / "run.json").read_text(encoding="utf-8"))["results"]
     assert found["message"].endswith(said)

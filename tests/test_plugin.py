@@ -39,7 +39,8 @@ def test_what_each_result_is(project: pytest.Pytester):
     result.stdout.fnmatch_lines(
         [
             f"toeplitz-core {toeplitz_core.__version__}, torch {torch.__version__}, Python *",
-            "subjects kernels:right, *; laws forward-exact; devices cpu; profile gate: 30 cases *, seed 0",
+            "subjects kernels:right, *; laws forward-exact; devices cpu",
+            "profile gate: 30 cases *, seed 0",
             "FAIL kernels:no_groups, forward-exact: out[[]*elements wrong)",
             f"  case:   {case}",
             f'  replay: python -m toeplitz_core replay "{case}" --subject kernels:no_groups',
@@ -161,7 +162,8 @@ def test_a_sweep(project: pytest.Pytester):
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(
         [
-            "subjects kernels:right; * sweep: all 17 convolutions up to 1 step from the smallest, *",
+            "subjects kernels:right; *",
+            "sweep: all 17 convolutions up to 1 step from the smallest, *",
             "*forward-exact *exact * 17 *",
             "not run: errors: it is checked on calls*",
         ]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.helpers.accumulators import ORDERS
 from tests.helpers.sums import Problem, Variant, bound_of, problems
 from toeplitz_core.bound import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, TF32, Arithmetic, Format, format_of
-from toeplitz_core.testing.subjects.pytorch.arithmetic import BFLOAT16_ROUNDING
+from toeplitz_core.testing.oracle.arithmetics import BFLOAT16_ROUNDING
 
 # So coarse that terms of second order matter, and so small that all its numbers can be tried.
 TOY = Format("toy", 3, -3, 8)

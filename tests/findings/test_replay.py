@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.helpers.command_line import call
+from tests.helpers.command_line import call, unfolded
 from tests.helpers.known_failures import GROUPED
 from toeplitz_core import conv2d
 from toeplitz_core.testing import cli
@@ -156,7 +156,7 @@ def test_known_failure_in_replay(directory: Path):
     assert KnownFailures.load(directory / "known.toml").entries[0].name == "groups"
     result = call(f"replay '{ONE}' --subject kernels:sometimes --known known.toml --inline")
     assert result.exit_code == 1
-    assert "(fails in 3 of 10 runs)" in result.output
+    assert "(fails in 3 of 10 runs)" in unfolded(result.output)
 
 
 def test_subject_of_the_environment(directory: Path, monkeypatch: pytest.MonkeyPatch):  # noqa: ARG001  # the working directory

@@ -68,6 +68,11 @@ def process(*command: str, directory: Path = CHECKOUT, **variables: str) -> subp
     )
 
 
+def unfolded(output: str) -> str:
+    """Output with its folded lines joined."""
+    return re.sub(r"\n    (?! )", " ", output)
+
+
 def replayed(output: str) -> str:
     """The replay command that a failure printed, without ``python -m toeplitz_core``."""
     found = re.search(r"^  replay: python -m toeplitz_core (.*)$", output, flags=re.MULTILINE)

@@ -12,8 +12,8 @@ from tests.helpers.operands import COMPLEX, FLOATS
 from toeplitz_core import ConvGeometry
 from toeplitz_core.bound import BFLOAT16, FLOAT16, FLOAT32, Arithmetic, format_of
 from toeplitz_core.testing.case.dtypes import DTYPES as NAMED
+from toeplitz_core.testing.oracle.arithmetics import BFLOAT16_ROUNDING
 from toeplitz_core.testing.oracle.results import expected
-from toeplitz_core.testing.subjects.pytorch.arithmetic import BFLOAT16_ROUNDING
 
 
 @pytest.mark.parametrize("dtype", [*FLOATS, *COMPLEX])

@@ -25,7 +25,7 @@ from toeplitz_core.testing.laws.families.forward import forward_verdict
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.oracle.signed_zeros import negative_zeros
-from toeplitz_core.testing.reports.table import print_results
+from toeplitz_core.testing.reports.remarks import print_remarks
 from toeplitz_core.testing.run.record import read_result, result_document
 from toeplitz_core.testing.search.tally import merged_results
 from toeplitz_core.testing.subjects import TorchSubject
@@ -140,11 +140,11 @@ def test_a_report_says_how_many_signs_differ() -> None:
         replace(results[2], step=replace(results[0].step, subject="theirs")),
     ]
     printed = io.StringIO()
-    print_results(Console(file=printed, width=80), [*results, *others])
+    print_remarks(Console(file=printed, width=80), [*results, *others])
     lines = [line for line in printed.getvalue().splitlines() if line.startswith("signed zeros")]
     assert lines == [
-        "signed zeros: mine on cpu: 4 of 42 zero results differ in sign from IEEE's sum in index order; not judged",
-        "signed zeros: yours on cpu: 0 of 40 zero results differ in sign from IEEE's sum in index order; not judged",
+        "signed zeros: mine on cpu: 4 of 42 differ from a sum in index order; not judged",
+        "signed zeros: yours on cpu: 0 of 40 differ from a sum in index order; not judged",
     ]
     document = result_document(results[0])
     assert (document["zeros"], document["zero_signs"]) == (40, 3)

@@ -10,6 +10,7 @@ from toeplitz_core.testing.case.conditions import Condition
 from toeplitz_core.testing.findings.entry import Entry
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.staleness import Stale
+from toeplitz_core.testing.laws.difference import Difference, Range, Sample
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.run.record import Record
@@ -20,6 +21,26 @@ STEP = Step("torch", "forward-bound", "float32", "cpu")
 LISTED = Entry(
     "listed", ("torch",), ("forward-bound",), Condition("groups > 1"), CASE, "It is so.", link="https://x.org"
 )
+
+
+# What is wrong with a result, and where a subject raised.
+DIFFERENCE = Difference(
+    3,
+    12,
+    (Range("output channel", 2, 1, 1, 1, 1), Range("column", 6, 3, 5, 1, 3)),
+    (Sample("out[0, 1, 0, 3]", "nan", "1"), Sample("out[0, 1, 0, 4]", "2", "3"), Sample("out[0, 1, 0, 5]", "4", "5")),
+    float("inf"),
+    "image 0, output channel 1",
+    ("...Xxx",),
+)
+TRACEBACK = """\
+Traceback (most recent call last):
+  File "kernels.py", line 9, in conv2d
+    helper(weight)
+  File "kernels.py", line 5, in helper
+    raise ValueError("x")
+ValueError: x
+"""
 
 
 def result(status: Status, message: str = "", *, cases: int = 3, ratio: float | None = None, **other: object) -> Result:
@@ -35,13 +56,19 @@ def of_step(found: Result, **names: str) -> Result:
     return replace(found, step=replace(found.step, **names))
 
 
+def failed(found: Result, **changes: object) -> Result:
+    """The same result with changes of the verdict on its case."""
+    assert found.failure is not None
+    return replace(found, failure=found.failure.replace(**changes))
+
+
 # One result of each kind.
 RESULTS = [
     result(Status.PASS, assumed=Counter({"sums in float32": 3})),
     result(Status.PASS, max_ratio=None),
     result(Status.FAIL, "out[0]=0, but should be 1", ratio=3.5),
-    result(Status.FAIL, "out[0]=nan, but should be 1", ratio=float("inf")),
-    result(Status.CRASH, "killed by signal 11 (SIGSEGV)"),
+    failed(result(Status.FAIL, "out[0]=nan, but should be 1", ratio=float("inf")), difference=DIFFERENCE),
+    failed(result(Status.CRASH, "killed by signal 11 (SIGSEGV)"), traceback=TRACEBACK),
     result(Status.TIMEOUT, "took longer than 10 s"),
     result(Status.MISTRUSTED, "nothing proven: only 0 of 3 cases could be judged"),
     result(

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.reports.records import CASE, GAPS, LINE, RECORD, RESULTS, result
+from tests.reports.records import CASE, GAPS, LINE, RECORD, RESULTS, TRACEBACK, result
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.reports.json import SCHEMA_VERSION, JsonReport, document, to_json
@@ -65,6 +65,18 @@ def test_json_of_a_failure():
         "torch", "forward-bound", "float32", "cpu",
     )  # fmt: skip
     assert "case" not in validated(RECORD)["results"][0]
+
+
+def test_json_says_which_elements_are_wrong_and_where_it_was_raised():
+    """The difference has ranges, words, samples and a map; the traceback is that of the verdict; both may be null."""
+    wrong, crashed = validated(RECORD)["results"][3:5]
+    assert wrong["difference"]["where"] == "output channel 1 of 2, columns 3.. of 6"
+    assert wrong["difference"]["ranges"][1] == {
+        "axis": "column", "size": 6, "first": 3, "last": 5, "step": 1, "count": 3,
+    }  # fmt: skip
+    assert wrong["difference"]["samples"][1] == {"element": "out[0, 1, 0, 4]", "actual": "2", "expected": "3"}
+    assert wrong["difference"]["map"] == ["...Xxx"]
+    assert (wrong["traceback"], crashed["traceback"], crashed["difference"]) == (None, TRACEBACK, None)
 
 
 def test_json_has_no_infinity():
@@ -141,7 +153,7 @@ def test_a_result_survives_its_document(ratio: float | None):
     more = {"known": Counter({"a": 1}), "assumed": Counter({"b": 4}), "refused": "c", "zeros": 2, "zero_signs": 1}
     passed = result(Status.PASS, "said", counts=counts, max_ratio=ratio, **more)
     failed = result(Status.FAIL, "wrong", ratio=ratio, max_ratio=ratio)
-    for found in (passed, failed):
+    for found in (passed, failed, *RESULTS[3:5]):
         assert read_result(json.loads(json.dumps(result_document(found)))) == found
 
 

@@ -46,6 +46,10 @@ def test_junit_of_every_status():
     assert (crash.get("type"), crash.get("message")) == ("crash", "killed by signal 11 (SIGSEGV)")
     assert crash.text is not None
     assert f'replay "{LINE} law=forward-bound" --subject torch' in crash.text
+    assert 'trace:  File "kernels.py", line 9, in conv2d\n' in crash.text
+    wrong = cases[3].find("failure")
+    assert wrong is not None
+    assert "where:  output channel 1 of 2, columns 3.. of 6\n" in str(wrong.text)
     properties = {p.get("name"): p.get("value") for p in cases[9].iter("property")}
     assert properties["known: listed"] == "3 cases"
     assert (cases[-1].get("classname"), cases[-1].get("name")) == ("known failures", "listed")

@@ -8,12 +8,13 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from tests.reports.records import GAPS, LINE, RECORD, STEP, of_step, result
+from tests.reports.records import DIFFERENCE, GAPS, LINE, RECORD, STEP, TRACEBACK, failed, of_step, result
 from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.reports.terminal import OUR_ERROR, TerminalReport, header, options_line
-from toeplitz_core.testing.reports.text import result_line
+from toeplitz_core.testing.reports.text import LOG_LINES, result_line
 from toeplitz_core.testing.run.events import Adopted, Ended, Event, Failed, FailureFound, Started, StepEnded
 from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import Plan, Task
@@ -62,10 +63,11 @@ def test_line_of_a_result():
 def test_the_start_echoes_the_options_with_the_seed():
     """The start echoes options and seed, so that a typo shows and the run can be repeated."""
     lines, _ = said(started(seed=7, timeout=2.5, fail_fast=True, inline=True))
-    assert lines[1] == (
-        "subjects torch; laws forward-bound; devices cpu; profile gate: up to 100 cases per law and dtype, seed 7"
-    )
-    assert lines[2:] == ["--timeout 2.5; --fail-fast; --inline", "journal: /tmp/journal.jsonl"]
+    assert lines[1:3] == [
+        "subjects torch; laws forward-bound; devices cpu",
+        "profile gate: up to 100 cases per law and dtype, seed 7",
+    ]
+    assert lines[3:] == ["--timeout 2.5; --fail-fast; --inline", "journal: /tmp/journal.jsonl"]
     assert ", seed 0" in header(PLAN)
     assert options_line(OPTIONS) == ""
 
@@ -73,31 +75,105 @@ def test_the_start_echoes_the_options_with_the_seed():
 def test_a_drawn_seed_is_printed():
     """Nightly draws a new seed and prints it."""
     event = started(profile="nightly")
-    assert said(event)[0][1].endswith(f"profile nightly: up to 3000 cases per law and dtype, seed {event.plan.seed}")
+    assert f"profile nightly: up to 3000 cases per law and dtype, seed {event.plan.seed}" in said(event)[0]
 
 
 @pytest.mark.parametrize(("steps", "far"), [(1, "1 step"), (2, "2 steps")])
 def test_the_start_of_a_sweep_names_no_seed(steps: int, far: str):
     """A sweep checks every convolution, so it has neither profile nor seed."""
-    line = said(started(sweep=steps))[0][1]
+    line = said(started(sweep=steps))[0][2]
     assert f"convolutions up to {far} from the smallest, in the subject's own layouts" in line
     assert "seed" not in line
     assert "profile" not in line
 
 
-def test_a_log_has_a_line_for_each_step():
-    """A log has a line for each step; for later rounds only if it fails. A terminal has a progress bar instead."""
-    passed, failed = result(Status.PASS), result(Status.FAIL, "wrong")
-    events = [started(), step_ended(passed), step_ended(passed, 1), step_ended(failed, 2)]
-    lines = [line for line in said(*events)[0] if line.startswith("torch forward-bound")]
-    assert lines == [result_line(passed), result_line(failed)]
-    assert result_line(passed) not in said(*events, terminal=True)[0]
+@pytest.mark.parametrize("terminal", [True, False])
+def test_only_a_verbose_run_has_a_line_for_each_step(terminal: bool):
+    """With ``verbose`` there is a line for each step; for later rounds only if it fails. Without it there is none."""
+    passed, broken = result(Status.PASS), result(Status.FAIL, "wrong")
+    steps = [step_ended(passed), step_ended(passed, 1), step_ended(broken, 2)]
+    lines = [line.removeprefix("\x1b[2K") for line in said(started(verbose=True), *steps, terminal=terminal)[0]]
+    assert [line for line in lines if "torch forward-bound float32" in line] == [
+        result_line(passed),
+        result_line(broken),
+    ]
+    assert not any("torch forward-bound float32" in line for line in said(started(), *steps, terminal=terminal)[0])
+
+
+def test_a_failure_in_a_log_has_at_most_15_lines():
+    """In a log a failure has at most 15 lines, the case and the command among them; a terminal has all lines."""
+    printed = "\n".join(f"said {number}" for number in range(100))
+    frames = [f'  File "kernels.py", line {n}, in f\n    f({n})\n' for n in range(50)]
+    traceback = "".join(["Traceback (most recent call last):\n", *frames, "ValueError: x\n"])
+    found = failed(
+        result(Status.FAIL, "word " * 200),
+        printed=printed,
+        traceback=traceback,
+        assumed="sums in float32",
+        difference=replace(DIFFERENCE, map=("x." * 16,) * 16),
+    )
+    short, long = (said(started(), step_ended(found), terminal=terminal)[0] for terminal in (False, True))
+    short = short[next(n for n, line in enumerate(short) if line.startswith("FAIL")) :]
+    assert len(short) == LOG_LINES
+    assert short[-1].startswith("  replay: ")
+    assert f"  case:   {LINE} law=forward-bound" in short
+    assert "  printed: said 99" in short
+    assert any("x.x." in line for line in long)
+    assert sum(line.startswith("          ") for line in long) > 30
+
+
+def test_a_failure_says_which_elements_are_wrong():
+    """A failure has the ranges of wrong elements, a map, and more values with what they should be."""
+    found = failed(result(Status.FAIL, "wrong"), difference=DIFFERENCE)
+    lines, _ = said(started(), step_ended(found))
+    at = lines.index("  where:  output channel 1 of 2, columns 3.. of 6")
+    assert lines[at + 1 : at + 5] == [
+        "  map:    image 0, output channel 1: X is the worst, x wrong, . right",
+        "          ...Xxx",
+        "  values: out[0, 1, 0, 4]=2, not 3",
+        "          out[0, 1, 0, 5]=4, not 5",
+    ]
+
+
+def test_a_failure_has_the_frames_of_the_subject():
+    """The frames of a traceback are shown without its first and its last line, which say nothing new."""
+    lines, _ = said(started(), step_ended(failed(result(Status.FAIL, "raised ValueError: x"), traceback=TRACEBACK)))
+    at = lines.index('  trace:  File "kernels.py", line 9, in conv2d')
+    assert lines[at + 1 : at + 4] == [
+        "            helper(weight)",
+        '          File "kernels.py", line 5, in helper',
+        '            raise ValueError("x")',
+    ]
+    assert lines[at + 4].startswith("  replay: ")
+
+
+def test_prose_is_folded_between_words_and_commands_are_not():
+    """Messages and remarks are folded at 80 columns; the case and the command stay on one line each."""
+    found = result(Status.FAIL, "a message of many words " * 8)
+    lines, _ = said(started(law=tuple(LAWS)[:9]), step_ended(found), ended(found))
+    assert any(line.startswith("  replay: ") and len(line) > 80 for line in lines)
+    assert [line for line in lines if len(line) > 80 and not line.startswith("  replay: ")] == []
+    assert "laws 9 laws, first forward-exact" in " ".join(lines)
+
+
+def test_shapes_are_not_folded():
+    """A line is not folded within a shape or an index."""
+    message = "returned shape (1, 1, 1, 1), not (1, 1, 1, 2)"
+    found = of_step(result(Status.FAIL, message), subject="kernels:conv2d1234")
+    lines, _ = said(started(), step_ended(found))
+    assert "    (1, 1, 1, 2)" in lines
+
+
+def test_the_last_line_sums_up_the_run():
+    """The last line of a run that was completed has the number of cases and of laws that hold."""
+    lines, _ = said(started(), Ended(replace(RECORD, ended="completed")))
+    assert lines[-1].endswith("hold; 1 more fail only in known ways (each law with each dtype).")
 
 
 def test_a_failure_is_printed_once_where_its_step_ends():
     """A failure is printed once, at the end of its step, with its case and the command that replays it."""
-    failed = result(Status.FAIL, "wrong", ratio=3.5)
-    lines, _ = said(started(), FailureFound(Task(STEP), failed), step_ended(failed), ended(failed))
+    found = result(Status.FAIL, "wrong", ratio=3.5)
+    lines, _ = said(started(), FailureFound(Task(STEP), found), step_ended(found), ended(found))
     assert [line for line in lines if "wrong" in line] == ["FAIL torch, forward-bound: wrong"]
     at = lines.index("FAIL torch, forward-bound: wrong")
     assert lines[at + 1 : at + 4] == [
@@ -109,8 +185,8 @@ def test_a_failure_is_printed_once_where_its_step_ends():
 
 def test_a_failure_that_was_cut_short_is_printed_at_the_end():
     """A failure of a step that was cut short is printed from the record at the end."""
-    failed = result(Status.FAIL, "wrong (not shrunk to the end)")
-    lines, _ = said(started(), FailureFound(Task(STEP), failed), ended(failed, ended="interrupted"))
+    found = result(Status.FAIL, "wrong (not shrunk to the end)")
+    lines, _ = said(started(), FailureFound(Task(STEP), found), ended(found, ended="interrupted"))
     assert lines.count("FAIL torch, forward-bound: wrong (not shrunk to the end)") == 1
     assert lines[-1] == "to resume this run: python -m toeplitz_core check --resume /tmp/journal.jsonl"
 

@@ -207,7 +207,7 @@ def test_interrupted(start: Start, tmp_path: Path, jobs: int, number: int, monke
 
     The resumed run has the same results as an uninterrupted run.
     """
-    running = start(f"check {KERNELS}:slow_int64 {TWO} --examples 40 --jobs {jobs} --json run.json")
+    running = start(f"check {KERNELS}:slow_int64 {TWO} --examples 40 --jobs {jobs} -v --json run.json")
     printed = said(running, "forward-exact float32 cpu: fail")
     os.killpg(running.pid, number)  # as a terminal does
     if number == signal.SIGTERM:
@@ -247,7 +247,7 @@ def _without_worker(journal: Path) -> None:
 @PROC
 def test_interrupts_are_ignored_where_they_were(start: Start):
     """A run that is started with SIGINT ignored, as in the background of a script, ignores Ctrl-C."""
-    running = start(f"check {KERNELS}:right {TWO} --examples 100 --jobs 2", deaf=True)
+    running = start(f"check {KERNELS}:right {TWO} --examples 100 --jobs 2 -v", deaf=True)
     said(running, "forward-exact float32 cpu: pass, 100 cases")
     os.killpg(running.pid, signal.SIGINT)
     printed, errors = rest(running)
@@ -260,7 +260,7 @@ def test_a_reader_that_leaves(start: Start, tmp_path: Path):
     """If the reader closes the pipe, as ``head`` does, a run ends silently as if interrupted, and writes its files."""
     dtypes = "--dtype float32 --dtype int64 --dtype float64 --dtype bfloat16"
     line = f"check {KERNELS}:no_groups {dtypes} --law forward-exact --law adjoint --device cpu"
-    running = start(f"{line} --jobs 2 --json run.json")
+    running = start(f"{line} --jobs 2 -v --json run.json")
     said(running, "forward-exact float32 cpu: fail")
     assert running.stdout is not None
     running.stdout.close()

@@ -37,8 +37,10 @@ def test_every_key_is_read(project: Path):
     write(
         project,
         'subject = "m:f"\nlaw = ["matrix", "adjoint", "matrix"]\nprofile = "smoke"\nexamples = 3\nseed = 0\n'
-        'device = ["cpu"]\ndtype = "float32"\ntime = 60\njobs = 0\ntimeout = 2\n'
-        'known = ["lists/known.toml", "/more.toml"]\nfail-fast = true\nfail-stale = true\nstrict = true\ninline = false\n'
+        'device = ["cpu"]\ndtype = "float32"\narithmetic = ["tf32", "bfloat16=flush"]\n'
+        "time = 60\njobs = 0\ntimeout = 2\n"
+        'known = ["lists/known.toml", "/more.toml"]\nfail-fast = true\nfail-stale = true\n'
+        "strict = true\ninline = false\n"
         'where = "groups == 1"\nmax-products = 9\nmax-failures = 2\ndifferentiable = true',
     )
     table = read_table(project)
@@ -50,6 +52,7 @@ def test_every_key_is_read(project: Path):
         "seed": 0,
         "device": ("cpu",),
         "dtype": ("float32",),
+        "arithmetic": ("tf32", "bfloat16=flush"),
         "time": 60.0,
         "jobs": 0,
         "timeout": 2.0,

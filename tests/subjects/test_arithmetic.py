@@ -16,8 +16,9 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws.verdict import compare_bound
 from toeplitz_core.testing.oracle.algorithms import Winograd
+from toeplitz_core.testing.oracle.arithmetics import TF32_ROUNDING
 from toeplitz_core.testing.oracle.results import expected
-from toeplitz_core.testing.subjects.pytorch.arithmetic import NNPACK, TF32_ROUNDING, torch_cpu, torch_cuda
+from toeplitz_core.testing.subjects.pytorch.arithmetic import NNPACK, torch_cpu, torch_cuda
 
 
 @contextmanager

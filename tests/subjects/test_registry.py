@@ -19,10 +19,10 @@ from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.families.forward import forward_verdict
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.oracle.algorithms import MatrixUnits, Winograd
+from toeplitz_core.testing.oracle.arithmetics import BFLOAT16_ROUNDING, TF32_ROUNDING
 from toeplitz_core.testing.run.subject_pool import why_not_run
 from toeplitz_core.testing.subjects import SUBJECTS, Subject, TorchSubject
 from toeplitz_core.testing.subjects.libraries.naive import conv2d as by_loops
-from toeplitz_core.testing.subjects.pytorch.arithmetic import BFLOAT16_ROUNDING, TF32_ROUNDING
 
 # Features that are easily forgotten: both named paddings with an odd zero, no batch axis, an empty batch, groups.
 LINES = (

@@ -13,11 +13,14 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 import toeplitz_core
+from toeplitz_core.testing.case.dtypes import CASE_DTYPES, ROUNDED_DTYPES
 from toeplitz_core.testing.checking import carry_out, chosen, console
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.replay import ENOUGH, RUNS, parse, read_cases
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.oracle.arithmetics import ARITHMETICS
+from toeplitz_core.testing.reports.json import JsonReport
 from toeplitz_core.testing.reports.replayed_cases import debug, replay_all
 from toeplitz_core.testing.reports.show import show_case
 from toeplitz_core.testing.reports.terminal import OUR_ERROR
@@ -26,9 +29,10 @@ from toeplitz_core.testing.run.exit_code import ExitCode
 from toeplitz_core.testing.run.options import OPTIONS, Option, Options, merged_options
 from toeplitz_core.testing.run.pyproject import TABLE, VARIABLE, project
 from toeplitz_core.testing.run.subject_pool import SubjectPool
-from toeplitz_core.testing.subjects import SUBJECTS, Implementation, Subject, check_name
+from toeplitz_core.testing.subjects import SUBJECTS, Implementation, Subject, check_name, check_undeclared
 from toeplitz_core.testing.subjects.entry_points import dangling, described_entry, passed_over, plugged_in
 from toeplitz_core.testing.support import interrupts
+from toeplitz_core.testing.support.spelling import listed
 
 _RUNS = (
     "Number of runs of each case; every other run is in a fresh process. The case fails if any run fails. There are "
@@ -41,7 +45,7 @@ _PDB = (
 )
 
 # The options that replay shares with check. Others do not apply to it.
-_OF_REPLAY = ("subject", "known", "strict", "timeout", "inline", "differentiable")
+_OF_REPLAY = ("subject", "known", "strict", "arithmetic", "timeout", "inline", "differentiable")
 
 _SUBJECT = f"The subject, as for check. The default is torch, unless {VARIABLE} or pyproject.toml names one."
 
@@ -115,6 +119,7 @@ def _parameter(option: Option) -> inspect.Parameter:
         more["metavar"] = option.metavar
     # The range is not given to typer: its error does not say which value is wrong.
     names = [f"--{option.name}/--no-{option.name}"] if option.kind is bool else []
+    names += [f"-{option.short}"] if option.short else []
     annotation: Any = Annotated[kind | None, typer.Option(*names, **more)]
     return inspect.Parameter(option.key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
@@ -140,10 +145,15 @@ def _replay(
     runs: Annotated[int, typer.Option(metavar="N", help=_RUNS)] = RUNS,
     known: Annotated[list[str] | None, typer.Option(metavar="FILE", help=OPTIONS["known"].help)] = None,
     strict: Annotated[bool | None, typer.Option("--strict/--no-strict", help=OPTIONS["strict"].help)] = None,
+    arithmetic: Annotated[
+        list[str] | None,
+        typer.Option(metavar=OPTIONS["arithmetic"].metavar, help=OPTIONS["arithmetic"].help),
+    ] = None,
     timeout: Annotated[
         float | None, typer.Option(metavar=OPTIONS["timeout"].metavar, help=OPTIONS["timeout"].help)
     ] = None,
     inline: Annotated[bool | None, typer.Option("--inline/--no-inline", help=OPTIONS["inline"].help)] = None,
+    json: Annotated[str | None, typer.Option(metavar="FILE", help=OPTIONS["json"].help)] = None,
     pdb: Annotated[bool, typer.Option("--pdb", help=_PDB)] = False,
     differentiable: Annotated[
         bool | None, typer.Option("--differentiable/--no-differentiable", help=OPTIONS["differentiable"].help)
@@ -151,8 +161,8 @@ def _replay(
 ) -> None:
     """Run a case again, or all cases of a file. A case that names no law is run under every law that applies to it.
 
-    The keys subject, known, strict, timeout, inline and differentiable of the table [tool.toeplitz_core] are defaults,
-    as for check.
+    The keys subject, known, strict, arithmetic, timeout, inline and differentiable of the table [tool.toeplitz_core]
+    are defaults, as for check.
 
     Exit codes: 0 all cases pass, 1 a case fails in some run, 2 wrong usage, 3 a case is mistrusted or unsupported, or
     its device is missing, 4 an error of toeplitz-core itself, 130 interrupted.
@@ -169,6 +179,7 @@ def _replay(
             "subject": subject,
             "known": known,
             "strict": strict,
+            "arithmetic": arithmetic,
             "timeout": timeout,
             "inline": pdb or inline,
             "differentiable": differentiable,
@@ -179,10 +190,14 @@ def _replay(
     listed = _usage(lambda: KnownFailures.of_files(options.known, laws=LAWS))
     if len(options.subject) > 1:
         raise typer.BadParameter(f"{', '.join(options.subject)}: replay takes one subject; choose it with --subject")
-    with _started(options.subject[0], options) as tested:
+    report = None if json is None else _usage(JsonReport, json)
+    # If the JSON goes to standard output, nothing else may go there.
+    aside = contextlib.redirect_stdout(sys.stderr) if json == "-" else contextlib.nullcontext()
+    with aside, _started(options.subject[0], options) as tested:
         if pdb and isinstance(tested, Subject):
             raise typer.Exit(debug(console(), cases[0], tested))
-        code = replay_all(console(), cases, tested, runs=runs, known=listed, strict=options.strict)
+        out = console(stderr=json == "-")
+        code = replay_all(out, cases, tested, runs=runs, known=listed, strict=options.strict, report=report)
     raise typer.Exit(code)
 
 
@@ -220,6 +235,15 @@ def subjects() -> None:
 
 
 @app.command()
+def arithmetics() -> None:
+    """List the names for --arithmetic: how an implementation may compute, and for which dtypes."""
+    for name, arithmetic in ARITHMETICS.items():
+        dtypes = "all dtypes" if arithmetic.dtypes == CASE_DTYPES else listed(arithmetic.dtypes)
+        dtypes = "all dtypes but int64" if arithmetic.dtypes == ROUNDED_DTYPES else dtypes
+        typer.echo(f"{name}, for {dtypes}: {arithmetic.statement}")
+
+
+@app.command()
 def laws(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print a Markdown table that also says what breaks each law.")
@@ -237,6 +261,7 @@ def laws(
 def _started(name: str, options: Options) -> Iterator[Implementation]:
     """Import the subject of this name. It is a usage error if there is no such subject."""
     _usage(check_name, name)
+    _usage(check_undeclared, name, options.arithmetic)
     pool = SubjectPool(partial(Sandbox, timeout=options.timeout), inline=options.inline, declared=options.declared)
     with contextlib.closing(pool):
         yield _usage(pool.__getitem__, name)

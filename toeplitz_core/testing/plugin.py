@@ -23,7 +23,8 @@ from toeplitz_core.testing.findings.staleness import Stale
 from toeplitz_core.testing.isolation.isolated_subject import SubjectError
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.reports.pytest_result import PROPERTY
-from toeplitz_core.testing.reports.table import print_assumed, print_known, print_results
+from toeplitz_core.testing.reports.remarks import print_known, print_remarks
+from toeplitz_core.testing.reports.table import print_summary, print_tables
 from toeplitz_core.testing.reports.terminal import header, options_line
 from toeplitz_core.testing.reports.text import plain
 from toeplitz_core.testing.run.exit_code import ExitCode, exit_code
@@ -113,7 +114,11 @@ def _session(config: pytest.Config, given: Mapping[str, Any]) -> Session:
         for key, value in project(config.invocation_params.dir).items()
         if not OPTIONS[key.replace("_", "-")].pytest
     }
-    return Session(merged_options(given, table, {"subject": ("torch",)}))
+    if "subject" not in {*given, *table}:
+        # torch declares its own arithmetic; an option or a key without a subject is for decorated tests.
+        own = [{key: value for key, value in source.items() if key != "arithmetic"} for source in (given, table)]
+        return Session(merged_options(*own, {"subject": ("torch",)}))
+    return Session(merged_options(given, table))
 
 
 @pytest.fixture(scope="session")
@@ -227,10 +232,11 @@ class Driver:
         # In a log, 160 columns keep the table unfolded.
         width = writer.fullwidth if writer.hasmarkup else 160
         console = Console(file=file, force_terminal=writer.hasmarkup, width=width, emoji=False)
-        print_results(console, results, self.session.left_out if asked_for else ())
+        print_tables(console, results)
+        print_remarks(console, results, self.session.left_out if asked_for else ())
         record = Record(asked_for, 0, known=self.session.plan.known, stale=self.stale)
         print_known(console, record)
-        print_assumed(console, results)
+        print_summary(console, results)
         if self._proved_nothing:
             plain(console, "nothing proven: no law could be checked on a subject that the command line names")
         file.seek(0)

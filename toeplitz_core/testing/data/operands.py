@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,25 @@ from toeplitz_core.testing.case.case import Case
 # Numbers drawn at a time.
 _FILL_BLOCK = 2**18
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Pages of memory next to operands that may not be accessed.
+
+    Parameters
+    ----------
+    side : str
+        Whether the pages lie directly ``before`` the first element or directly ``behind`` the last one.
+    operands : tuple of str
+        The operands that lie against such pages: ``input``, ``weight``, ``bias`` and ``grad``, or some of them.
+    readable : bool
+        Whether the pages may be read, but not written.
+    """
+
+    side: Literal["before", "behind"]
+    operands: tuple[str, ...] = ("input", "weight", "bias", "grad")
+    readable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +61,8 @@ class Operands:
         The gradient of the result, in its shape, for laws about gradients.
     directions : mapping of str to tensor
         For each operand the direction of a derivative, in its shape, for laws about second derivatives.
+    guard : Guard, optional
+        The pages that the operands lie against in the memory of the subject; None for ordinary memory.
     """
 
     input: torch.Tensor
@@ -50,6 +71,7 @@ class Operands:
     miss_probability: float
     grad: torch.Tensor | None = None
     directions: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    guard: Guard | None = None
 
     @property
     def gradient(self) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,10 +13,12 @@ from toeplitz_core.memory import available_bytes
 from toeplitz_core.testing.case.call import Call, parse_line
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.entry import Entry
+from toeplitz_core.testing.findings.explanation import explained
 from toeplitz_core.testing.findings.known import KnownFailures
-from toeplitz_core.testing.findings.shared import SharedFailures, in_words
+from toeplitz_core.testing.findings.shared import SharedFailures
 from toeplitz_core.testing.laws import LAWS, Law
 from toeplitz_core.testing.laws.verdict import Excuse, Status, Verdict
+from toeplitz_core.testing.search.repetition import without_chance
 from toeplitz_core.testing.subjects.interface import Implementation
 from toeplitz_core.testing.support.spelling import named
 
@@ -41,15 +43,15 @@ class Replayed:
         Number of runs, and number of runs that failed.
     known : Entry, optional
         The known failure that matches the verdict.
-    shared : str
-        That torch itself fails this, in words; empty if the failure is not shared.
+    shared : str, optional
+        The name of the excuse, if the failure is shared with torch.
     """
 
     verdict: Verdict
     runs: int
     failures: int
     known: Entry | None = None
-    shared: str = ""
+    shared: str | None = None
 
 
 def parse(line: str) -> Case | Call:
@@ -127,7 +129,12 @@ def replay(
             verdicts.append(law(subject, case))
             if verdicts[-1].status in (Status.TIMEOUT, Status.UNSUPPORTED, Status.MISTRUSTED):
                 break
-        yield _gravest(subject, verdicts, known, None if strict else SharedFailures(subject))
+        found = _gravest(subject, verdicts, known, None if strict else SharedFailures(subject))
+        if time.monotonic() - begin < enough:
+            found = replace(found, verdict=without_chance(found.verdict, law, subject, verdicts))
+        if found.failures == found.runs and found.verdict.status.is_failure:
+            found = replace(found, verdict=explained(subject, found.verdict))
+        yield found
 
 
 def _gravest(
@@ -152,8 +159,8 @@ def _gravest(
         found = found.replace(message=f"{found.message} (fails in {len(failing)} of {len(verdicts)} runs)")
     if excuse is not None:
         found = found.replace(status=excuse.status)
-    said = in_words(excuse.name) if excuse is not None and excuse.status is Status.SHARED else ""
-    return Replayed(found, len(verdicts), len(failing), entry, said)
+    name = excuse.name if excuse is not None and excuse.status is Status.SHARED else None
+    return Replayed(found, len(verdicts), len(failing), entry, name)
 
 
 def repeated(law: Law, subject: Implementation, case: Case | Call) -> Iterator[Verdict]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
@@ -20,9 +20,19 @@ from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.isolation.fork_server import ForkServerDied
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.isolation.transport import Channel
-from toeplitz_core.testing.isolation.worker import PRINTED, Handshake, Replies, Request, Settings, serve
+from toeplitz_core.testing.isolation.worker import (
+    Handshake,
+    Replies,
+    Request,
+    Settings,
+    crash_file,
+    printed_bytes,
+    printed_since,
+    serve,
+)
 from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.declared import Declared
+from toeplitz_core.testing.subjects.frames import traceback_of_crash
 from toeplitz_core.testing.subjects.interface import Claims, Environment, Procedure
 from toeplitz_core.testing.subjects.outcome import Answer, Outcome
 from toeplitz_core.testing.subjects.pytorch.counterpart import Role
@@ -63,6 +73,8 @@ class IsolatedSubject:
     witness : path, optional
         The file that a watched subject writes to.
     """
+
+    isolated: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -171,7 +183,13 @@ class IsolatedSubject:
             if len(cases) > 1 and answer.status != "raised":
                 return [self.run(case, values, procedure) for case, values in zip(cases, operands, strict=True)]
             return [
-                Outcome(answer.status, strictest(case), message=answer.message, printed=answer.printed)
+                Outcome(
+                    answer.status,
+                    strictest(case),
+                    message=answer.message,
+                    printed=answer.printed,
+                    traceback=answer.traceback,
+                )
                 for case in cases
             ]
         return [outcome for outcome in answer if isinstance(outcome, Outcome)]
@@ -180,7 +198,7 @@ class IsolatedSubject:
         """Call the subject with arguments that may be invalid."""
         found = self._ask([call], [f"{call} # {self.name}"])
         if isinstance(found, Death):
-            return Answer(found.status, message=found.message, printed=found.printed)
+            return Answer(found.status, message=found.message, printed=found.printed, traceback=found.traceback)
         (answer,) = found
         assert isinstance(answer, Answer)
         return answer
@@ -257,12 +275,15 @@ class Death:
     message : str
         What happened, as text for reports.
     printed : str
-        The end of what the worker wrote to its standard streams.
+        What the worker wrote to its standard streams during the call.
+    traceback : str
+        The frames of the subject in which it crashed, if Python could write them.
     """
 
     status: Literal["raised", "crashed", "timed out"]
     message: str
     printed: str = ""
+    traceback: str = ""
 
 
 class _Worker:
@@ -293,31 +314,34 @@ class _Worker:
                 return Handshake(error=f"the import did not finish within {FIRST_CALL:g} s")
             said: Handshake = self._channel.recv()
         except (EOFError, OSError):
-            return Handshake(error=f"the import {_death(self._end(PARTING))}\n{self.printed()}".rstrip())
+            return Handshake(error=f"the import {_death(self._end(PARTING))}\n{printed_since(self._log, 0)}".rstrip())
         return said
 
     def ask(self, requests: Sequence[Request | Call], limit: float) -> Replies | Death:
         """The replies, or the reason why the worker did not answer."""
+        begin = printed_bytes(self._log)
         try:
             self._channel.send(requests)
             with interrupts.at_once():
                 there = self._channel.poll(limit)
             if not there:
-                return Death("timed out", f"did not return within {limit:g} s", self.printed())
+                return Death("timed out", f"did not return within {limit:g} s", printed_since(self._log, begin))
             replies: Replies = self._channel.recv()
         except (EOFError, OSError):
-            return Death("crashed", _death(self._end(PARTING)), self.printed())
+            return Death("crashed", _death(self._end(PARTING)), printed_since(self._log, begin), self._crashed_in())
         return replies
 
-    def printed(self) -> str:
-        """The end of what the worker wrote to its standard streams."""
-        return self._log.read_text(errors="replace")[-PRINTED:] if self._log.exists() else ""
+    def _crashed_in(self) -> str:
+        """The frames of the subject in which it crashed; empty if Python did not write any."""
+        file = crash_file(str(self._log))
+        return traceback_of_crash(file.read_text(errors="replace")) if file.exists() else ""
 
     def kill(self) -> None:
         """End the worker if it is still alive."""
         self._channel.close()
         self._end(0)
-        self._log.unlink(missing_ok=True)
+        for file in (self._log, crash_file(str(self._log))):
+            file.unlink(missing_ok=True)
 
     def _end(self, timeout: float) -> int | None:
         """The exit code of the worker, negative for a signal; None if it had to be killed after the timeout."""

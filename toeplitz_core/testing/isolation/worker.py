@@ -7,6 +7,7 @@ CUDA, the worker is started afresh.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import importlib
 import os
 import signal
@@ -30,12 +31,13 @@ from toeplitz_core.testing.isolation.transport import Channel
 from toeplitz_core.testing.isolation.worker_memory import address_space, limit_memory, poison, poison_arrays
 from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.declared import Declared
+from toeplitz_core.testing.subjects.frames import traceback_of
 from toeplitz_core.testing.subjects.interface import Claims, Implementation, Procedure, Subject
 from toeplitz_core.testing.subjects.outcome import Answer, Outcome, described
 from toeplitz_core.testing.subjects.pytorch.counterpart import Role, in_role
 from toeplitz_core.testing.support import interrupts
 
-# How many characters of a subject's output are kept: the end says most.
+# How many characters of a subject's output are kept: half of them from the beginning, half from the end.
 PRINTED = 2000
 # Only the worker imports this: a fork server that has imported a subject could not be forked safely.
 _NAMES = "toeplitz_core.testing.subjects.names"
@@ -141,13 +143,16 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
     log = os.open(settings.log, os.O_WRONLY | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    # On a fatal signal, Python writes the frames of the thread that crashed. The judge reads the file.
+    frames = open(crash_file(settings.log), "w")  # noqa: PTH123, SIM115  # open as long as this process
+    faulthandler.enable(frames, all_threads=False)
     channel = Channel(connection, settings.shared)
     byte = settings.poison if settings.poison is None or poison(settings.poison) else None
     breakpoints = Breakpoints(settings.subject)
     breakpoints.install()
     try:
         resolved: Subject = importlib.import_module(_NAMES).resolve(settings.subject)
-        resolved.declared = settings.declared
+        resolved.declare(settings.declared)
         subject = in_role(resolved, settings.role, settings.witness)
     except Exception as error:  # noqa: BLE001  # the judge decides what the error means
         channel.send(Handshake(error=str(error) if isinstance(error, ValueError) else traceback.format_exc()))
@@ -181,20 +186,20 @@ def _answered(subject: Implementation, request: Request | Call) -> Outcome | Ans
             return subject.answer(request)
         return subject.run(request.case, request.operands, request.procedure)
     except KeyboardInterrupt as error:
-        message = f"raised {described(error)}"
+        message, where = f"raised {described(error)}", traceback_of(error)
         if isinstance(request, Call):
-            return Answer("raised", message=message)
-        return Outcome("raised", strictest(request.case), message=message)
+            return Answer("raised", message=message, traceback=where)
+        return Outcome("raised", strictest(request.case), message=message, traceback=where)
 
 
 def _guarded(call: Callable[[], Outcome | Answer], log: str, before: dict[str, object]) -> Outcome | Answer:
     """Call a subject, and add its output and its changes of global state to the outcome."""
-    begin = Path(log).stat().st_size
+    begin = printed_bytes(log)
     outcome = call()
     after = _globals()
     sys.stdout.flush()
     sys.stderr.flush()
-    printed = _printed(log, begin)
+    printed = printed_since(log, begin)
     spoiled = [f"{name} from {before[name]} to {after[name]}" for name in before if before[name] != after[name]]
     if spoiled:
         return outcome.spoiled(f"changed {', '.join(spoiled)}", printed)
@@ -222,11 +227,27 @@ def _globals() -> dict[str, object]:
     }
 
 
-def _printed(log: str, begin: int) -> str:
-    """The log from a position on, or only its end if that is long."""
-    end = Path(log).stat().st_size
-    if end == begin:
+def crash_file(log: str) -> Path:
+    """The file that gets the frames of a crash, next to the file for standard output and error."""
+    return Path(f"{log}-crash")
+
+
+def printed_bytes(log: str | Path) -> int:
+    """The size of the log; 0 if it was removed."""
+    return Path(log).stat().st_size if Path(log).exists() else 0
+
+
+def printed_since(log: str | Path, begin: int) -> str:
+    """The text in the log after its first ``begin`` bytes; only its beginning and its end if it is long."""
+    size = printed_bytes(log) - begin
+    if size <= 0:
         return ""
+    half = PRINTED // 2
     with Path(log).open("rb") as file:
-        file.seek(max(begin, end - PRINTED))
-        return file.read().decode(errors="replace")
+        file.seek(begin)
+        if size <= PRINTED:
+            return file.read().decode(errors="replace")
+        head = file.read(half).decode(errors="replace")
+        file.seek(-half, os.SEEK_END)
+        tail = file.read().decode(errors="replace")
+    return f"{head}\n[... {size - PRINTED} bytes left out ...]\n{tail}"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 
 from toeplitz_core.bound import Arithmetic
 from toeplitz_core.testing.case.recipe_table import RECIPES, Kind
 from toeplitz_core.testing.data.operands import in_bytes
+from toeplitz_core.testing.laws.difference import difference
 from toeplitz_core.testing.laws.verdict import Comparison, Status, Verdict, compare_bound, compare_exact
 from toeplitz_core.testing.oracle.algorithms import MatrixUnits
 from toeplitz_core.testing.oracle.expected import Expected
@@ -57,7 +59,8 @@ def call_of(case: Case, kind: Literal["forward", "gradients"] = "forward") -> Ca
 
 def unanswered(case: Case, outcome: Outcome) -> Verdict:
     """The verdict on a call that did not return a result."""
-    return Verdict(STATUSES[outcome.status], case, outcome.message, printed=outcome.printed)
+    found = Verdict(STATUSES[outcome.status], case, outcome.message)
+    return found.replace(printed=outcome.printed, traceback=outcome.traceback)
 
 
 def in_words(case: Case, arithmetic: Arithmetic) -> str:
@@ -73,6 +76,8 @@ def is_exact(arithmetic: Arithmetic, case: Case, reference: Expected) -> bool:
     """
     if case.dtype == "int64":
         return True
+    if RECIPES[case.data].kind == "real":
+        return False
     transformed = any(sums.magnitude is not None for sums in reference.alternatives)
     if RECIPES[case.data].kind == "storage":
         formats = [arithmetic.accumulator, arithmetic.partial_format or arithmetic.output]
@@ -125,7 +130,7 @@ def judge_finite(
     has_bias: bool,
 ) -> Verdict:
     """Check a result for finite operands: exactly if data and arithmetic allow it, otherwise by the bound."""
-    if RECIPES[case.data].kind == "real" or not is_exact(arithmetic, case, reference):
+    if not is_exact(arithmetic, case, reference):
         return judge_bound(arithmetic, case, actual, reference, name, has_bias=has_bias)
     return judge_exact(arithmetic, case, miss_probability, actual, reference, name)
 
@@ -199,8 +204,9 @@ def judge_special(
     outputs: torch.Tensor | None,
 ) -> Verdict:
     """Check that NaN, infinities and finite numbers are where they belong, and that the finite numbers are right."""
-    found = classes(case.geometry, operands.input, operands.weight, operands.bias, arithmetic.algorithms)
-    special, may_be_nan = (t.flatten() if outputs is None else t.flatten()[outputs] for t in found)
+    special, may_be_nan = classes(
+        case.geometry, operands.input, operands.weight, operands.bias, arithmetic.algorithms, outputs=outputs
+    )
     if arithmetic.compensates:
         may_be_nan |= special.isinf()
     found = Classes(special.reshape(actual.shape), may_be_nan.reshape(actual.shape))
@@ -210,8 +216,14 @@ def judge_special(
         comparison = compare_exact(torch.where(right, 0, actual.double()), torch.where(right, 0, wanted))
     else:
         right |= (found.special != 0) & (actual == found.special)
-        error = torch.where(right, 0, actual.double() - wanted)
-        comparison = compare_bound(error.abs(), reference.bound(arithmetic, has_bias=case.bias))
+        error = reference.in_units(actual) - reference.value
+        if reference.residual is not None:
+            error = error - reference.residual
+        bound = reference.bound(arithmetic, has_bias=case.bias)
+        right |= reference.overflow(arithmetic, bound, has_bias=case.bias).excuses(actual)
+        # Where a number that is not finite belongs, the finite rest of the sum is no reference.
+        error = torch.where(right, 0, torch.where(found.special == 0, error, math.inf))
+        comparison = compare_bound(error.abs(), bound)
         comparison = comparison if comparison is not None and comparison.ratio > 1 else None
     if comparison is not None:
         return failure(case, comparison, actual, wanted)
@@ -229,20 +241,36 @@ def failure(
     name: str = "out",
 ) -> Verdict:
     """The failing verdict on a result that differs from the expected one."""
+    differs = difference(case, name, found.index, found.elements, actual, wanted, ratio)
     got, should = actual[found.index].item(), wanted[found.index].item()
-    amount = "" if ratio is None else f", an error of {ratio:.4g} times the bound"
-    where = ", ".join(map(str, found.index))
-    # Enough digits to tell the two apart; 17 always are.
-    digits = next((n for n in (9, 17) if f"{got:.{n}g}" != f"{should:.{n}g}"), 9)
-    written = [str(value) if isinstance(value, int) else f"{value:.{digits}g}" for value in (got, should)]
-    said = written[1]
-    rounded = wanted[found.index].to(actual.dtype).item()
-    if math.isinf(rounded) and math.isfinite(should):
-        said = f"{rounded} (exactly {said})"
-    message = (
-        f"{name}[{where}]={written[0]}, but should be {said}{amount} ({found.wrong} of {found.total} elements wrong)"
+    return Verdict(
+        Status.FAIL,
+        case,
+        str(differs),
+        ratio=ratio,
+        index=found.index,
+        expected=should,
+        actual=got,
+        difference=differs,
     )
-    return Verdict(Status.FAIL, case, message, ratio=ratio, index=found.index, expected=should, actual=got)
+
+
+def located(verdict: Verdict, shape: tuple[int, ...], elements: torch.Tensor, name: str = "out") -> Verdict:
+    """A verdict on chosen elements of a result, with the index that the element has in the whole result.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The shape of the result.
+    elements : int64 tensor of shape (m,)
+        The flat indices of the judged elements.
+    """
+    if verdict.index is None:
+        return verdict
+    chosen, *part = verdict.index
+    index = (*(int(at) for at in np.unravel_index(int(elements[chosen]), shape)), *part)
+    before, after = (f"{name}[{', '.join(map(str, each))}]" for each in (verdict.index, index))
+    return verdict.replace(index=index, message=verdict.message.replace(before, after, 1))
 
 
 def gravest(verdicts: list[Verdict]) -> Verdict:

@@ -10,6 +10,7 @@ from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.oracle.arithmetics import concerning
 from toeplitz_core.testing.subjects.interface import Implementation, Procedure
 
 
@@ -63,7 +64,10 @@ class Law:
         if not self.takes(case):
             said = f"dtype={case.dtype} data={case.data}" if isinstance(case, Case) else "calls"
             return Verdict(Status.UNSUPPORTED, case, f"{self.name} is not for {said}")
-        return self.check(subject, case)
+        chosen = subject.claims.chosen
+        verdict = self.check(subject, case)
+        # A verdict may depend on the arithmetic, so a report must be able to say how to repeat it.
+        return verdict.replace(chosen=concerning(case.dtype, chosen)) if chosen and isinstance(case, Case) else verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.laws.difference import Difference
 
 # What begins the words of a message about one of several calls of a law.
 IN_CALL = ": in the law's call "
@@ -73,17 +75,24 @@ class Verdict:
     ratio : float, optional
         The largest error in units of the bound; None for an exact comparison.
     index : tuple of int, optional
-        The element with the largest error, or the first element that is not equal.
+        The element with the largest error.
     expected, actual : number, optional
-        The value that the element should have, and the value that it has.
+        The value that the element should have, and the value that it has. ``actual`` is None if it is not the same in
+        every run.
     sharpness : float, optional
         The smallest bound in units of the sum of magnitudes: 1 proves nothing.
     miss_probability : float, optional
         The probability that exact data misses a wrong output row of a linear implementation.
     printed : str
         What the implementation wrote to its standard streams.
+    traceback : str
+        Where the implementation raised an exception or crashed: its own frames, as Python prints them.
+    difference : Difference, optional
+        Which elements are wrong.
     assumed : str
         The arithmetic by which the result was judged, in words.
+    chosen : tuple of str
+        The values of ``--arithmetic`` for the subject, as far as they concern the dtype of the case.
     kernel : str
         The kernel that computed the result, if known.
     zeros, zero_signs : int
@@ -105,9 +114,12 @@ class Verdict:
     miss_probability: float | None = None
     printed: str = ""
     assumed: str = ""
+    chosen: tuple[str, ...] = ()
     kernel: str = ""
     zeros: int = 0
     zero_signs: int = 0
+    traceback: str = ""
+    difference: Difference | None = None
     call: Case | None = None
 
     @property
@@ -118,6 +130,18 @@ class Verdict:
     def replace(self, **changes: object) -> Verdict:
         """A copy with some values changed."""
         return replace(self, **changes)  # type: ignore[arg-type]  # dataclasses.replace checks the names at run time
+
+    def unless_repeated(self, others: Iterable[Verdict], how: str) -> Verdict:
+        """The verdict, without the values that it names if they differ in other verdicts on the case.
+
+        ``how`` says when they change: ``between runs``.
+        """
+        was = self.difference
+        if was is None or was.varies or all(other.difference == was for other in others):
+            return self
+        found = was.varying(how)
+        message = self.message.replace(str(was), str(found))
+        return self.replace(message=message, actual=None, ratio=None, difference=found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,21 +156,25 @@ class Comparison:
         The index of the element.
     wrong, total : int
         The number of elements that exceed the allowed error, and the number of all elements.
+    elements : bool tensor
+        Which elements exceed it.
     """
 
     ratio: float
     index: tuple[int, ...]
     wrong: int
     total: int
+    elements: torch.Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool), compare=False, repr=False)
 
 
 def compare_exact(actual: torch.Tensor, expected: torch.Tensor) -> Comparison | None:
-    """The first element that is not equal, with an infinite ratio; None if all are equal. NaN equals nothing."""
+    """The first of the elements that differ most, with an infinite ratio; None if all are equal. NaN equals nothing."""
     differs = actual != expected
     if not differs.any():
         return None
-    first = tuple(int(i) for i in differs.nonzero()[0])
-    return Comparison(float("inf"), first, int(differs.sum()), differs.numel())
+    error = torch.nan_to_num((actual.double() - expected.double()).abs(), nan=float("inf"), posinf=float("inf"))
+    worst = _index(torch.where(differs, error, -1.0))
+    return Comparison(float("inf"), worst, int(differs.sum()), differs.numel(), differs)
 
 
 def compare_bound(error: torch.Tensor, bound: torch.Tensor) -> Comparison | None:
@@ -158,6 +186,10 @@ def compare_bound(error: torch.Tensor, bound: torch.Tensor) -> Comparison | None
         return None
     ratio = torch.where(error == 0, 0.0, error / bound)
     ratio = torch.nan_to_num(ratio, nan=float("inf"), posinf=float("inf"))
-    where = int(ratio.argmax())
-    index = tuple(int(i) for i in np.unravel_index(where, ratio.shape))
-    return Comparison(float(ratio.flatten()[where]), index, int((ratio > 1).sum()), ratio.numel())
+    index = _index(ratio)
+    return Comparison(float(ratio[index]), index, int((ratio > 1).sum()), ratio.numel(), ratio > 1)
+
+
+def _index(values: torch.Tensor) -> tuple[int, ...]:
+    """The index of the first of the largest values."""
+    return tuple(int(i) for i in np.unravel_index(int(values.argmax()), values.shape))

@@ -5,6 +5,7 @@ The formulas are in :mod:`toeplitz_core.testing.data.gradient_operands`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -15,7 +16,18 @@ from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.data.gradient_operands import conjugate, plain_derivatives, plain_gradients
 from toeplitz_core.testing.data.operands import Operands, size, wide
 from toeplitz_core.testing.oracle.expected import Expected
-from toeplitz_core.testing.oracle.gradient_sums import bias_gradient, input_gradient, weight_gradient
+from toeplitz_core.testing.oracle.gradient_sums import (
+    bias_gradient,
+    bias_rows,
+    input_gradient,
+    input_rows,
+    products,
+    weight_gradient,
+    weight_rows,
+)
+
+# Number of factors of chosen gradients that are widened at a time.
+_CHOSEN_BLOCK = 2**20
 
 
 def expected_gradients(case: Case, operands: Operands) -> dict[str, Expected]:
@@ -51,6 +63,59 @@ def expected_gradients(case: Case, operands: Operands) -> dict[str, Expected]:
             is_complex=case.torch_dtype.is_complex,
         )
     return found
+
+
+def chosen_gradients(case: Case, operands: Operands, elements: Mapping[str, torch.Tensor]) -> dict[str, Expected]:
+    """The exact gradients in chosen elements of input, weight and bias, each of shape (m,).
+
+    Only the numbers that these elements depend on are widened, one element at a time if they are many.
+
+    Parameters
+    ----------
+    elements : mapping of str to int64 tensor of shape (m,)
+        Flat indices, by the name of the operand.
+    """
+    g, y = case.geometry, by_image(case.geometry, operands.gradient)
+    one = torch.ones((), dtype=torch.float64)
+    ones = {"input": (len(y), g.in_channels, g.pixels), "weight": case.weight, "grad": tuple(y.shape)}
+    x_ones, weight_ones, y_ones = (one.expand(shape) for shape in ones.values())
+    all_rows = {
+        "input": (input_rows(g, operands.weight, y), input_rows(g, weight_ones, y_ones)),
+        "weight": (weight_rows(g, by_image(g, operands.input), y), weight_rows(g, x_ones, y_ones)),
+        "bias": (bias_rows(y), bias_rows(y_ones)),
+    }
+    found = {}
+    for name, chosen in elements.items():
+        (terms, rows), (_, counted) = all_rows[name]
+        parts = []
+        for block in chosen.split(max(1, _CHOSEN_BLOCK // max(1, terms))):
+            a, b = (wide(t) for t in rows(block))
+            a = a if name == "bias" else conjugate(a)
+            parts.append(
+                (*products(a, b), _size_of_products(a, b, has_factor=name != "bias"), counted(block)[0].sum(-1))
+            )
+        value, residual, magnitude, count = (torch.cat(each) for each in zip(*parts, strict=True))
+        found[name] = Expected(
+            value=value,
+            residual=residual,
+            magnitude=magnitude,
+            products=count[:, None].expand(value.shape) if value.ndim > 1 else count,
+            bias=torch.zeros_like(value),
+            offset=torch.zeros_like(value),
+            subnormal=None,
+            is_complex=case.torch_dtype.is_complex,
+        )
+    return found
+
+
+def _size_of_products(a: torch.Tensor, b: torch.Tensor, *, has_factor: bool) -> torch.Tensor:
+    """The sums of magnitudes of products over the last axis, as :func:`_magnitudes` has them."""
+    if not a.is_complex():
+        return (a.abs() * b.abs()).sum(-1)
+    ar, ai, br, bi = (part.abs() for t in (a, b) for part in (t.real, t.imag))
+    re = ar * (br + 2 * bi) + ai * bi
+    im = (2 * ar + ai) * br + (ar + 2 * ai) * bi if has_factor else bi
+    return torch.stack((re.sum(-1), im.sum(-1)), dim=-1)
 
 
 def _magnitudes(case: Case, operands: Operands) -> dict[str, torch.Tensor]:

@@ -21,6 +21,7 @@ from toeplitz_core.testing.oracle.sums import tree_sum, two_product
 _BLOCK = 2**16
 
 Pair = tuple[torch.Tensor, torch.Tensor]
+Rows = Callable[[torch.Tensor], Pair]
 
 
 def input_gradient(geometry: ConvGeometry, weight: torch.Tensor, y: torch.Tensor) -> Pair:
@@ -31,6 +32,16 @@ def input_gradient(geometry: ConvGeometry, weight: torch.Tensor, y: torch.Tensor
     weight : float64 or complex128 tensor of shape (out_channels, in_channels / groups, *kernel_size)
         Of ordinary size, like ``y``: their products are 0 or between 2^-900 and 2^900.
     y : tensor of shape (batch, out_channels, positions)
+    """
+    terms, rows = input_rows(geometry, weight, y)
+    return _by_rows((len(y), geometry.in_channels, geometry.pixels), terms, rows, like=y)
+
+
+def input_rows(geometry: ConvGeometry, weight: torch.Tensor, y: torch.Tensor) -> tuple[int, Rows]:
+    """The number of factors of each element of the gradient in the input, and a function that gathers them.
+
+    The function takes flat indices of elements, of shape (m,), and returns the weights and the results' gradients that
+    are multiplied, each (m, factors). Where there is nothing to multiply, the weight is 0.
     """
     outputs = geometry.out_channels // geometry.groups
     tables = [_readers(geometry, axis) for axis in range(geometry.rank)]
@@ -52,7 +63,7 @@ def input_gradient(geometry: ConvGeometry, weight: torch.Tensor, y: torch.Tensor
         read = y[image[:, None, None], above, position[:, None, :]]
         return torch.where(live[:, None, :], factors, 0).flatten(1), read.flatten(1)
 
-    return _by_rows((len(y), geometry.in_channels, geometry.pixels), outputs * readers, rows, like=y)
+    return outputs * readers, rows
 
 
 def weight_gradient(geometry: ConvGeometry, x: torch.Tensor, y: torch.Tensor) -> Pair:
@@ -62,6 +73,17 @@ def weight_gradient(geometry: ConvGeometry, x: torch.Tensor, y: torch.Tensor) ->
     ----------
     x : float64 or complex128 tensor of shape (batch, in_channels, pixels)
     y : tensor of shape (batch, out_channels, positions)
+    """
+    terms, rows = weight_rows(geometry, x, y)
+    shape = (geometry.out_channels, geometry.group_channels, math.prod(geometry.kernel_size))
+    value, residual = (t.unflatten(2, geometry.kernel_size) for t in _by_rows(shape, terms, rows, like=y))
+    return value, residual
+
+
+def weight_rows(geometry: ConvGeometry, x: torch.Tensor, y: torch.Tensor) -> tuple[int, Rows]:
+    """The number of factors of each element of the gradient in the weight, and a function that gathers them.
+
+    The function is as in :func:`input_rows`, with pixels in place of weights.
     """
     shape = (geometry.out_channels, geometry.group_channels, math.prod(geometry.kernel_size))
     index, live = receptive_field(geometry, torch.arange(geometry.positions))
@@ -73,9 +95,17 @@ def weight_gradient(geometry: ConvGeometry, x: torch.Tensor, y: torch.Tensor) ->
         pixels = torch.where(live.mT[tap], pixels, 0)
         return pixels.transpose(0, 1).flatten(1), y[:, output].transpose(0, 1).flatten(1)
 
-    found = _by_rows(shape, len(x) * geometry.positions, rows, like=y)
-    value, residual = (t.unflatten(2, geometry.kernel_size) for t in found)
-    return value, residual
+    return len(x) * geometry.positions, rows
+
+
+def bias_rows(y: torch.Tensor) -> tuple[int, Rows]:
+    """The number of terms of each element of the gradient in the bias, and a function that gathers them and ones."""
+
+    def rows(elements: torch.Tensor) -> Pair:
+        terms = y[:, elements].transpose(0, 1).flatten(1)
+        return torch.ones_like(terms), terms
+
+    return len(y) * math.prod(y.shape[2:]), rows
 
 
 def bias_gradient(y: torch.Tensor) -> Pair:
@@ -106,7 +136,7 @@ def _readers(geometry: ConvGeometry, axis: int) -> tuple[torch.Tensor, torch.Ten
     return torch.where(live, output.gather(1, chosen), 0), chosen, live
 
 
-def _by_rows(shape: tuple[int, ...], terms: int, rows: Callable[[torch.Tensor], Pair], *, like: torch.Tensor) -> Pair:
+def _by_rows(shape: tuple[int, ...], terms: int, rows: Rows, *, like: torch.Tensor) -> Pair:
     """The sums of products of rows of factors, computed in blocks of rows of about ``_BLOCK`` products."""
     is_complex = like.is_complex()
     full = (*shape, 2) if is_complex else shape
@@ -116,12 +146,12 @@ def _by_rows(shape: tuple[int, ...], terms: int, rows: Callable[[torch.Tensor], 
         return value, residual
     flat = [t.view(-1, 2) if is_complex else t.view(-1) for t in (value, residual)]
     for elements in torch.arange(math.prod(shape)).split(max(1, _BLOCK // (terms * (4 if is_complex else 1)))):
-        for whole, part in zip(flat, _products(*rows(elements)), strict=True):
+        for whole, part in zip(flat, products(*rows(elements)), strict=True):
             whole[elements] = part
     return value, residual
 
 
-def _products(a: torch.Tensor, b: torch.Tensor) -> Pair:
+def products(a: torch.Tensor, b: torch.Tensor) -> Pair:
     """The sums of ``a * b`` over the last axis; complex sums have real and imaginary part on a last axis."""
     if not a.is_complex():
         return tree_sum(*two_product(a, b))

@@ -12,7 +12,7 @@ import torch
 
 from toeplitz_core.bound import Algorithm
 from toeplitz_core.geometry import ConvGeometry
-from toeplitz_core.operator import forward
+from toeplitz_core.testing.oracle.sums import apply
 
 
 class Classes(NamedTuple):
@@ -20,7 +20,7 @@ class Classes(NamedTuple):
 
     Parameters
     ----------
-    special : float64 tensor of shape (batch, out_channels, positions)
+    special : float64 tensor of shape (batch, out_channels, positions), or (m,) for chosen outputs
         NaN, an infinity, or 0 where the result is finite.
     may_be_nan : bool tensor of the same shape
         Where NaN is right too.
@@ -40,8 +40,10 @@ def classes(
     weight: torch.Tensor,
     bias: torch.Tensor | None,
     algorithms: tuple[Algorithm, ...] = (),
+    *,
+    outputs: torch.Tensor | None = None,
 ) -> Classes:
-    """The classes of all results of a convolution of real numbers.
+    """The classes of the results of a convolution of real numbers: all, or those of chosen outputs (flat indices).
 
     Where a weight that is not finite meets padding, some implementations skip it and others multiply it by zero: both
     are right. NaN is also right where an algorithm combines a result with numbers that it does not depend on.
@@ -57,7 +59,10 @@ def classes(
     images = x.reshape(count_of_images, geometry.in_channels, geometry.pixels)
 
     def count(of_weight: torch.Tensor, of_x: torch.Tensor) -> torch.Tensor:
-        return forward(geometry, of_weight.double(), of_x.double())
+        return apply(geometry, of_x, of_weight, outputs, torch.float64)
+
+    def of_channel(values: torch.Tensor) -> torch.Tensor:
+        return values[:, None] if outputs is None else values[outputs // geometry.positions % geometry.out_channels]
 
     anything = torch.ones_like
     nan = count(weight.isnan(), anything(images)) + count(anything(weight), images.isnan())
@@ -68,21 +73,22 @@ def classes(
     down = count(weight.isposinf(), images < 0) + count(weight.isneginf(), images > 0)
     down += count(weight < 0, images.isposinf()) + count(weight > 0, images.isneginf())
     if bias is not None:
-        column = bias[:, None]
+        column = of_channel(bias)
         nan, up, down = nan + column.isnan(), up + column.isposinf(), down + column.isneginf()
     special = torch.zeros_like(nan)
     special[up > 0], special[down > 0] = torch.inf, -torch.inf
     special[(nan > 0) | ((up > 0) & (down > 0))] = torch.nan
 
     odd = ~weight.isfinite()
-    total = odd.flatten(1).sum(1).double()[:, None]
+    total = of_channel(odd.flatten(1).sum(1).double())
     may_be_nan = count(odd, anything(images)) < total
     for algorithm in algorithms:
         for a, b in ((~images.isfinite(), anything(weight)), (anything(images), odd)):
             sums = algorithm.sums(geometry, a.double(), b.double())
             if sums is not None and sums.magnitude is not None:
-                may_be_nan |= sums.magnitude > 0
+                reached = sums.magnitude > 0
+                may_be_nan |= reached if outputs is None else reached.flatten()[outputs]
                 # A bias is transformed with the rest.
                 if bias is not None:
-                    may_be_nan |= ~bias[:, None].isfinite()
+                    may_be_nan |= ~of_channel(bias).isfinite()
     return Classes(special, may_be_nan)

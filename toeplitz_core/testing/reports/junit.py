@@ -9,14 +9,16 @@ each entry. Properties also count the mistrusted and unsupported cases, if there
 from __future__ import annotations
 
 import re
+import textwrap
 from xml.etree import ElementTree as ET
 
 from toeplitz_core.testing.findings.shared import in_words
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import EXCUSED, Status
+from toeplitz_core.testing.reports.text import verdict_lines
 from toeplitz_core.testing.run.events import Ended, Event
 from toeplitz_core.testing.run.exit_code import ExitCode
-from toeplitz_core.testing.run.record import UNPROVEN, Record, replay_command, versions_and_platform
+from toeplitz_core.testing.run.record import UNPROVEN, Record, versions_and_platform
 from toeplitz_core.testing.support.files import check_writable, write_atomically
 from toeplitz_core.testing.support.spelling import cases_of
 
@@ -85,10 +87,10 @@ def _case(result: Result, *, required: bool) -> ET.Element:
     for name, count in result.shared.items():
         _property(properties, f"shared: {in_words(name)}", cases_of(count))
     if result.failure is not None and result.status.is_failure:
+        blocks = [verdict_lines(result.subject, failure) for failure in result.failures]
         details = "\n\n".join(
-            (f"{failure.message}\n" if failure is not result.failure else "")
-            + f"case:   {failure.case}\nreplay: {replay_command(result.subject, failure.case)}"
-            for failure in result.failures
+            textwrap.dedent("\n".join(lines[1:] if at == 0 else ["  " + lines[0], *lines[1:]]))
+            for at, lines in enumerate(blocks)
         )
         _outcome(case, "failure", result.status.value, result.failure.message, details)
     elif result.nothing_proven:

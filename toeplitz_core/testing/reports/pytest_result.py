@@ -138,5 +138,5 @@ def _stopped_at(stopped: Stop) -> str:
 
 def _command(subject: str, failure: Verdict) -> str:
     """The command that replays a case. It sets PYTHONPATH if only pytest finds the subject's module."""
-    command, path = replay_command(subject, failure.case), needed_path(subject)
+    command, path = replay_command(subject, failure), needed_path(subject)
     return command if path is None else f"PYTHONPATH={path} {command}"

@@ -1,4 +1,4 @@
-"""Print cases as they are replayed."""
+"""Print cases as they are replayed, and write the results as JSON."""
 
 from __future__ import annotations
 
@@ -7,21 +7,26 @@ from collections.abc import Iterable
 
 from rich.console import Console
 
-from toeplitz_core.testing.case.call import Call
+from toeplitz_core.testing.case.call import Call, TensorSpec
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.debugging import look_around, step_into, stop
 from toeplitz_core.testing.findings.known import KnownFailures
-from toeplitz_core.testing.findings.replay import RUNS, laws_of, replay
+from toeplitz_core.testing.findings.replay import RUNS, Replayed, laws_of, replay
+from toeplitz_core.testing.findings.shared import in_words
+from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import EXCUSED, Status
+from toeplitz_core.testing.reports.json import JsonReport
 from toeplitz_core.testing.reports.text import plain, print_verdict
+from toeplitz_core.testing.run.events import Ended
 from toeplitz_core.testing.run.exit_code import ExitCode
+from toeplitz_core.testing.run.record import Record
 from toeplitz_core.testing.run.subject_pool import why_not_run
 from toeplitz_core.testing.subjects.interface import Implementation, Subject
 from toeplitz_core.testing.support import interrupts
 from toeplitz_core.testing.support.spelling import cases_of
 
 # If a case is run under several laws, the first of these statuses counts.
-_ORDER = (Status.FAIL, *EXCUSED, Status.PASS, Status.MISTRUSTED, Status.UNSUPPORTED)
+_ORDER = (Status.FAIL, *EXCUSED, Status.PASS, Status.MISTRUSTED, Status.UNSUPPORTED, Status.NOT_RUN)
 
 
 def replay_all(
@@ -32,19 +37,40 @@ def replay_all(
     runs: int = RUNS,
     known: KnownFailures | None = None,
     strict: bool = False,
+    report: JsonReport | None = None,
 ) -> ExitCode:
-    """Run cases again, print their results, and return the exit code."""
+    """Run cases again, print their results, and return the exit code.
+
+    Parameters
+    ----------
+    report : JsonReport, optional
+        Gets the results in the end: one for each case and law, with the number of its runs as ``cases``.
+    """
     ended = Counter[Status]()
+    results: list[Result] = []
+    interrupted = False
     try:
         with interrupts.noted():
             for case in cases:
                 interrupts.raise_if_requested()
-                ended[_printed(console, case, subject, runs, known, strict=strict)] += 1
+                of_case = _printed(console, case, subject, runs, known, strict=strict)
+                results += of_case
+                statuses = {Status.FAIL if result.status.is_failure else result.status for result in of_case}
+                ended[next(status for status in _ORDER if status in statuses)] += 1
     except KeyboardInterrupt:
-        _summarise(console, ended, "interrupted after ")
-        return ExitCode.INTERRUPTED
-    if ended.total() > 1:
-        _summarise(console, ended)
+        interrupted = True
+    if interrupted or ended.total() > 1:
+        _summarise(console, ended, "interrupted after " * interrupted)
+    code = ExitCode.INTERRUPTED if interrupted else _exit_code(ended)
+    if report is not None:
+        options = {"subjects": [subject.name], "runs": runs}
+        listed = KnownFailures() if known is None else known
+        record = Record(results, code, "interrupted" if interrupted else "completed", options=options, known=listed)
+        report(Ended(record))
+    return code
+
+
+def _exit_code(ended: Counter[Status]) -> ExitCode:
     if ended[Status.FAIL]:
         return ExitCode.FAILURE
     all_hold = sum(ended[status] for status in (Status.PASS, *EXCUSED)) == ended.total()
@@ -64,22 +90,47 @@ def _printed(
     known: KnownFailures | None,
     *,
     strict: bool,
-) -> Status:
-    """Run a case again under each of its laws, print the results, and return the gravest status."""
+) -> list[Result]:
+    """Run a case again under each of its laws, and print and return the results."""
     if reason := why_not_run(subject, case.device):
         plain(console, f"not run: {subject.name} on {case.device}: {reason}")
-        return Status.NOT_RUN
-    statuses = set()
+        return [Result(_step(subject.name, case), Status.NOT_RUN, message=reason)]
+    results = []
     for replayed in replay(case, subject, runs=runs, known=known, strict=strict):
         print_verdict(console, subject.name, replayed.verdict)
         if replayed.runs > 1:
             plain(console, f"  runs:   {replayed.runs}")
         if replayed.known is not None:
             plain(console, f"  known:  {replayed.known.name}: {replayed.known.reason}")
-        if replayed.shared:
-            plain(console, f"  shared: {replayed.shared}")
-        statuses.add(Status.FAIL if replayed.verdict.status.is_failure else replayed.verdict.status)
-    return next(status for status in _ORDER if status in statuses)
+        if replayed.shared is not None:
+            plain(console, f"  shared: {in_words(replayed.shared)}")
+        results.append(_result(subject.name, replayed))
+    return results
+
+
+def _result(subject: str, replayed: Replayed) -> Result:
+    """The result of a case under a law; the verdict is there also if it is not a failure."""
+    verdict, failures = replayed.verdict, replayed.failures
+    counts = Counter({verdict.status: failures or replayed.runs})
+    if failures:
+        counts[Status.PASS] += replayed.runs - failures
+    return Result(
+        _step(subject, verdict.case),
+        verdict.status,
+        counts,
+        verdict.ratio if verdict.status is Status.PASS else None,
+        verdict,
+        verdict.message,
+        Counter() if replayed.known is None else Counter({replayed.known.name: failures}),
+        Counter({verdict.assumed: replayed.runs} if verdict.assumed else {}),
+        shared=Counter() if replayed.shared is None else Counter({replayed.shared: failures}),
+    )
+
+
+def _step(subject: str, case: Case | Call) -> Step:
+    """The step of a case. A call has the dtype of its first operand that is a tensor."""
+    dtypes = [case.dtype] if isinstance(case, Case) else [o.dtype for o in case.operands if isinstance(o, TensorSpec)]
+    return Step(subject, case.law or "", dtypes[0] if dtypes else "", case.device)
 
 
 def debug(console: Console, case: Case | Call, subject: Subject) -> ExitCode:

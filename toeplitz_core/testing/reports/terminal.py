@@ -14,17 +14,21 @@ from toeplitz_core.testing.isolation.sandbox import TIMEOUT
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Step
 from toeplitz_core.testing.laws.verdict import Verdict
-from toeplitz_core.testing.reports.table import print_assumed, print_known, print_results
+from toeplitz_core.testing.reports.remarks import print_known, print_remarks
+from toeplitz_core.testing.reports.table import print_summary, print_tables
 from toeplitz_core.testing.reports.text import plain, print_verdict, result_line
 from toeplitz_core.testing.run.events import Adopted, Ended, Event, Failed, Started, StepEnded
 from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import Plan
+from toeplitz_core.testing.support.spelling import counted
 
 OUR_ERROR = "This is an error of toeplitz-core, not of the subject. Please report it with the lines above."
 
 
 class TerminalReport:
-    """Print a run: with a progress bar on a terminal, with a line for each step in a log.
+    """Print a run: the failures as they come, then the tables, remarks and one line that sums it up.
+
+    A terminal has a progress bar. With ``verbose`` there is a line for each step.
 
     Parameters
     ----------
@@ -40,6 +44,7 @@ class TerminalReport:
         self._begin = 0.0
         self._plan: Plan | None = None
         self._journal = ""
+        self._verbose = False
         self._ended: set[Step] = set()
         self._printed: list[Verdict] = []
 
@@ -62,6 +67,7 @@ class TerminalReport:
 
     def _start(self, event: Started) -> None:
         self._plan, self._journal, self._begin = event.plan, event.journal, time.monotonic()
+        self._verbose = event.options.verbose
         plain(self._console, header(event.plan))
         if line := options_line(event.options):
             plain(self._console, line)
@@ -79,7 +85,7 @@ class TerminalReport:
         done = len(self._ended) if limit is None else min(limit, time.monotonic() - self._begin)
         at = at if limit is None else f"round {event.task.number + 1}, {at}"
         self._progress.update(self._bar, completed=done, description=at)
-        if not self._console.is_terminal and result.cases and news:
+        if self._verbose and result.cases and news:
             plain(self._console, result_line(result))
         for failure in result.failures:
             self._print_failure(result.subject, failure)
@@ -95,30 +101,31 @@ class TerminalReport:
             for failure in result.failures:
                 if not any(failure is verdict for verdict in self._printed):
                     self._print_failure(result.subject, failure)
-        print_results(console, record.results, event.left_out)
-        print_assumed(console, record.results)
+        print_tables(console, record.results)
+        print_remarks(console, record.results, event.left_out)
         if record.rounds is not None and self._plan is not None:
             plain(console, f"time: {record.rounds} rounds in {self._plan.time:g} s, each with its own seed")
         print_known(console, record)
+        print_summary(console, record.results)
         if record.ended in ("interrupted", "error"):
             plain(console, f"to resume this run: python -m toeplitz_core check --resume {self._journal}")
 
 
 def header(plan: Plan) -> str:
     """Echo the plan, so that a typo shows. The seed repeats the run."""
-    laws = ", ".join(plan.laws) if set(plan.laws) != set(LAWS) else f"all {len(LAWS)}"
+    laws = counted(list(plan.laws), "law") if set(plan.laws) != set(LAWS) else f"all {len(LAWS)}"
     return (
         f"toeplitz-core {toeplitz_core.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
         f"{platform.system()} {platform.machine()}\n"
-        f"subjects {', '.join(plan.subjects)}; laws {laws}; devices {', '.join(plan.devices)}; {plan.effort}"
+        f"subjects {', '.join(plan.subjects)}; laws {laws}; devices {', '.join(plan.devices)}\n{plan.effort}"
     )
 
 
 def options_line(options: Options) -> str:
     """The chosen options that the header of a run does not name."""
     names = (
-        *("where", "max_products", "time", "jobs", "timeout", "known", "fail_fast", "fail_stale", "strict", "inline"),
-        *("differentiable", "resume"),
+        *("verbose", "where", "max_products", "arithmetic", "time", "jobs", "timeout", "known"),
+        *("fail_fast", "fail_stale", "strict", "inline", "differentiable", "resume"),
     )
     usual = {"jobs": 1, "timeout": TIMEOUT}
     chosen = {name: value for name in names if (value := getattr(options, name)) and value != usual.get(name)}

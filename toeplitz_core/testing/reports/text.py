@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 
+from toeplitz_core.testing.laws.difference import Difference
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.run.record import UNPROVEN, replay_command
 from toeplitz_core.testing.support.spelling import cases_of
 
-# Number of lines shown of what a subject printed. The JSON report has all of them.
+# Number of lines shown of what a subject printed, and of a traceback: the first and the last ones. The JSON report has
+# more of them.
 _PRINTED_LINES = 5
+_TRACEBACK_LINES = 20
+_HEADING_LINES = 6
+# The largest number of lines for one failure in a log, where nobody can scroll back to the first of many.
+LOG_LINES = 15
+# The width of everything but cases and commands, which can be copied from one line.
+WIDTH = 80
 STYLES = {
     Status.PASS: "green",
     Status.FAIL: "bold red",
@@ -35,34 +45,117 @@ def result_line(result: Result) -> str:
 
 def print_verdict(console: Console, subject: str, verdict: Verdict) -> None:
     """Print the verdict on a case: its status, what is wrong, and how to run it again."""
-    heading, *lines = verdict_lines(subject, verdict)
-    plain(console, heading, style=STYLES.get(verdict.status))
-    for line in lines:
+    heading = shortened(filled(_heading(subject, verdict)), _HEADING_LINES)
+    limit = None if console.is_terminal else LOG_LINES - len(heading) + 1
+    for line in heading:
+        plain(console, line, style=STYLES.get(verdict.status))
+    for line in verdict_lines(subject, verdict, limit=limit)[1:]:
         plain(console, line)
 
 
-def verdict_lines(subject: str, verdict: Verdict, replay: str | None = None) -> list[str]:
+def verdict_lines(subject: str, verdict: Verdict, replay: str | None = None, limit: int | None = None) -> list[str]:
     """The lines that are printed for a case, heading first. They may hold any character of the subject's message.
 
-    ``replay`` replaces the command that runs the case again.
+    Parameters
+    ----------
+    replay : str, optional
+        Replaces the command that runs the case again.
+    limit : int, optional
+        The largest number of lines. What is left out first is the map, then parts of the traceback.
     """
-    heading = f"{verdict.status.upper()} {subject}, {verdict.case.law}"
-    lines = [f"{heading}: {verdict.message}" if verdict.message else heading, f"  case:   {verdict.case}"]
-    if verdict.ratio is not None:
+    found = verdict.difference
+    lines = [_heading(subject, verdict), f"  case:   {verdict.case}"]
+    if verdict.ratio is not None and found is None:
         lines.append(f"  error:  {verdict.ratio:.4g} of the bound")
-    if verdict.assumed and verdict.status.is_failure:
-        lines.append(f"  judged: by {verdict.assumed}")
-    if verdict.status.is_failure:
-        words = [line for line in verdict.printed.splitlines() if line.strip()]
-        lines += [f"  printed: {line}" for line in words[-_PRINTED_LINES:]]
-        lines.append(f"  replay: {replay_command(subject, verdict.case) if replay is None else replay}")
-    return lines
+    if not verdict.status.is_failure:
+        return lines
+    last = [f"  judged: by {verdict.assumed}"] if verdict.assumed else []
+    last.append(f"  replay: {replay_command(subject, verdict) if replay is None else replay}")
+    blocks = _difference_blocks(found) | {
+        "printed:": shortened([line for line in verdict.printed.splitlines() if line.strip()], _PRINTED_LINES),
+        "trace:": shortened(traceback_lines(verdict.traceback), _TRACEBACK_LINES),
+    }
+    if limit is not None:
+        room = limit - len(lines) - len(last)
+        for label in ("where:", "values:", "printed:", "trace:", "map:"):
+            block = blocks[label]
+            blocks[label] = shortened(block, room) if label != "map:" else block[: len(block) * (len(block) <= room)]
+            room -= len(blocks[label])
+    for label in ("where:", "map:", "values:", "trace:"):
+        lines += [f"  {label if at == 0 else '':<8}{line}" for at, line in enumerate(blocks[label])]
+    return [*lines, *(f"  printed: {line}" for line in blocks["printed:"]), *last]
+
+
+def _heading(subject: str, verdict: Verdict) -> str:
+    """Status, subject, law and message."""
+    heading = f"{verdict.status.upper()} {subject}, {verdict.case.law}"
+    return f"{heading}: {verdict.message}" if verdict.message else heading
+
+
+def _difference_blocks(found: Difference | None) -> dict[str, list[str]]:
+    """Where the wrong elements lie, a map of them, and more of their values than the message has; each may be empty."""
+    if found is None:
+        return {"where:": [], "map:": [], "values:": []}
+    shown = f"{found.plane}: X is the worst, x wrong, . right".removeprefix(": ")
+    return {
+        "where:": _wrapped(found.where, WIDTH - 10),
+        "map:": [shown, *found.map] if found.map else [],
+        "values:": [str(sample) for sample in found.samples[1:]],
+    }
+
+
+def filled(text: str) -> list[str]:
+    """The lines of a text, folded between words at 80 columns; a continued line is indented."""
+    return [folded for line in text.split("\n") for folded in _wrapped(line, WIDTH, "    ") or [""]]
+
+
+def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
+    # Shapes and indices stay whole: textwrap does not break at a space that may not be broken.
+    lines = textwrap.wrap(
+        re.sub(r"(?<=\d), (?=\d)", ",\N{NO-BREAK SPACE}", text),
+        width,
+        subsequent_indent=indent,
+        expand_tabs=False,
+        replace_whitespace=False,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [line.replace(",\N{NO-BREAK SPACE}", ", ") for line in lines]
+
+
+def shortened(lines: Sequence[str], limit: int) -> list[str]:
+    """At most ``limit`` lines: the first and the last ones, and between them how many are left out.
+
+    Examples
+    --------
+    >>> shortened(["one", "two", "three", "four", "five"], 3)
+    ['one', '... 3 lines ...', 'five']
+    """
+    if len(lines) <= limit or limit < 1:
+        return list(lines[: max(0, limit)])
+    head = (limit - 1) // 2
+    tail = limit - 1 - head
+    return [*lines[:head], f"... {len(lines) - head - tail} lines ...", *lines[len(lines) - tail :]]
+
+
+def traceback_lines(traceback: str) -> list[str]:
+    """The frames of a traceback, without its heading and without the exception at its end, which the message has."""
+    lines = traceback.splitlines()
+    while lines and not lines[-1].startswith("  "):
+        del lines[-1]
+    return [line.removeprefix("  ") for line in lines[lines[:1] == ["Traceback (most recent call last):"] :]]
 
 
 def plain(console: Console, text: str, *, style: str | None = None) -> None:
     """Print a line that can be copied: unfolded, and without control characters of a subject's message."""
     encoded = printable(text).encode(console.encoding, "backslashreplace").decode(console.encoding)
     console.print(encoded, style=style, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def prose(console: Console, text: str, *, style: str | None = None) -> None:
+    """Print a text that is folded at 80 columns."""
+    for line in filled(text):
+        plain(console, line, style=style)
 
 
 def printable(text: str) -> str:

@@ -9,17 +9,19 @@ from dataclasses import replace
 import torch
 from hypothesis.database import ExampleDatabase
 
+from toeplitz_core.testing.findings.explanation import explained
 from toeplitz_core.testing.findings.remembered import Remembered, default_database
 from toeplitz_core.testing.findings.shared import SharedFailures
-from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws import LAWS, Law
 from toeplitz_core.testing.laws.attribution import attributed
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Excuse, Status, Verdict
 from toeplitz_core.testing.run.plan import Plan, Task
 from toeplitz_core.testing.run.subject_pool import SubjectPool, why_not_run
+from toeplitz_core.testing.search.repetition import without_chance
 from toeplitz_core.testing.search.search import find
 from toeplitz_core.testing.search.tally import Tally
-from toeplitz_core.testing.subjects.interface import Subject
+from toeplitz_core.testing.subjects.interface import Implementation, Subject
 
 Announce = Callable[[Result], None]
 
@@ -88,8 +90,15 @@ def judge(
         )
     if memory is not None and (result.failure is not None or first == memory.recall()):
         memory.keep([failure.case for failure in result.failures])  # keep what cannot be run here
-    result = _with_failures(result, [attributed(failure, subject) for failure in result.failures])
+    failures = [explained(subject, _concluded(failure, law, subject)) for failure in result.failures]
+    result = _with_failures(result, failures)
     return _with_versions(plan, result)
+
+
+def _concluded(failure: Verdict, law: Law, subject: Implementation) -> Verdict:
+    """The failure of the call to which it belongs, without values that are not the same each time."""
+    found = attributed(failure, subject)
+    return without_chance(found, law if found.case.law == law.name else LAWS[str(found.case.law)], subject)
 
 
 def _with_versions(plan: Plan, result: Result) -> Result:

@@ -12,6 +12,7 @@ from toeplitz_core.testing.case.conditions import Condition
 from toeplitz_core.testing.case.dtypes import ALIASES, CASE_DTYPES
 from toeplitz_core.testing.isolation.sandbox import TIMEOUT
 from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.oracle.arithmetics import by_dtype, check_arithmetic
 from toeplitz_core.testing.search.effort import MOST_FAILURES, PROFILES
 from toeplitz_core.testing.strategies.sweep import MOST_STEPS
 from toeplitz_core.testing.subjects.declared import Declared
@@ -47,6 +48,8 @@ class Option:
         Whether ``pyproject.toml`` may have the option. Options that differ from run to run are not allowed there.
     pytest : str
         The replacement in pytest; empty if pytest takes this option.
+    short : str
+        A letter that is the same option on the command line; empty for none.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Option:
     metavar: str = ""
     in_table: bool = True
     pytest: str = ""
+    short: str = ""
 
     @property
     def key(self) -> str:
@@ -161,6 +165,15 @@ class Options:
         repeatable=True,
         check=check_device,
         metavar="NAME",
+    )
+    arithmetic: tuple[str, ...] = _option(
+        (),
+        str,
+        "How a subject that declares nothing computes: a name that 'toeplitz-core arithmetics' lists, for every dtype "
+        "that it is for, or DTYPE=NAME (repeatable). The default is strict.",
+        repeatable=True,
+        check=check_arithmetic,
+        metavar="[DTYPE=]NAME",
     )
     profile: str | None = _option(
         None, str, f"Effort: {', '.join(PROFILES)}. The default is gate.", check=_profile, metavar="NAME"
@@ -281,10 +294,14 @@ class Options:
     junit: str | None = _option(
         None, str, "Write the results to this file as JUnit XML.", metavar="FILE", in_table=False, pytest="--junit-xml"
     )
+    verbose: bool = _option(
+        False, bool, "Print a line for each law and dtype as soon as it is done.", pytest="-v", short="v"
+    )
     resume: str | None = _option(
         None,
         str,
-        "Resume the run that wrote this journal, with its options. Only --jobs, --json and --junit may be changed.",
+        "Resume the run that wrote this journal, with its options. Only --jobs, --json, --junit and --verbose may be "
+        "changed.",
         metavar="JOURNAL",
         in_table=False,
         pytest="--lf",
@@ -295,6 +312,7 @@ class Options:
             value = getattr(self, option.key)
             if value is not None and value != ():
                 object.__setattr__(self, option.key, option.checked(value))
+        by_dtype(self.arithmetic)
         files = {name: getattr(self, name) for name in ("write_known", "json", "junit")}
         taken: dict[str, str] = {}
         for name, path in files.items():
@@ -334,7 +352,7 @@ class Options:
     @property
     def declared(self) -> Declared:
         """What they declare about subjects that declare nothing themselves."""
-        return Declared(self.differentiable, self.dtype)
+        return Declared(self.differentiable, self.dtype, self.arithmetic)
 
     def document(self) -> dict[str, Any]:
         """All options as JSON values, defaults included."""
@@ -347,7 +365,13 @@ OPTIONS: Mapping[str, Option] = {
 # The options of a search, which a sweep does not use. pyproject.toml may have them: they apply to other runs.
 _OF_A_SEARCH = ("profile", "examples", "seed", "time")
 # Python code may use the plural.
-_PLURALS = {"subjects": "subject", "laws": "law", "dtypes": "dtype", "devices": "device"}
+_PLURALS = {
+    "subjects": "subject",
+    "laws": "law",
+    "dtypes": "dtype",
+    "devices": "device",
+    "arithmetics": "arithmetic",
+}
 
 
 def by_key(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.search.effort import PROFILES, Effort, Search, Sweep
 from toeplitz_core.testing.strategies.domain import EVERYTHING, Domain
 from toeplitz_core.testing.subjects.declared import Declared
-from toeplitz_core.testing.support.spelling import cases_of
+from toeplitz_core.testing.support.spelling import cases_of, counted
 
 # Layouts on which torch can crash. Subjects in the judge's process are not tested on them.
 UNSAFE_LAYOUTS = ("channels_last", "channel_slice")
@@ -157,7 +157,7 @@ class Plan:
         for law in self.laws.values():
             if dtypes := ", ".join(dtype for dtype in self.dtypes if dtype not in law.dtypes):
                 dtypes_of.setdefault(dtypes, []).append(law.name)
-        lines = [f"{', '.join(laws)}: not for {dtypes}" for dtypes, laws in dtypes_of.items()]
+        lines = [f"{counted(laws, 'law')}: not for {dtypes}" for dtypes, laws in dtypes_of.items()]
         lines += [f"{name}: {reason}" for name, reason in self._unused.items()]
         for law in self.laws.values():
             if count := self.effort.too_large(law):

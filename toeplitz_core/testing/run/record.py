@@ -17,6 +17,7 @@ import toeplitz_core
 from toeplitz_core.testing.case.call import parse_line
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.staleness import Stale
+from toeplitz_core.testing.laws.difference import Difference
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 
@@ -99,9 +100,10 @@ def versions_and_platform() -> dict[str, str]:
     }
 
 
-def replay_command(subject: str, case: object) -> str:
-    """The command that replays a case."""
-    return f'python -m toeplitz_core replay "{case}" --subject {subject}'
+def replay_command(subject: str, failure: Verdict) -> str:
+    """The command that replays the case of a verdict, judged by the same arithmetic."""
+    chosen = "".join(f" --arithmetic {word}" for word in failure.chosen)
+    return f'python -m toeplitz_core replay "{failure.case}" --subject {subject}{chosen}'
 
 
 def result_document(result: Result) -> dict[str, Any]:
@@ -139,11 +141,14 @@ def _failure_document(subject: str, failure: Verdict) -> dict[str, Any]:
         "case": str(failure.case),
         "message": failure.message,
         "cause": None,
-        "replay": replay_command(subject, failure.case),
+        "replay": replay_command(subject, failure),
         "ratio": number(failure.ratio),
         "index": None if failure.index is None else list(failure.index),
         "printed": failure.printed,
         "judged": failure.assumed or None,
+        "traceback": failure.traceback or None,
+        "difference": None if failure.difference is None else failure.difference.document(),
+        "arithmetic": list(failure.chosen),
     }
 
 
@@ -185,6 +190,9 @@ def _read_failure(document: Mapping[str, Any]) -> Verdict:
         None if document["index"] is None else tuple(document["index"]),
         printed=document["printed"],
         assumed=document.get("judged") or "",
+        traceback=document.get("traceback") or "",
+        difference=Difference.read(document["difference"]) if document.get("difference") else None,
+        chosen=tuple(document.get("arithmetic", ())),
     )
 
 

@@ -23,7 +23,7 @@ from toeplitz_core.testing.run.plan import Plan, Task
 from toeplitz_core.testing.run.record import Ending, Record
 from toeplitz_core.testing.run.rounds import Progress, tasks
 from toeplitz_core.testing.run.subject_pool import SubjectPool
-from toeplitz_core.testing.subjects import Subject, check_name
+from toeplitz_core.testing.subjects import Subject, check_name, check_undeclared
 from toeplitz_core.testing.support import interrupts
 from toeplitz_core.testing.support.files import check_writable
 
@@ -66,6 +66,7 @@ class Session:
         for name in self.subjects:
             if name not in here:
                 check_name(name)
+                check_undeclared(name, options.arithmetic)
         self.plan = Plan.of(options, tuple(self.subjects), inline=here)
         self._adopting = None
         if options.write_known is not None:
@@ -251,6 +252,7 @@ def shown_options(options: Options, plan: Plan) -> dict[str, object]:
         "laws": list(plan.laws),
         "dtypes": list(plan.dtypes),
         "devices": list(plan.devices),
+        "arithmetic": list(plan.declared.arithmetic),
         **plan.effort.document(),
         "seed": plan.seed,
         "time": plan.time,

@@ -53,9 +53,13 @@ class SubjectPool:
             If it cannot be imported.
         """
         if name not in self._made:
-            self._made[name] = made = self._new(name)
+            made = self._new(name)
             if isinstance(made, Subject):
-                made.declared = self._declared
+                try:
+                    made.declare(self._declared)
+                except ValueError as error:
+                    raise _absence(name, error) from None
+            self._made[name] = made
         found = self._made[name]
         if isinstance(found, IsolatedSubject):
             try:

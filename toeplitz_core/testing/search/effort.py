@@ -32,7 +32,7 @@ _SHARES = {
     **dict.fromkeys(("additive-in-input", "additive-in-weight", "homogeneous", "shift-equivariant"), 0.08),
     **dict.fromkeys(("batch-independent", "output-channels", "input-channels", "groups", "dilation"), 0.08),
     **dict.fromkeys(("stride", "padding", "channels-add-up", "pointwise", "delta-kernel", "composition"), 0.08),
-    **dict.fromkeys(("no-channels", "stale-memory"), 0.08),
+    **dict.fromkeys(("no-channels", "stale-memory", "in-bounds"), 0.08),
 }
 
 

@@ -14,7 +14,6 @@ import torch
 from toeplitz_core.bound import Arithmetic
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands
-from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.interface import Claims, Procedure, Subject
 from toeplitz_core.testing.subjects.outcome import Results
 from toeplitz_core.testing.subjects.placement import placed
@@ -67,7 +66,8 @@ class ArraySubject(Subject):
     supports : callable, optional
         Takes a case and returns whether the function claims to support it. By default it supports every case.
     arithmetic : callable, optional
-        Takes a case and returns how the function computes. The default is the strictest arithmetic of the dtype.
+        Takes a case and returns how the function computes. The default is what ``--arithmetic`` chooses, or else the
+        strictest arithmetic of the dtype.
     dtypes, draws, repeatable
         As in :class:`Claims`.
 
@@ -112,8 +112,12 @@ class ArraySubject(Subject):
             raise NotImplementedError(f"conv2d takes 2 axes, not {case.geometry.rank}")
         return True if self._supports is None else self._supports(case)
 
+    @property
+    def declares_arithmetic(self) -> bool:
+        return self._arithmetic is not None
+
     def arithmetic(self, case: Case) -> Arithmetic:
-        return strictest(case) if self._arithmetic is None else self._arithmetic(case)
+        return super().arithmetic(case) if self._arithmetic is None else self._arithmetic(case)
 
     def perform(self, procedure: Procedure, case: Case, operands: Operands) -> Results:
         if procedure != "contract":

@@ -15,7 +15,10 @@ class Declared:
         Whether results must be attached to autograd.
     dtypes : tuple of str
         The dtypes that the run asks for; empty for all. A subject is called with no others.
+    arithmetic : tuple of str
+        How they compute: ``NAME`` or ``DTYPE=NAME``, as for ``--arithmetic``.
     """
 
     differentiable: bool = False
     dtypes: tuple[str, ...] = ()
+    arithmetic: tuple[str, ...] = ()

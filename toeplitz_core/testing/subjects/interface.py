@@ -5,8 +5,8 @@ from __future__ import annotations
 import bdb
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Protocol
 
 import torch
 
@@ -15,8 +15,10 @@ from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.conditions import Condition
 from toeplitz_core.testing.data.operands import Operands
+from toeplitz_core.testing.oracle.arithmetics import chosen_arithmetic
 from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.declared import Declared
+from toeplitz_core.testing.subjects.frames import traceback_of
 from toeplitz_core.testing.subjects.outcome import (
     OUTPUT,
     Answer,
@@ -68,6 +70,8 @@ class Claims:
     calls_torch : bool, optional
         Whether it computes with ``torch.nn.functional.conv2d``, so that a failure may be torch's own. None: each call
         that fails is run again to see. The subjects that are torch itself say False: they share failures with nobody.
+    chosen : tuple of str
+        The values of ``--arithmetic`` by which it is judged; empty if there are none.
     where : str
         A condition that holds for every case that it is for, such as ``"kernel_size == (3, 3) and groups == 1"``; see
         :class:`Condition`. Other cases are not tried; empty for all.
@@ -80,6 +84,7 @@ class Claims:
     repeatable: bool = False
     absent: str = ""
     calls_torch: bool | None = None
+    chosen: tuple[str, ...] = ()
     where: str = ""
 
     def __post_init__(self) -> None:
@@ -124,6 +129,11 @@ class Implementation(Protocol):
     @property
     def claims(self) -> Claims: ...
 
+    @property
+    def isolated(self) -> bool:
+        """Whether it runs in another process, so that this one survives its crash."""
+        ...
+
     def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:
         """Call the implementation. Everything that can happen becomes an outcome."""
         ...
@@ -155,6 +165,7 @@ class Absent:
 
     name: str
     claims: Claims
+    isolated: ClassVar[bool] = False
 
     def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:  # noqa: ARG002  # as every implementation
         """Return the reason why it cannot run."""
@@ -204,6 +215,7 @@ class Subject(ABC):
 
     name: str
     claims: Claims = Claims()
+    isolated: ClassVar[bool] = False
     declared: Declared = Declared()
 
     def supports(self, case: Case) -> bool:  # noqa: ARG002  # for subclasses
@@ -215,7 +227,27 @@ class Subject(ABC):
 
     def arithmetic(self, case: Case) -> Arithmetic:
         """How it computes, which sets its error bound. The default is the strictest arithmetic of the dtype."""
-        return strictest(case)
+        return chosen_arithmetic(self.declared.arithmetic, case)
+
+    @property
+    def declares_arithmetic(self) -> bool:
+        """Whether it declares how it computes, so that ``--arithmetic`` cannot choose it."""
+        return type(self).arithmetic is not Subject.arithmetic
+
+    def declare(self, declared: Declared) -> None:
+        """Take what the options of a run declare.
+
+        Raises
+        ------
+        ValueError
+            If they choose an arithmetic, and the subject declares its own.
+        """
+        if declared.arithmetic and self.declares_arithmetic:
+            said = f"arithmetic={', '.join(declared.arithmetic)} is for subjects that declare none"
+            raise ValueError(f"{said}, but '{self.name}' declares its own")
+        self.declared = declared
+        if self.claims.chosen != declared.arithmetic:
+            self.claims = replace(self.claims, chosen=declared.arithmetic)
 
     def gradient_arithmetic(self, case: Case, operand: str) -> Arithmetic:  # noqa: ARG002  # for subclasses
         """How it computes the gradient in ``input``, ``weight`` or ``bias``. By default, like the result."""
@@ -274,7 +306,7 @@ class Subject(ABC):
         # If sys.exit(0) in an implementation passed through, it would end the run as a success.
         except BaseException as error:  # noqa: BLE001  # any exception on a valid call is a finding
             _pass_on_a_quit(error)
-            return Outcome("raised", arithmetic, message=f"raised {described(error)}")
+            return Outcome("raised", arithmetic, message=f"raised {described(error)}", traceback=traceback_of(error))
         for name, result in results.items():
             if (reason := _unreadable(case, result)) is not None:
                 return Outcome("raised", arithmetic, message=reason if name == OUTPUT else f"{name}: {reason}")
@@ -296,9 +328,9 @@ class Subject(ABC):
             return Answer("raised", message=str(error))
         except Exception as error:  # noqa: BLE001  # any exception can be a refusal
             _pass_on_a_quit(error)
-            return Answer("refused", message=described(error))
+            return Answer("refused", message=described(error), traceback=traceback_of(error))
         except BaseException as error:  # noqa: BLE001  # such as SystemExit, which would end the caller's program
-            return Answer("raised", message=f"raised {described(error)}")
+            return Answer("raised", message=f"raised {described(error)}", traceback=traceback_of(error))
         if (reason := _unreadable(None, result)) is not None:
             return Answer("raised", message=reason)
         return Answer("returned", _materialised(result))

@@ -66,6 +66,19 @@ def _without_suffix(module: str) -> str:
     return ".".join(part for part in PurePath(module.removesuffix(".py")).parts if part not in (".", "/"))
 
 
+def check_undeclared(name: str, chosen: tuple[str, ...]) -> None:
+    """Check that ``--arithmetic`` is for the subject, as far as its name tells.
+
+    Raises
+    ------
+    ValueError
+        If a registered subject is named: it declares how it computes.
+    """
+    if chosen and name in SUBJECTS:
+        said = f"arithmetic={', '.join(chosen)} is for subjects that declare none"
+        raise ValueError(f"{said}, but '{name}' is registered and declares its own")
+
+
 def resolve(name: str) -> Subject:
     """The subject that a name stands for: a registered one, an entry point, or ``package.module:callable``.
 

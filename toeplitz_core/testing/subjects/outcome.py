@@ -81,6 +81,8 @@ class Outcome:
         The arithmetic that the implementation declares for the gradient in each operand.
     kernel : str
         The kernel that computed the result, if known.
+    traceback : str
+        The frames of the implementation in which it raised or crashed, as Python prints them; empty if there are none.
     """
 
     status: Literal["returned", "unsupported", "raised", "spoiled", "crashed", "timed out"]
@@ -90,6 +92,7 @@ class Outcome:
     printed: str = ""
     gradients: Mapping[str, Arithmetic] = field(default_factory=dict)
     kernel: str = ""
+    traceback: str = ""
 
     @property
     def output(self) -> torch.Tensor | None:
@@ -98,7 +101,7 @@ class Outcome:
 
     def spoiled(self, message: str, printed: str) -> Self:
         """The outcome if the call changed the state of its process, which overrides its result."""
-        return replace(self, status="spoiled", results={}, message=message, printed=printed)
+        return replace(self, status="spoiled", results={}, message=message, printed=printed, traceback="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +119,19 @@ class Answer:
         Why there is no result.
     printed : str
         Text written to the standard streams, if it was captured.
+    traceback : str
+        As in :class:`Outcome`.
     """
 
     status: Literal["returned", "refused", "unimplemented", "unsupported", "raised", "spoiled", "crashed", "timed out"]
     result: torch.Tensor | None = None
     message: str = ""
     printed: str = ""
+    traceback: str = ""
 
     def spoiled(self, message: str, printed: str) -> Self:
         """The answer if the call changed the state of its process, which overrides its result."""
-        return replace(self, status="spoiled", result=None, message=message, printed=printed)
+        return replace(self, status="spoiled", result=None, message=message, printed=printed, traceback="")
 
 
 def described(error: BaseException) -> str:

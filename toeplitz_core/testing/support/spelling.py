@@ -1,4 +1,4 @@
-"""Suggestions for misspelt words, and the spelling of lists and numbers of cases."""
+"""Suggestions for misspelt words, and the spelling of lists, numbers of cases and long texts."""
 
 from __future__ import annotations
 
@@ -52,6 +52,32 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
+def counted(words: Sequence[str], noun: str, most: int = 3) -> str:
+    """The words, or if there are more than ``most``, their number and the first.
+
+    Examples
+    --------
+    >>> counted(["stride", "padding"], "law"), counted(["stride", "padding", "groups", "dilation"], "law")
+    ('stride, padding', '4 laws, first stride')
+    """
+    return ", ".join(words) if len(words) <= most else f"{len(words)} {noun}s, first {words[0]}"
+
+
 def cases_of(count: int) -> str:
     """``1 case``, ``2 cases``."""
     return f"{count} case{'s' * (count != 1)}"
+
+
+def head_and_tail(text: str, limit: int) -> str:
+    r"""A text of more than ``limit`` characters without its middle; the beginning and the end say most.
+
+    Examples
+    --------
+    >>> head_and_tail("to be, or not to be", 8)
+    'to b\n[... 11 characters left out ...]\no be'
+    """
+    left_out = len(text) - limit
+    half = limit // 2
+    if left_out <= 0:
+        return text
+    return f"{text[:half]}\n[... {left_out} characters left out ...]\n{text[len(text) - limit + half :]}"

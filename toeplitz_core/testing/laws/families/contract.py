@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.data.recipes import draw
+from toeplitz_core.testing.laws.difference import WITH_MEMORY
 from toeplitz_core.testing.laws.families.forward import forward_verdict, judged_results
 from toeplitz_core.testing.laws.families.gradients import gradients_verdict
 from toeplitz_core.testing.laws.judging import call_of, gravest, same_bits, unanswered
@@ -44,11 +45,20 @@ def _stale_memory(subject: Implementation, case: Case) -> Verdict:
     if len({(verdict.status, verdict.index, verdict.actual) for verdict in verdicts}) == 1:
         # What memory held makes no difference, so any other memory may show the same failure.
         verdicts = [verdict.replace(call=call_of(case)) for verdict in verdicts]
+    verdicts = _of_each(verdicts)
     if "gradients" in subject.claims.procedures and case.dtype != "int64":
         # Gradients take many calls, so only one poisoned process runs them; the case's seed selects it.
-        of_gradients = gradients_verdict(poisoned[case.seed % len(poisoned)], case)
-        verdicts += [of_gradients] if of_gradients.status is not Status.UNSUPPORTED else []
+        at = case.seed % len(poisoned)
+        of_gradients = [gradients_verdict(poisoned[at], case)]
+        if of_gradients[0].status.is_failure:  # its values may be those of the memory
+            of_gradients += [gradients_verdict(other, case) for other in poisoned if other is not poisoned[at]]
+        verdicts += [one for one in _of_each(of_gradients) if one.status is not Status.UNSUPPORTED]
     return gravest(verdicts)
+
+
+def _of_each(verdicts: list[Verdict]) -> list[Verdict]:
+    """The verdicts of processes with other memory; they name no value that differs between the processes."""
+    return [verdict.unless_repeated(verdicts, WITH_MEMORY) for verdict in verdicts]
 
 
 CONTRACT = Law(

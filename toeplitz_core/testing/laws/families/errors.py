@@ -25,6 +25,7 @@ from toeplitz_core.testing.laws.verdict import Status, Verdict, compare_bound
 if TYPE_CHECKING:
     from toeplitz_core.testing.case.call import Acceptance
     from toeplitz_core.testing.subjects.interface import Implementation
+    from toeplitz_core.testing.subjects.outcome import Answer
 
 # Operands on meta with at most this many bytes are given data.
 _SMALL = 2**24
@@ -58,48 +59,46 @@ def _moved(call: Call, device: str) -> Call:
 def _errors(subject: Implementation, call: Call) -> Verdict:
     answer, right = subject.answer(call), definition(call)
     if answer.status in STATUSES:
-        return Verdict(STATUSES[answer.status], call, answer.message, printed=answer.printed)
+        found = Verdict(STATUSES[answer.status], call, answer.message)
+        return found.replace(printed=answer.printed, traceback=answer.traceback)
     if answer.status == "unimplemented" and right.accepted:
         return Verdict(Status.UNSUPPORTED, call, answer.message)
-    message = None
-    if answer.result is None:
-        message = _wrong_refusal(answer.message, right)
-    else:
-        message = _wrong_result(answer.result, right, call)
-    if message is None:
+    wrong = _wrong_refusal(call, answer, right) if answer.result is None else _wrong_result(answer.result, right, call)
+    if wrong is None:
         return Verdict(Status.PASS, call)
     if answer.result is not None and not right.accepted and answer.result.numel():
         subject.restart()  # the result may have been written out of bounds
-    return Verdict(Status.FAIL, call, message, printed=answer.printed)
+    return wrong.replace(printed=answer.printed)
 
 
-def _wrong_refusal(said: str, right: Acceptance) -> str | None:
-    """Why a refusal is wrong; None if it is right."""
-    if right.accepted:
-        return f"refused, but it is valid: {said}"
-    return f"refused by an internal assertion: {said}" if _INTERNAL in said else None
+def _wrong_refusal(call: Call, answer: Answer, right: Acceptance) -> Verdict | None:
+    """The failure if a refusal is wrong; None if it is right."""
+    why = "refused, but it is valid" if right.accepted else "refused by an internal assertion"
+    if right.accepted or _INTERNAL in answer.message:
+        return Verdict(Status.FAIL, call, f"{why}: {answer.message}", traceback=answer.traceback)
+    return None
 
 
-def _wrong_result(result: torch.Tensor, right: Acceptance, call: Call) -> str | None:
-    """Why a result is wrong; None if it is right."""
+def _wrong_result(result: torch.Tensor, right: Acceptance, call: Call) -> Verdict | None:
+    """The failure if a result is wrong; None if it is right."""
     if not right.accepted:
         if right.error is MemoryError and not result.numel():
             return None  # the definition counts the pixels of images in an empty batch
-        return f"accepted, but it is invalid: {right.message}"
+        return Verdict(Status.FAIL, call, f"accepted, but it is invalid: {right.message}")
     assert right.value is not None
     if tuple(result.shape) != right.shape:
-        return f"returned shape {tuple(result.shape)}, not {right.shape}"
+        return Verdict(Status.FAIL, call, f"returned shape {tuple(result.shape)}, not {right.shape}")
     if result.dtype != right.dtype:
-        return f"returned dtype {result.dtype}, not {right.dtype}"
+        return Verdict(Status.FAIL, call, f"returned dtype {result.dtype}, not {right.dtype}")
     if result.is_meta != right.value.is_meta:
-        return f"returned a result on {result.device.type}, not on {call.operands[0].kind}"
+        return Verdict(Status.FAIL, call, f"returned a result on {result.device.type}, not on {call.operands[0].kind}")
     if result.is_meta:
         return None
     # The exact results are integers. With any algorithm, rounding errors stay below the distance to another integer.
     wide = torch.complex128 if result.is_complex() else torch.float64
     error = (result.to(wide) - right.value.to(wide)).abs()
     worst = compare_bound(error, torch.full_like(error, 0.5))
-    return None if worst is None or worst.ratio < 1 else failure(call, worst, result, right.value).message
+    return None if worst is None or worst.ratio < 1 else failure(call, worst, result, right.value)
 
 
 ERRORS = CallLaw(

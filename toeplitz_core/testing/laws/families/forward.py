@@ -18,6 +18,7 @@ from toeplitz_core.testing.laws.judging import (
     in_words,
     judge_finite,
     judge_special,
+    located,
     shape_or_dtype,
     unanswered,
 )
@@ -56,7 +57,7 @@ def judged_results(
     """The gravest verdict on several results of the same convolution, judged by the outcome's arithmetic."""
     if message := next((said for y in results.values() if (said := shape_or_dtype(case, y)) is not None), None):
         return Verdict(Status.FAIL, case, message, printed=outcome.printed)
-    finite = operands if RECIPES[case.data].kind != "special" else _finite(operands)
+    finite = operands if RECIPES[case.data].kind != "special" else finite_part(operands)
     algorithms = outcome.arithmetic.algorithms
     reference = expected(
         case.geometry, finite.input, finite.weight, finite.bias, outputs=outputs, algorithms=algorithms
@@ -70,6 +71,7 @@ def judged_results(
     for name, y in distinct.items():
         values = y if outputs is None else y.reshape(-1)[outputs]
         verdict = _judged(case, operands, outcome.arithmetic, values, reference, outputs)
+        verdict = verdict if outputs is None else located(verdict, case.output_shape, outputs)
         if verdict.status.is_failure and name != OUTPUT:
             verdict = verdict.replace(message=f"{verdict.message}: {name}")
         verdicts.append(verdict)
@@ -108,7 +110,7 @@ def _zeros(
     return int(zeros.sum()), int(other.sum())
 
 
-def _finite(operands: Operands) -> Operands:
+def finite_part(operands: Operands) -> Operands:
     """The operands with zeros in place of NaN and infinities."""
 
     def clean(values: torch.Tensor) -> torch.Tensor:

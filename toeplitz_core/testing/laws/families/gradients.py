@@ -55,8 +55,8 @@ class _Gradients:
     procedure: Procedure
     expected: Callable[[Case, Operands], Mapping[str, Expected]]
 
-    def __call__(self, subject: Implementation, case: Case) -> Verdict:
-        operands = self.draw(case)
+    def __call__(self, subject: Implementation, case: Case, operands: Operands | None = None) -> Verdict:
+        operands = self.draw(case) if operands is None else operands
         outcome = subject.run(case, operands, self.procedure)
         if outcome.status != "returned":
             return unanswered(case, outcome).replace(call=call_of(case))

@@ -10,6 +10,7 @@ import torch
 
 from toeplitz_core.bound import BFLOAT16, FLOAT16, FLOAT32, Arithmetic
 from toeplitz_core.testing.oracle.algorithms import Fft, MatrixUnits, Winograd, is_plain
+from toeplitz_core.testing.oracle.arithmetics import BFLOAT16_ROUNDING, TF32_ROUNDING
 from toeplitz_core.testing.oracle.strictest import strictest
 
 if TYPE_CHECKING:
@@ -18,13 +19,6 @@ if TYPE_CHECKING:
 # torch uses NNPACK only from this batch size on (aten/src/ATen/native/Convolution.cpp, use_nnpack).
 NNPACK_BATCH = 16
 NNPACK_KERNEL = 16
-# "The first 10 bits of the mantissa are read" (torch's CUDA notes): TF32 inputs are truncated.
-TF32_ROUNDING = 2.0**-10
-
-# Largest relative change of a float32 rounded to the nearest bfloat16: 2^-8 / (1 + 2^-8) = 1/257. It occurs at
-# 1 + 2^-8, half way between two bfloat16 numbers.
-BFLOAT16_ROUNDING = BFLOAT16.unit_roundoff / (1 + BFLOAT16.unit_roundoff)
-
 # The larger bound of the two counts: which one NNPACK takes depends on shapes and caches.
 NNPACK = (Winograd(6), Fft(16))
 

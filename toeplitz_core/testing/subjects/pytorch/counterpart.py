@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -61,6 +61,8 @@ class WatchedSubject:
     note : callable
         As for :class:`ConvolutionWatch`.
     """
+
+    isolated: ClassVar[bool] = False
 
     def __init__(self, subject: Subject, note: Callable[[], object]) -> None:
         self._subject = subject

@@ -22,8 +22,9 @@ from toeplitz_core.testing.subjects.pytorch.memory_contract import ConvFunction,
 
 # Part of the error of a torch.library operator that has no derivative.
 _NO_FORMULA = "no autograd formula was registered"
-# A function with derivatives has them for at least one of these sizes, paddings and biases.
-_ORDINARY = tuple((size, padding, bias) for size, padding in ((1, 0), (3, 1)) for bias in (True, False))
+# A function with derivatives has them for at least one of these pixels per axis, kernel sizes, paddings and biases. The
+# first have two of everything, so that a vmap over the wrong axis gives wrong numbers and not an exception.
+_ORDINARY = tuple((*sizes, bias) for sizes in ((2, 1, 0), (4, 3, 1)) for bias in (True, False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +59,18 @@ def missing(
     has the tangent of the bias alone.
     """
     found: Missing | None = None
-    for size, padding, with_bias in _ORDINARY:
+    for pixels, size, padding, with_bias in _ORDINARY:
 
         def call(
             x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, padding: int = padding
         ) -> torch.Tensor:
             return function(x, weight, bias, (1, 1), (padding, padding), (1, 1), 1)
 
-        shapes = {"input": (2, 2, 4, 4), "weight": (2, 2, size, size)} | ({"bias": (2,)} if with_bias else {})
+        image = (2, 2, pixels, pixels)
+        shapes = {"input": image, "weight": (2, 2, size, size)} | ({"bias": (2,)} if with_bias else {})
         given = {name: torch.ones(shape, dtype=dtype, device=device) for name, shape in shapes.items()}
         given |= {direction(name): values for name, values in given.items()}
-        given["grad"] = torch.ones(2, 2, 4, 4, dtype=dtype, device=device)
+        given["grad"] = torch.ones(image, dtype=dtype, device=device)
         try:
             with torch.enable_grad():
                 DERIVATIVES[procedure](call, given)

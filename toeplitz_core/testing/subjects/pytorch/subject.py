@@ -15,7 +15,6 @@ from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import DTYPES, ROUNDED_DTYPES
 from toeplitz_core.testing.data.operands import Operands, in_bytes
-from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.interface import Claims, MemoryFormat, Procedure, Subject
 from toeplitz_core.testing.subjects.outcome import (
     BrokenContract,
@@ -48,8 +47,9 @@ class TorchSubject(Subject):
         The layout of input and weight if the case names none. An operand that cannot have it is contiguous.
     context : callable
         Makes the context manager in which the function is called, such as one that sets torch's switches.
-    arithmetic : callable
-        Takes a case and returns how the function computes. It is called in the context too.
+    arithmetic : callable, optional
+        Takes a case and returns how the function computes. It is called in the context too. The default is what
+        ``--arithmetic`` chooses, or else the strictest arithmetic of the dtype.
     gradient_arithmetic : callable, optional
         Takes a case and the name of an operand, and returns how its gradient is computed. By default, like the result.
     devices, dtypes, repeatable
@@ -80,7 +80,7 @@ class TorchSubject(Subject):
         *,
         layout: str = "contiguous",
         context: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
-        arithmetic: Callable[[Case], Arithmetic] = strictest,
+        arithmetic: Callable[[Case], Arithmetic] | None = None,
         gradient_arithmetic: Callable[[Case, str], Arithmetic] | None = None,
         devices: tuple[str, ...] | None = None,
         dtypes: tuple[str, ...] | None = None,
@@ -115,7 +115,13 @@ class TorchSubject(Subject):
             raise NotImplementedError(f"conv2d takes 2 axes, not {case.geometry.rank}")
         return True
 
+    @property
+    def declares_arithmetic(self) -> bool:
+        return self._arithmetic is not None
+
     def arithmetic(self, case: Case) -> Arithmetic:
+        if self._arithmetic is None:
+            return super().arithmetic(case)
         with self._called():
             return self._arithmetic(case)
 
@@ -165,7 +171,7 @@ class TorchSubject(Subject):
         x, weight, bias = placed(case, operands, self.layout)
         given = {"input": x, "weight": weight} | ({} if bias is None else {"bias": bias})
         if operands.grad is not None:
-            given["grad"] = place(case, "grad", operands.grad, self.layout)
+            given["grad"] = place(case, "grad", operands.grad, self.layout, operands.guard)
         for name, values in operands.directions.items():
             given[direction(name)] = place(case, name, values, self.layout)
 
