@@ -40,7 +40,7 @@ def test_every_key_is_read(project: Path):
         'device = ["cpu"]\ndtype = "float32"\narithmetic = ["tf32", "bfloat16=flush"]\n'
         "time = 60\njobs = 0\ntimeout = 2\n"
         'known = ["lists/known.toml", "/more.toml"]\nfail-fast = true\nfail-stale = true\n'
-        "strict = true\ninline = false\n"
+        "strict = true\ninline = false\nverbose = true\n"
         'where = "groups == 1"\nmax-products = 9\nmax-failures = 2\ndifferentiable = true',
     )
     table = read_table(project)
@@ -59,6 +59,7 @@ def test_every_key_is_read(project: Path):
         "known": (str(project.resolve() / "lists" / "known.toml"), "/more.toml"),
         "fail_fast": True,
         "strict": True,
+        "verbose": True,
         "fail_stale": True,
         "inline": False,
         "differentiable": True,
