@@ -32,6 +32,7 @@ STYLES = {
     Status.CRASH: "bold red",
     Status.TIMEOUT: "bold red",
     Status.KNOWN: "yellow",
+    Status.SHARED: "yellow",
 }
 
 
