@@ -265,12 +265,14 @@ def located(verdict: Verdict, shape: tuple[int, ...], elements: torch.Tensor, na
     elements : int64 tensor of shape (m,)
         The flat indices of the judged elements.
     """
-    if verdict.index is None:
+    if verdict.index is None or verdict.difference is None:
         return verdict
     chosen, *part = verdict.index
-    index = (*(int(at) for at in np.unravel_index(int(elements[chosen]), shape)), *part)
-    before, after = (f"{name}[{', '.join(map(str, each))}]" for each in (verdict.index, index))
-    return verdict.replace(index=index, message=verdict.message.replace(before, after, 1))
+    index = tuple(int(at) for at in np.unravel_index(int(elements[chosen]), shape))
+    element = f"{name}[{', '.join(map(str, index))}]{''.join(('.real', '.imag')[one] for one in part)}"
+    message = verdict.message.replace(verdict.difference.samples[0].element, element, 1)
+    # Where the chosen elements are wrong says little about the whole result.
+    return verdict.replace(index=(*index, *part), message=message, difference=None)
 
 
 def gravest(verdicts: list[Verdict]) -> Verdict:
