@@ -267,10 +267,15 @@ def located(verdict: Verdict, shape: tuple[int, ...], elements: torch.Tensor, na
     """
     if verdict.index is None:
         return verdict
+
+    def whole(chosen: int) -> tuple[int, ...]:
+        return tuple(int(at) for at in np.unravel_index(int(elements[chosen]), shape))
+
     chosen, *part = verdict.index
-    index = (*(int(at) for at in np.unravel_index(int(elements[chosen]), shape)), *part)
-    before, after = (f"{name}[{', '.join(map(str, each))}]" for each in (verdict.index, index))
-    return verdict.replace(index=index, message=verdict.message.replace(before, after, 1))
+    before, after = f"{name}[{chosen}]", f"{name}[{', '.join(map(str, whole(chosen)))}]"
+    found = None if verdict.difference is None else verdict.difference.located(whole)
+    message = verdict.message.replace(before, after, 1)
+    return verdict.replace(index=(*whole(chosen), *part), message=message, difference=found)
 
 
 def gravest(verdicts: list[Verdict]) -> Verdict:
