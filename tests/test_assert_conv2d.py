@@ -84,7 +84,7 @@ def test_gradients_are_judged(dtype: str, whole: bool):
     lines = said.splitlines()
     assert lines[0].startswith("input gradient[1, 2, 3, 4")
     assert lines[1].startswith("weight gradient[5, 1, 2, 1")
-    assert lines[2].startswith("  conv2d: ")
+    assert any(line.startswith("  conv2d: ") for line in lines)
     wrong = {"weight": given["weight"][:-1], "bias": None}
     said = message(y, x, weight, bias, *ARGUMENTS, gradients={"grad_output": grad, **wrong}, **more)
     assert "weight gradient has shape (5, 2, 3, 2) and dtype" in said

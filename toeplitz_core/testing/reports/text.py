@@ -84,7 +84,7 @@ def verdict_lines(subject: str, verdict: Verdict, replay: str | None = None, lim
             blocks[label] = shortened(block, room) if label != "map:" else block[: len(block) * (len(block) <= room)]
             room -= len(blocks[label])
     for label in ("where:", "map:", "values:", "trace:"):
-        lines += [f"  {label if at == 0 else '':<8}{line}" for at, line in enumerate(blocks[label])]
+        lines += _labelled(label, blocks[label])
     return [*lines, *(f"  printed: {line}" for line in blocks["printed:"]), *last]
 
 
@@ -92,6 +92,11 @@ def _heading(subject: str, verdict: Verdict) -> str:
     """Status, subject, law and message."""
     heading = f"{verdict.status.upper()} {subject}, {verdict.case.law}"
     return f"{heading}: {verdict.message}" if verdict.message else heading
+
+
+def _labelled(label: str, lines: Sequence[str]) -> list[str]:
+    """Lines in the second column, the first one after a label."""
+    return [f"  {label if at == 0 else '':<8}{line}" for at, line in enumerate(lines)]
 
 
 def _difference_blocks(found: Difference | None) -> dict[str, list[str]]:
