@@ -10,13 +10,13 @@ import pytest
 import torch
 from hypothesis import settings
 
+from toeplitz_core.testing.findings.shared import KNOWN_TORCH
 from toeplitz_core.testing.search import effort
 
 pytest_plugins = ["toeplitz_core.testing.plugin"]
 
 ROOT = Path(__file__).parent
 CONFORMANCE = ROOT / "tests" / "test_conformance.py"
-KNOWN = ROOT / "tests" / "data" / "known_torch.toml"
 DEVICES = ("cpu", "cuda")
 
 
@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Set the defaults: the list of known failures, the conformance tests for ``--subject``, and the profile."""
     # Not in pyproject.toml: there it would also apply to the command line in this directory, which is to report these
     # failures.
-    config.option.toeplitz_known = config.option.toeplitz_known or str(KNOWN)
+    config.option.toeplitz_known = config.option.toeplitz_known or str(KNOWN_TORCH)
     if _conformance_only(config):
         config.args = [str(CONFORMANCE)]
     effort.register()

@@ -51,7 +51,13 @@ def check_wheel(wheel: Path) -> None:
         names = archive.namelist()
     tops = {name.split("/")[0] for name in names}
     require(all(top == "toeplitz_core" or top.endswith(".dist-info") for top in tops), f"{wheel.name} contains {tops}")
-    for wanted in ("py.typed", "testing/cli.py", "testing/suite.py", "testing/reports/schema.json"):
+    for wanted in (
+        "py.typed",
+        "testing/cli.py",
+        "testing/suite.py",
+        "testing/reports/schema.json",
+        "testing/corpus/known_torch.toml",
+    ):
         require(f"toeplitz_core/{wanted}" in names, f"{wheel.name} lacks toeplitz_core/{wanted}")
     require(any(name.endswith("licenses/LICENSE") for name in names), f"{wheel.name} lacks the licence")
 

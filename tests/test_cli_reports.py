@@ -370,8 +370,8 @@ def test_interrupted_before_adopting(directory: Path, monkeypatch: pytest.Monkey
     result = check("two_faults", "--dtype float64 --write-known adopted.toml")
     assert result.exit_code == 130
     assert len(searches) == 2
-    assert "adopted: 1 entries, written to adopted.toml" in result.output
-    assert len(KnownFailures.load(directory / "adopted.toml").entries) == 1
+    assert "adopted: 2 entries, written to adopted.toml" in result.output
+    assert len(KnownFailures.load(directory / "adopted.toml").entries) == 2
     assert "\n  judged: by sums in float32\n" in result.output
 
 
@@ -381,7 +381,7 @@ def test_interrupted_while_adopting(directory: Path, monkeypatch: pytest.MonkeyP
     result = check("two_faults", "--write-known adopted.toml --json run.json")
     assert result.exit_code == 130
     assert len(searches) == 2
-    assert len(KnownFailures.load(directory / "adopted.toml").entries) == 1
+    assert len(KnownFailures.load(directory / "adopted.toml").entries) == 2
     assert len(validated((directory / "run.json").read_text(encoding="utf-8"))["results"]) == 1
 
 

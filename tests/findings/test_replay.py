@@ -57,7 +57,7 @@ class Counted(TorchSubject):
     """Fails in the calls with these numbers, from 1, and counts calls and restarts."""
 
     def __init__(self, *failing: int) -> None:
-        super().__init__("counted", self._conv2d)
+        super().__init__("counted", self._conv2d, calls_torch=False)
         self.failing, self.calls, self.restarts = failing, 0, 0
 
     def _conv2d(self, *args: torch.Tensor) -> torch.Tensor:

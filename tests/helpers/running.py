@@ -17,7 +17,7 @@ from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.result import Result, Step
-from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.laws.verdict import Excuse, Status, Verdict
 from toeplitz_core.testing.run.events import Consumer, Event, StepEnded
 from toeplitz_core.testing.run.executors import ThisProcess
 from toeplitz_core.testing.run.judgement import judge
@@ -55,9 +55,9 @@ def search(
     drawn = Search(of_profile, examples or of_profile.examples, seed, tuple(layouts), tuple(first), failures)
     effort = drawn if sweep is None else Sweep(sweep)
 
-    def excuse(verdict: Verdict) -> str | None:
+    def excuse(verdict: Verdict) -> Excuse | None:
         entry = None if known is None else known.match(subject.name, verdict)
-        return None if entry is None else entry.name
+        return None if entry is None else Excuse(Status.KNOWN, entry.name)
 
     return find(law, subject, effort, dtype=dtype, device=device, domain=domain, excuse=excuse, tally=tally)
 

@@ -78,6 +78,7 @@ RESULTS = [
     ),
     result(Status.UNSUPPORTED, "forward-bound is not for int64", cases=0),
     result(Status.KNOWN, known=Counter({"listed": 3})),
+    result(Status.SHARED, shared=Counter({"vmap-of-an-empty-batch": 2, "unlisted": 1})),
     result(Status.NOT_RUN, "torch sees no CUDA device", cases=0),
 ]
 RECORD = Record(

@@ -35,6 +35,7 @@ def test_only_a_pass_passes(status: Status):
     expected = {
         Status.NOT_RUN: pytest.skip.Exception,
         Status.KNOWN: pytest.xfail.Exception,
+        Status.SHARED: pytest.xfail.Exception,
         Status.UNSUPPORTED: (pytest.skip.Exception, pytest.fail.Exception),
     }
     if status is Status.PASS:
@@ -50,6 +51,12 @@ def test_known_failures_are_quoted():
     entry = listed.entries[0]
     with pytest.raises(pytest.xfail.Exception, match=f"^known: {entry.name}: 3 cases: {re.escape(entry.reason)}$"):
         conclude(ended(Status.KNOWN, known=Counter({entry.name: 3})), known=listed)
+
+
+def test_shared_failures_are_named():
+    """An xfailed test names each failure of torch, with its count."""
+    with pytest.raises(pytest.xfail.Exception, match=r"^shared: torch itself fails this: vmap-of-an-empty-batch: 2 "):
+        conclude(ended(Status.SHARED, shared=Counter({"vmap-of-an-empty-batch": 2})), known=NOTHING)
 
 
 def test_an_error_of_our_own_asks_to_be_reported(monkeypatch: pytest.MonkeyPatch):

@@ -39,7 +39,8 @@ def test_every_key_is_read(project: Path):
         'subject = "m:f"\nlaw = ["matrix", "adjoint", "matrix"]\nprofile = "smoke"\nexamples = 3\nseed = 0\n'
         'device = ["cpu"]\ndtype = "float32"\narithmetic = ["tf32", "bfloat16=flush"]\n'
         "time = 60\njobs = 0\ntimeout = 2\n"
-        'known = ["lists/known.toml", "/more.toml"]\nfail-fast = true\nfail-stale = true\ninline = false\n'
+        'known = ["lists/known.toml", "/more.toml"]\nfail-fast = true\nfail-stale = true\n'
+        "strict = true\ninline = false\nverbose = true\n"
         'where = "groups == 1"\nmax-products = 9\nmax-failures = 2\ndifferentiable = true',
     )
     table = read_table(project)
@@ -57,6 +58,8 @@ def test_every_key_is_read(project: Path):
         "timeout": 2.0,
         "known": (str(project.resolve() / "lists" / "known.toml"), "/more.toml"),
         "fail_fast": True,
+        "strict": True,
+        "verbose": True,
         "fail_stale": True,
         "inline": False,
         "differentiable": True,

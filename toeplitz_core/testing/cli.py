@@ -45,7 +45,7 @@ _PDB = (
 )
 
 # The options that replay shares with check. Others do not apply to it.
-_OF_REPLAY = ("subject", "known", "arithmetic", "timeout", "inline", "differentiable")
+_OF_REPLAY = ("subject", "known", "strict", "arithmetic", "timeout", "inline", "differentiable")
 
 _SUBJECT = f"The subject, as for check. The default is torch, unless {VARIABLE} or pyproject.toml names one."
 
@@ -144,6 +144,7 @@ def _replay(
     subject: Annotated[str | None, typer.Option(metavar="SUBJECT", help=_SUBJECT)] = None,
     runs: Annotated[int, typer.Option(metavar="N", help=_RUNS)] = RUNS,
     known: Annotated[list[str] | None, typer.Option(metavar="FILE", help=OPTIONS["known"].help)] = None,
+    strict: Annotated[bool | None, typer.Option("--strict/--no-strict", help=OPTIONS["strict"].help)] = None,
     arithmetic: Annotated[
         list[str] | None,
         typer.Option(metavar=OPTIONS["arithmetic"].metavar, help=OPTIONS["arithmetic"].help),
@@ -160,8 +161,8 @@ def _replay(
 ) -> None:
     """Run a case again, or all cases of a file. A case that names no law is run under every law that applies to it.
 
-    The keys subject, known, arithmetic, timeout, inline and differentiable of the table [tool.toeplitz_core] are
-    defaults, as for check.
+    The keys subject, known, strict, arithmetic, timeout, inline and differentiable of the table [tool.toeplitz_core]
+    are defaults, as for check.
 
     Exit codes: 0 all cases pass, 1 a case fails in some run, 2 wrong usage, 3 a case is mistrusted or unsupported, or
     its device is missing, 4 an error of toeplitz-core itself, 130 interrupted.
@@ -177,6 +178,7 @@ def _replay(
         {
             "subject": subject,
             "known": known,
+            "strict": strict,
             "arithmetic": arithmetic,
             "timeout": timeout,
             "inline": pdb or inline,
@@ -194,7 +196,8 @@ def _replay(
     with aside, _started(options.subject[0], options) as tested:
         if pdb and isinstance(tested, Subject):
             raise typer.Exit(debug(console(), cases[0], tested))
-        code = replay_all(console(stderr=json == "-"), cases, tested, runs=runs, known=listed, report=report)
+        out = console(stderr=json == "-")
+        code = replay_all(out, cases, tested, runs=runs, known=listed, strict=options.strict, report=report)
     raise typer.Exit(code)
 
 

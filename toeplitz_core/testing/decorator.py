@@ -92,8 +92,8 @@ def parametrize_with_laws(
         as for ``toeplitz-core check``.
     **options
         The options of ``toeplitz-core check``, with underscores, such as ``laws``, ``dtypes``, ``devices``,
-        ``profile``, ``examples``, ``seed``, ``timeout``, ``known`` and ``inline``. Tests of a missing device are
-        skipped, or fail if the device is given here. Known failures are xfailed.
+        ``profile``, ``examples``, ``seed``, ``timeout``, ``known``, ``strict`` and ``inline``. Tests of a missing
+        device are skipped, or fail if the device is given here. Known and shared failures are xfailed.
 
     Raises
     ------

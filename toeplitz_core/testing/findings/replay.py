@@ -15,8 +15,9 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.entry import Entry
 from toeplitz_core.testing.findings.explanation import explained
 from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.shared import SharedFailures
 from toeplitz_core.testing.laws import LAWS, Law
-from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.laws.verdict import Excuse, Status, Verdict
 from toeplitz_core.testing.search.repetition import without_chance
 from toeplitz_core.testing.subjects.interface import Implementation
 from toeplitz_core.testing.support.spelling import named
@@ -42,12 +43,15 @@ class Replayed:
         Number of runs, and number of runs that failed.
     known : Entry, optional
         The known failure that matches the verdict.
+    shared : str, optional
+        The name of the excuse, if the failure is shared with torch.
     """
 
     verdict: Verdict
     runs: int
     failures: int
     known: Entry | None = None
+    shared: str | None = None
 
 
 def parse(line: str) -> Case | Call:
@@ -107,13 +111,14 @@ def replay(
     *,
     runs: int = RUNS,
     known: KnownFailures | None = None,
+    strict: bool = False,
     enough: float = ENOUGH,
 ) -> Iterator[Replayed]:
     """Run a case again under each of its laws.
 
     Every other run begins in a fresh process: some failures need a fresh process, others need an earlier call. The runs
     under a law end early after a timeout, or if the case is unsupported or mistrusted. After ``enough`` seconds for
-    the case, each remaining law has one run.
+    the case, each remaining law has one run. With ``strict``, no failure is shared with torch.
     """
     begin = time.monotonic()
     for law in laws_of(case):
@@ -124,27 +129,38 @@ def replay(
             verdicts.append(law(subject, case))
             if verdicts[-1].status in (Status.TIMEOUT, Status.UNSUPPORTED, Status.MISTRUSTED):
                 break
-        found = _gravest(subject.name, verdicts, known)
+        found = _gravest(subject, verdicts, known, None if strict else SharedFailures(subject))
         if time.monotonic() - begin < enough:
             found = replace(found, verdict=without_chance(found.verdict, law, subject, verdicts))
-        if found.failures == found.runs and found.known is None:
+        if found.failures == found.runs and found.verdict.status.is_failure:
             found = replace(found, verdict=explained(subject, found.verdict))
         yield found
 
 
-def _gravest(subject: str, verdicts: list[Verdict], known: KnownFailures | None) -> Replayed:
-    """The first unlisted failure, or else the first listed one, or else the last verdict."""
+def _gravest(
+    subject: Implementation, verdicts: list[Verdict], known: KnownFailures | None, shared: SharedFailures | None
+) -> Replayed:
+    """The first failure without an excuse, or else the first failure, or else the last verdict."""
     failing = [verdict for verdict in verdicts if verdict.status.is_failure]
     if not failing:
         return Replayed(verdicts[-1], len(verdicts), 0)
-    entries = [None if known is None else known.match(subject, verdict) for verdict in failing]
-    at = entries.index(None) if None in entries else 0
-    found, entry = failing[at], entries[at]
+    found, entry, excuse = failing[0], None, None
+    for verdict in failing:
+        listed = None if known is None else known.match(subject.name, verdict)
+        if listed is not None:
+            reason: Excuse | None = Excuse(Status.KNOWN, listed.name)
+        else:
+            reason = None if shared is None else shared(verdict)
+        if verdict is found or reason is None:
+            found, entry, excuse = verdict, listed, reason
+        if reason is None:
+            break
     if len(failing) < len(verdicts):
         found = found.replace(message=f"{found.message} (fails in {len(failing)} of {len(verdicts)} runs)")
-    return Replayed(
-        found if entry is None else found.replace(status=Status.KNOWN), len(verdicts), len(failing), known=entry
-    )
+    if excuse is not None:
+        found = found.replace(status=excuse.status)
+    name = excuse.name if excuse is not None and excuse.status is Status.SHARED else None
+    return Replayed(found, len(verdicts), len(failing), entry, name)
 
 
 def repeated(law: Law, subject: Implementation, case: Case | Call) -> Iterator[Verdict]:

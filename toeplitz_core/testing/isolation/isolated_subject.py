@@ -35,6 +35,7 @@ from toeplitz_core.testing.subjects.declared import Declared
 from toeplitz_core.testing.subjects.frames import traceback_of_crash
 from toeplitz_core.testing.subjects.interface import Claims, Environment, Procedure
 from toeplitz_core.testing.subjects.outcome import Answer, Outcome
+from toeplitz_core.testing.subjects.pytorch.counterpart import Role
 from toeplitz_core.testing.support import interrupts
 from toeplitz_core.testing.support.importable import without_main
 
@@ -67,6 +68,10 @@ class IsolatedSubject:
         A byte to fill freed memory with.
     declared : Declared, optional
         What the options of the run declare about it.
+    role : str
+        Whether to run the subject, to watch it, or to run torch in its place.
+    witness : path, optional
+        The file that a watched subject writes to.
     """
 
     isolated: ClassVar[bool] = True
@@ -80,6 +85,8 @@ class IsolatedSubject:
         fork: bool = True,
         poison: int | None = None,
         declared: Declared = Declared(),  # noqa: B008  # it is frozen
+        role: Role = "subject",
+        witness: Path | None = None,
     ) -> None:
         self.name = name
         self._declared = declared
@@ -87,11 +94,14 @@ class IsolatedSubject:
         self._environment = environment or Environment()
         self._fork = fork and hasattr(os, "fork")
         self._poison = poison
+        self._role = role
+        self._witness = witness
         self._shared = str(sandbox.file("operands"))
         self._worker: _Worker | None = None
         self._handshake: Handshake | None = None
         self._slowest_first: float | None = None
         self._poisoned: list[IsolatedSubject] = []
+        self._beside: dict[Role, IsolatedSubject] = {}
         sandbox.own(self)
 
     @property
@@ -100,18 +110,52 @@ class IsolatedSubject:
         return self._introduced().claims
 
     def poisoned(self) -> Sequence[IsolatedSubject]:
-        """The subject in two more workers with filled memory; empty if the C library is not glibc or does not fill."""
+        """The subject in two more workers with filled memory; empty if the C library is not glibc or does not fill.
+
+        If its own memory is filled, the subject itself.
+        """
+        if self._poison is not None:
+            return (self,)
         if not self._poisoned and platform.libc_ver()[0] == "glibc":
             # The cache of each thread would return small blocks without filling them.
             tunables = ":".join(filter(None, (os.environ.get(_TUNABLES), "glibc.malloc.tcache_count=0")))
             environment = Environment((*self._environment.variables, (_TUNABLES, tunables)))
             self._poisoned = [
                 IsolatedSubject(
-                    self._sandbox, self.name, environment, fork=self._fork, poison=byte, declared=self._declared
+                    self._sandbox,
+                    self.name,
+                    environment,
+                    fork=self._fork,
+                    poison=byte,
+                    role=self._role,
+                    witness=self._witness,
+                    declared=self._declared,
                 )
                 for byte in POISONS
             ]
         return self._poisoned if all(subject._is_poisoned() for subject in self._poisoned) else ()
+
+    def in_role(self, role: Role) -> IsolatedSubject:
+        """The subject in another worker: watched, or with torch in its place. All else is the same."""
+        if role not in self._beside:
+            witness = self._sandbox.file("witness") if role == "watched" else None
+            self._beside[role] = IsolatedSubject(
+                self._sandbox,
+                self.name,
+                self._environment,
+                fork=self._fork,
+                role=role,
+                witness=witness,
+                declared=self._declared,
+            )
+        return self._beside[role]
+
+    def called_torch(self) -> bool:
+        """Whether a watched subject has called torch's own convolution since this was last asked."""
+        assert self._witness is not None
+        called = self._witness.stat().st_size > 0
+        os.truncate(self._witness, 0)
+        return called
 
     def _is_poisoned(self) -> bool:
         try:
@@ -196,8 +240,18 @@ class IsolatedSubject:
         if self._worker is None:
             sandbox = self._sandbox
             log = str(sandbox.file("log"))
-            path = tuple(sys.path)
-            settings = Settings(self.name, self._shared, log, sandbox.memory, path, self._poison, self._declared)
+            witness = "" if self._witness is None else str(self._witness)
+            settings = Settings(
+                self.name,
+                self._shared,
+                log,
+                sandbox.memory,
+                tuple(sys.path),
+                self._poison,
+                self._declared,
+                self._role,
+                witness,
+            )
             try:
                 self._worker = _Worker(sandbox, settings, self._environment, fork=self._fork)
             except ForkServerDied as error:

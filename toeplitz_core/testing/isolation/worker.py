@@ -32,8 +32,9 @@ from toeplitz_core.testing.isolation.worker_memory import address_space, limit_m
 from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.declared import Declared
 from toeplitz_core.testing.subjects.frames import traceback_of
-from toeplitz_core.testing.subjects.interface import Claims, Procedure, Subject
+from toeplitz_core.testing.subjects.interface import Claims, Implementation, Procedure, Subject
 from toeplitz_core.testing.subjects.outcome import Answer, Outcome, described
+from toeplitz_core.testing.subjects.pytorch.counterpart import Role, in_role
 from toeplitz_core.testing.support import interrupts
 
 # How many characters of a subject's output are kept: half of them from the beginning, half from the end.
@@ -95,6 +96,10 @@ class Settings:
         A byte to fill freed memory with.
     declared : Declared
         What the options of the run declare about the subject.
+    role : str
+        Whether to run the subject, to watch it, or to run torch in its place; see :func:`in_role`.
+    witness : str
+        Path of the file that a watched subject writes to.
     """
 
     subject: str
@@ -104,6 +109,8 @@ class Settings:
     path: tuple[str, ...]
     poison: int | None
     declared: Declared = field(default_factory=Declared)
+    role: Role = "subject"
+    witness: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +151,9 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
     breakpoints = Breakpoints(settings.subject)
     breakpoints.install()
     try:
-        subject: Subject = importlib.import_module(_NAMES).resolve(settings.subject)
-        subject.declare(settings.declared)
+        resolved: Subject = importlib.import_module(_NAMES).resolve(settings.subject)
+        resolved.declare(settings.declared)
+        subject = in_role(resolved, settings.role, settings.witness)
     except Exception as error:  # noqa: BLE001  # the judge decides what the error means
         channel.send(Handshake(error=str(error) if isinstance(error, ValueError) else traceback.format_exc()))
         return
@@ -171,7 +179,7 @@ def _device(request: Request | Call) -> str:
     return request.device if isinstance(request, Call) else request.case.device
 
 
-def _answered(subject: Subject, request: Request | Call) -> Outcome | Answer:
+def _answered(subject: Implementation, request: Request | Call) -> Outcome | Answer:
     """Call a subject. Workers ignore Ctrl-C, so a KeyboardInterrupt here comes from the subject itself."""
     try:
         if isinstance(request, Call):

@@ -265,7 +265,7 @@ def located(verdict: Verdict, shape: tuple[int, ...], elements: torch.Tensor, na
     elements : int64 tensor of shape (m,)
         The flat indices of the judged elements.
     """
-    if verdict.index is None:
+    if verdict.index is None or verdict.difference is None:
         return verdict
 
     def whole(chosen: int) -> tuple[int, ...]:
@@ -273,8 +273,8 @@ def located(verdict: Verdict, shape: tuple[int, ...], elements: torch.Tensor, na
 
     chosen, *part = verdict.index
     before, after = f"{name}[{chosen}]", f"{name}[{', '.join(map(str, whole(chosen)))}]"
-    found = None if verdict.difference is None else verdict.difference.located(whole)
     message = verdict.message.replace(before, after, 1)
+    found = verdict.difference.located(whole)
     return verdict.replace(index=(*whole(chosen), *part), message=message, difference=found)
 
 

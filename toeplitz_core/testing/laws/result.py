@@ -59,6 +59,8 @@ class Result:
         How many cases were drawn outside the subject's domain, and not tried.
     slow : str
         What to do about calls that took long; empty if none did.
+    shared : Counter of str
+        How many cases torch itself fails too, by the name of the entry for torch.
     """
 
     step: Step
@@ -75,6 +77,7 @@ class Result:
     others: tuple[Verdict, ...] = ()
     outside: int = 0
     slow: str = ""
+    shared: Counter[str] = field(default_factory=Counter)
 
     @property
     def failures(self) -> tuple[Verdict, ...]:

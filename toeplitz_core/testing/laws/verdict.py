@@ -27,11 +27,37 @@ class Status(StrEnum):
     UNSUPPORTED = "unsupported"
     MISTRUSTED = "mistrusted"
     KNOWN = "known"
+    SHARED = "shared"
     NOT_RUN = "not-run"
 
     @property
     def is_failure(self) -> bool:
         return self in (Status.FAIL, Status.CRASH, Status.TIMEOUT)
+
+
+# The statuses of failures that do not fail a run: they are listed, or torch's own convolution has them too.
+EXCUSED = (Status.KNOWN, Status.SHARED)
+
+
+@dataclass(frozen=True, slots=True)
+class Excuse:
+    """Why a failure does not fail a run.
+
+    Parameters
+    ----------
+    status : Status
+        ``KNOWN`` if an entry of a list of known failures matches it, ``SHARED`` if torch's own convolution, which the
+        subject called, fails in the same way.
+    name : str
+        The name of the entry. If a failure is shared, of the entry for torch, or ``UNLISTED``.
+    """
+
+    status: Status
+    name: str
+
+
+# The name of all shared failures that are not on the list of torch's known failures.
+UNLISTED = "unlisted"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import json
 import sys
 from typing import Any
 
+from toeplitz_core.testing.findings.shared import listed_for_torch
 from toeplitz_core.testing.run.events import Ended, Event
 from toeplitz_core.testing.run.record import Record, counted, result_document, versions_and_platform
 from toeplitz_core.testing.support.files import check_writable, write_atomically
@@ -36,6 +37,7 @@ def document(record: Record) -> dict[str, Any]:
         },
         "results": [result_document(result) for result in (*record.results, *record.unreached)],
         "known": _known(record) if record.known.entries else None,
+        "shared": [_shared(name, count) for name, count in sorted(record.shared.items())],
     }
 
 
@@ -53,6 +55,16 @@ def _known(record: Record) -> list[dict[str, Any]]:
         }
         for entry in record.known.entries
     ]
+
+
+def _shared(name: str, cases: int) -> dict[str, Any]:
+    entry = listed_for_torch(name)
+    return {
+        "name": name,
+        "cases": cases,
+        "reason": None if entry is None else entry.reason,
+        "link": None if entry is None else entry.link or None,
+    }
 
 
 class JsonReport:

@@ -12,8 +12,9 @@ import re
 import textwrap
 from xml.etree import ElementTree as ET
 
+from toeplitz_core.testing.findings.shared import in_words
 from toeplitz_core.testing.laws.result import Result
-from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.laws.verdict import EXCUSED, Status
 from toeplitz_core.testing.reports.text import verdict_lines
 from toeplitz_core.testing.run.events import Ended, Event
 from toeplitz_core.testing.run.exit_code import ExitCode
@@ -62,7 +63,7 @@ def _why_red(record: Record) -> tuple[str, str]:
     if record.ended != "completed":
         return record.ended, f"the run ended with exit code {record.exit_code}"
     ran = [result for result in record.results if result.status is not Status.NOT_RUN]
-    held = {result.subject for result in ran if result.status in (Status.PASS, Status.KNOWN)}
+    held = {result.subject for result in ran if result.status in (Status.PASS, *EXCUSED)}
     without = ", ".join(dict.fromkeys(result.subject for result in ran if result.subject not in held))
     return "nothing proven", f"no law could be checked on {without}" if without else "nothing could be run"
 
@@ -83,6 +84,8 @@ def _case(result: Result, *, required: bool) -> ET.Element:
         _property(properties, f"assumed: {arithmetic}", cases_of(count))
     for entry, count in result.known.items():
         _property(properties, f"known: {entry}", cases_of(count))
+    for name, count in result.shared.items():
+        _property(properties, f"shared: {in_words(name)}", cases_of(count))
     if result.failure is not None and result.status.is_failure:
         blocks = [verdict_lines(result.subject, failure) for failure in result.failures]
         details = "\n\n".join(

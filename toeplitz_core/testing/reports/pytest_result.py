@@ -11,6 +11,7 @@ from hypothesis.statistics import collector, describe_statistics
 
 from toeplitz_core.testing.findings.debugging import Stop, stop
 from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.shared import in_words
 from toeplitz_core.testing.isolation.isolated_subject import SubjectError
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
@@ -107,6 +108,10 @@ def conclude(
         said = "; ".join(f"{name}: {cases_of(count)}: {reasons.get(name, '')}" for name, count in result.known.items())
         pytest.xfail(f"known: {said}")
         pytest.fail(f"known: {said}", pytrace=False)  # reached with --runxfail
+    if result.status is Status.SHARED:
+        said = "; ".join(f"{in_words(name)}: {cases_of(count)}" for name, count in result.shared.items())
+        pytest.xfail(f"shared: {said}")
+        pytest.fail(f"shared: {said}", pytrace=False)  # reached with --runxfail
     if result.status is Status.UNSUPPORTED and not result.nothing_proven:
         pytest.skip(f"unsupported: {message}")
     if result.status is not Status.PASS:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
+from toeplitz_core.testing.findings.shared import in_words
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.reports.text import STYLES, prose
@@ -113,9 +114,11 @@ def _assumed(results: Sequence[Result]) -> str:
 
 
 def print_known(console: Console, record: Record) -> None:
-    """Print the known failures that matched, with counts and reasons, and the stale entries."""
+    """Print the known and the shared failures, with counts and reasons, and the stale entries."""
     for entry in record.known.entries:
         if count := record.matched[entry.name]:
             prose(console, f"known: {entry.name}: {cases_of(count)}: {entry.reason}", style=STYLES[Status.KNOWN])
+    for name, count in sorted(record.shared.items()):
+        prose(console, f"shared: {in_words(name)}: {cases_of(count)}", style=STYLES[Status.SHARED])
     for stale in record.stale:
         prose(console, f"stale: {stale.entry.name} for {stale.subject}: {stale.why}")

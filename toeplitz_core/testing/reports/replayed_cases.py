@@ -12,8 +12,9 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.debugging import look_around, step_into, stop
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.replay import RUNS, Replayed, laws_of, replay
+from toeplitz_core.testing.findings.shared import in_words
 from toeplitz_core.testing.laws.result import Result, Step
-from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.laws.verdict import EXCUSED, Status
 from toeplitz_core.testing.reports.json import JsonReport
 from toeplitz_core.testing.reports.text import plain, print_verdict
 from toeplitz_core.testing.run.events import Ended
@@ -25,7 +26,7 @@ from toeplitz_core.testing.support import interrupts
 from toeplitz_core.testing.support.spelling import cases_of
 
 # If a case is run under several laws, the first of these statuses counts.
-_ORDER = (Status.FAIL, Status.KNOWN, Status.PASS, Status.MISTRUSTED, Status.UNSUPPORTED, Status.NOT_RUN)
+_ORDER = (Status.FAIL, *EXCUSED, Status.PASS, Status.MISTRUSTED, Status.UNSUPPORTED, Status.NOT_RUN)
 
 
 def replay_all(
@@ -35,6 +36,7 @@ def replay_all(
     *,
     runs: int = RUNS,
     known: KnownFailures | None = None,
+    strict: bool = False,
     report: JsonReport | None = None,
 ) -> ExitCode:
     """Run cases again, print their results, and return the exit code.
@@ -51,7 +53,7 @@ def replay_all(
         with interrupts.noted():
             for case in cases:
                 interrupts.raise_if_requested()
-                of_case = _printed(console, case, subject, runs, known)
+                of_case = _printed(console, case, subject, runs, known, strict=strict)
                 results += of_case
                 statuses = {Status.FAIL if result.status.is_failure else result.status for result in of_case}
                 ended[next(status for status in _ORDER if status in statuses)] += 1
@@ -71,7 +73,7 @@ def replay_all(
 def _exit_code(ended: Counter[Status]) -> ExitCode:
     if ended[Status.FAIL]:
         return ExitCode.FAILURE
-    all_hold = ended[Status.PASS] + ended[Status.KNOWN] == ended.total()
+    all_hold = sum(ended[status] for status in (Status.PASS, *EXCUSED)) == ended.total()
     return ExitCode.ALL_HOLD if all_hold else ExitCode.NOTHING_PROVEN
 
 
@@ -81,19 +83,27 @@ def _summarise(console: Console, ended: Counter[Status], before: str = "") -> No
 
 
 def _printed(
-    console: Console, case: Case | Call, subject: Implementation, runs: int, known: KnownFailures | None
+    console: Console,
+    case: Case | Call,
+    subject: Implementation,
+    runs: int,
+    known: KnownFailures | None,
+    *,
+    strict: bool,
 ) -> list[Result]:
     """Run a case again under each of its laws, and print and return the results."""
     if reason := why_not_run(subject, case.device):
         plain(console, f"not run: {subject.name} on {case.device}: {reason}")
         return [Result(_step(subject.name, case), Status.NOT_RUN, message=reason)]
     results = []
-    for replayed in replay(case, subject, runs=runs, known=known):
+    for replayed in replay(case, subject, runs=runs, known=known, strict=strict):
         print_verdict(console, subject.name, replayed.verdict)
         if replayed.runs > 1:
             plain(console, f"  runs:   {replayed.runs}")
         if replayed.known is not None:
             plain(console, f"  known:  {replayed.known.name}: {replayed.known.reason}")
+        if replayed.shared is not None:
+            plain(console, f"  shared: {in_words(replayed.shared)}")
         results.append(_result(subject.name, replayed))
     return results
 
@@ -113,6 +123,7 @@ def _result(subject: str, replayed: Replayed) -> Result:
         verdict.message,
         Counter() if replayed.known is None else Counter({replayed.known.name: failures}),
         Counter({verdict.assumed: replayed.runs} if verdict.assumed else {}),
+        shared=Counter() if replayed.shared is None else Counter({replayed.shared: failures}),
     )
 
 

@@ -34,7 +34,9 @@ def print_summary(console: Console, results: Sequence[Result]) -> None:
     ran = [r for r in results if r.status is not Status.NOT_RUN]
     holding = sum(r.status is Status.PASS for r in ran)
     known = sum(r.status is Status.KNOWN for r in ran)
+    shared = sum(r.status is Status.SHARED for r in ran)
     listed = f"; {known} more fail only in known ways" if known else ""
+    listed += f"; {shared} more fail only where torch itself fails" if shared else ""
     claimed = sum(r.status is not Status.UNSUPPORTED or r.nothing_proven for r in ran)
     total = sum(r.cases for r in ran)
     plain(console, f"{cases_of(total)}; {holding} of {claimed} hold{listed} (each law with each dtype).")

@@ -125,7 +125,7 @@ def options_line(options: Options) -> str:
     """The chosen options that the header of a run does not name."""
     names = (
         *("verbose", "where", "max_products", "arithmetic", "time", "jobs", "timeout", "known"),
-        *("fail_fast", "fail_stale", "inline", "differentiable", "resume"),
+        *("fail_fast", "fail_stale", "strict", "inline", "differentiable", "resume"),
     )
     usual = {"jobs": 1, "timeout": TIMEOUT}
     chosen = {name: value for name in names if (value := getattr(options, name)) and value != usual.get(name)}

@@ -24,12 +24,15 @@ _HEADING_LINES = 6
 LOG_LINES = 15
 # The width of everything but cases and commands, which can be copied from one line.
 WIDTH = 80
+# A line that begins like this is there to be copied, and is not folded.
+COMMAND = "python -m toeplitz_core "
 STYLES = {
     Status.PASS: "green",
     Status.FAIL: "bold red",
     Status.CRASH: "bold red",
     Status.TIMEOUT: "bold red",
     Status.KNOWN: "yellow",
+    Status.SHARED: "yellow",
 }
 
 
@@ -110,7 +113,9 @@ def _difference_blocks(found: Difference | None) -> dict[str, list[str]]:
 
 def filled(text: str) -> list[str]:
     """The lines of a text, folded between words at 80 columns; a continued line is indented."""
-    return [folded for line in text.split("\n") for folded in _wrapped(line, WIDTH, "    ") or [""]]
+    lines = text.split("\n")
+    wrapped = ([line] if line.startswith(COMMAND) else _wrapped(line, WIDTH, "    ") or [""] for line in lines)
+    return [folded for each in wrapped for folded in each]
 
 
 def _wrapped(text: str, width: int, indent: str = "") -> list[str]:

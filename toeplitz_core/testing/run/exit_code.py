@@ -7,7 +7,7 @@ from enum import IntEnum
 
 from toeplitz_core.testing.findings.staleness import Stale
 from toeplitz_core.testing.laws.result import Result
-from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.laws.verdict import EXCUSED, Status
 
 
 class ExitCode(IntEnum):
@@ -33,6 +33,6 @@ def exit_code(
         return ExitCode.FAILURE
     absent = any(r.status is Status.NOT_RUN and r.device in required_devices for r in results)
     ran = [r for r in results if r.status is not Status.NOT_RUN]
-    proven = {r.subject for r in ran if r.status in (Status.PASS, Status.KNOWN)}
+    proven = {r.subject for r in ran if r.status in (Status.PASS, *EXCUSED)}
     unproven = not ran or any(r.nothing_proven or r.subject not in proven for r in ran)
     return ExitCode.NOTHING_PROVEN if absent or unproven or refused_stale else ExitCode.ALL_HOLD

@@ -11,10 +11,11 @@ from hypothesis.database import ExampleDatabase
 
 from toeplitz_core.testing.findings.explanation import explained
 from toeplitz_core.testing.findings.remembered import Remembered, default_database
+from toeplitz_core.testing.findings.shared import SharedFailures
 from toeplitz_core.testing.laws import LAWS, Law
 from toeplitz_core.testing.laws.attribution import attributed
 from toeplitz_core.testing.laws.result import Result
-from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.laws.verdict import Excuse, Status, Verdict
 from toeplitz_core.testing.run.plan import Plan, Task
 from toeplitz_core.testing.run.subject_pool import SubjectPool, why_not_run
 from toeplitz_core.testing.search.repetition import without_chance
@@ -59,9 +60,13 @@ def judge(
         memory = Remembered(step, default_database() if database is None else database)
     first = [] if memory is None else [case for case in memory.recall() if plan.takes(step, case)]
 
-    def excuse(verdict: Verdict) -> str | None:
+    shared = None if plan.strict else SharedFailures(subject, {**LAWS, **plan.laws})
+
+    def excuse(verdict: Verdict) -> Excuse | None:
         entry = plan.known.match(step.subject, verdict)
-        return None if entry is None else entry.name
+        if entry is not None:
+            return Excuse(Status.KNOWN, entry.name)
+        return None if shared is None else shared(verdict)
 
     def found(result: Result) -> None:
         if memory is not None and result.failure is not None:

@@ -269,6 +269,12 @@ class Options:
         metavar="FILE",
     )
     fail_stale: bool = _option(False, bool, "Exit with 3 if an entry of the known failures is no longer needed.")
+    strict: bool = _option(
+        False,
+        bool,
+        "Failures that a subject shares with torch, whose convolution it calls, fail the run too. By default, they are "
+        "counted and named apart.",
+    )
     write_known: str | None = _option(
         None,
         str,

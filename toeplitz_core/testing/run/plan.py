@@ -65,6 +65,8 @@ class Plan:
         Whether no step starts after the first failure.
     inline : frozenset of str
         The subjects that run in the judge's process.
+    strict : bool
+        Whether failures that a subject shares with torch fail the run.
     known : KnownFailures
         Failures that are counted, but do not fail the run.
     time : float, optional
@@ -83,6 +85,7 @@ class Plan:
     fail_fast: bool = False
     inline: frozenset[str] = frozenset()
     known: KnownFailures = field(default_factory=KnownFailures)
+    strict: bool = False
     time: float | None = None
     declared: Declared = field(default_factory=Declared)
 
@@ -112,6 +115,7 @@ class Plan:
             fail_fast=options.fail_fast,
             inline=frozenset(subjects if options.inline else inline),
             known=KnownFailures.of_files(options.known, laws=LAWS),
+            strict=options.strict,
             time=options.time,
             declared=options.declared,
         )

@@ -81,6 +81,11 @@ class Record:
         """Number of cases that matched each known failure, by the name of its entry."""
         return sum((result.known for result in self.results), Counter[str]())
 
+    @property
+    def shared(self) -> Counter[str]:
+        """Number of cases that torch itself fails too, by the name of the entry for torch."""
+        return sum((result.shared for result in self.results), Counter[str]())
+
 
 def versions_and_platform() -> dict[str, str]:
     """The versions and the platform, on which results may depend."""
@@ -114,6 +119,7 @@ def result_document(result: Result) -> dict[str, Any]:
         "max_ratio": number(result.max_ratio),
         "message": result.message or None,
         "known": dict(result.known),
+        "shared": dict(result.shared),
         "assumed": dict(result.assumed),
         "zeros": result.zeros,
         "zero_signs": result.zero_signs,
@@ -170,6 +176,7 @@ def read_result(document: Mapping[str, Any]) -> Result:
         document.get("refused") or "",
         tuple(_read_failure(other) for other in document.get("others", ())),
         document.get("outside", 0),
+        shared=Counter(document.get("shared", {})),
     )
 
 

@@ -262,6 +262,7 @@ def shown_options(options: Options, plan: Plan) -> dict[str, object]:
         "known": list(options.known),
         "fail_fast": plan.fail_fast,
         "fail_stale": options.fail_stale,
+        "strict": options.strict,
         "inline": options.inline,
         "differentiable": options.differentiable,
     }

@@ -17,7 +17,7 @@ from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.result import Result, Step
-from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.laws.verdict import Excuse, Status, Verdict
 from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.search.effort import Effort, Search, Sweep
 from toeplitz_core.testing.search.law_cases import drawn, drawn_again, swept
@@ -36,8 +36,8 @@ _MOST_TRIED, _MOST_ROUNDS = 4, 12
 # Calls of more seconds than this are slow, and calls of about ``_QUICK`` seconds are quick enough. Smaller limits on
 # products than this leave too little to check.
 _SLOW, _QUICK, _FEWEST_PRODUCTS = 1.0, 0.05, 64
-# Returns the name of the known failure that matches a verdict, or None.
-Excuse = Callable[[Verdict], str | None]
+# Returns why a failing verdict does not fail the run, or None if it does.
+Excusing = Callable[[Verdict], Excuse | None]
 
 
 class LawError(Exception):
@@ -120,7 +120,7 @@ def find(
     dtype: str,
     device: str = "cpu",
     domain: Domain = EVERYTHING,
-    excuse: Excuse | None = None,
+    excuse: Excusing | None = None,
     tally: Tally | None = None,
 ) -> Result:
     """Look for cases on which a law fails.
@@ -132,7 +132,8 @@ def find(
     domain : Domain
         The cases that the subject is for.
     excuse : callable, optional
-        Returns the name of the known failure that matches a verdict. Such failures are counted, and the search goes on.
+        Returns why a failing verdict does not fail the run, or None. Excused failures are counted, and the search goes
+        on; while shrinking they count as passes.
     tally : Tally, optional
         The counts. The caller keeps them even if an exception ends the search.
 
@@ -242,8 +243,8 @@ def _walk(judge: Judge, tally: Tally, cases: Iterable[Case]) -> None:
             raise _Broken(verdict)
 
 
-def _judge(law: Law, subject: Implementation, tally: Tally, excuse: Excuse | None, *, at_once: bool) -> Judge:
-    """Make a function that judges one case. Known failures get their own status; an error of the law raises ``_Stop``.
+def _judge(law: Law, subject: Implementation, tally: Tally, excuse: Excusing | None, *, at_once: bool) -> Judge:
+    """Make a function that judges one case. Excused failures get their own status; errors of the law raise ``_Stop``.
 
     With ``at_once``, an interrupt does not wait for the verdict, because the subject runs in this process and may hang.
     """
@@ -253,13 +254,13 @@ def _judge(law: Law, subject: Implementation, tally: Tally, excuse: Excuse | Non
         with interrupts.at_once(at_once):
             verdict = _judged_by(law, subject, case)
         try:
-            entry = None if excuse is None or not verdict.status.is_failure else excuse(verdict)
+            excused = None if excuse is None or not verdict.status.is_failure else excuse(verdict)
         except Exception as error:
             raise _Stop(error, case.replace(law=law.name)) from error
-        if entry is None:
+        if excused is None:
             return verdict
-        tally.excused(entry)
-        return verdict.replace(status=Status.KNOWN)
+        tally.excused(excused)
+        return verdict.replace(status=excused.status)
 
     return judge
 

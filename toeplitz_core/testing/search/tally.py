@@ -11,7 +11,7 @@ from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.conditions import Condition, necessary
 from toeplitz_core.testing.laws.result import Result, Step, wholly_refused
-from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.laws.verdict import EXCUSED, Excuse, Status, Verdict
 from toeplitz_core.testing.support.spelling import cases_of
 
 # A law passes only if more than this share of the cases that were not refused proved something, and at least
@@ -52,6 +52,7 @@ class Tally:
         self.max_ratio: float | None = None
         self.smallest: Verdict | None = None
         self.known: Counter[str] = Counter()
+        self.shared: Counter[str] = Counter()
         self.assumed: Counter[str] = Counter()
         self.zeros = self.zero_signs = 0
         self.refused = ""
@@ -109,9 +110,10 @@ class Tally:
         """The number of cases that were not refused."""
         return self.counts.total() - self.counts[Status.UNSUPPORTED]
 
-    def excused(self, entry: str) -> None:
-        """Count a failure that matches an entry of the known failures."""
-        self.known[entry] += self.smallest is None  # not while shrinking
+    def excused(self, excuse: Excuse) -> None:
+        """Count a failure that does not fail the run."""
+        counts = self.known if excuse.status is Status.KNOWN else self.shared
+        counts[excuse.name] += self.smallest is None  # not while shrinking
 
     def _add(self, verdict: Verdict) -> None:
         if self.smallest is None:
@@ -139,7 +141,7 @@ class Tally:
         if failure is not None:
             status, message = failure.status, failure.message
         else:
-            status, message = _proven(self.counts, known=bool(self.known))
+            status, message = _proven(self.counts, known=bool(self.known), shared=bool(self.shared))
             if wholly_refused(self.counts):
                 message = self.refused
         return Result(
@@ -156,6 +158,7 @@ class Tally:
             self.refused,
             found[1:],
             self.outside,
+            shared=self.shared,
         )
 
 
@@ -170,13 +173,14 @@ def failures(judge: Judge, case: Case | Call, runs: int) -> int:
     return sum(judge(case).status.is_failure for _ in range(runs))
 
 
-def _proven(counts: Counter[Status], *, known: bool) -> tuple[Status, str]:
+def _proven(counts: Counter[Status], *, known: bool, shared: bool) -> tuple[Status, str]:
     """The status and the message of a law that no case broke."""
-    drawn, proven = counts.total(), counts[Status.PASS] + counts[Status.KNOWN]
+    drawn = counts.total()
+    proven = sum(counts[status] for status in (Status.PASS, *EXCUSED))
     judged = drawn - counts[Status.UNSUPPORTED]
     enough = proven > PROVEN_SHARE * judged if judged >= MANY_CASES else proven >= PROVEN_SHARE_OF_FEW * judged
     if enough and proven >= max(1, PROVEN_SHARE_OF_ALL * drawn):
-        return Status.KNOWN if known else Status.PASS, ""
+        return Status.KNOWN if known else Status.SHARED if shared else Status.PASS, ""
     refused = counts[Status.UNSUPPORTED] >= counts[Status.MISTRUSTED]
     status = Status.UNSUPPORTED if refused else Status.MISTRUSTED
     return status, f"nothing proven: only {proven} of {cases_of(drawn)} could be judged"
@@ -191,14 +195,15 @@ def merged_results(rounds: Sequence[Result]) -> Result:
     last, rounds = rounds[failing], rounds[: failing + 1]
     if len(rounds) == 1:
         return last
-    counts, known, assumed = Counter[Status](), Counter[str](), Counter[str]()
+    counts, known, assumed, shared = Counter[Status](), Counter[str](), Counter[str](), Counter[str]()
     for result in rounds:  # adding counters would drop entries with count 0
         counts.update(result.counts)
         known.update(result.known)
         assumed.update(result.assumed)
+        shared.update(result.shared)
     status, message = last.status, last.message
     if not status.is_failure:
-        status, message = _proven(counts, known=bool(known))
+        status, message = _proven(counts, known=bool(known), shared=bool(shared))
         message = last.message if wholly_refused(counts) else message
     ratios = [result.max_ratio for result in rounds if result.max_ratio is not None]
     return replace(
@@ -212,4 +217,5 @@ def merged_results(rounds: Sequence[Result]) -> Result:
         zeros=sum(result.zeros for result in rounds),
         zero_signs=sum(result.zero_signs for result in rounds),
         refused=next((result.refused for result in reversed(rounds) if result.refused), ""),
+        shared=shared,
     )

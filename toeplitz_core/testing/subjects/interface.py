@@ -67,6 +67,9 @@ class Claims:
         Whether the same call always returns the same bits.
     absent : str
         Why it cannot run here, such as a missing package; empty if it can.
+    calls_torch : bool, optional
+        Whether it computes with ``torch.nn.functional.conv2d``, so that a failure may be torch's own. None: each call
+        that fails is run again to see. The subjects that are torch itself say False: they share failures with nobody.
     chosen : tuple of str
         The values of ``--arithmetic`` by which it is judged; empty if there are none.
     where : str
@@ -80,6 +83,7 @@ class Claims:
     draws: int = 1
     repeatable: bool = False
     absent: str = ""
+    calls_torch: bool | None = None
     chosen: tuple[str, ...] = ()
     where: str = ""
 

@@ -69,6 +69,8 @@ class TorchSubject(Subject):
     memory_format : callable, optional
         Takes a case and returns the memory format of the result: ``"contiguous"``, ``"channels_last"``, or None for
         any. By default, nothing is declared.
+    calls_torch : bool, optional
+        As in :class:`Claims`.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class TorchSubject(Subject):
         checks_arguments: bool = False,
         memory_format: Callable[[Case], MemoryFormat | None] | None = None,
         repeatable: bool = False,
+        calls_torch: bool | None = None,
     ) -> None:
         self.name = name
         procedures: tuple[Procedure, ...] = ("forward", "contract")
@@ -96,7 +99,7 @@ class TorchSubject(Subject):
             procedures += ("transposed",)
         if checks_arguments:
             procedures += ("argument_checks",)
-        self.claims = Claims(devices, dtypes, procedures, repeatable=repeatable)
+        self.claims = Claims(devices, dtypes, procedures, repeatable=repeatable, calls_torch=calls_torch)
         self._memory_format = memory_format
         self.transposed = transposed
         self.differentiable = differentiable

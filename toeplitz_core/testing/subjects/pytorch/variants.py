@@ -73,6 +73,7 @@ def torch_subject(
         differentiable=differentiable,
         checks_arguments=checks_arguments,
         repeatable=repeatable,
+        calls_torch=False,
     )
 
 
@@ -110,7 +111,9 @@ class TorchAutocast(TorchSubject):
 
     def __init__(self) -> None:
         # Autocast leaves other dtypes as they are, or narrows them.
-        super().__init__("torch-autocast", self._conv2d, arithmetic=torch_autocast, dtypes=("float32",))
+        super().__init__(
+            "torch-autocast", self._conv2d, arithmetic=torch_autocast, dtypes=("float32",), calls_torch=False
+        )
 
     @staticmethod
     def _conv2d(x: torch.Tensor, *rest: Any) -> torch.Tensor:

@@ -1,0 +1,242 @@
+"""Failures that a subject shares with torch, whose convolution it calls."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+from tests.findings import torch_kernels
+from tests.helpers.command_line import call
+from toeplitz_core import conv2d
+from toeplitz_core.bound import Arithmetic
+from toeplitz_core.testing import check
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.data.recipes import draw
+from toeplitz_core.testing.findings.shared import SharedFailures, in_words, symptom
+from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
+from toeplitz_core.testing.isolation.sandbox import Sandbox
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.verdict import UNLISTED, Excuse, Status, Verdict
+from toeplitz_core.testing.subjects import TorchSubject
+from toeplitz_core.testing.subjects.pytorch.counterpart import ConvolutionWatch, torch_instead_of
+
+KERNELS = torch_kernels.__name__
+NO_CHANNELS = "input=1x0x1x1 weight=1x0x1x1 bias law=no-channels"
+LISTED = Excuse(Status.SHARED, "no-input-channels-lose-the-result")
+# torch ends the process; see the list of its known failures.
+CRASH = "input=2x2x3x1 weight=1x2x3x1 stride=1x2 padding=0x1 dilation=1x2 bias layout=channels_last law=forward-exact"
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    """A sandbox for workers."""
+    with Sandbox() as found:
+        yield found
+
+
+def excuse(sandbox: Sandbox, name: str, line: str) -> Excuse | None:
+    """Why the failure of a subject on a case is excused. It must fail."""
+    subject = IsolatedSubject(sandbox, name)
+    case = Case.parse(line)
+    verdict = LAWS[str(case.law)](subject, case)
+    assert verdict.status.is_failure, verdict
+    return SharedFailures(subject)(verdict)
+
+
+@pytest.mark.parametrize("name", ["wrapper", "declared"])
+def test_a_failure_of_torch_is_shared_with_its_callers(sandbox: Sandbox, name: str):
+    """It is shared if the subject is seen to call torch's convolution, or declares it, and has torch's name for it."""
+    assert excuse(sandbox, f"{KERNELS}:{name}", NO_CHANNELS) == LISTED
+
+
+@pytest.mark.parametrize(
+    "name", ["torch", "torch-native", "torch.nn.functional:conv2d", f"{KERNELS}:calls_nothing", f"{KERNELS}:denied"]
+)
+def test_no_other_subject_is_excused(sandbox: Sandbox, name: str):
+    """Torch itself is not excused, nor a subject that fails in the same way without calling torch's convolution."""
+    assert excuse(sandbox, name, NO_CHANNELS) is None
+
+
+def test_a_crash_is_shared_but_not_with_an_exception(sandbox: Sandbox):
+    """Where torch crashes, a subject that crashes too is excused, and one that raises is not."""
+    if not LAWS["forward-exact"](IsolatedSubject(sandbox, "torch"), Case.parse(CRASH)).status.is_failure:
+        pytest.skip("not run: torch does not crash on this processor")
+    assert excuse(sandbox, f"{KERNELS}:wrapper", CRASH) == Excuse(Status.SHARED, "onednn-segfault-padding-only")
+    assert excuse(sandbox, f"{KERNELS}:raises_where_torch_crashes", CRASH) is None
+
+
+def test_torch_is_called_and_judged_as_the_subject_is():
+    """Torch in a subject's place has its layout, its context, its arithmetic and its claims."""
+    contexts: list[None] = []
+    arithmetic = Arithmetic.of_dtype(torch.bfloat16)
+
+    def context() -> contextlib.AbstractContextManager[None]:
+        contexts.append(None)
+        return contextlib.nullcontext()
+
+    subject = TorchSubject(
+        "mine",
+        conv2d,
+        layout="channels_last",
+        context=context,
+        arithmetic=lambda _: arithmetic,
+        dtypes=("float32",),
+        differentiable=False,
+    )
+    instead = torch_instead_of(subject)
+    outcome = instead.run(CASE, draw(CASE))
+    assert (instead.layout, instead.claims, outcome.arithmetic) == ("channels_last", subject.claims, arithmetic)
+    assert contexts
+    assert instead.function is functional.conv2d
+
+
+def test_a_result_that_depends_on_memory_is_shared(sandbox: Sandbox):
+    """If torch passes by chance, it is run again with filled memory."""
+
+    def check_by_chance(subject: Any, case: Case) -> Verdict:
+        subject.run(case, draw(case))
+        chance = subject._role == "torch" and subject._poison is None
+        return Verdict(Status.PASS if chance else Status.FAIL, case, "returned 7 results")
+
+    law = replace(LAWS["forward-exact"], name="by-chance", check=check_by_chance)
+    case = Case.parse("input=1x1x1x1 weight=1x1x1x1")
+    found = {}
+    for name in ("wrapper", "calls_nothing"):
+        subject = IsolatedSubject(sandbox, f"{KERNELS}:{name}")
+        found[name] = SharedFailures(subject, {"by-chance": law})(law(subject, case))
+    assert found == {"wrapper": Excuse(Status.SHARED, UNLISTED), "calls_nothing": None}
+
+
+def test_nothing_runs_again_where_nothing_fails(sandbox: Sandbox):
+    """No worker for a comparison starts before a failure."""
+    subject = IsolatedSubject(sandbox, f"{KERNELS}:wrapper")
+    SharedFailures(subject)
+    assert LAWS["forward-exact"](subject, Case.parse("input=1x1x1x1 weight=1x1x1x1")).status is Status.PASS
+    assert all(beside._worker is None for beside in subject._beside.values())
+
+
+OPTIONS: dict[str, Any] = {"dtype": "float32", "device": "cpu", "law": ["no-channels", "stride"], "quiet": True}
+
+
+@pytest.mark.parametrize(("inline", "strict"), [(False, False), (True, False), (True, True)])
+def test_shared_failures_do_not_fail_a_run(inline: bool, strict: bool):
+    """A law whose failures are all shared does not fail, unless the run is strict; the run names the failures."""
+    record = check(f"{KERNELS}:wrapper", inline=inline, strict=strict, fail_fast=True, **OPTIONS)
+    no_channels, *rest = record.results
+    if strict:
+        assert (record.exit_code, no_channels.status, no_channels.shared, rest) == (1, Status.FAIL, {}, [])
+        return
+    assert (record.exit_code, no_channels.status, len(rest)) == (0, Status.SHARED, 1)
+    assert record.shared == {LISTED.name: no_channels.counts[Status.SHARED]} == {LISTED.name: no_channels.cases}
+
+
+def test_the_search_goes_on_past_shared_failures():
+    """A fault of the subject's own is found and shrunk among failures of torch, and not into one of them."""
+    record = check(f"{KERNELS}:refuses_strides", inline=True, **OPTIONS)
+    found = record.results[0]
+    assert found.failure is not None
+    assert (record.exit_code, found.status, found.failure.message) == (1, Status.FAIL, "raised ValueError: stride")
+    assert max(found.failure.case.stride) == 2
+
+
+def test_replay_says_that_torch_fails():
+    """``replay`` of a shared failure ends with 0 and names it; ``--strict`` ends with 1."""
+    replay = f'replay "{NO_CHANNELS}" --runs 1 --inline --subject {KERNELS}'
+    shared = call(f"{replay}:wrapper")
+    assert (shared.exit_code, shared.output.partition(":")[0]) == (0, f"SHARED {KERNELS}")
+    assert f"  shared: {in_words(LISTED.name)}\n" in shared.output
+    assert [call(f"{replay}:{rest}").exit_code for rest in ("wrapper --strict", "calls_nothing")] == [1, 1]
+
+
+def test_reports_name_shared_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Terminal, JSON and JUnit count the cases of each shared failure."""
+    json_path, junit = tmp_path / "report.json", tmp_path / "report.xml"
+    check(f"{KERNELS}:wrapper", inline=True, json=str(json_path), junit=str(junit), **{**OPTIONS, "quiet": False})
+    said = f"shared: torch itself fails this: {LISTED.name}: 8 cases"
+    assert said in capsys.readouterr().out
+    document = json.loads(json_path.read_text(encoding="utf-8"))
+    assert [(entry["name"], entry["cases"]) for entry in document["shared"]] == [(LISTED.name, 8)]
+    assert document["results"][0]["shared"] == {LISTED.name: 8}
+    assert f'name="shared: torch itself fails this: {LISTED.name}" value="8 cases"' in junit.read_text(encoding="utf-8")
+
+
+X, W = torch.ones(2, 1, 3, 3), torch.ones(1, 1, 2, 2)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch calls it in forward mode
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda: functional.conv2d(X, W),
+        lambda: torch.conv2d(X.double(), W.double(), padding="valid"),
+        lambda: functional.conv_transpose2d(X, W),
+        lambda: torch.nn.grad.conv2d_weight(X, W.shape, torch.ones(2, 1, 2, 2)),
+        lambda: torch.func.vmap(lambda x: functional.conv2d(x, W))(X),
+        lambda: torch.func.grad(lambda w: functional.conv2d(X, w).sum())(W),
+        lambda: torch.func.jvp(lambda w: functional.conv2d(X, w), (W,), (W,)),
+        lambda: torch.inference_mode()(functional.conv2d)(X, W),
+    ],
+)
+def test_each_kind_of_call_is_seen(compute: Callable[[], object]):
+    """Calls forward, backward, by transforms and in inference mode are seen."""
+    calls: list[None] = []
+    with ConvolutionWatch(lambda: calls.append(None)):
+        compute()
+    assert calls
+
+
+def test_a_backward_pass_is_seen():
+    """A backward pass through a convolution that was recorded before is seen."""
+    weight = W.clone().requires_grad_()
+    y = functional.conv2d(X, weight).sum()
+    calls: list[None] = []
+    with ConvolutionWatch(lambda: calls.append(None)):
+        y.backward()
+    assert calls
+
+
+def test_nothing_else_is_seen():
+    """Other operators are not taken for convolutions, whatever their names."""
+    calls: list[None] = []
+    with ConvolutionWatch(lambda: calls.append(None)):
+        conv2d(X, W)
+        X[0, 0].to_sparse_csr()  # it converts
+        functional.unfold(X, 2)
+    assert not calls
+
+
+CASE = Case.parse("input=1x1x1x1 weight=1x1x1x1")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("returned shape (1, 0, 2), not (1, 4, 2)", "returned shape (1, 0, 7), not (1, 8, 7)", True),
+        ("raised RuntimeError: groups=-3", "raised RuntimeError: groups=0", True),
+        ("raised RuntimeError: 1.5e-3 and inf", "raised RuntimeError: nan and 0x1f", True),
+        ("raised RuntimeError: float16", "raised RuntimeError: float32", False),
+        ("raised RuntimeError: no", "raised ValueError: no", False),
+        ("returned shape (1, 0), not (1, 4)", "returned shape (1, 0, 7), not (1, 8, 7)", False),
+    ],
+)
+def test_symptoms_have_no_numbers(one: str, other: str, alike: bool):
+    """Messages that differ only in numbers tell of the same symptom."""
+    symptoms = [symptom(Verdict(Status.FAIL, CASE, message)) for message in (one, other)]
+    assert (symptoms[0] == symptoms[1]) is alike
+
+
+def test_symptoms_of_wrong_numbers_name_the_result():
+    """Wrong numbers are the same symptom if they are in the same result."""
+    messages = ("out[0, 1]=3, but should be 4 (1 of 2 wrong)", "out[1, 1]=nan, but should be 4, an error of inf")
+    symptoms = {symptom(Verdict(Status.FAIL, CASE, message, index=(0, 1))) for message in messages}
+    assert symptoms == {"out"}
+    of_weight = Verdict(Status.FAIL, CASE, "weight gradient (alone)[0]=1, but should be 2", index=(0,))
+    assert symptom(of_weight) == "weight gradient"

@@ -1,0 +1,42 @@
+"""Kernels that call torch's own convolution, or fail as it does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional
+
+from toeplitz_core import conv2d
+from toeplitz_core.testing.subjects import TorchSubject
+
+
+def wrapper(*args: Any) -> Tensor:
+    """Torch's own convolution."""
+    return functional.conv2d(*args)
+
+
+def calls_nothing(x: Tensor, w: Tensor, *rest: Any) -> Tensor:
+    """Loses all output channels where there are no input channels, as torch does, but does not call torch's."""
+    y = conv2d(x, w, *rest)
+    return y if w.shape[1] else y.narrow(-3, 0, 0)
+
+
+def refuses_strides(x: Tensor, w: Tensor, b: Tensor | None, stride: Any, *rest: Any) -> Tensor:
+    """Torch's own convolution, with a fault of its own: it refuses a stride."""
+    y = functional.conv2d(x, w, b, stride, *rest)
+    if max(stride) > 1:
+        raise ValueError("stride")
+    return y
+
+
+def raises_where_torch_crashes(x: Tensor, w: Tensor, *rest: Any) -> Tensor:
+    """Torch's own convolution of contiguous operands, which does not crash; raises for all others."""
+    y = functional.conv2d(x.contiguous(), w.contiguous(), *rest)
+    if not x.is_contiguous():
+        raise ValueError("not contiguous")
+    return y
+
+
+declared = TorchSubject("declared", calls_nothing, calls_torch=True)
+denied = TorchSubject("denied", wrapper, calls_torch=False)

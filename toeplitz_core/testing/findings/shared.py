@@ -1,0 +1,150 @@
+"""Failures that a subject shares with torch, whose own convolution it calls."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from toeplitz_core.testing.case.call import Call
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.findings.entry import Entry
+from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject, SubjectError
+from toeplitz_core.testing.laws import LAWS, Law
+from toeplitz_core.testing.laws.verdict import UNLISTED, Excuse, Status, Verdict
+from toeplitz_core.testing.subjects.interface import Implementation, Subject
+from toeplitz_core.testing.subjects.pytorch.counterpart import WatchedSubject, torch_instead_of
+
+# The list of torch's known failures, which is installed with this package.
+KNOWN_TORCH = Path(__file__).parents[1] / "corpus" / "known_torch.toml"
+# A number in a message, also as one of a list; not the 16 of float16.
+_NUMBER = re.compile(r"[-+]?\b(0x[0-9a-f]+|\d+(\.\d+)?(e[-+]?\d+)?j?|inf|nan)\b", re.IGNORECASE)
+
+
+class SharedFailures:
+    """Decides whether failures of a subject are torch's own. Call it with a failing verdict.
+
+    A failure is shared if torch's own convolution, called and judged as the subject is, breaks the same law on the same
+    case with the same status and symptom, and if the subject calls torch's convolution there or declares that it does.
+    The case is run again for that: on torch in a worker that is otherwise like the subject's, and on the subject with
+    its calls watched. A subject in this process is compared in this process, and only where it calls torch's
+    convolution, because torch could crash.
+
+    Parameters
+    ----------
+    subject : Implementation
+    laws : mapping of str to Law
+        The laws by name.
+    """
+
+    def __init__(self, subject: Implementation, laws: Mapping[str, Law] = LAWS) -> None:
+        self._subject = subject
+        self._laws = laws
+        self._ever_called: bool | None = subject.claims.calls_torch
+        self._torch: Implementation | None = None
+        if self._ever_called is False:
+            return
+        if isinstance(subject, IsolatedSubject):
+            self._torch = subject.in_role("torch")
+        elif isinstance(subject, Subject):
+            self._torch = torch_instead_of(subject)
+
+    def __call__(self, verdict: Verdict) -> Excuse | None:
+        """Why a failure does not fail the run: torch itself has it. None if it is the subject's own."""
+        law, case = self._laws.get(str(verdict.case.law)), verdict.case
+        if self._torch is None or law is None:
+            return None
+        if isinstance(self._subject, Subject) and not self._calls_torch(law, case):
+            return None
+        try:
+            found = self._of_torch(self._torch, law, verdict)
+            if found is None or not self._calls_torch(law, case):
+                return None
+        except SubjectError:  # a worker cannot start, so nothing is known
+            return None
+        entry = torch_failures().match("torch", found)
+        return Excuse(Status.SHARED, UNLISTED if entry is None else entry.name)
+
+    def _of_torch(self, torch: Implementation, law: Law, verdict: Verdict) -> Verdict | None:
+        """The verdict on torch, if it fails in the same way; None otherwise."""
+        found = law(torch, verdict.case)
+        if _alike(found, verdict):
+            return found
+        # A result that depends on what memory held before may be right by chance.
+        if verdict.status is Status.FAIL and self._may_call_torch(law, verdict.case):
+            others = (law(poisoned, verdict.case) for poisoned in torch.poisoned())
+            return next((found for found in others if _alike(found, verdict)), None)
+        return None
+
+    def _may_call_torch(self, law: Law, case: Case | Call) -> bool:
+        """Whether the subject called torch's convolution when last watched. It may be slow, so that is not repeated."""
+        return self._calls_torch(law, case) if self._ever_called is None else self._ever_called
+
+    def _calls_torch(self, law: Law, case: Case | Call) -> bool:
+        """Whether the subject calls torch's convolution when the law is checked on this case."""
+        if self._subject.claims.calls_torch is None:
+            self._ever_called = self._watched(law, case)
+            return self._ever_called
+        return self._subject.claims.calls_torch
+
+    def _watched(self, law: Law, case: Case | Call) -> bool:
+        if isinstance(self._subject, IsolatedSubject):
+            watched = self._subject.in_role("watched")
+            law(watched, case)
+            return watched.called_torch()
+        assert isinstance(self._subject, Subject)
+        calls: list[None] = []
+        law(WatchedSubject(self._subject, lambda: calls.append(None)), case)
+        return bool(calls)
+
+
+def _alike(one: Verdict, other: Verdict) -> bool:
+    return one.status is other.status and symptom(one) == symptom(other)
+
+
+def symptom(verdict: Verdict) -> str:
+    """The kind of a failure: of a wrong number, which result it is in; of any other, its message without numbers.
+
+    Examples
+    --------
+    >>> from toeplitz_core.testing.case.case import Case
+    >>> case = Case.parse("input=1x1x1x1 weight=1x1x1x1")
+    >>> symptom(Verdict(Status.FAIL, case, "weight gradient (alone)[0, 1]=3, but should be nan", index=(0, 1)))
+    'weight gradient'
+    >>> symptom(Verdict(Status.FAIL, case, "returned shape (1, 0), not (1, 4)"))
+    'returned shape (#, #), not (#, #)'
+    """
+    if verdict.index is not None:
+        named = re.match(r"[\w -]*", verdict.message)
+        assert named is not None  # it may be empty
+        return named[0].strip()
+    return _NUMBER.sub("#", verdict.symptom)
+
+
+@functools.cache
+def torch_failures() -> KnownFailures:
+    """The list of torch's known failures."""
+    return KnownFailures.load(KNOWN_TORCH)
+
+
+def listed_for_torch(name: str) -> Entry | None:
+    """The entry for torch of this name; None if a failure is not listed."""
+    return next((entry for entry in torch_failures().entries if entry.name == name), None)
+
+
+def in_words(name: str) -> str:
+    """What reports say of a shared failure, by the name of its excuse.
+
+    Examples
+    --------
+    >>> in_words("vmap-of-an-empty-batch")
+    'torch itself fails this: vmap-of-an-empty-batch'
+    >>> in_words("unlisted")
+    'torch itself fails this'
+    """
+    entry = listed_for_torch(name)
+    if entry is None:
+        return "torch itself fails this"
+    return f"torch itself fails this: {entry.name}{f' ({entry.link})' * bool(entry.link)}"

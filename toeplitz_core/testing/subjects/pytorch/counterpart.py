@@ -1,0 +1,130 @@
+"""A subject next to torch: whether it calls torch's own convolution, and torch's convolution in its place."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from toeplitz_core.testing.case.call import Call
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.data.operands import Operands
+from toeplitz_core.testing.subjects.interface import Claims, Implementation, Procedure, Subject
+from toeplitz_core.testing.subjects.outcome import Answer, Outcome
+from toeplitz_core.testing.subjects.pytorch.subject import TorchSubject
+
+# What a worker runs: the subject, the subject while torch's convolution is watched, or torch's convolution instead.
+Role = Literal["subject", "watched", "torch"]
+
+# The names of torch's operators that convolve, forward and backward, in all of its libraries; none that converts.
+_CONVOLUTION = re.compile(r"conv(?!ert)")
+
+
+class ConvolutionWatch(TorchDispatchMode):
+    """A mode that notes when torch's own convolution is called, also by autograd and by ``torch.func``.
+
+    Parameters
+    ----------
+    note : callable
+        Called just before each convolution, so that a convolution that ends the process is noted too.
+    """
+
+    def __init__(self, note: Callable[[], object]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no annotation there
+        self._note = note
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],  # torch passes it
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run an operator, unchanged."""
+        if _CONVOLUTION.search(func.overloadpacket.__name__):
+            self._note()
+        return func(*args, **kwargs or {})
+
+
+class WatchedSubject:
+    """A subject in this process whose calls of torch's own convolution are noted.
+
+    Parameters
+    ----------
+    subject : Subject
+    note : callable
+        As for :class:`ConvolutionWatch`.
+    """
+
+    isolated: ClassVar[bool] = False
+
+    def __init__(self, subject: Subject, note: Callable[[], object]) -> None:
+        self._subject = subject
+        self._note = note
+
+    @property
+    def name(self) -> str:
+        return self._subject.name
+
+    @property
+    def claims(self) -> Claims:
+        return self._subject.claims
+
+    def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:
+        """Call the subject, as it does itself."""
+        with ConvolutionWatch(self._note):
+            return self._subject.run(case, operands, procedure)
+
+    def answer(self, call: Call) -> Answer:
+        """Call the subject, as it does itself."""
+        with ConvolutionWatch(self._note):
+            return self._subject.answer(call)
+
+    def restart(self) -> None:
+        """Do nothing, as every subject in this process."""
+
+    def poisoned(self) -> Sequence[Implementation]:
+        """Return nothing, as every subject in this process."""
+        return ()
+
+
+def torch_instead_of(subject: Subject) -> TorchSubject:
+    """Torch's own convolution as a subject that is called, and judged, exactly as another subject is.
+
+    It has the claims, arithmetic, layout and context of the subject.
+    """
+    torch_subject = TorchSubject(
+        subject.name,
+        torch.nn.functional.conv2d,
+        layout=getattr(subject, "layout", "contiguous"),
+        context=getattr(subject, "context", contextlib.nullcontext),
+        arithmetic=subject.arithmetic,
+        gradient_arithmetic=subject.gradient_arithmetic,
+        memory_format=subject.memory_format,
+        transposed=torch.nn.functional.conv_transpose2d,
+        differentiable=True,
+    )
+    torch_subject.claims = subject.claims
+    torch_subject.declared = subject.declared
+    return torch_subject
+
+
+def in_role(subject: Subject, role: Role, witness: str) -> Subject | WatchedSubject:
+    """The subject in a role. If it is watched, each call of torch's own convolution adds a byte to a file.
+
+    Parameters
+    ----------
+    witness : str
+        Path of the file.
+    """
+    if role == "torch":
+        return torch_instead_of(subject)
+    if role == "watched":
+        return WatchedSubject(subject, partial(os.write, os.open(witness, os.O_WRONLY | os.O_APPEND), b"."))
+    return subject
