@@ -81,7 +81,7 @@ def test_gradients_are_judged(dtype: str, whole: bool):
     wrong["input"][1, 2, 3, 4] += 64
     wrong["weight"][5, 1, 2, 1] *= 3
     said = message(y, x, weight, bias, *ARGUMENTS, gradients={"grad_output": grad, **wrong}, **more)
-    lines = said.splitlines()
+    lines = [line for line in said.splitlines() if not line.startswith("  where: ")]  # of both parts of a number
     assert lines[0].startswith("input gradient[1, 2, 3, 4")
     assert lines[1].startswith("weight gradient[5, 1, 2, 1")
     assert any(line.startswith("  conv2d: ") for line in lines)

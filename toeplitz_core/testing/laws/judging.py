@@ -267,12 +267,15 @@ def located(verdict: Verdict, shape: tuple[int, ...], elements: torch.Tensor, na
     """
     if verdict.index is None or verdict.difference is None:
         return verdict
+
+    def whole(chosen: int) -> tuple[int, ...]:
+        return tuple(int(at) for at in np.unravel_index(int(elements[chosen]), shape))
+
     chosen, *part = verdict.index
-    index = tuple(int(at) for at in np.unravel_index(int(elements[chosen]), shape))
-    element = f"{name}[{', '.join(map(str, index))}]{''.join(('.real', '.imag')[one] for one in part)}"
-    message = verdict.message.replace(verdict.difference.samples[0].element, element, 1)
-    # Where the chosen elements are wrong says little about the whole result.
-    return verdict.replace(index=(*index, *part), message=message, difference=None)
+    before, after = f"{name}[{chosen}]", f"{name}[{', '.join(map(str, whole(chosen)))}]"
+    message = verdict.message.replace(before, after, 1)
+    found = verdict.difference.located(whole)
+    return verdict.replace(index=(*whole(chosen), *part), message=message, difference=found)
 
 
 def gravest(verdicts: list[Verdict]) -> Verdict:
