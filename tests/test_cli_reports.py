@@ -161,7 +161,7 @@ def test_interrupted_run_is_written(directory: Path, monkeypatch: pytest.MonkeyP
 
     def interrupted(_: object, case: Case) -> Verdict:
         cases.append(case)
-        if len(cases) == 2:
+        if len(cases) == 3:  # the second looks for calls of torch's convolution
             raise KeyboardInterrupt
         return Verdict(Status.FAIL, case, "wrong")
 
