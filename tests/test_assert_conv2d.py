@@ -56,8 +56,8 @@ def test_a_right_result_passes_and_a_wrong_element_fails(dtype: str, whole: bool
     assert_conv2d(y, *given, *ARGUMENTS)
     y[1, 3, 2, 1] += 1
     said = message(y, *given, *ARGUMENTS)
-    part = r"(, [01])?" if y.is_complex() else ""
-    assert re.match(rf"out\[1, 3, 2, 1{part}\]=\S+, but should be \S+", said), said
+    part = r"\.real" if y.is_complex() else ""
+    assert re.match(rf"out\[1, 3, 2, 1\]{part}=\S+, but should be \S+", said), said
     assert f"(1 of {y.numel() * (1 + y.is_complex())} elements wrong)" in said
     assert ("times the bound" in said) == (not whole and dtype != "int64")
     assert "\n  conv2d: input=2x4x9x8 weight=6x2x3x2 stride=2x1 padding=1x0 dilation=1x2 groups=2 bias" in said
@@ -81,10 +81,10 @@ def test_gradients_are_judged(dtype: str, whole: bool):
     wrong["input"][1, 2, 3, 4] += 64
     wrong["weight"][5, 1, 2, 1] *= 3
     said = message(y, x, weight, bias, *ARGUMENTS, gradients={"grad_output": grad, **wrong}, **more)
-    lines = said.splitlines()
+    lines = [line for line in said.splitlines() if not line.startswith("  where: ")]  # of both parts of a number
     assert lines[0].startswith("input gradient[1, 2, 3, 4")
     assert lines[1].startswith("weight gradient[5, 1, 2, 1")
-    assert lines[2].startswith("  conv2d: ")
+    assert any(line.startswith("  conv2d: ") for line in lines)
     wrong = {"weight": given["weight"][:-1], "bias": None}
     said = message(y, x, weight, bias, *ARGUMENTS, gradients={"grad_output": grad, **wrong}, **more)
     assert "weight gradient has shape (5, 2, 3, 2) and dtype" in said

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.resources
-import json
 import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-import jsonschema
 import pytest
 import torch
 from typer.testing import Result
 
-from tests.helpers.command_line import ONE, call, unfolded
+from tests.helpers.command_line import ONE, call, unfolded, validated
 from tests.helpers.workers import share_fork_servers
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.known import KnownFailures
@@ -25,9 +22,7 @@ from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.run import judgement
 from toeplitz_core.testing.search.search import find
 
-SCHEMA = json.loads((importlib.resources.files("toeplitz_core.testing.reports") / "schema.json").read_text("utf-8"))
 CHECK = "check {} --dtype float32 --device cpu --inline --law forward-exact "
-
 KERNELS = """
 import torch
 from toeplitz_core import conv2d
@@ -82,13 +77,6 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def check(subject: str, options: str = "") -> Result:
     """Check one law of a subject in float32."""
     return call(CHECK.format(f"kernels:{subject}") + options)
-
-
-def validated(text: str) -> dict[str, object]:
-    """Parse JSON, and validate it against the schema."""
-    read = json.loads(text)
-    jsonschema.validate(read, SCHEMA, cls=jsonschema.Draft202012Validator)
-    return read
 
 
 def test_json_and_junit(directory: Path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.resources
+import json
 import os
 import re
 import shlex
@@ -9,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 from typer.testing import CliRunner, Result
 
 from tests.helpers.paths import CHECKOUT
@@ -78,3 +81,13 @@ def replayed(output: str) -> str:
     found = re.search(r"^  replay: python -m toeplitz_core (.*)$", output, flags=re.MULTILINE)
     assert found, output
     return found[1]
+
+
+SCHEMA = json.loads((importlib.resources.files("toeplitz_core.testing.reports") / "schema.json").read_text("utf-8"))
+
+
+def validated(text: str) -> dict[str, object]:
+    """Parse JSON, and validate it against the schema."""
+    read = json.loads(text)
+    jsonschema.validate(read, SCHEMA, cls=jsonschema.Draft202012Validator)
+    return read

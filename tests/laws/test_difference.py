@@ -72,6 +72,7 @@ def test_elements_all_over_the_result_are_scattered():
         ("input=1x3x5x7 weight=6x3x1x1", "bias gradient", 1, ("output channel",)),
         ("input=1x3x5x7 weight=6x3x1x1 dtype=complex64", "bias gradient", 2, ("output channel", "part")),
         ("input=1x3x5x7 weight=6x3x1x1", "outputs", 5, ("weight", "image", "output channel", "row", "column")),
+        ("input=1x3x5x7 weight=6x3x1x1 dtype=complex64", "out", 2, ("axis 0 position", "part")),
         ("input=1x3x5x7 weight=6x3x1x1", "left side", 2, ("axis 0 position", "axis 1 position")),
         ("input=1x3x5x7 weight=6x3x1x1", "out", 1, ("axis 0 position",)),
     ],
@@ -84,8 +85,8 @@ def test_axes_are_those_of_the_result(line: str, name: str, count: int, named: t
 def test_parts_of_complex_numbers_are_named():
     """A wrong imaginary part is called so, in the range and in the element."""
     case = CASE.replace(dtype="complex64")
-    found = differing(1, 0, 0, 0, 1, shape=(*SHAPE, 2), case=case)
-    assert found.where.endswith("column 0 of 7, imaginary parts")
+    found = differing(1, 0, slice(0, 2), 0, 1, shape=(*SHAPE, 2), case=case)
+    assert found.where == "image 1 of 2, output channel 0 of 6, rows 0..1 of 5, column 0 of 7, imaginary parts"
     assert found.samples[0].element == "out[1, 0, 0, 0].imag"
     assert found.map[0] == "X......"
 
@@ -154,3 +155,10 @@ def test_ranges_are_regular_if_they_can_be():
     """A single index is a regular range; a regular range that ends before the axis does has its last index."""
     assert str(Range("column", 12, 0, 6, 2, 4)) == "columns 0, 2, .., 6 of 12"
     assert Range.of("row", torch.tensor([False, True])) == Range("row", 2, 1, 1, 1, 1)
+
+
+def test_chosen_elements_have_their_index_in_the_whole_result():
+    """For chosen elements, samples are named as in the whole result; where the others are wrong is not known."""
+    found = differing(slice(1, 3), shape=(4,)).located(lambda chosen: (0, chosen, 2))
+    assert [sample.element for sample in found.samples] == ["out[0, 1, 2]", "out[0, 2, 2]"]
+    assert (found.where, found.map) == ("", ())

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import Result
 
 from tests.helpers.command_line import call
 from toeplitz_core.testing import check
@@ -154,16 +155,21 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def unfolded(result: Result) -> str:
+    """The output of a command with its lines joined."""
+    return " ".join(result.output.split())
+
+
 @pytest.mark.usefixtures("directory")
 def test_check_says_it_in_one_line() -> None:
     """Check has one line for all laws and dtypes of a kernel that is forward only, and passes it."""
     line = "check without:detached --dtype float32 --dtype float64 --examples 5"
     result = call(f"{line} --law forward-exact --law gradients-exact --law double-backward --law vmap")
     assert result.exit_code == 0, result.output
-    said = [line for line in result.output.splitlines() if "autograd" in line]
     reason = "its result is not attached to autograd, so it has no gradients"
     more = "3 laws of derivatives not checked (--differentiable makes this a failure)"
-    assert said == [f"forward only: without:detached on cpu: {reason}; {more}"]
+    assert unfolded(result).count("autograd") == 1
+    assert f" forward only: {reason}; {more} " in unfolded(result)
 
 
 @pytest.mark.usefixtures("directory")
@@ -178,7 +184,7 @@ def test_the_option_makes_it_a_failure() -> None:
         "its result is not attached to autograd, so it has no gradients. It was declared differentiable; replay it with"
         " --differentiable"
     )
-    assert f"FAIL without:detached, gradients-exact: {message}" in result.output
+    assert f"FAIL without:detached, gradients-exact: {message}" in unfolded(result)
     assert call(f"{line} --inline").exit_code == 1
     replayed = f"replay '{LINE} law=gradients-exact' --subject without:detached --inline"
     assert call(replayed).exit_code == 3

@@ -17,7 +17,7 @@ from toeplitz_core.testing.case.dtypes import CASE_DTYPES, DTYPES
 from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.laws.given_result import are_finite, gradient_verdicts, result_verdict
 from toeplitz_core.testing.laws.judging import in_words
-from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.oracle.arithmetics import arithmetic_for
 from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.arrays import to_tensor
@@ -117,10 +117,16 @@ def assert_conv2d(
         verdicts += gradient_verdicts(case, operands, how, {name: t.cpu() for name, t in given.items()})
     if unsupported := [verdict.message for verdict in verdicts if verdict.status is Status.UNSUPPORTED]:
         raise ValueError(f"arithmetic={arithmetic!r}: {unsupported[0]}")
-    wrong = [verdict.message for verdict in verdicts if verdict.status.is_failure]
+    wrong = [line for verdict in verdicts if verdict.status.is_failure for line in _said(verdict)]
     wrong += [f"the {name} gradient is None: no gradient has reached the {name}" for name in missing]
     if wrong:
         raise AssertionError("\n".join([*wrong, f"  conv2d: {case}", f"  judged: by {in_words(case, how)}"]))
+
+
+def _said(verdict: Verdict) -> list[str]:
+    """What is wrong, and where."""
+    where = "" if verdict.difference is None else verdict.difference.where
+    return [verdict.message] + [f"  where:  {where}"] * bool(where)
 
 
 def _tensor(name: str, value: Any) -> torch.Tensor:

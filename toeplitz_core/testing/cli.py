@@ -26,12 +26,13 @@ from toeplitz_core.testing.reports.show import show_case
 from toeplitz_core.testing.reports.terminal import OUR_ERROR
 from toeplitz_core.testing.reports.text import laws_table, plain
 from toeplitz_core.testing.run.exit_code import ExitCode
-from toeplitz_core.testing.run.options import OPTIONS, Option, Options, merged_options
+from toeplitz_core.testing.run.options import OPTIONS, Options, merged_options
 from toeplitz_core.testing.run.pyproject import TABLE, VARIABLE, project
 from toeplitz_core.testing.run.subject_pool import SubjectPool
 from toeplitz_core.testing.subjects import SUBJECTS, Implementation, Subject, check_name, check_undeclared
 from toeplitz_core.testing.subjects.entry_points import dangling, described_entry, passed_over, plugged_in
 from toeplitz_core.testing.support import interrupts
+from toeplitz_core.testing.support.option import Option
 from toeplitz_core.testing.support.spelling import listed
 
 _RUNS = (

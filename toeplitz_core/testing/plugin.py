@@ -28,11 +28,12 @@ from toeplitz_core.testing.reports.table import print_summary, print_tables
 from toeplitz_core.testing.reports.terminal import header, options_line
 from toeplitz_core.testing.reports.text import plain
 from toeplitz_core.testing.run.exit_code import ExitCode, exit_code
-from toeplitz_core.testing.run.options import OPTIONS, Option, merged_options
+from toeplitz_core.testing.run.options import OPTIONS, merged_options
 from toeplitz_core.testing.run.pyproject import project
 from toeplitz_core.testing.run.record import Record, read_result
 from toeplitz_core.testing.run.session import Session
 from toeplitz_core.testing.search.tally import merged_results
+from toeplitz_core.testing.support.option import Option
 
 # The session of this pytest run.
 SESSION = pytest.StashKey[Session]()

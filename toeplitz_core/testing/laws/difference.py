@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -150,13 +151,25 @@ class Difference:
     @property
     def where(self) -> str:
         """Where the wrong elements lie, in words; empty if every element is wrong, or if there is only one."""
-        if self.wrong in (0, self.total) or not self.ranges:
+        if self.wrong in (0, 1, self.total) or not self.ranges:
             return ""
         said = ", ".join(str(one) for one in self.ranges if one.count < one.size)
         box = math.prod(one.count for one in self.ranges)
         if not said:
             return "scattered over the whole result"
         return said if box == self.wrong else f"{self.wrong} of the {box} elements in {said}"
+
+    def located(self, whole: Callable[[int], tuple[int, ...]]) -> Difference:
+        """It for chosen elements of a result; ``whole`` gives the index of an element in the whole result.
+
+        Where the wrong elements lie is not said, because the others were not judged.
+        """
+        samples = []
+        for sample in self.samples:
+            name, chosen, part = re.split(r"\[(\d+)\]", sample.element)
+            element = f"{name}[{', '.join(map(str, whole(int(chosen))))}]{part}"
+            samples.append(replace(sample, element=element))
+        return replace(self, ranges=(), samples=tuple(samples), plane="", map=())
 
     def varying(self, how: str) -> Difference:
         """It without what is not the same each time: the values, and where they are wrong."""
@@ -239,8 +252,8 @@ def axes(case: Case | Call, name: str, count: int) -> tuple[str, ...]:
         "weights": ("image", *weight),
         "bias": ("output channel",),
     }.get(name.partition(" ")[0], ())
-    if known and isinstance(case, Case) and case.torch_dtype.is_complex:
-        known = (*known, _PART)
+    if isinstance(case, Case) and case.torch_dtype.is_complex:
+        return (*axes(case.replace(dtype="float32"), name, count - 1), _PART)
     if known and count == len(known) - 1 and "image" in known:  # without a batch
         known = tuple(axis for axis in known if axis != "image")
     return known if count == len(known) else tuple(f"axis {axis} position" for axis in range(count))

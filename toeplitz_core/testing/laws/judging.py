@@ -265,12 +265,17 @@ def located(verdict: Verdict, shape: tuple[int, ...], elements: torch.Tensor, na
     elements : int64 tensor of shape (m,)
         The flat indices of the judged elements.
     """
-    if verdict.index is None:
+    if verdict.index is None or verdict.difference is None:
         return verdict
+
+    def whole(chosen: int) -> tuple[int, ...]:
+        return tuple(int(at) for at in np.unravel_index(int(elements[chosen]), shape))
+
     chosen, *part = verdict.index
-    index = (*(int(at) for at in np.unravel_index(int(elements[chosen]), shape)), *part)
-    before, after = (f"{name}[{', '.join(map(str, each))}]" for each in (verdict.index, index))
-    return verdict.replace(index=index, message=verdict.message.replace(before, after, 1))
+    before, after = f"{name}[{chosen}]", f"{name}[{', '.join(map(str, whole(chosen)))}]"
+    message = verdict.message.replace(before, after, 1)
+    found = verdict.difference.located(whole)
+    return verdict.replace(index=(*whole(chosen), *part), message=message, difference=found)
 
 
 def gravest(verdicts: list[Verdict]) -> Verdict:

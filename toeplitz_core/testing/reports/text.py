@@ -24,6 +24,8 @@ _HEADING_LINES = 6
 LOG_LINES = 15
 # The width of everything but cases and commands, which can be copied from one line.
 WIDTH = 80
+# A line that begins like this is there to be copied, and is not folded.
+COMMAND = "python -m toeplitz_core "
 STYLES = {
     Status.PASS: "green",
     Status.FAIL: "bold red",
@@ -82,7 +84,7 @@ def verdict_lines(subject: str, verdict: Verdict, replay: str | None = None, lim
             blocks[label] = shortened(block, room) if label != "map:" else block[: len(block) * (len(block) <= room)]
             room -= len(blocks[label])
     for label in ("where:", "map:", "values:", "trace:"):
-        lines += [f"  {label if at == 0 else '':<8}{line}" for at, line in enumerate(blocks[label])]
+        lines += _labelled(label, blocks[label])
     return [*lines, *(f"  printed: {line}" for line in blocks["printed:"]), *last]
 
 
@@ -90,6 +92,11 @@ def _heading(subject: str, verdict: Verdict) -> str:
     """Status, subject, law and message."""
     heading = f"{verdict.status.upper()} {subject}, {verdict.case.law}"
     return f"{heading}: {verdict.message}" if verdict.message else heading
+
+
+def _labelled(label: str, lines: Sequence[str]) -> list[str]:
+    """Lines in the second column, the first one after a label."""
+    return [f"  {label if at == 0 else '':<8}{line}" for at, line in enumerate(lines)]
 
 
 def _difference_blocks(found: Difference | None) -> dict[str, list[str]]:
@@ -106,7 +113,9 @@ def _difference_blocks(found: Difference | None) -> dict[str, list[str]]:
 
 def filled(text: str) -> list[str]:
     """The lines of a text, folded between words at 80 columns; a continued line is indented."""
-    return [folded for line in text.split("\n") for folded in _wrapped(line, WIDTH, "    ") or [""]]
+    lines = text.split("\n")
+    wrapped = ([line] if line.startswith(COMMAND) else _wrapped(line, WIDTH, "    ") or [""] for line in lines)
+    return [folded for each in wrapped for folded in each]
 
 
 def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
