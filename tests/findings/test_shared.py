@@ -20,7 +20,7 @@ from toeplitz_core.bound import Arithmetic
 from toeplitz_core.testing import check
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.recipes import draw
-from toeplitz_core.testing.findings.shared import SharedFailures, in_words, symptom
+from toeplitz_core.testing.findings.shared import SharedFailures, _alike, in_words, symptom
 from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
@@ -240,3 +240,8 @@ def test_symptoms_of_wrong_numbers_name_the_result():
     assert symptoms == {"out"}
     of_weight = Verdict(Status.FAIL, CASE, "weight gradient (alone)[0]=1, but should be 2", index=(0,))
     assert symptom(of_weight) == "weight gradient"
+
+
+def test_the_same_message_with_another_status_is_another_failure():
+    """A crash is not an exception, whatever its message says."""
+    assert not _alike(Verdict(Status.CRASH, CASE, "no"), Verdict(Status.FAIL, CASE, "no"))
