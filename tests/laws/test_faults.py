@@ -102,17 +102,17 @@ CLAIMED = [name for name, law in LAWS.items() if law.procedure != "argument_chec
 def test_correct_passes(path: str, law: str):
     """An unusual but correct implementation passes every law.
 
-    Only the laws of one call take every dtype. The others take a third of them, and the next implementation the next
-    third.
+    Only the laws of one call take every dtype. The others take a sixth of them, and the next implementation the next
+    sixth: there are six.
     """
     subject = resolve(path)
     proven = False
     dtypes = LAWS[law].dtypes
-    for dtype in dtypes if law in OF_ONE_CALL else dtypes[CORRECT.index(path) % 3 :: 3]:
+    for dtype in dtypes if law in OF_ONE_CALL else dtypes[CORRECT.index(path) :: len(CORRECT)]:
         examples = share(LAWS[law], CORRECT_EXAMPLES)
         result = search(LAWS[law], subject, dtype=dtype, examples=examples)
         assert not result.status.is_failure, result.message
-        assert result.cases == examples
+        assert result.cases >= examples or result.status is Status.UNSUPPORTED
         proven |= result.status is Status.PASS
     assert proven or LAWS[law].procedure not in ("forward", "contract") or law in IN_WORKERS
 

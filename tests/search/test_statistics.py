@@ -53,7 +53,8 @@ def test_every_law_notes_where_its_cases_went(law: Law) -> None:
         assert (counted["status"], counted["data"]) == (1, 1)
         assert counted["regime"] == (not case.isdisjoint({"status: pass", "status: mistrusted"}))
     # torch does not report the kernel if padding='same' is unequal on the two sides.
-    assert sum(counted["kernel"] > 0 for counted in kinds) > len(kinds) / 2
+    if law.name != "in-bounds":  # it needs another process
+        assert sum(counted["kernel"] > 0 for counted in kinds) > len(kinds) / 2
     assert any(counted["region"] for counted in kinds)
 
 
