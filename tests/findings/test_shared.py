@@ -58,10 +58,18 @@ def test_a_failure_of_torch_is_shared_with_its_callers(sandbox: Sandbox, name: s
 
 
 @pytest.mark.parametrize(
-    "name", ["torch", "torch-native", "torch.nn.functional:conv2d", f"{KERNELS}:calls_nothing", f"{KERNELS}:denied"]
+    "name",
+    [
+        "torch",
+        "torch-native",
+        "torch.nn.functional:conv2d",
+        f"{KERNELS}:calls_nothing",
+        f"{KERNELS}:denied",
+        f"{KERNELS}:calls_for_nothing",
+    ],
 )
 def test_no_other_subject_is_excused(sandbox: Sandbox, name: str):
-    """Torch itself is not excused, nor a subject that fails in the same way without calling torch's convolution."""
+    """Torch itself is not excused, nor a subject that fails in the same way without torch's convolution."""
     assert excuse(sandbox, name, NO_CHANNELS) is None
 
 
@@ -112,7 +120,7 @@ def test_a_result_that_depends_on_memory_is_shared(sandbox: Sandbox):
     for name in ("wrapper", "calls_nothing"):
         subject = IsolatedSubject(sandbox, f"{KERNELS}:{name}")
         found[name] = SharedFailures(subject, {"by-chance": law})(law(subject, case))
-    assert found == {"wrapper": Excuse(Status.SHARED, UNLISTED), "calls_nothing": None}
+    assert found == {"wrapper": Excuse(Status.SHARED, f"{UNLISTED}: by-chance float32"), "calls_nothing": None}
 
 
 def test_nothing_runs_again_where_nothing_fails(sandbox: Sandbox):

@@ -90,3 +90,26 @@ def test_a_refused_size_is_not_mistaken_for_a_dtype():
     result = hunt(refusing(lambda w, **_: tuple(w.shape[2:]) != (1, 1)))
     assert result.counts[Status.PASS] >= 30
     assert result.status is Status.PASS
+
+
+def test_refusals_that_occur_together_are_told_apart():
+    """A subject that refuses many features proves as much as others, with few cases lost."""
+
+    def refuses(x, w, b, stride, padding, dilation, groups):  # noqa: ANN001, ANN202, ARG001  # F.conv2d's operands
+        return (
+            x.ndim == 3 or len(x) == 0 or isinstance(padding, str) or groups > 1 or max(dilation) > 1 or b is not None
+        )
+
+    for name in ("forward-exact", "forward-bound"):
+        result = hunt(refusing(refuses), law=LAWS[name])
+        assert result.status is Status.PASS
+        assert result.counts[Status.UNSUPPORTED] <= 25
+        assert result.cases - result.counts[Status.UNSUPPORTED] >= 95
+
+
+def test_a_kernel_for_few_cases_is_told_of_the_domain():
+    """Where too few cases are judged, the message names the option that limits them."""
+    result = hunt(refusing(lambda w, **_: tuple(w.shape[2:]) != (5, 5)))
+    assert result.status is Status.UNSUPPORTED
+    assert 0 < result.counts[Status.PASS] < 50
+    assert "--where gives the cases that a kernel is for" in result.message

@@ -65,7 +65,8 @@ class SharedFailures:
         except SubjectError:  # a worker cannot start, so nothing is known
             return None
         entry = torch_failures().match("torch", found)
-        return Excuse(Status.SHARED, UNLISTED if entry is None else entry.name)
+        unlisted = f"{UNLISTED}: {case.law}" + (f" {case.dtype}" if isinstance(case, Case) else "")
+        return Excuse(Status.SHARED, unlisted if entry is None else entry.name)
 
     def _of_torch(self, torch: Implementation, law: Law, verdict: Verdict) -> Verdict | None:
         """The verdict on torch, if it fails in the same way; None otherwise."""
@@ -141,10 +142,10 @@ def in_words(name: str) -> str:
     --------
     >>> in_words("vmap-of-an-empty-batch")
     'torch itself fails this: vmap-of-an-empty-batch'
-    >>> in_words("unlisted")
-    'torch itself fails this'
+    >>> in_words("unlisted: forward-bound bfloat16")
+    'torch itself fails this, unlisted: forward-bound bfloat16'
     """
     entry = listed_for_torch(name)
     if entry is None:
-        return "torch itself fails this"
+        return f"torch itself fails this, {name}"
     return f"torch itself fails this: {entry.name}{f' ({entry.link})' * bool(entry.link)}"

@@ -38,4 +38,4 @@ class Breakpoints:
         if self.case is None:
             raise BrokenContract("reached a breakpoint while it was imported by a process without a terminal")
         command = f'python -m toeplitz_core replay --pdb "{self.case}" --subject {self._subject}'
-        raise BrokenContract(f"reached a breakpoint in a process without a terminal; run:\n{command}")
+        raise BrokenContract(f"reached a breakpoint in a process without a terminal; run:\n{command}\n")

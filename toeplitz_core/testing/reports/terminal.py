@@ -114,10 +114,11 @@ class TerminalReport:
 def header(plan: Plan) -> str:
     """Echo the plan, so that a typo shows. The seed repeats the run."""
     laws = counted(list(plan.laws), "law") if set(plan.laws) != set(LAWS) else f"all {len(LAWS)}"
+    laws = laws if laws[0].isdigit() else f"laws {laws}"
     return (
         f"toeplitz-core {toeplitz_core.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
         f"{platform.system()} {platform.machine()}\n"
-        f"subjects {', '.join(plan.subjects)}; laws {laws}; devices {', '.join(plan.devices)}\n{plan.effort}"
+        f"subjects {', '.join(plan.subjects)}; {laws}; devices {', '.join(plan.devices)}\n{plan.effort}"
     )
 
 

@@ -1,14 +1,14 @@
 """What a subject refuses, learnt during a search: it is not drawn again.
 
-A case that is refused is tried again without one of its features. If that is judged, the feature is the reason. After
-two cases with the same reason and the same message, the feature is removed from all cases that are drawn later.
+A case that is refused is tried again without its features. If that is judged, it is tried with each feature alone. A
+feature that is refused alone twice, with the same message, is removed from all cases that are drawn later.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from toeplitz_core.testing.case.call import Call
@@ -102,9 +102,7 @@ class Refusals:
 
     def avoided(self, case: Case) -> Case:
         """The case without the features that were refused."""
-        for feature in self._refused:
-            case = feature.removed(case)
-        return case
+        return _without(case, self._refused)
 
     def learn(self, verdict: Verdict) -> None:
         """Learn from the verdict on a case.
@@ -117,40 +115,62 @@ class Refusals:
         self._judged += verdict.status is not Status.UNSUPPORTED
         if self.frozen or verdict.status is not Status.UNSUPPORTED or isinstance(verdict.case, Call):
             return
-        message = re.sub(r"\d+", "0", verdict.message)
-        reason = self._reason(verdict.case)
-        self._seen[reason, message] += 1
-        if self._seen[reason, message] < _SEEN:
-            return
-        if reason in ("dtype", "procedure"):
-            if not self._judged and not self._takes_some_data(verdict.case):
-                raise RefusesAll
-        elif reason:
-            self._refused += [feature for feature in FEATURES if feature.name == reason]
-
-    def _reason(self, case: Case) -> str:
-        """The feature of a refused case without which it is not refused; empty if there is no such feature."""
-        for feature in FEATURES:
-            without = feature.removed(case)
-            if without != case and self._cleared[feature.name] < _CLEARED:
-                if self._is_judged(self._law, without):
-                    return feature.name
-                self._cleared[feature.name] += 1
+        case = verdict.case
+        for feature, message in self._reasons(case):
+            self._seen[feature.name, message] += 1
+            if self._seen[feature.name, message] == _SEEN:
+                self._refused.append(feature)
         if self._judged:
-            return ""
-        if any(
-            self._is_judged(self._law, case.replace(dtype=dtype)) for dtype in _COMMON_DTYPES if dtype != case.dtype
-        ):
-            return "dtype"
+            return
+        for whole in ("dtype", "procedure"):
+            if self._is_reason(whole, case):
+                self._seen[whole, _without_numbers(verdict.message)] += 1
+                if self._seen[whole, _without_numbers(verdict.message)] >= _SEEN and not self._takes_some_data(case):
+                    raise RefusesAll
+                return
+
+    def _reasons(self, case: Case) -> Iterator[tuple[Feature, str]]:
+        """The features that are refused, each as the only feature of a case that is judged without it."""
+        present = [f for f in FEATURES if f.removed(case) != case and self._cleared[f.name] < _CLEARED]
+        if not present or self._refusal(self._law, _without(case, present)) is not None:
+            return
+        for feature in present:
+            message = self._refusal(self._law, _without(case, [other for other in present if other is not feature]))
+            if message is None:
+                self._cleared[feature.name] += 1
+            else:
+                yield feature, _without_numbers(message)
+
+    def _is_reason(self, whole: str, case: Case) -> bool:
+        """Whether the case would be judged in another dtype, or if only the result were asked for."""
+        if whole == "dtype":
+            others = (dtype for dtype in _COMMON_DTYPES if dtype != case.dtype)
+            return any(self._is_judged(self._law, case.replace(dtype=dtype)) for dtype in others)
         forward = LAWS["forward-exact"]
-        is_forward = self._law.procedure == forward.procedure
-        return "" if is_forward or not self._is_judged(forward, case.replace(data="integers")) else "procedure"
+        return self._law.procedure != forward.procedure and self._is_judged(forward, case.replace(data="integers"))
 
     def _takes_some_data(self, case: Case) -> bool:
         """Whether the case is judged with another recipe."""
         return any(self._is_judged(self._law, case.replace(data=name)) for name in self._law.recipes_for(case.dtype))
 
     def _is_judged(self, law: Law, case: Case) -> bool:
+        return self._refusal(law, case) is None
+
+    def _refusal(self, law: Law, case: Case) -> str | None:
+        """The message with which a case is refused; None if it is not."""
         case = case if law.sharpen is None else law.sharpen(case)
         case = case.replace(law=law.name)
-        return law.takes(case) and self._judge(law, case).status is not Status.UNSUPPORTED
+        if not law.takes(case):
+            return "the law does not take it"
+        verdict = self._judge(law, case)
+        return verdict.message if verdict.status is Status.UNSUPPORTED else None
+
+
+def _without(case: Case, features: Sequence[Feature]) -> Case:
+    for feature in features:
+        case = feature.removed(case)
+    return case
+
+
+def _without_numbers(message: str) -> str:
+    return re.sub(r"\d+", "0", message)

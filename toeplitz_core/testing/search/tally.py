@@ -142,8 +142,12 @@ class Tally:
             status, message = failure.status, failure.message
         else:
             status, message = _proven(self.counts, known=bool(self.known), shared=bool(self.shared))
-            if wholly_refused(self.counts):
+            if not self.counts and self.outside:
+                message = "no case of this law is in the domain"
+            elif wholly_refused(self.counts):
                 message = self.refused
+            elif status is Status.UNSUPPORTED:
+                message = f"{message}; --where gives the cases that a kernel is for"
         return Result(
             self.step,
             status,

@@ -43,7 +43,9 @@ def to_tensor(values: Any) -> torch.Tensor:
     array = np.asarray(values)
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(np.array(array).view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+    # torch takes neither read-only arrays, nor negative strides, nor another byte order.
+    usable = array.flags.writeable and min(array.strides, default=0) >= 0 and array.dtype.isnative
+    return torch.from_numpy(array if usable else array.astype(array.dtype.newbyteorder("="), order="C", copy=True))
 
 
 class ArraySubject(Subject):

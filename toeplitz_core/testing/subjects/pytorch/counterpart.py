@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
@@ -33,11 +33,15 @@ class ConvolutionWatch(TorchDispatchMode):
     ----------
     note : callable
         Called just before each convolution, so that a convolution that ends the process is noted too.
+    operands : Operands, optional
+        Only convolutions of these numbers are noted; of any numbers if not given.
     """
 
-    def __init__(self, note: Callable[[], object]) -> None:
+    def __init__(self, note: Callable[[], object], operands: Operands | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch has no annotation there
         self._note = note
+        given = () if operands is None else (operands.input, operands.weight, operands.grad)
+        self._numbers = None if operands is None else [_numbers(values) for values in given if values is not None]
 
     def __torch_dispatch__(
         self,
@@ -47,9 +51,33 @@ class ConvolutionWatch(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run an operator, unchanged."""
-        if _CONVOLUTION.search(func.overloadpacket.__name__):
+        if _CONVOLUTION.search(func.overloadpacket.__name__) and self._is_of_the_case(args):
             self._note()
         return func(*args, **kwargs or {})
+
+    def _is_of_the_case(self, args: Sequence[Any]) -> bool:
+        """Whether the numbers of some argument are those of an operand, but for zeros: it may be padded or a part."""
+        if self._numbers is None:
+            return True
+        with _disable_current_modes():
+            given = [_numbers(each) for each in args if isinstance(each, torch.Tensor)]
+            return any(
+                bool(one.numel()) == bool(other.numel()) and bool(torch.isin(one, other).all())
+                for one in given
+                for other in self._numbers
+            )
+
+
+def _numbers(values: torch.Tensor) -> torch.Tensor:
+    """The different numbers in a tensor, without zeros."""
+    real = torch.view_as_real(values.detach().resolve_conj()) if values.is_complex() else values.detach()
+    wide = real if real.dtype == torch.int64 else real.double()
+    numbers: torch.Tensor = torch.unique(torch.nan_to_num(wide[wide != 0]).cpu())
+    return numbers
+
+
+# The procedures whose operands are the case's own. Others stack or replace them.
+_OF_OWN_OPERANDS: tuple[Procedure, ...] = ("forward", "contract", "gradients")
 
 
 class WatchedSubject:
@@ -78,7 +106,7 @@ class WatchedSubject:
 
     def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:
         """Call the subject, as it does itself."""
-        with ConvolutionWatch(self._note):
+        with ConvolutionWatch(self._note, operands if procedure in _OF_OWN_OPERANDS else None):
             return self._subject.run(case, operands, procedure)
 
     def answer(self, call: Call) -> Answer:
