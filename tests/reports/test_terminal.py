@@ -153,7 +153,7 @@ def test_prose_is_folded_between_words_and_commands_are_not():
     lines, _ = said(started(law=tuple(LAWS)[:9]), step_ended(found), ended(found))
     assert any(line.startswith("  replay: ") and len(line) > 80 for line in lines)
     assert [line for line in lines if len(line) > 80 and not line.startswith("  replay: ")] == []
-    assert "laws 9 laws, first forward-exact" in " ".join(lines)
+    assert "; 9 laws, first forward-exact" in " ".join(lines)
 
 
 def test_shapes_are_not_folded():
