@@ -136,7 +136,7 @@ def test_the_same_with_several_jobs(monkeypatch: pytest.MonkeyPatch):
     asked = {"dtype": ("float32", "int64"), "law": ("forward-exact", "shift-equivariant"), "device": "cpu", "seed": 3}
     documents, events = [], []
     for jobs in (1, 2):
-        session = Session(Options(subject=subjects, examples=20, jobs=jobs, **asked))
+        session = Session(Options(subject=subjects, examples=20, jobs=jobs, max_failures=1, **asked))
         documents.append(document(session.run(*[events.append] * (jobs == 2))))
         session.close()
         assert documents[-1]["options"].pop("jobs") == jobs
