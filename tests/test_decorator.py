@@ -109,7 +109,7 @@ def test_a_test_file_of_ones_own(project: pytest.Pytester):
             "  case:   input=1x1x1x1 weight=1x1x1x1 law=forward-exact",
             "  replay: none: this implementation ran in the test's process, *",
             "CRASH kernels:crashes, forward-exact: was killed by SIGSEGV",
-            "nothing proven: only * of * cases could be judged",
+            "nothing proven: only * of * cases could be judged; --where *",
             "not run, although meta was requested: tensors on meta have no values",
             "FAIL test_kernels:elsewhere, forward-exact: raised RuntimeError: in the process of the tests",
             "  replay: PYTHONPATH=tests python -m toeplitz_core replay * --subject test_kernels:elsewhere",

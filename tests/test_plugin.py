@@ -46,7 +46,7 @@ def test_what_each_result_is(project: pytest.Pytester):
             f'  replay: python -m toeplitz_core replay "{case}" --subject kernels:no_groups',
             "CRASH kernels:crashes, forward-exact: was killed by SIGSEGV",
             r"FAIL kernels:colours, forward-exact: raised RuntimeError: \x1b[[]31mred",
-            "nothing proven: only * of * cases could be judged",
+            "nothing proven: only * of * cases could be judged; --where *",
             "*= toeplitz_core =*",
             "Checked against T x + b: kernels:right on cpu",
             " forward-exact *exact * 30 *",
