@@ -246,3 +246,12 @@ def test_module_is_the_command():
     """``python -m toeplitz_core`` works from a checkout that is not installed."""
     result = process("-m", "toeplitz_core", "--version", PYTHONPATH="")
     assert (result.returncode, result.stdout) == (0, f"toeplitz-core {toeplitz_core.__version__}\n")
+
+
+def test_a_wrong_call_that_several_laws_find_is_printed_once(kernels: Path):  # noqa: ARG001  # the working directory
+    """Two laws that find the same wrong call fail, and the call is printed once."""
+    result = call("check kernels:no_groups --inline --device cpu --dtype float32 --law forward-exact --law groups")
+    assert result.exit_code == 1
+    assert "0 of 2 hold" in result.output
+    lines = [line for line in result.output.splitlines() if line.startswith("  case: ")]
+    assert len(lines) == len(set(lines)) > 0

@@ -47,6 +47,7 @@ class TerminalReport:
         self._verbose = False
         self._ended: set[Step] = set()
         self._printed: list[Verdict] = []
+        self._calls: set[tuple[str, str]] = set()
 
     def __call__(self, event: Event) -> None:
         """Print an event."""
@@ -92,7 +93,9 @@ class TerminalReport:
 
     def _print_failure(self, subject: str, failure: Verdict) -> None:
         self._printed.append(failure)
-        print_verdict(self._console, subject, failure)
+        if (call := (subject, str(failure.case))) not in self._calls:  # several laws may find one wrong call
+            self._calls.add(call)
+            print_verdict(self._console, subject, failure)
 
     def _end(self, event: Ended) -> None:
         self._progress.stop()
