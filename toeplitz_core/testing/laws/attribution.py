@@ -23,7 +23,7 @@ def attributed(verdict: Verdict, subject: Implementation) -> Verdict:
 
 
 def _alone(verdict: Verdict, subject: Implementation) -> Verdict | None:
-    """The verdict on the wrong call alone, or None if there is none or if it does not fail in the same way."""
+    """The verdict on the wrong call alone. None if no call is named, or if the call alone fails differently."""
     call = verdict.call
     if not verdict.status.is_failure or call is None or call == verdict.case:
         return None

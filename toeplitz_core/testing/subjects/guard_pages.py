@@ -27,9 +27,9 @@ def why_not_guarded(device: str) -> str:
 def guarded(values: torch.Tensor, guard: Guard) -> torch.Tensor:
     """A copy of a tensor on the CPU, with the same strides, that lies directly against the pages of a guard.
 
-    The first element follows the pages before it, or the pages behind it follow the last element. So its elements have
-    the natural alignment of their dtype. With pages behind it, the first element may have no larger alignment, while
-    allocators mostly give 64 bytes. The bytes between elements, such as those of a cropped image, are copied too. A
+    With pages before it, the first element follows them directly. With pages behind it, they follow the last element
+    directly. Each element is aligned to its own size. The first element need not be aligned to 64 bytes, as it mostly
+    is in memory of an allocator. The bytes between elements, such as those of a cropped image, are copied too. A
     tensor without elements is returned as it is, because it has no memory.
     """
     if not values.numel():

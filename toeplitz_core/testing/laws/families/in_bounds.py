@@ -1,4 +1,4 @@
-"""Operands against protected pages: a call must not access memory before or behind its operands."""
+"""A call must not access memory before or behind its operands. Protected pages of memory lie there."""
 
 from __future__ import annotations
 
