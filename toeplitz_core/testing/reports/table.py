@@ -14,15 +14,15 @@ from toeplitz_core.testing.case.dtypes import CASE_DTYPES, DTYPES
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.reports.text import STYLES, plain
-from toeplitz_core.testing.run.record import UNPROVEN
+from toeplitz_core.testing.run.record import UNPROVEN, Record
 from toeplitz_core.testing.support.spelling import cases_of
 
 
-def print_tables(console: Console, results: Sequence[Result]) -> None:
-    """Print a table for each subject and device."""
-    ran = [r for r in results if r.status is not Status.NOT_RUN]
+def print_tables(console: Console, record: Record) -> None:
+    """Print a table for each subject and device. The cells of laws that fail name their findings."""
+    ran = [r for r in record.results if r.status is not Status.NOT_RUN]
     if shown := [r for r in ran if r.cases or r.status is not Status.UNSUPPORTED]:
-        for title, table in _tables(shown):
+        for title, table in _tables(record, shown):
             plain(console, title)
             console.print(table)
         if any(r.status is Status.PASS and r.max_ratio is not None for r in shown):
@@ -42,7 +42,7 @@ def print_summary(console: Console, results: Sequence[Result]) -> None:
     plain(console, f"{cases_of(total)}; {holding} of {claimed} hold{listed} (each law with each dtype).")
 
 
-def _tables(ran: Sequence[Result]) -> Iterator[tuple[str, Table]]:
+def _tables(record: Record, ran: Sequence[Result]) -> Iterator[tuple[str, Table]]:
     """A table for each subject and device, with a row for each law and a column for each dtype."""
     groups: dict[tuple[str, str], list[Result]] = {}
     for r in ran:
@@ -57,7 +57,7 @@ def _tables(ran: Sequence[Result]) -> Iterator[tuple[str, Table]]:
         for law in dict.fromkeys(r.law for r in results):
             row = {r.dtype: r for r in results if r.law == law}
             counts = sum((r.counts for r in row.values()), Counter[Status]())
-            cells = (_cell(row[dtype]) if dtype in row else "" for dtype in dtypes)
+            cells = (_cell(record, row[dtype]) if dtype in row else "" for dtype in dtypes)
             judged = counts.total() - sum(counts[status] for status in UNPROVEN)
             table.add_row(f" {escape(law)}", *cells, str(counts.total()), _share(judged, counts.total()))
         yield f"Checked against T x + b: {subject} on {device}", table
@@ -70,8 +70,12 @@ def _share(part: int, whole: int) -> str:
     return f"{100 * part // whole}%" if 100 * part >= whole or not part else "<1%"
 
 
-def _cell(r: Result) -> str:
-    """The largest error in units of the bound, or ``exact``; for a result that is not a pass, its status."""
+def _cell(record: Record, r: Result) -> str:
+    """The largest error in units of the bound, or ``exact``; the finding of a failure; else its status."""
+    numbers = dict.fromkeys(number for f in r.failures if (number := record.number_of(r.step, f)) is not None)
+    if r.status.is_failure and numbers:
+        first, *others = numbers
+        return f"[{STYLES[r.status]}]F{first}{'+' * bool(others)}[/]"
     if r.status is not Status.PASS:
         words = {Status.UNSUPPORTED: "-" if not r.nothing_proven else "none", Status.MISTRUSTED: "none"}
         word = words.get(r.status, r.status.upper() if r.status.is_failure else r.status)

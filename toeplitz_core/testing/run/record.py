@@ -15,6 +15,7 @@ import torch
 
 import toeplitz_core
 from toeplitz_core.testing.case.call import parse_line
+from toeplitz_core.testing.findings.finding import Finding
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.staleness import Stale
 from toeplitz_core.testing.laws.difference import Difference
@@ -53,6 +54,8 @@ class Record:
         A result with the status ``not-run`` for each other step.
     rounds : int, optional
         Number of completed rounds; None without ``time``.
+    findings : sequence of Finding
+        The bugs behind the failures, the gravest first.
     """
 
     results: Sequence[Result]
@@ -65,6 +68,12 @@ class Record:
     stale: Sequence[Stale] = ()
     unreached: Sequence[Result] = ()
     rounds: int | None = None
+    findings: Sequence[Finding] = ()
+
+    def number_of(self, step: Step, failure: Verdict) -> int | None:
+        """The number of the finding that a failure belongs to, from 1 on; None without one."""
+        numbered = enumerate(self.findings, start=1)
+        return next((number for number, finding in numbered if finding.covers(step, failure)), None)
 
     @property
     def statuses(self) -> Counter[Status]:
