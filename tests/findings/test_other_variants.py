@@ -12,11 +12,12 @@ from toeplitz_core.testing.findings import other_variants as module
 from toeplitz_core.testing.findings.other_variants import other_variants
 from toeplitz_core.testing.findings.shared import listed_for_torch
 from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.subjects.symptom import Symptom
 
 pytestmark = pytest.mark.usefixtures("one_fork_server")
 
 POINT = Case.parse("input=1x0x1x1 weight=1x0x1x1 bias law=no-channels")
-WRONG = Verdict(Status.FAIL, POINT, "returned shape (1, 0, 1, 1), not (1, 1, 1, 1)")
+WRONG = Verdict(Status.FAIL, POINT, "returned shape (1, 0, 1, 1), not (1, 1, 1, 1)", symptom=Symptom.WRONG_SHAPE)
 
 
 def known(name: str) -> bool:
@@ -63,7 +64,7 @@ def test_variants_that_hold_are_named_and_the_kernel(monkeypatch: pytest.MonkeyP
     entry = listed_for_torch("onednn-segfault-padding-only")
     assert entry is not None
     case = entry.example.replace(law="forward-exact")
-    said = other_variants(Verdict(Status.CRASH, case, "was killed by SIGSEGV"), "torch")
+    said = other_variants(Verdict(Status.CRASH, case, "was killed by SIGSEGV", symptom=Symptom.CRASH), "torch")
     if not said:
         pytest.skip("the failure needs another processor")
     assert said.startswith("fails with brg")
