@@ -89,6 +89,18 @@ def test_failure_can_be_replayed(kernels: Path):
     assert replayed(again.stdout) == line
 
 
+@pytest.mark.parametrize("flags", ["--differentiable", "--strict", "--differentiable --strict"])
+def test_replay_repeats_flags(kernels: Path, flags: str):
+    """The printed replay command has the options that decide whether a case fails, also in the JSON and in a replay."""
+    run = f"check kernels:no_groups --dtype float32 --device cpu --law forward-exact --inline {flags}"
+    line = replayed(call(f"{run} --json {kernels / 'run.json'}").output)
+    assert line.endswith(f" --subject kernels:no_groups {flags}")
+    assert replayed(call(f"{line} --inline --runs 1").output) == line
+    (found,) = json.loads((kernels / "run.json").read_text(encoding="utf-8"))["results"]
+    assert found["replay"].endswith(line)
+    assert found["flags"] == flags.split()
+
+
 def test_what_a_failing_subject_prints_is_shown(kernels: Path):
     """The first and last lines that a subject wrote before a crash or a wrong result are printed with the failure."""
     (kernels / "talks.py").write_text(

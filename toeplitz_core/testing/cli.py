@@ -198,7 +198,8 @@ def _replay(
         if pdb and isinstance(tested, Subject):
             raise typer.Exit(debug(console(), cases[0], tested))
         out = console(stderr=json == "-")
-        code = replay_all(out, cases, tested, runs=runs, known=listed, strict=options.strict, report=report)
+        strict, flags = options.strict, options.flags
+        code = replay_all(out, cases, tested, runs=runs, known=listed, strict=strict, report=report, flags=flags)
     raise typer.Exit(code)
 
 
