@@ -264,7 +264,7 @@ class TorchSubject(Subject):
         if self.differentiable:
             return BrokenContract(reason)
         if self.declared.differentiable:
-            return BrokenContract(f"{reason}. It was declared differentiable; replay it with --differentiable")
+            return BrokenContract(f"{reason}. It was declared differentiable")
         return ForwardOnly(reason)
 
     @contextlib.contextmanager
