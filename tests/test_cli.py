@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import toeplitz_core
-from tests.helpers.command_line import IMPLEMENTATIONS, ONE, TWO_LAWS, call, process, replayed, unfolded
+from tests.helpers.command_line import ONE, TWO_LAWS, call, process, replayed, unfolded
+from tests.helpers.projects import KERNELS
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result as Found
@@ -123,7 +124,7 @@ def test_what_a_failing_subject_prints_is_shown(kernels: Path):
 def run_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, object]]:
     """The output and the report of a separate process, on a terminal with ASCII only."""
     directory = tmp_path_factory.mktemp("elsewhere")
-    (directory / "kernels.py").write_text(IMPLEMENTATIONS, encoding="utf-8")
+    (directory / "kernels.py").write_text(KERNELS, encoding="utf-8")
     variables = {"PYTHONHASHSEED": "1", "PYTHONIOENCODING": "ascii", "TERM": "xterm-256color"}
     done = process("-m", "toeplitz_core", *GATE.split(), directory=directory, **variables)
     assert done.returncode == 1, done.stderr
