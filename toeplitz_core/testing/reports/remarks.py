@@ -56,8 +56,8 @@ def _names(results: Sequence[Result], of: str) -> str:
 
 
 def _signed_zeros(who: dict[tuple[str, str], str], ran: Sequence[Result]) -> Iterator[str]:
-    """For each subject, the number of zeros that differ in sign from a sum in index order."""
-    for one in dict.fromkeys((r.subject, r.device) for r in ran if r.zeros):
+    """For each subject with such zeros, the number of zeros that differ in sign from a sum in index order."""
+    for one in dict.fromkeys((r.subject, r.device) for r in ran if r.zero_signs):
         of_subject = [r for r in ran if (r.subject, r.device) == one]
         other, zeros = sum(r.zero_signs for r in of_subject), sum(r.zeros for r in of_subject)
         yield f"{who[one]}{other} of {zeros} differ from a sum in index order; not judged"

@@ -17,7 +17,7 @@ from toeplitz_core.testing.findings.shared import in_words
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import EXCUSED, Status
 from toeplitz_core.testing.reports.json import JsonReport
-from toeplitz_core.testing.reports.text import plain, print_verdict
+from toeplitz_core.testing.reports.text import plain, print_note, print_verdict
 from toeplitz_core.testing.run.events import Ended
 from toeplitz_core.testing.run.exit_code import ExitCode
 from toeplitz_core.testing.run.record import Record
@@ -107,9 +107,9 @@ def _printed(
         if replayed.runs > 1:
             plain(console, f"  runs:   {replayed.runs}")
         if replayed.known is not None:
-            plain(console, f"  known:  {replayed.known.name}: {replayed.known.reason}")
+            print_note(console, "known:", f"{replayed.known.name}: {replayed.known.reason}")
         if replayed.shared is not None:
-            plain(console, f"  shared: {in_words(replayed.shared)}")
+            print_note(console, "shared:", in_words(replayed.shared))
         results.append(_result(subject.name, replayed))
     return results
 
