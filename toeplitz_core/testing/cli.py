@@ -17,6 +17,7 @@ from toeplitz_core.testing.case.dtypes import CASE_DTYPES, ROUNDED_DTYPES
 from toeplitz_core.testing.checking import carry_out, chosen, console
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.replay import ENOUGH, RUNS, parse, read_cases
+from toeplitz_core.testing.findings.reproducer.exported import exported
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.oracle.arithmetics import ARITHMETICS
@@ -32,6 +33,7 @@ from toeplitz_core.testing.run.subject_pool import SubjectPool
 from toeplitz_core.testing.subjects import SUBJECTS, Implementation, Subject, check_name, check_undeclared
 from toeplitz_core.testing.subjects.entry_points import dangling, described_entry, passed_over, plugged_in
 from toeplitz_core.testing.support import interrupts
+from toeplitz_core.testing.support.files import check_writable, write_atomically
 from toeplitz_core.testing.support.option import Option
 from toeplitz_core.testing.support.spelling import listed
 
@@ -47,6 +49,9 @@ _PDB = (
 
 # The options that replay shares with check. Others do not apply to it.
 _OF_REPLAY = ("subject", "known", "strict", "arithmetic", "timeout", "inline", "differentiable")
+
+# The options that export shares with check.
+_OF_EXPORT = ("subject", "arithmetic", "timeout", "inline")
 
 _SUBJECT = f"The subject, as for check. The default is torch, unless {VARIABLE} or pyproject.toml names one."
 
@@ -201,6 +206,49 @@ def _replay(
         strict, flags = options.strict, options.flags
         code = replay_all(out, cases, tested, runs=runs, known=listed, strict=strict, report=report, flags=flags)
     raise typer.Exit(code)
+
+
+@app.command("export")
+def _export(
+    case: Annotated[str, typer.Argument(metavar="CASE", help="The case, as the report of a failure prints it.")],
+    subject: Annotated[str | None, typer.Option(metavar="SUBJECT", help=_SUBJECT)] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE", help="Write the script to this file.")
+    ] = None,
+    arithmetic: Annotated[
+        list[str] | None,
+        typer.Option(metavar=OPTIONS["arithmetic"].metavar, help=OPTIONS["arithmetic"].help),
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(metavar=OPTIONS["timeout"].metavar, help=OPTIONS["timeout"].help)
+    ] = None,
+    inline: Annotated[bool | None, typer.Option("--inline/--no-inline", help=OPTIONS["inline"].help)] = None,
+) -> None:
+    """Print a script that shows the failure of a case without this package, such as for a bug report.
+
+    The script imports only torch or NumPy and the module under test. It prints what it expects and what it gets, and
+    exits with 1 while the bug exists, with 0 when it is mended, and with 2 if it cannot run.
+
+    The keys subject, arithmetic, timeout and inline of the table [tool.toeplitz_core] are defaults, as for check.
+
+    Exit codes: 0 the script is written, 2 wrong usage, or no script can show the failure, 4 an error of toeplitz-core
+    itself, 130 interrupted.
+    """
+    parsed = _usage(parse, case)
+    given = chosen({"subject": subject, "arithmetic": arithmetic, "timeout": timeout, "inline": inline})
+    table = {key: value for key, value in _usage(project).items() if key in _OF_EXPORT}
+    options = _usage(merged_options, given, table, {"subject": ("torch",)})
+    if len(options.subject) > 1:
+        raise typer.BadParameter(f"{', '.join(options.subject)}: export takes one subject; choose it with --subject")
+    path = None if output is None else _usage(check_writable, output)
+    with _started(options.subject[0], options) as tested:
+        found = _usage(exported, parsed, tested, options.declared)
+    if not found.failed:
+        plain(console(stderr=True), "The case holds here, so the script exits with 0.")
+    if path is None:
+        typer.echo(found.text, nl=False)
+    else:
+        _usage(write_atomically, path, found.text)
 
 
 @app.command()

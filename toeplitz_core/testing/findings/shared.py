@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,8 +18,6 @@ from toeplitz_core.testing.subjects.pytorch.counterpart import corrected, torch_
 
 # The list of torch's known failures, which is installed with this package.
 KNOWN_TORCH = Path(__file__).parents[1] / "corpus" / "known_torch.toml"
-# A number in a message, also as one of a list; not the 16 of float16.
-_NUMBER = re.compile(r"[-+]?\b(0x[0-9a-f]+|\d+(\.\d+)?(e[-+]?\d+)?j?|inf|nan)\b", re.IGNORECASE)
 
 
 class SharedFailures:
@@ -75,14 +72,14 @@ class SharedFailures:
     def _of_torch(self, torch: Implementation, law: Law, verdict: Verdict) -> Verdict | None:
         """The verdict on torch, if it fails in the same way or is the cause of the failure; None otherwise."""
         found = law(torch, verdict.case)
-        if _alike(found, verdict):
+        if found.kind == verdict.kind:
             return found
         if found.status.is_failure and verdict.index is None and self._holds_with_right_calls(law, verdict.case):
             return found
         # A result that depends on what memory held before may be right by chance.
         if verdict.status is Status.FAIL and self._may_call_torch(law, verdict.case):
             others = (law(poisoned, verdict.case) for poisoned in torch.poisoned())
-            return next((found for found in others if _alike(found, verdict)), None)
+            return next((found for found in others if found.kind == verdict.kind), None)
         return None
 
     def _holds_with_right_calls(self, law: Law, case: Case | Call) -> bool:
@@ -115,29 +112,6 @@ class SharedFailures:
 def _here(subject: Implementation) -> Subject:
     assert isinstance(subject, Subject)  # there is no torch to compare others with
     return subject
-
-
-def _alike(one: Verdict, other: Verdict) -> bool:
-    return one.status is other.status and symptom(one) == symptom(other)
-
-
-def symptom(verdict: Verdict) -> str:
-    """The kind of a failure: of a wrong number, which result it is in; of any other, its message without numbers.
-
-    Examples
-    --------
-    >>> from toeplitz_core.testing.case.case import Case
-    >>> case = Case.parse("input=1x1x1x1 weight=1x1x1x1")
-    >>> symptom(Verdict(Status.FAIL, case, "weight gradient (alone)[0, 1]=3, but should be nan", index=(0, 1)))
-    'weight gradient'
-    >>> symptom(Verdict(Status.FAIL, case, "returned shape (1, 0), not (1, 4)"))
-    'returned shape (#, #), not (#, #)'
-    """
-    if verdict.index is not None:
-        named = re.match(r"[\w -]*", verdict.message)
-        assert named is not None  # it may be empty
-        return named[0].strip()
-    return _NUMBER.sub("#", verdict.symptom)
 
 
 @functools.cache

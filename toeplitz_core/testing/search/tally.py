@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -96,16 +95,16 @@ class Tally:
     def is_new(self, verdict: Verdict) -> bool:
         """Whether a verdict is a failure, and none that was found before explains it."""
         return verdict.status.is_failure and not any(
-            symptom == _symptom(verdict) and condition.holds(verdict.case) for symptom, condition in self._understood
+            kind == verdict.kind and condition.holds(verdict.case) for kind, condition in self._understood
         )
 
     def go_on(self, failure: Verdict) -> None:
         """Keep a failure that has been shrunk, so that the search can go on beyond it.
 
-        Later failures with the same symptom that meet its necessary conditions are counted, but are no new ones.
+        Later failures with the same kind that meet its necessary conditions are counted, but are no new ones.
         """
         self.found.append(failure)
-        self._understood.append((_symptom(failure), necessary(failure.case)))
+        self._understood.append((failure.kind, necessary(failure.case)))
         self.smallest, self.runs, self.unfinished = None, 1, "not shrunk to the end"
 
     @property
@@ -171,12 +170,6 @@ class Tally:
             self.outside,
             shared=self.shared,
         )
-
-
-def _symptom(verdict: Verdict) -> str:
-    """What a failure looks like, without the numbers: two that look alike may have one cause."""
-    kind = "values" if verdict.index is not None else re.sub(r"[\d.]+", "0", verdict.symptom)
-    return f"{verdict.status} {kind}"
 
 
 def failures(judge: Judge, case: Case | Call, runs: int) -> int:
