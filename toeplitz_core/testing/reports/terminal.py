@@ -17,7 +17,7 @@ from toeplitz_core.testing.laws.verdict import Verdict
 from toeplitz_core.testing.reports.finding_text import finding_lines, findings_heading
 from toeplitz_core.testing.reports.remarks import print_known, print_remarks
 from toeplitz_core.testing.reports.table import print_summary, print_tables
-from toeplitz_core.testing.reports.text import STYLES, WIDTH, plain, result_line, shortened, wrapped
+from toeplitz_core.testing.reports.text import STYLES, WIDTH, plain, prose, result_line, shortened, wrapped
 from toeplitz_core.testing.run.events import Adopted, Ended, Event, Failed, Started, StepEnded
 from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import Plan
@@ -69,10 +69,11 @@ class TerminalReport:
     def _start(self, event: Started) -> None:
         self._plan, self._journal, self._begin = event.plan, event.journal, time.monotonic()
         self._verbose = event.options.verbose
-        plain(self._console, header(event.plan))
+        for line in header(event.plan).splitlines():
+            prose(self._console, line)
         if line := options_line(event.options):
             plain(self._console, line)
-        plain(self._console, f"journal: {event.journal}")
+        plain(self._console, f"journal: {event.journal} (kept if cut short)")
         self._progress.update(self._bar, total=event.plan.time or len(event.plan.steps))
         self._progress.start()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -55,6 +56,12 @@ def print_verdict(console: Console, subject: str, verdict: Verdict) -> None:
         plain(console, line)
 
 
+def print_note(console: Console, label: str, text: str) -> None:
+    """Print more on a verdict, folded next to a label."""
+    for line in labelled(label, wrapped(text, WIDTH - 10)):
+        plain(console, line)
+
+
 def verdict_lines(subject: str, verdict: Verdict, replay: str | None = None, limit: int | None = None) -> list[str]:
     """The lines that are printed for a case, heading first. They may hold any character of the subject's message.
 
@@ -67,11 +74,11 @@ def verdict_lines(subject: str, verdict: Verdict, replay: str | None = None, lim
     """
     found = verdict.difference
     lines = [_heading(subject, verdict), f"  case:   {verdict.case}"]
-    if verdict.ratio is not None and found is None:
+    if verdict.ratio is not None and math.isfinite(verdict.ratio) and found is None:
         lines.append(f"  error:  {verdict.ratio:.4g} of the bound")
     if not verdict.status.is_failure:
         return lines
-    last = [f"  judged: by {verdict.assumed}"] if verdict.assumed else []
+    last = labelled("judged:", wrapped(f"by {verdict.assumed}" * bool(verdict.assumed), WIDTH - 10))
     last.append(f"  replay: {replay_command(subject, verdict) if replay is None else replay}")
     blocks = verdict_blocks(verdict)
     if limit is not None:
@@ -117,8 +124,9 @@ def _difference_blocks(found: Difference | None) -> dict[str, list[str]]:
 
 
 def filled(text: str) -> list[str]:
-    """The lines of a text, folded between words at 80 columns; a continued line is indented."""
-    lines = text.split("\n")
+    """The lines of a text, folded between words at 80 columns; all but the first are indented."""
+    first, *rest = text.split("\n")
+    lines = [first, *(line if line.startswith(COMMAND) else f"    {line}".rstrip() for line in rest)]
     folded = ([line] if line.startswith(COMMAND) else wrapped(line, WIDTH, "    ") or [""] for line in lines)
     return [line for each in folded for line in each]
 

@@ -78,7 +78,7 @@ def judge(
         if memory is not None and result.failure is not None:
             memory.keep([failure.case for failure in result.failures])
         if announce is not None:
-            announce(_with_versions(plan, result))
+            announce(_completed(plan, result))
 
     # A subject that runs in this process keeps its usual threads.
     with contextlib.nullcontext() if isinstance(subject, Subject) else _one_thread():
@@ -99,7 +99,7 @@ def judge(
         memory.keep([failure.case for failure in result.failures])  # keep what cannot be run here
     failures = [explained(subject, _concluded(failure, law, subject)) for failure in result.failures]
     result = _with_failures(result, failures)
-    return _with_versions(plan, result)
+    return _completed(plan, result)
 
 
 def _concluded(failure: Verdict, law: Law, subject: Implementation) -> Verdict:
@@ -108,9 +108,10 @@ def _concluded(failure: Verdict, law: Law, subject: Implementation) -> Verdict:
     return without_chance(found, law if found.case.law == law.name else LAWS[str(found.case.law)], subject)
 
 
-def _with_versions(plan: Plan, result: Result) -> Result:
-    """Add to each message the known failure that would match if other versions were installed."""
-    return _with_failures(result, [_with_other_versions(plan, result.subject, each) for each in result.failures])
+def _completed(plan: Plan, result: Result) -> Result:
+    """Add to each failure the known one that would match if other versions were installed, and its replay's flags."""
+    failures = [_with_other_versions(plan, result.subject, each) for each in result.failures]
+    return _with_failures(result, [failure.replace(flags=plan.flags) for failure in failures])
 
 
 def _with_failures(result: Result, failures: Sequence[Verdict]) -> Result:

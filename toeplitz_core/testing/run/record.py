@@ -110,8 +110,8 @@ def versions_and_platform() -> dict[str, str]:
 
 
 def replay_command(subject: str, failure: Verdict) -> str:
-    """The command that replays the case of a verdict, judged by the same arithmetic."""
-    chosen = "".join(f" --arithmetic {word}" for word in failure.chosen)
+    """The command that replays the case of a verdict, judged as it was."""
+    chosen = "".join(f" {word}" for word in (*(f"--arithmetic {word}" for word in failure.chosen), *failure.flags))
     return f'python -m toeplitz_core replay "{failure.case}" --subject {subject}{chosen}'
 
 
@@ -158,6 +158,7 @@ def _failure_document(subject: str, failure: Verdict) -> dict[str, Any]:
         "traceback": failure.traceback or None,
         "difference": None if failure.difference is None else failure.difference.document(),
         "arithmetic": list(failure.chosen),
+        "flags": list(failure.flags),
     }
 
 
@@ -202,6 +203,7 @@ def _read_failure(document: Mapping[str, Any]) -> Verdict:
         traceback=document.get("traceback") or "",
         difference=Difference.read(document["difference"]) if document.get("difference") else None,
         chosen=tuple(document.get("arithmetic", ())),
+        flags=tuple(document.get("flags", ())),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.case.conditions import Condition, necessary
+from toeplitz_core.testing.case.conditions import Condition, common, necessary
 from toeplitz_core.testing.laws.result import Result, Step, wholly_refused
 from toeplitz_core.testing.laws.verdict import EXCUSED, Excuse, Status, Verdict
 from toeplitz_core.testing.support.spelling import cases_of
@@ -59,6 +59,9 @@ class Tally:
         self.refused = ""
         self.runs = 1
         self.timeouts = 0
+        # The cases that were refused, and the others.
+        self._refused: list[Case] = []
+        self._taken: list[Case] = []
         # Cases outside the subject's domain, which were not tried.
         self.outside = 0
         # The smallest cases of failures whose shrinking has ended. ``smallest`` is that of the next failure.
@@ -133,6 +136,8 @@ class Tally:
             self.zeros += verdict.zeros
             self.zero_signs += verdict.zero_signs
             self.refused = verdict.message if verdict.status is Status.UNSUPPORTED else self.refused
+            if isinstance(verdict.case, Case):
+                (self._refused if verdict.status is Status.UNSUPPORTED else self._taken).append(verdict.case)
             if verdict.ratio is not None and verdict.status is Status.PASS:
                 self.max_ratio = max(verdict.ratio, self.max_ratio or 0.0)
         if self.is_new(verdict):
@@ -158,7 +163,9 @@ class Tally:
             elif wholly_refused(self.counts):
                 message = self.refused
             elif status is Status.UNSUPPORTED:
-                message = f"{message}; --where gives the cases that a kernel is for"
+                domain = common(self._taken, self._refused)
+                chosen = "--where" if domain is None else f'--where "{domain.text}"'
+                message = f"{message}; {chosen} gives the cases that a kernel is for"
         return Result(
             self.step,
             status,
