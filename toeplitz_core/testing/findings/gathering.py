@@ -14,6 +14,7 @@ from toeplitz_core.testing.findings.boundaries import Need, needs
 from toeplitz_core.testing.findings.causes.catalogue import UNKNOWN
 from toeplitz_core.testing.findings.causes.diagnosis import Diagnosis, diagnosed, explains
 from toeplitz_core.testing.findings.finding import Finding
+from toeplitz_core.testing.findings.other_variants import other_variants
 from toeplitz_core.testing.findings.smallest import smallest
 from toeplitz_core.testing.isolation.isolated_subject import SubjectError
 from toeplitz_core.testing.laws import Law
@@ -27,6 +28,8 @@ from toeplitz_core.testing.subjects.symptom import Symptom
 CALLS = {Status.FAIL: (300, 200), Status.CRASH: (60, 40), Status.TIMEOUT: (0, 0)}
 # Seconds for the smallest case, and for the boundaries around it.
 SECONDS = (6.0, 6.0)
+# Seconds for the same case under other variants of torch, where the subject is one.
+VARIANT_SECONDS = 12.0
 # The words for dtypes in the messages of exceptions.
 _DTYPES = re.compile(r"\b(torch\.)?(b?float\d*|complex\w*|double|half|long|int\d+|char|short)\b", re.IGNORECASE)
 
@@ -49,9 +52,14 @@ class Gathering:
         Returns a subject by its name. May raise ``SubjectError``.
     laws : mapping of str to Law
         The laws by name.
+    polish : bool
+        Whether to look for a smaller case of each bug.
     """
 
-    def __init__(self, subjects: Callable[[str], Implementation], laws: Mapping[str, Law]) -> None:
+    def __init__(
+        self, subjects: Callable[[str], Implementation], laws: Mapping[str, Law], *, polish: bool = True
+    ) -> None:
+        self._polish = polish
         self._subjects = subjects
         self._laws = laws
         self._bugs: list[_Bug] = []
@@ -123,7 +131,7 @@ class Gathering:
         for_smallest, for_needs = CALLS[failure.status]
         fixed = isinstance(failure.case, Call) or (failure.difference is not None and bool(failure.difference.varies))
         found = failure
-        if isinstance(failure.case, Case) and not fixed and for_smallest:
+        if isinstance(failure.case, Case) and self._polish and not fixed and for_smallest:
             fails = _Fails(subject, law, failure, SECONDS[0])
             least = smallest(failure.case, fails, calls=for_smallest)
             if least != failure.case:
@@ -137,8 +145,9 @@ class Gathering:
         needed: tuple[Need, ...] = ()
         if isinstance(found.case, Case) and not fixed and for_needs:
             needed = needs(found.case, _Fails(subject, law, found, SECONDS[1]), calls=for_needs)
+        note = other_variants(found, step.subject, seconds=VARIANT_SECONDS)
         words = tuple(map(str, needed))
-        finding = Finding(step.subject, found, diagnosis.cause, diagnosis.evidence, words)
+        finding = Finding(step.subject, found, diagnosis.cause, diagnosis.evidence, words, note=note)
         return _Bug(finding, diagnosis, needed)
 
     def _same(self, bug: _Bug, step: Step, failure: Verdict) -> bool:

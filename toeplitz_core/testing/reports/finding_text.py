@@ -31,9 +31,7 @@ def finding_lines(finding: Finding, number: int, *, replay: str | None = None, l
     failure = finding.failure
     heading = f"F{number} {finding.cause}: {finding.subject} ({finding.status})"
     fixed = labelled("wrong:", shortened(wrapped(failure.message, WIDTH - 10), _MESSAGE))
-    evidence = _sentence(finding.evidence)
-    said = evidence if finding.cause == UNKNOWN else f"{definition(finding.cause)} {evidence}"
-    about = shortened(wrapped(said, WIDTH - 10), _EVIDENCE)
+    about = shortened(wrapped(cause_in_words(finding, named=False), WIDTH - 10), _EVIDENCE)
     fixed = labelled("cause:", about) + fixed
     fixed.append(f"  case:   {failure.case}")
     if finding.needs:
@@ -52,6 +50,13 @@ def finding_lines(finding: Finding, number: int, *, replay: str | None = None, l
             room -= len(block)
         shown += labelled(label, block)
     return [*filled(heading), *fixed, *shown, *last]
+
+
+def cause_in_words(finding: Finding, *, named: bool = True) -> str:
+    """The cause of a finding with its definition and its evidence; ``named`` begins with its identifier."""
+    evidence = _sentence(finding.evidence)
+    said = evidence if finding.cause == UNKNOWN else f"{definition(finding.cause)} {evidence}"
+    return f"{finding.cause}: {said}" if named else said
 
 
 def _seen(finding: Finding) -> str:

@@ -76,6 +76,8 @@ class Session:
             there = path.is_file() and path.stat().st_size
             self._adopting = KnownFailures.load(path) if there else KnownFailures()
         self._gathering: Gathering | None = None
+        # The ids of findings that a test has told of.
+        self.told: set[str] = set()
         self.pool = SubjectPool(
             partial(Sandbox, timeout=options.timeout) if sandbox is None else sandbox,
             here=here,
@@ -124,7 +126,9 @@ class Session:
             If a law raises an error, which is a bug of the suite.
         """
         with interrupts.noted():
-            return judgement.judge(self.plan, self.pool, Task(step), announce)
+            result = judgement.judge(self.plan, self.pool, Task(step), announce)
+            self.gathering.gather([result])
+            return result
 
     def run(self, *consumers: Consumer, resumed: Resumed | None = None) -> Record:
         """Run all steps, send every event to the consumers, and return the record, however the run ends.
