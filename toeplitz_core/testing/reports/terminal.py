@@ -17,7 +17,7 @@ from toeplitz_core.testing.laws.verdict import Verdict
 from toeplitz_core.testing.reports.finding_text import finding_lines, findings_heading
 from toeplitz_core.testing.reports.remarks import print_known, print_remarks
 from toeplitz_core.testing.reports.table import print_summary, print_tables
-from toeplitz_core.testing.reports.text import STYLES, WIDTH, plain, prose, result_line, shortened, wrapped
+from toeplitz_core.testing.reports.text import STYLES, WIDTH, plain, print_verdict, prose, result_line
 from toeplitz_core.testing.run.events import Adopted, Ended, Event, Failed, Started, StepEnded
 from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import Plan
@@ -97,7 +97,9 @@ class TerminalReport:
         if (kind := (subject, failure.kind)) not in self._kinds:
             self._kinds.add(kind)
             line = f"{failure.status.upper()} {subject}, {failure.case.law}: {failure.message}"
-            plain(self._console, shortened(wrapped(line, WIDTH), 1)[0], style=STYLES.get(failure.status))
+            line = line.partition("\n")[0]
+            line = line if len(line) <= WIDTH else f"{line[: WIDTH - 4]} ..."
+            plain(self._console, line, style=STYLES.get(failure.status))
 
     def _end(self, event: Ended) -> None:
         self._progress.stop()
@@ -109,6 +111,10 @@ class TerminalReport:
             plain(console, heading, style=STYLES.get(finding.status))
             for line in lines:
                 plain(console, line)
+        for result in record.results:
+            for failure in result.failures:
+                if record.finding_of(result.step, failure) is None:
+                    print_verdict(console, result.subject, failure)
         print_tables(console, record)
         print_remarks(console, record.results, event.left_out)
         if record.rounds is not None and self._plan is not None:
