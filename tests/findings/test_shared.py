@@ -74,6 +74,17 @@ def test_no_other_subject_is_excused(sandbox: Sandbox, name: str):
     assert excuse(sandbox, name, NO_CHANNELS) is None
 
 
+# torch returns no output channels for it, and adding a bias of 2 channels raises.
+TWO_OUTPUT_CHANNELS = "input=1x0x1x1 weight=2x0x1x1 bias law=no-channels"
+
+
+def test_a_wrong_result_of_torch_may_fail_its_caller_differently(sandbox: Sandbox):
+    """A failure is torch's if the subject is right once torch's convolution is; a fault of its own is not."""
+    assert excuse(sandbox, f"{KERNELS}:adds_the_bias", TWO_OUTPUT_CHANNELS) == LISTED
+    for name in ("adds_it_only_sometimes", "adds_it_and_refuses", "raises_as_if_it_added"):
+        assert excuse(sandbox, f"{KERNELS}:{name}", TWO_OUTPUT_CHANNELS) is None, name
+
+
 def test_a_crash_is_shared_but_not_with_an_exception(sandbox: Sandbox):
     """Where torch crashes, a subject that crashes too is excused, and one that raises is not."""
     if not LAWS["forward-exact"](IsolatedSubject(sandbox, "torch"), Case.parse(CRASH)).status.is_failure:
@@ -130,6 +141,13 @@ def test_nothing_runs_again_where_nothing_fails(sandbox: Sandbox):
     SharedFailures(subject)
     assert LAWS["forward-exact"](subject, Case.parse("input=1x1x1x1 weight=1x1x1x1")).status is Status.PASS
     assert all(beside._worker is None for beside in subject._beside.values())
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_wrapper_that_adds_the_bias_is_green(inline: bool):
+    """A correct wrapper that calls torch without the bias does not fail the law that torch breaks."""
+    record = check(f"{KERNELS}:adds_the_bias", inline=inline, **OPTIONS)
+    assert (record.exit_code, record.results[0].status) == (0, Status.SHARED)
 
 
 OPTIONS: dict[str, Any] = {"dtype": "float32", "device": "cpu", "law": ["no-channels", "stride"], "quiet": True}

@@ -25,7 +25,7 @@ from toeplitz_core.testing.reports.json import JsonReport
 from toeplitz_core.testing.reports.replayed_cases import debug, replay_all
 from toeplitz_core.testing.reports.show import show_case
 from toeplitz_core.testing.reports.terminal import OUR_ERROR
-from toeplitz_core.testing.reports.text import laws_table, plain
+from toeplitz_core.testing.reports.text import filled, laws_table, plain
 from toeplitz_core.testing.run.exit_code import ExitCode
 from toeplitz_core.testing.run.options import OPTIONS, Options, merged_options
 from toeplitz_core.testing.run.pyproject import TABLE, VARIABLE, project
@@ -174,11 +174,11 @@ def _replay(
     its device is missing, 4 an error of toeplitz-core itself, 130 interrupted.
     """
     if (case is None) == (file is None):
-        raise typer.BadParameter("give either CASE or --file FILE")
+        raise _wrong_usage("give either CASE or --file FILE")
     if pdb and file is not None:
-        raise typer.BadParameter("--pdb is for one CASE, not for --file")
+        raise _wrong_usage("--pdb is for one CASE, not for --file")
     if runs < 1:
-        raise typer.BadParameter(f"runs={runs} must be a whole number >= 1")
+        raise _wrong_usage(f"runs={runs} must be a whole number >= 1")
     cases = [_usage(parse, case)] if case is not None else _usage(read_cases, file)
     given = chosen(
         {
@@ -195,7 +195,7 @@ def _replay(
     options = _usage(merged_options, given, table, {"subject": ("torch",)})
     listed = _usage(lambda: KnownFailures.of_files(options.known, laws=LAWS))
     if len(options.subject) > 1:
-        raise typer.BadParameter(f"{', '.join(options.subject)}: replay takes one subject; choose it with --subject")
+        raise _wrong_usage(f"{', '.join(options.subject)}: replay takes one subject; choose it with --subject")
     report = None if json is None else _usage(JsonReport, json)
     # If the JSON goes to standard output, nothing else may go there.
     aside = contextlib.redirect_stdout(sys.stderr) if json == "-" else contextlib.nullcontext()
@@ -203,7 +203,8 @@ def _replay(
         if pdb and isinstance(tested, Subject):
             raise typer.Exit(debug(console(), cases[0], tested))
         out = console(stderr=json == "-")
-        code = replay_all(out, cases, tested, runs=runs, known=listed, strict=options.strict, report=report)
+        strict, flags = options.strict, options.flags
+        code = replay_all(out, cases, tested, runs=runs, known=listed, strict=strict, report=report, flags=flags)
     raise typer.Exit(code)
 
 
@@ -318,6 +319,14 @@ def _started(name: str, options: Options) -> Iterator[Implementation]:
         yield _usage(pool.__getitem__, name)
 
 
+def _wrong_usage(message: str) -> typer.BadParameter:
+    """The error of wrong usage with this message, whose first line is folded; others are those of a traceback."""
+    before = "Error: Invalid value: "
+    text, _, frames = message.partition("\n")
+    lines = [*filled(before + text), *frames.splitlines()]
+    return typer.BadParameter("\n".join(lines).removeprefix(before))
+
+
 _T = TypeVar("_T")
 
 
@@ -326,4 +335,4 @@ def _usage(function: Callable[..., _T], *values: Any) -> _T:
     try:
         return function(*values)
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+        raise _wrong_usage(str(error)) from None

@@ -98,6 +98,8 @@ class Verdict:
         The arithmetic by which the result was judged, in words.
     chosen : tuple of str
         The values of ``--arithmetic`` for the subject, as far as they concern the dtype of the case.
+    flags : tuple of str
+        The options of the run without a value that a replay needs, such as ``--strict``.
     kernel : str
         The kernel that computed the result, if known.
     zeros, zero_signs : int
@@ -124,6 +126,7 @@ class Verdict:
     printed: str = ""
     assumed: str = ""
     chosen: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
     kernel: str = ""
     zeros: int = 0
     zero_signs: int = 0

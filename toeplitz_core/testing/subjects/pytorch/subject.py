@@ -265,8 +265,7 @@ class TorchSubject(Subject):
         if self.differentiable:
             return BrokenContract(reason, Symptom.DETACHED)
         if self.declared.differentiable:
-            said = f"{reason}. It was declared differentiable; replay it with --differentiable"
-            return BrokenContract(said, Symptom.DETACHED)
+            return BrokenContract(f"{reason}. It was declared differentiable", Symptom.DETACHED)
         return ForwardOnly(reason)
 
     @contextlib.contextmanager
