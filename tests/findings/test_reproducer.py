@@ -98,7 +98,7 @@ def test_scripts_of_wrong_convolutions(tmp_path: Path):
     """The script of a wrong convolution fails, also if another law has found the wrong call."""
     texts = {}
     for name, (subject, line) in WRONG.items():
-        found = exported(Case.parse(line), resolve(subject))
+        found = exported(Case.parse(line), resolve(subject), run=lambda _: 1)
         assert found.failed, name
         texts[name] = found.text
     found_codes = run_scripts(texts, tmp_path)
@@ -153,6 +153,16 @@ def test_scripts_of_right_convolutions(tmp_path: Path):
     texts["apart"] = script(parse_line(RIGHT[0]), "torch-native", Shown(Status.CRASH))
     found = run_scripts(texts, tmp_path)
     assert {name: code for name, (code, _) in found.items()} == dict.fromkeys(texts, 0), found
+
+
+@pytest.mark.parametrize(
+    ("codes", "shown", "memory"), [((1,), True, False), ((0, 1), True, True), ((0, 0), False, False)]
+)
+def test_a_script_is_run_before_it_is_given_away(codes: tuple[int, ...], shown: bool, memory: bool):
+    """A script that does not fail is written again to fill memory; if that fails no more, the first is kept."""
+    case, left = Case.parse("input=1x1x1x9 weight=1x1x1x1 law=forward-exact"), list(codes)
+    found = exported(case, resolve("tests.faults.indexing:misses_last_column"), run=lambda _: left.pop(0))
+    assert (found.failed, found.shown, "fill_memory" in found.text, left) == (True, shown, memory, [])
 
 
 @pytest.mark.parametrize("name", ["segfault", "hang"])

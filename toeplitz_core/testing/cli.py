@@ -245,6 +245,8 @@ def _export(
         found = _usage(exported, parsed, tested, options.declared)
     if not found.failed:
         plain(console(stderr=True), "The case holds here, so the script exits with 0.")
+    elif not found.shown:
+        plain(console(stderr=True), "The case fails here, but the script does not: the failure may need other calls.")
     if path is None:
         typer.echo(found.text, nl=False)
     else:

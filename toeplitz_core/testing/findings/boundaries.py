@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.conditions import Condition
-from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.findings.expressions import Expression, expressions, flags, relations
-from toeplitz_core.testing.findings.parameters import PER_AXIS, Asked, OutOfCallsError, changed
+from toeplitz_core.testing.findings.parameters import Asked, OutOfCallsError
+from toeplitz_core.testing.findings.variations import MODULI, Varied, around, mutated
 
 # Larger cases take long, and a failure that needs them has a smallest case beyond this limit.
-_MAX_PRODUCTS = 2**22
+_MAX_PRODUCTS = 2**20
 # Fresh cases are drawn until the needs were right about all of them in this many rounds, and in this many at most.
 _CLEAN_ROUNDS, _MOST_ROUNDS = 2, 10
 # Fresh cases per round that meet all needs, and how often a case is drawn until one is of the wanted kind.
 _MEETING, _DRAWS = 4, 80
-# How many cases a condition must exclude, by its tier: some cases hold by chance.
-_LEAST_EXCLUDED = (1, 2, 2)
-_MODULI = (2, 4, 8, 16, 32)
+# How many cases a condition must exclude that could have a plainer reason, because some cases hold by chance.
+_FEW, _SOME = 2, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +85,7 @@ def needs(case: Case, fails: Callable[[Case], bool], *, calls: int) -> tuple[Nee
     known = _Known(case, Asked(fails, calls))
     found: tuple[_Candidate, ...] = ()
     with contextlib.suppress(OutOfCallsError):
-        for varied in _around(case):
+        for varied in around(case):
             known.explore(varied)
         found = _chosen(known)
         generator = np.random.default_rng(0)
@@ -104,11 +101,17 @@ def needs(case: Case, fails: Callable[[Case], bool], *, calls: int) -> tuple[Nee
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A condition that may be a need."""
+    """A condition that may be a need, and how many cases that held it must exclude to be one."""
 
     text: str
     words: str
     holds: Callable[[Case], bool]
+    least: int = 1
+
+    def excluded(self, cases: Sequence[Case]) -> int:
+        """How many of the cases it excludes; 0 if these are too few."""
+        count = sum(not self.holds(case) for case in cases)
+        return count if count >= self.least else 0
 
 
 class _Known:
@@ -128,7 +131,7 @@ class _Known:
         (self.failing if failed else self.passing).append(case)
         return failed
 
-    def explore(self, varied: _Varied) -> None:
+    def explore(self, varied: Varied) -> None:
         """Try other values of one parameter: below the present one, and above it up to where the case holds."""
         now, least, build = varied
 
@@ -143,7 +146,11 @@ class _Known:
         answers = {value: tried(value) for value in above}
         failed = [now, *(value for value, answer in answers.items() if answer)]
         held = [value for value, answer in answers.items() if answer is False]
-        if not held or max(failed) > min(held):
+        if not held:
+            return
+        if max(failed) > min(held):  # it may hold for all multiples of this value
+            for multiple in (2, 3):
+                tried(multiple * min(held))
             return
         low, high = max(failed), min(held)
         while high - low > 1:
@@ -152,80 +159,6 @@ class _Known:
                 low = middle
             else:
                 high = middle
-
-
-# A parameter of a case: its value, its least value, and the case with another value.
-_Varied = tuple[int, int, Callable[[int], Case | None]]
-
-
-def _around(case: Case) -> Iterator[_Varied]:
-    """The parameters to vary, one at a time and some together."""
-    g = case.geometry
-    for choice in _choices(case):
-        yield 0, 0, lambda number, choice=choice: choice if number == 1 else None  # type: ignore[misc]
-    counts = {"batch": case.batch or 1, "group_channels": max(1, case.weight[1])}
-    for name, now in counts.items():
-        yield now, 1, partial(_with, case, name)
-    per_group = case.weight[0] // case.groups
-    yield per_group, 1, lambda number: changed(case, out_channels=number * case.groups)
-    yield case.groups, 1, lambda number: changed(case, groups=number, out_channels=number * per_group)
-    yield case.groups, 1, lambda number: changed(case, groups=number)
-    yield case.groups, 1, partial(_with_groups, case)
-    for same_outputs in (True, False):
-        for name in (*PER_AXIS, *["input_size"] * (not same_outputs)):
-            values = _per_axis(case, name)
-            least = 0 if name == "padding" else 1
-            for axis, now in enumerate(values):
-                yield now, least, partial(_with_axis, case, name, axis, same_outputs)
-            if len(set(values)) == 1:
-                yield values[0], least, partial(_with_axes, case, name, g.rank, same_outputs)
-
-
-def _with(case: Case, name: str, value: int) -> Case | None:
-    parameters: dict[str, Any] = {name: value}
-    return changed(case, **parameters)
-
-
-def _with_groups(case: Case, groups: int) -> Case | None:
-    """The case with another number of groups, and about as many channels altogether."""
-    g = case.geometry
-    channels, outputs = -(-g.in_channels // groups), -(-g.out_channels // groups)
-    return changed(case, groups=groups, group_channels=channels, out_channels=outputs * groups)
-
-
-def _with_axis(case: Case, name: str, axis: int, same_outputs: bool, value: int) -> Case | None:
-    values = list(_per_axis(case, name))
-    values[axis] = value
-    return changed(case, same_outputs=same_outputs, **{name: tuple(values)})
-
-
-def _with_axes(case: Case, name: str, rank: int, same_outputs: bool, value: int) -> Case | None:
-    return changed(case, same_outputs=same_outputs, **{name: (value,) * rank})
-
-
-def _per_axis(case: Case, name: str) -> tuple[int, ...]:
-    if name == "padding":
-        return tuple(before for before, _ in case.geometry.pads)
-    values: tuple[int, ...] = getattr(case.geometry, name)
-    return values
-
-
-def _choices(case: Case) -> list[Case]:
-    """The case with each other choice: bias, batch axis, layouts, dtype, recipe, and with its axes swapped."""
-    without = [tuple(item for item in case.layouts if item != dropped) for dropped in case.layouts]
-    others: list[dict[str, Any]] = [
-        {"bias": not case.bias},
-        {"batch": 1 if case.batch is None else None},
-        *({"layouts": layouts} for layouts in without),
-        *({"dtype": dtype} for dtype in CASE_DTYPES),
-        *({"data": data} for data in ("integers", "normal")),
-    ]
-    swapped = {name: _per_axis(case, name)[::-1] for name in (*PER_AXIS, "input_size")}
-    if isinstance(case.padding, str):
-        swapped["padding"] = case.padding  # type: ignore[assignment]  # its name says what it is on each axis
-        others.append({"padding": _per_axis(case, "padding")})
-    found = [changed(case, **other) for other in (*others, swapped)]
-    return [other for other in found if other is not None and other != case]
 
 
 def _products(case: Case) -> int:
@@ -242,14 +175,13 @@ def _chosen(known: _Known) -> tuple[_Candidate, ...]:
     # A case that reads no pixel can hardly fail, and says nothing about the parameters.
     left = [case for case in known.passing if case.geometry.nnz or not known.case.geometry.nnz]
     tiers = list(_candidates(known))
-    for least, tier in zip(_LEAST_EXCLUDED, tiers, strict=True):
+    for tier in tiers:
         while left and tier:
-            best = max(tier, key=lambda candidate: sum(not candidate.holds(case) for case in left))
-            rest = [case for case in left if best.holds(case)]
-            if len(left) - len(rest) < least:
+            counts = [candidate.excluded(left) for candidate in tier]
+            if not max(counts):
                 break
-            chosen.append(best)
-            left = rest
+            chosen.append(tier[counts.index(max(counts))])
+            left = [case for case in left if chosen[-1].holds(case)]
     excluded = [case for case in known.passing if not all(candidate.holds(case) for candidate in chosen)]
     for candidate in reversed(chosen.copy()):
         others = [other for other in chosen if other is not candidate]
@@ -263,14 +195,13 @@ def _candidates(known: _Known) -> Iterator[list[_Candidate]]:
     rank = known.case.geometry.rank
     plain, related, products = expressions(known.case)
     single = [c for expression in plain for c in _limits(known, expression)]
-    yield [*_flags(known), *single]
-    held = [_Candidate(text, words, of) for text, words, of in relations(rank)]
+    yield [*_flags(known), *(candidate for candidate in single if candidate.least == 1)]
+    upper = [candidate for candidate in single if candidate.least > 1]
+    yield [*upper, *(c for expression in plain for c in _remainders(known, expression))]
+    held = [_Candidate(text, words, of, _FEW) for text, words, of in relations(rank)]
     held = [candidate for candidate in held if all(map(candidate.holds, known.failing))]
-    yield [*held, *(c for expression in related for c in _limits(known, expression))]
-    yield [
-        *(c for expression in products for c in _limits(known, expression)),
-        *(c for expression in plain for c in _remainders(known, expression)),
-    ]
+    yield [*held, *(replace(c, least=_FEW) for expression in related for c in _limits(known, expression))]
+    yield [replace(c, least=_SOME) for expression in products for c in _limits(known, expression)]
 
 
 def _flags(known: _Known) -> list[_Candidate]:
@@ -309,29 +240,26 @@ def _compared(expression: Expression, sign: str, limit: int) -> _Candidate:
         "<=": lambda case: of(case) <= limit,
     }
     said = f"> {limit - 1}" if sign == ">=" and limit == expression.least + 1 else f"{sign} {limit}"
-    return _Candidate(f"{expression.text} {sign} {limit}", f"{expression.words} {said}", holds[sign])
+    return _Candidate(
+        f"{expression.text} {sign} {limit}", f"{expression.words} {said}", holds[sign], _FEW if sign == "<=" else 1
+    )
 
 
 def _remainders(known: _Known, expression: Expression) -> Iterator[_Candidate]:
     """Conditions on the remainder of an expression."""
     of = expression.of
-    for modulus in _MODULI:
+    for modulus in MODULI:
         rests = {of(case) % modulus for case in known.failing}
-        if len(rests) == 1:
-            rest = rests.pop()
-            text = f"% {modulus} == {rest}"
-            yield _Candidate(
-                f"{expression.text} {text}",
-                f"{expression.words} {text}",
-                lambda case, modulus=modulus, rest=rest: of(case) % modulus == rest,  # type: ignore[misc]
-            )
-        elif 0 not in rests:
-            text = f"% {modulus} != 0"
-            yield _Candidate(
-                f"{expression.text} {text}",
-                f"{expression.words} {text}",
-                lambda case, modulus=modulus: of(case) % modulus != 0,  # type: ignore[misc]
-            )
+        if len(rests) > 1 and 0 in rests:
+            continue
+        text = f"% {modulus} == {min(rests)}" if len(rests) == 1 else f"% {modulus} != 0"
+        wanted = frozenset(rests if len(rests) == 1 else range(1, modulus))
+        yield _Candidate(
+            f"{expression.text} {text}",
+            f"{expression.words} {text}",
+            lambda case, modulus=modulus, wanted=wanted: of(case) % modulus in wanted,  # type: ignore[misc]
+            _FEW,
+        )
 
 
 def _try_fresh_cases(known: _Known, found: tuple[_Candidate, ...], generator: np.random.Generator) -> bool:
@@ -349,36 +277,9 @@ def _fresh_case(
 ) -> Case | None:
     """A new case that meets all needs but one."""
     for _ in range(_DRAWS):
-        case = _mutated(known.failing[generator.integers(len(known.failing))], generator)
+        case = mutated(known.failing[generator.integers(len(known.failing))], generator)
         if case is None or case in known.failing or case in known.passing or _products(case) > _MAX_PRODUCTS:
             continue
         if all(candidate.holds(case) is (candidate is not broken) for candidate in found):
             return case
     return None
-
-
-def _mutated(case: Case, generator: np.random.Generator) -> Case | None:
-    """The case with a few other parameters."""
-
-    def near(now: int, least: int) -> int:
-        options = (least, least + 1, now // 2, now - 1, now + 1, 2 * now + 1, 4 * now + 2, now + 8, now // 8 * 8 + 8)
-        return max(least, int(options[generator.integers(len(options))]))
-
-    parameters: dict[str, Any] = {}
-    for _ in range(1 + generator.integers(5)):
-        name = ("batch", "bias", "groups", "group_channels", "out_channels", "input_size", *PER_AXIS)[
-            generator.integers(6 + len(PER_AXIS))
-        ]
-        if name == "bias":
-            parameters[name] = not case.bias
-        elif name in (*PER_AXIS, "input_size"):
-            values = list(parameters.get(name, _per_axis(case, name)))
-            axis = generator.integers(len(values))
-            values[axis] = near(values[axis], 0 if name == "padding" else 1)
-            parameters[name] = tuple(values)
-        else:
-            now = {"batch": case.batch or 1, "groups": case.groups, "group_channels": case.weight[1]}
-            parameters[name] = near(now.get(name, case.weight[0] // case.groups), 1)
-    groups = parameters.get("groups", case.groups)
-    parameters["out_channels"] = groups * parameters.get("out_channels", case.weight[0] // case.groups)
-    return changed(case, same_outputs="input_size" not in parameters and bool(generator.integers(2)), **parameters)

@@ -82,6 +82,12 @@ def expressions(case: Case) -> tuple[list[Expression], list[Expression], list[Ex
     products.append(
         Expression(f"group_channels * {taps.text}", "products per output", lambda case: case.weight[1] * taps.of(case))
     )
+    outputs = products[1]
+    products.append(
+        Expression(
+            f"out_channels * {outputs.text}", "outputs per image", lambda case: case.weight[0] * outputs.of(case)
+        )
+    )
     products.append(Expression("nnz", "products per image", ATTRIBUTES["nnz"].of, 0))
     return plain, related, products
 

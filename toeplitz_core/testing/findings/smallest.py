@@ -74,6 +74,28 @@ def smallest(case: Case, fails: Callable[[Case], bool], *, calls: int) -> Case:
     return descent.best
 
 
+def with_impulses(case: Case, fails: Callable[[Case], bool]) -> Case:
+    """The case with a unit impulse in each channel of the image, if it still fails: results are then single weights.
+
+    This is apart from :func:`smallest`, because whole numbers show more failures than impulses do: a condition that is
+    made from the smallest case should not ask for them.
+
+    Parameters
+    ----------
+    case : Case
+        A case that fails.
+    fails : callable
+        Whether a case fails in the same way. It is called at most once.
+
+    Examples
+    --------
+    >>> print(with_impulses(Case.parse("input=1x1x1x5 weight=17x1x1x1"), lambda _: True))
+    input=1x1x1x5 weight=17x1x1x1 data=impulse
+    """
+    simpler = changed(case, data="impulse")
+    return simpler if simpler is not None and fails(simpler) else case
+
+
 class _Descent:
     """The smallest failing case so far."""
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
@@ -17,6 +22,8 @@ from toeplitz_core.testing.subjects.interface import Implementation
 
 # A failure that does not occur in each of this many runs may depend on what memory held.
 _RUNS = 3
+# Seconds that a script may take.
+_ENOUGH = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +35,41 @@ class Exported:
     text : str
     failed : bool
         Whether the case failed when it was run here.
+    shown : bool
+        Whether the script failed when it was run here.
     """
 
     text: str
     failed: bool
+    shown: bool
 
 
-def exported(case: Case | Call, subject: Implementation, declared: Declared | None = None) -> Exported:
+def exit_code(text: str) -> int:
+    """The exit code of a script in a new interpreter; 1 if it does not end in time."""
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "script.py"
+        file.write_text(text, encoding="utf-8")
+        try:
+            ended = subprocess.run(
+                [sys.executable, str(file)], stdin=subprocess.DEVNULL, capture_output=True, timeout=_ENOUGH, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return 1
+    return ended.returncode
+
+
+def exported(
+    case: Case | Call,
+    subject: Implementation,
+    declared: Declared | None = None,
+    *,
+    run: Callable[[str], int] = exit_code,
+) -> Exported:
     """Run a case under its law, or under each law that applies to it, and write the script of the failure.
 
-    If the law makes several calls, the script shows the one that is wrong alone. If the case holds, the script has the
-    test of its law, and ends with 0.
+    If the law makes several calls, the script shows the one that is wrong alone. The script is run too. If it does not
+    fail, it is written again for a failure that depends on what memory held. If the case holds, the script has the test
+    of its law.
 
     Parameters
     ----------
@@ -47,6 +78,8 @@ def exported(case: Case | Call, subject: Implementation, declared: Declared | No
         The subject under the name by which it is imported, in a separate process unless the run is inline.
     declared : Declared, optional
         What the options of the run declare about the subject.
+    run : callable
+        Runs a script and returns its exit code.
 
     Raises
     ------
@@ -56,13 +89,18 @@ def exported(case: Case | Call, subject: Implementation, declared: Declared | No
     laws = laws_of(case)
     verdict, memory = _failure(laws, subject, case)
     if verdict is None:
-        shown = next((law for law in laws if exportable(case.replace(law=law.name))), laws[0])
-        return Exported(script(case.replace(law=shown.name), subject.name, None, declared), failed=False)
+        first = next((law for law in laws if exportable(case.replace(law=law.name))), laws[0])
+        return Exported(script(case.replace(law=first.name), subject.name, None, declared), failed=False, shown=False)
     found = verdict if memory else attributed(verdict, subject)
     if not exportable(found.case) and verdict.call is not None:
         found = found.replace(case=verdict.call)
-    shown_as = Shown(found.status, found.message, memory, found.quantity)
-    return Exported(script(found.case, subject.name, shown_as, declared), failed=True)
+    how = Shown(found.status, found.message, memory, found.quantity)
+    plain = script(found.case, subject.name, how, declared)
+    if run(plain):
+        return Exported(plain, failed=True, shown=True)
+    second = script(found.case, subject.name, replace(how, memory=True), declared)
+    shown = not memory and run(second) != 0
+    return Exported(second if shown else plain, failed=True, shown=shown)
 
 
 def _failure(laws: list[Law], subject: Implementation, case: Case | Call) -> tuple[Verdict | None, bool]:
