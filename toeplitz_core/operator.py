@@ -305,7 +305,8 @@ def _receptive_fields(geometry: ConvGeometry, x: torch.Tensor) -> Iterator[tuple
     per_position = math.prod(x.shape[:-1]) * x.dtype.itemsize + torch.int64.itemsize
     block = max(1, _BLOCK_BYTES // (per_position * taps))
     pixels = slice(None if geometry.pixels else 0)  # nothing to gather from: every tap is padding
-    if geometry.positions <= block and geometry.positions * taps <= _KEPT_TAPS and x.device.type == "cpu":
+    is_small = geometry.positions <= block and geometry.positions * taps <= _KEPT_TAPS
+    if is_small and x.device.type == "cpu" and not torch.compiler.is_compiling():  # torch.compile warns of caches
         index, live = map(torch.from_numpy, _kept_receptive_fields(geometry))
         yield index[:, pixels], live[:, pixels]
         return

@@ -127,6 +127,13 @@ def test_receptive_fields_are_kept_for_every_mode() -> None:
     assert weight.grad.tolist() == [[[[4, 4], [4, 4]]]]
 
 
+def test_nothing_is_kept_while_torch_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``torch.compile`` would warn of a function that keeps results, so a product that it traces calls none."""
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    monkeypatch.setattr(operator, "_kept_receptive_fields", None)
+    assert (ToeplitzOperator(torch.ones(1, 1, 2, 2), 3) @ torch.ones(9)).tolist() == [4] * 4
+
+
 @given(g=small_geometries(), value=st.sampled_from([float("nan"), float("inf")]), data=st.data())
 def test_nan_and_infinity_stay_in_their_receptive_field(g: ConvGeometry, value: float, data: st.DataObject) -> None:
     """A NaN or an infinity affects exactly the elements for which its column (or row) of ``T`` has a tap."""
