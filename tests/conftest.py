@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.command_line import IMPLEMENTATIONS
 from tests.helpers.paths import CHECKOUT
 from tests.helpers.projects import KERNELS, KNOWN
 from toeplitz_core.testing.decorator import COMMAND_LINE
@@ -48,7 +47,7 @@ def own_journals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a file of implementations."""
-    (tmp_path / "kernels.py").write_text(IMPLEMENTATIONS, encoding="utf-8")
+    (tmp_path / "kernels.py").write_text(KERNELS, encoding="utf-8")
     (tmp_path / "unfinished.py").write_text("def conv2d(:\n", encoding="utf-8")
     (tmp_path / "needy.py").write_text("import no_such_package_of_mine\n", encoding="utf-8")
     (tmp_path / "leaving.py").write_text("raise SystemExit(0)\n", encoding="utf-8")

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import toeplitz_core
-from tests.helpers.command_line import IMPLEMENTATIONS, ONE, TWO_LAWS, call, process, replayed, unfolded
+from tests.helpers.command_line import ONE, TWO_LAWS, call, process, replayed, unfolded
+from tests.helpers.projects import KERNELS
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result as Found
@@ -89,6 +90,18 @@ def test_failure_can_be_replayed(kernels: Path):
     assert replayed(again.stdout) == line
 
 
+@pytest.mark.parametrize("flags", ["--differentiable", "--strict", "--differentiable --strict"])
+def test_replay_repeats_flags(kernels: Path, flags: str):
+    """The printed replay command has the options that decide whether a case fails, also in the JSON and in a replay."""
+    run = f"check kernels:no_groups --dtype float32 --device cpu --law forward-exact --inline {flags}"
+    line = replayed(call(f"{run} --json {kernels / 'run.json'}").output)
+    assert line.endswith(f" --subject kernels:no_groups {flags}")
+    assert replayed(call(f"{line} --inline --runs 1").output) == line
+    (found,) = json.loads((kernels / "run.json").read_text(encoding="utf-8"))["results"]
+    assert found["replay"].endswith(line)
+    assert found["flags"] == flags.split()
+
+
 def test_what_a_failing_subject_prints_is_shown(kernels: Path):
     """The first and last lines that a subject wrote before a crash or a wrong result are printed with the failure."""
     (kernels / "talks.py").write_text(
@@ -111,7 +124,7 @@ def test_what_a_failing_subject_prints_is_shown(kernels: Path):
 def run_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, object]]:
     """The output and the report of a separate process, on a terminal with ASCII only."""
     directory = tmp_path_factory.mktemp("elsewhere")
-    (directory / "kernels.py").write_text(IMPLEMENTATIONS, encoding="utf-8")
+    (directory / "kernels.py").write_text(KERNELS, encoding="utf-8")
     variables = {"PYTHONHASHSEED": "1", "PYTHONIOENCODING": "ascii", "TERM": "xterm-256color"}
     done = process("-m", "toeplitz_core", *GATE.split(), directory=directory, **variables)
     assert done.returncode == 1, done.stderr

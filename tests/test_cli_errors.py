@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.command_line import ONE, TWO_LAWS, call, process, replayed
+from tests.helpers.command_line import ONE, TWO_LAWS, call, process, replayed, unfolded
 from toeplitz_core.testing import cli
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.laws import LAWS
@@ -77,7 +77,8 @@ def test_usage_errors(kernels: Path, line: str, said: list[str]):  # noqa: ARG00
     result = call(line)
     assert result.exit_code == 2, result.output
     for part in said:
-        assert part in result.output
+        assert part in unfolded(result.output)
+    assert [line for line in result.output.splitlines() if len(line) > 80] == []
 
 
 def test_interrupted(monkeypatch: pytest.MonkeyPatch):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import toeplitz_core
-from tests.helpers.command_line import call
+from tests.helpers.command_line import call, unfolded
 from toeplitz_core.testing.run import session
 from toeplitz_core.testing.run.options import OPTIONS
 from toeplitz_core.testing.run.rounds import tasks
@@ -77,7 +77,7 @@ def test_time_jobs_and_lists_of_the_table(directory: Path):
     (directory / "pyproject.toml").write_text(f"{table}jobs = 2\n", encoding="utf-8")
     result = call("check --inline")
     assert result.exit_code == 2
-    assert "jobs=2 needs separate processes, so it cannot be combined with inline" in result.stderr
+    assert "jobs=2 needs separate processes, so it cannot be combined with inline" in unfolded(result.stderr)
     assert call("check --inline --jobs 1").exit_code == 0
 
 
@@ -119,7 +119,7 @@ def test_a_number_out_of_range_is_named(command: str, said: str):
     """A number out of range ends the command with 2; the error has the option, its value and the rule."""
     result = call(command)
     assert result.exit_code == 2
-    assert said in result.stderr
+    assert said in unfolded(result.stderr)
 
 
 def test_no_subject_anywhere(directory: Path):
@@ -128,7 +128,7 @@ def test_no_subject_anywhere(directory: Path):
     result = call("check --inline")
     assert result.exit_code == 2
     for said in ("no subject: name one", "check package.module:callable", "TOEPLITZ_SUBJECT", "[tool.toeplitz_core]"):
-        assert said in result.stderr
+        assert said in unfolded(result.stderr)
 
 
 def test_a_wrong_table_is_a_usage_error(directory: Path):
@@ -136,7 +136,7 @@ def test_a_wrong_table_is_a_usage_error(directory: Path):
     (directory / "pyproject.toml").write_text('[tool.toeplitz_core]\nprofil = "gate"\n', encoding="utf-8")
     result = call("check torch")
     assert result.exit_code == 2
-    assert "did you mean 'profile'?" in result.stderr
+    assert "did you mean 'profile'?" in unfolded(result.stderr)
     assert call("laws").exit_code == 0
 
 
@@ -150,7 +150,7 @@ def test_several_lists_of_known_failures():
     Path("copy.toml").write_text(KNOWN.format("known"), encoding="utf-8")
     result = call(f"{line} --known copy.toml")
     assert result.exit_code == 2
-    assert "name='known' must be the name of one entry only" in result.stderr
+    assert "name='known' must be the name of one entry only" in unfolded(result.stderr)
 
 
 def test_by_which_arithmetic_is_said():
@@ -190,11 +190,13 @@ def test_a_journal_is_no_table(directory: Path):
     """A resumed run ignores the table, and refuses other options as a usage error."""
     result = call("check --resume none.jsonl --seed 1")
     assert result.exit_code == 2
-    assert "resume=none.jsonl uses the options of the journal, so it cannot be combined with seed" in result.stderr
+    assert "resume=none.jsonl uses the options of the journal, so it cannot be combined with seed" in unfolded(
+        result.stderr
+    )
     (directory / "none.jsonl").write_text("{}\n", encoding="utf-8")
     result = call("check --resume ../none.jsonl")
     assert result.exit_code == 2
-    assert "../none.jsonl:1: not a line of a journal: key 'event' is missing" in result.stderr
+    assert "../none.jsonl:1: not a line of a journal: key 'event' is missing" in unfolded(result.stderr)
 
 
 def test_a_run_leaves_nothing_where_it_was_started(tmp_path: Path):

@@ -12,7 +12,7 @@ from tests.helpers.known_failures import GROUPED
 from toeplitz_core.testing.case.attributes import ATTRIBUTES, CALL_ATTRIBUTES
 from toeplitz_core.testing.case.call import Call, parse_line
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.case.conditions import FUNCTIONS, Condition, necessary
+from toeplitz_core.testing.case.conditions import FUNCTIONS, Condition, common, necessary
 from toeplitz_core.testing.strategies.calls import calls
 from toeplitz_core.testing.strategies.cases import cases
 
@@ -168,3 +168,23 @@ def test_necessary_condition_is_what_is_not_simplest():
         "out_channels >= 6", "input_size[0] >= 5", "stride[0] >= 3", "padding[0][0] >= 1", "padding[0][1] >= 1",
         "all_padding", "bias", "layout_input == 'channels_last'", "layout_weight == 'transposed'",
     ]  # fmt: skip
+
+
+THREE = ("input=1x1x3x3 weight=1x1x3x3", "input=2x1x5x5 weight=1x1x3x3 padding=1", "input=3x3x3 weight=1x3x3x3")
+
+
+@pytest.mark.parametrize(
+    ("cases", "others", "wanted"),
+    [
+        (THREE, ("input=1x1x3x3 weight=1x1x1x3",), "kernel_size == (3, 3)"),
+        (THREE, ("input=1x1x3x3 weight=1x1x1x3", f"{THREE[0]} bias"), "kernel_size == (3, 3) and not bias"),
+        (THREE, (f"{THREE[0]} bias", "input=1x1x3x3 weight=1x1x1x3 bias"), "not bias"),
+        (THREE, ("input=1x1x3x3 weight=1x1x3x3 seed=5",), None),
+        (THREE[:2], ("input=1x1x3x3 weight=1x1x1x3",), None),
+        (THREE, (), None),
+    ],
+)
+def test_what_cases_have_in_common(cases: tuple[str, ...], others: tuple[str, ...], wanted: str | None):
+    """The condition holds for all cases and for none of the others; few cases have nothing in common."""
+    found = common([Case.parse(line) for line in cases], [Case.parse(line) for line in others])
+    assert (None if found is None else found.text) == wanted

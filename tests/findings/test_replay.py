@@ -134,7 +134,7 @@ def test_wrong_file(directory: Path, text: str | None, said: str):
         (directory / "cases").write_text(text, encoding="utf-8")
     result = call("replay --file cases")
     assert result.exit_code == 2
-    assert said in result.stderr
+    assert said in unfolded(result.stderr)
 
 
 def test_one_of_case_and_file(directory: Path):  # noqa: ARG001  # the working directory

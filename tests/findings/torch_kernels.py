@@ -39,6 +39,31 @@ def raises_where_torch_crashes(x: Tensor, w: Tensor, *rest: Any) -> Tensor:
     return y
 
 
+def adds_the_bias(x: Tensor, w: Tensor, b: Tensor | None, *rest: Any) -> Tensor:
+    """Torch's own convolution without a bias, which it adds itself."""
+    y = functional.conv2d(x, w, None, *rest)
+    return y if b is None else y + b.view(-1, 1, 1)
+
+
+def adds_it_only_sometimes(x: Tensor, w: Tensor, b: Tensor | None, *rest: Any) -> Tensor:
+    """Adds the bias itself too, but not where there are no input channels."""
+    if b is not None and x.shape[-3] == 0:
+        raise ValueError("no channels")
+    return adds_the_bias(x, w, b, *rest)
+
+
+def adds_it_and_refuses(x: Tensor, w: Tensor, _: Tensor | None, *rest: Any) -> Tensor:
+    """Torch's own convolution, called before a fault of its own: it refuses to have no input channels."""
+    adds_the_bias(x, w, None, *rest)
+    raise ValueError("no channels")
+
+
+def raises_as_if_it_added(x: Tensor, w: Tensor, b: Tensor | None, *rest: Any) -> Tensor:
+    """Fails as the sum with a bias does, but does not call torch's convolution."""
+    y = calls_nothing(x, w, None, *rest)
+    return y if b is None else y + b.view(-1, 1, 1)
+
+
 declared = TorchSubject("declared", calls_nothing, calls_torch=True)
 denied = TorchSubject("denied", wrapper, calls_torch=False)
 

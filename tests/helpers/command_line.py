@@ -20,43 +20,6 @@ from toeplitz_core.testing import cli
 ONE = "input=1x1x1x1 weight=1x1x1x1"
 TWO_LAWS = "--law forward-exact --law forward-bound"
 
-# A user's implementations, in a file outside of the repository.
-IMPLEMENTATIONS = '''
-import sys
-import torch
-from toeplitz_core import conv2d
-
-def right(*args):
-    return conv2d(*args)
-
-def no_groups(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
-    """Takes the first group for all of them."""
-    y = conv2d(x, w, b, stride, padding, dilation, groups)
-    return y.zero_() if groups > 1 else y
-
-def refuses(*args):
-    raise NotImplementedError("some day")
-
-def only_float32(x, *args):
-    if x.dtype != torch.float32:
-        raise NotImplementedError(f"{x.dtype}")
-    return conv2d(x, *args)
-
-def colours(*args):
-    raise RuntimeError("\\x1b[31mred\\x1b[0m \\u2297 [bold]not markup[/bold] stride[1]")
-
-def leaves(*args):
-    sys.exit(0)
-
-def interrupts(*args):
-    raise KeyboardInterrupt
-
-class Namespace:
-    conv = staticmethod(conv2d)
-
-number = 3
-'''
-
 
 def call(line: str) -> Result:
     """Run the command line in this process, on a narrow terminal, so that folded lines show."""

@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.laws.difference import BETWEEN_RUNS, MAP_COLUMNS, MAP_ROWS, Difference, Range, axes
+from toeplitz_core.testing.laws.difference import (
+    BETWEEN_RUNS,
+    MAP_COLUMNS,
+    MAP_ROWS,
+    Difference,
+    Range,
+    axes,
+    difference,
+)
 from toeplitz_core.testing.laws.judging import failure
 from toeplitz_core.testing.laws.verdict import Verdict, compare_exact
 
@@ -89,6 +97,23 @@ def test_parts_of_complex_numbers_are_named():
     assert found.where == "image 1 of 2, output channel 0 of 6, rows 0..1 of 5, column 0 of 7, imaginary parts"
     assert found.samples[0].element == "out[1, 0, 0, 0].imag"
     assert found.map[0] == "X......"
+
+
+@pytest.mark.parametrize(
+    ("actual", "wanted", "ratio", "said"),
+    [
+        (2.0, 1.0, 3.14159, "out[0]=2, but should be 1, an error of 3.142 times the bound (1 of 1 elements wrong)"),
+        (2.0, 0.0, float("inf"), "out[0]=2, but should be 0, where no error is allowed (1 of 1 elements wrong)"),
+        (float("nan"), 1.0, float("inf"), "out[0]=nan, but should be 1 (1 of 1 elements wrong)"),
+        (float("-inf"), 1.0, float("inf"), "out[0]=-inf, but should be 1 (1 of 1 elements wrong)"),
+        (2.0, float("inf"), float("inf"), "out[0]=2, but should be inf (1 of 1 elements wrong)"),
+        (2.0, 1.0, None, "out[0]=2, but should be 1 (1 of 1 elements wrong)"),
+    ],
+)
+def test_the_error_is_said_if_a_number_says_more(actual: float, wanted: float, ratio: float | None, said: str):
+    """An error has its size in units of the bound, unless that is infinite."""
+    numbers = torch.tensor([actual], dtype=torch.float64), torch.tensor([wanted], dtype=torch.float64)
+    assert str(difference(CASE, "out", (0,), torch.tensor([True]), *numbers, ratio)) == said
 
 
 def test_the_worst_element_comes_first():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import platform
 import re
 import shlex
 from typing import Any
@@ -208,3 +209,41 @@ def test_wrong_case(line: str, said: str):
     result = call(line)
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+def of_old_memory(x: torch.Tensor, *rest: Any) -> torch.Tensor:
+    """A convolution whose last column is what its memory held before."""
+    y = torch.nn.functional.conv2d(x, *rest)
+    result = torch.empty_like(y)
+    result[..., :-1] = y[..., :-1]
+    return result
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="memory is filled by glibc")
+def test_old_memory_contents_have_no_numbers():
+    """Of elements that change with what memory held before, show prints a question mark and their indices."""
+    line = f"show 'input=1x1x2x4 weight=1x1x1x2 law=stale-memory' --subject {__name__}:of_old_memory"
+    shown = call(line).output.partition("\nactual ")[2].splitlines()
+    assert [row.split()[-1] for row in shown[:2]] == ["?", "?"]
+    assert [len(row.split("]")[1].split()) for row in shown[:2]] == [3, 3]
+    changing = "2 of 6 change with what new memory held before: [0, 0, 0, 2], [0, 0, 1, 2]"
+    assert " ".join(" ".join(shown[2:4]).split()).startswith(changing)
+    assert [row for row in shown if len(row) > WIDTH] == []
+
+
+def test_results_that_change_between_runs_have_no_numbers():
+    """Of elements that change between runs, show prints a question mark and the first indices."""
+    counter = itertools.count()
+    subject = TorchSubject("own", lambda *args: torch.nn.functional.conv2d(*args) + next(counter))
+    shown = show_case(Case.parse("input=1x1x3x3 weight=1x1x1x1"), subject).partition("\nactual ")[2]
+    assert shown.partition("\n          9 of 9")[0].count("?") == 9
+    assert "\n          9 of 9 change between runs: [0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 2]," in shown
+    assert "[0, 0, 1, 1], ...\n" in shown
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1.0])
+def test_right_results_do_not_change(value: float):
+    """Results that are the same each time are printed, NaN too."""
+    subject = TorchSubject("own", lambda *args: torch.full_like(torch.nn.functional.conv2d(*args), value))
+    shown = show_case(Case.parse("input=1x1x1x3 weight=1x1x1x1"), subject).partition("\nactual ")[2]
+    assert "3 of 3 differ" in shown

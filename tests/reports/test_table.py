@@ -63,6 +63,26 @@ def test_a_table_of_every_dtype_is_whole_on_80_columns():
     assert max(map(len, said)) <= 80
 
 
+@pytest.mark.parametrize(("status", "columns"), [(Status.SHARED, ["judged"]), (Status.TIMEOUT, [])])
+def test_long_words_in_a_table_take_the_place_of_columns(status: Status, columns: list[str]):
+    """If the words of all dtypes are long, the columns of cases are left out rather than more than 80 columns used."""
+    longest = max(LAWS, key=len)
+    said = printed(*(of_step(result(status, "wrong"), law=longest, dtype=dtype) for dtype in CASE_DTYPES))
+    heading = next(line.split() for line in said if line.startswith(" law"))
+    assert heading[-1 - len(columns) :] == ["i64", *columns]
+    assert max(map(len, said)) <= 80
+
+
+def test_the_last_line_is_folded():
+    """The last line has at most 80 columns too."""
+    said = printed(result(Status.PASS), result(Status.KNOWN), result(Status.SHARED))
+    assert max(map(len, said)) <= 80
+    assert said[-2:] == [
+        "9 cases; 1 of 3 hold; 1 more fail only in known ways; 1 more fail only where",
+        "    torch itself fails (each law with each dtype).",
+    ]
+
+
 def test_reasons_of_refusals_are_limited():
     """The number of lines with reasons is limited, so that they do not fill the screen."""
     said = printed(*(of_step(replace(GAPS, refused=f"reason {number}"), law=f"law-{number}") for number in range(20)))

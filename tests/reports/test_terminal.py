@@ -67,7 +67,10 @@ def test_the_start_echoes_the_options_with_the_seed():
         "subjects torch; laws forward-bound; devices cpu",
         "profile gate: up to 100 cases per law and dtype, seed 7",
     ]
-    assert lines[3:] == ["--timeout 2.5; --fail-fast; --inline", "journal: /tmp/journal.jsonl"]
+    assert lines[3:] == [
+        "--timeout 2.5; --fail-fast; --inline",
+        "journal: /tmp/journal.jsonl (kept if cut short)",
+    ]
     assert ", seed 0" in header(PLAN)
     assert options_line(OPTIONS) == ""
 
@@ -81,7 +84,7 @@ def test_a_drawn_seed_is_printed():
 @pytest.mark.parametrize(("steps", "far"), [(1, "1 step"), (2, "2 steps")])
 def test_the_start_of_a_sweep_names_no_seed(steps: int, far: str):
     """A sweep checks every convolution, so it has neither profile nor seed."""
-    line = said(started(sweep=steps))[0][2]
+    line = " ".join(map(str.strip, said(started(sweep=steps))[0][2:4]))
     assert f"convolutions up to {far} from the smallest, in the subject's own layouts" in line
     assert "seed" not in line
     assert "profile" not in line
@@ -147,6 +150,22 @@ def test_a_failure_has_the_frames_of_the_subject():
     assert lines[at + 4].startswith("  replay: ")
 
 
+def test_the_lines_of_a_message_are_indented():
+    """All lines of a message but the first are indented, and folded too."""
+    found = result(Status.FAIL, "raised ValueError: one\ntwo " + "word " * 20 + "\n  three")
+    lines, _ = said(started(), step_ended(found))
+    at = lines.index("FAIL torch, forward-bound: raised ValueError: one")
+    assert [line[:8] for line in lines[at + 1 : at + 4]] == ["    two ", "    word", "      th"]
+    assert max(map(len, lines[at : at + 4])) <= 80
+
+
+@pytest.mark.parametrize(("ratio", "lines"), [(3.5, 1), (float("inf"), 0)])
+def test_an_infinite_error_is_no_line(ratio: float, lines: int):
+    """The line ``error:`` is left out if it would say inf."""
+    found = result(Status.FAIL, "wrong", ratio=ratio)
+    assert sum(line.startswith("  error:") for line in said(started(), step_ended(found))[0]) == lines
+
+
 def test_prose_is_folded_between_words_and_commands_are_not():
     """Messages and remarks are folded at 80 columns; the case and the command stay on one line each."""
     found = result(Status.FAIL, "a message of many words " * 8)
@@ -168,7 +187,7 @@ def test_the_last_line_sums_up_the_run():
     """The last line of a run that was completed has the number of cases and of laws that hold."""
     lines, _ = said(started(), Ended(replace(RECORD, ended="completed")))
     apart = "1 more fail only in known ways; 1 more fail only where torch itself fails"
-    assert lines[-1].endswith(f"hold; {apart} (each law with each dtype).")
+    assert " ".join(map(str.strip, lines[-2:])).endswith(f"hold; {apart} (each law with each dtype).")
 
 
 def test_a_failure_is_printed_once_where_its_step_ends():

@@ -112,4 +112,12 @@ def test_a_kernel_for_few_cases_is_told_of_the_domain():
     result = hunt(refusing(lambda w, **_: tuple(w.shape[2:]) != (5, 5)))
     assert result.status is Status.UNSUPPORTED
     assert 0 < result.counts[Status.PASS] < 50
-    assert "--where gives the cases that a kernel is for" in result.message
+    assert '--where "kernel_size == (5, 5)" gives the cases that a kernel is for' in result.message
+
+
+def test_a_kernel_for_few_cases_of_no_simple_kind_is_told_of_the_option_alone():
+    """If no simple condition tells the judged cases from the refused ones, the message has none."""
+    result = hunt(refusing(lambda x, **_: x.shape[-1] % 16 != 9))
+    assert result.status is Status.UNSUPPORTED
+    assert result.counts[Status.PASS] > 2
+    assert "; --where gives the cases that a kernel is for" in result.message

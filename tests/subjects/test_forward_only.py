@@ -172,6 +172,22 @@ def test_check_says_it_in_one_line() -> None:
     assert f" forward only: {reason}; {more} " in unfolded(result)
 
 
+def test_check_names_the_dtypes_without_gradients(directory: Path) -> None:
+    """If a kernel has gradients in some dtypes, the line names those without. A refused dtype does not count."""
+    (directory / "half.py").write_text(
+        "import torch\n\ndef refuses(x, *rest, other=()):\n"
+        "    if x.dtype in other:\n        raise NotImplementedError('no')\n"
+        "    if x.dtype == torch.float16 and x.requires_grad:\n        raise NotImplementedError('half')\n"
+        "    return torch.conv2d(x, *rest)\n\n"
+        "def alone(*args):\n    return refuses(*args, other=[torch.float32])\n",
+        encoding="utf-8",
+    )
+    more = "--dtype float32 --dtype float16 --examples 5 --law gradients-exact --law double-backward --inline"
+    reason = "if an operand requires a gradient, it raises NotImplementedError: half; 2 laws of"
+    assert f" forward only: float16: {reason} " in unfolded(call(f"check half:refuses {more}"))
+    assert f" forward only: {reason} " in unfolded(call(f"check half:alone {more}"))
+
+
 @pytest.mark.usefixtures("directory")
 def test_the_option_makes_it_a_failure() -> None:
     """``--differentiable`` reaches workers and inline subjects, from check, replay and the table."""
@@ -180,10 +196,7 @@ def test_the_option_makes_it_a_failure() -> None:
     assert result.exit_code == 1
     assert "; --differentiable" not in result.output
     assert re.search("^--differentiable$", result.output, flags=re.MULTILINE)
-    message = (
-        "its result is not attached to autograd, so it has no gradients. It was declared differentiable; replay it with"
-        " --differentiable"
-    )
+    message = "its result is not attached to autograd, so it has no gradients. It was declared differentiable case: "
     assert f"FAIL without:detached, gradients-exact: {message}" in unfolded(result)
     assert call(f"{line} --inline").exit_code == 1
     replayed = f"replay '{LINE} law=gradients-exact' --subject without:detached --inline"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -52,8 +53,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("my_empty.kernels:conv2d", "'my_empty' is not a package"),
         ("qqqqqqqq:conv2d", "No module named 'qqqqqqqq'"),
         ("nofile:conv2d", "No module named 'nofile'"),
-        ("my_empty.py:f", "'my_empty' is not a package; nearest: my_empty"),
-        ("my_package/kernels.py:conv2d", "No module named 'my_package/kernels'; nearest: my_package.kernels"),
         ("asks_for:conv2d", "cannot import asks_for: ModuleNotFoundError: No module named 'my_kernles'"),
         (":conv2d", "subject ':conv2d' must be module:callable, but has no module"),
         ("my_empty:", "subject 'my_empty:' must be module:callable, but has no callable"),
@@ -63,6 +62,33 @@ def test_a_module_that_is_not_there(name: str, said: str) -> None:
     """The error lists the nearest existing names, but not if the missing module is one that the module imports."""
     with pytest.raises(ValueError, match=f"{re.escape(said)}$"):
         resolve(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("my_empty.py:f", "write 'my_empty:f'"),
+        ("./my_package/kernels.py:conv2d", "write 'my_package.kernels:conv2d'"),
+        ("my_package/kernels:conv2d", "write 'my_package.kernels:conv2d'"),
+        ("{here}/my_empty.py:f", "write 'my_empty:f'"),
+        ("{here}/elsewhere/mine.py:f", "in the directory {here}/elsewhere, write 'mine:f'"),
+        ("../mine.py:f", "in the directory {here}, write 'mine:f'"),
+        ("{here}/no.py:f", "there is no {here}/no.py"),
+    ],
+)
+@pytest.mark.skipif(os.sep != "/", reason="a path has slashes")
+def test_a_file_in_place_of_a_module(name: str, said: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the name has a path, the error says what to write, and in which directory if it is not this one."""
+    (here / "elsewhere").mkdir()
+    (here / "elsewhere" / "mine.py").write_text("def f(*args): ...", encoding="utf-8")
+    if name.startswith(".."):
+        (here / "mine.py").touch()
+        monkeypatch.chdir(here / "my_folder")
+    elif "elsewhere" in name:
+        monkeypatch.chdir(here / "my_folder")
+    name, said = (text.format(here=here.resolve()) for text in (name, said))
+    with pytest.raises(ValueError, match=re.escape(f"subject '{name}' must be module:callable, not a file: {said}")):
+        check_name(name)
 
 
 @pytest.mark.parametrize(

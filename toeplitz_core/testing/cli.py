@@ -17,6 +17,7 @@ from toeplitz_core.testing.case.dtypes import CASE_DTYPES, ROUNDED_DTYPES
 from toeplitz_core.testing.checking import carry_out, chosen, console
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.replay import ENOUGH, RUNS, parse, read_cases
+from toeplitz_core.testing.findings.reproducer.exported import exported
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.oracle.arithmetics import ARITHMETICS
@@ -24,7 +25,7 @@ from toeplitz_core.testing.reports.json import JsonReport
 from toeplitz_core.testing.reports.replayed_cases import debug, replay_all
 from toeplitz_core.testing.reports.show import show_case
 from toeplitz_core.testing.reports.terminal import OUR_ERROR
-from toeplitz_core.testing.reports.text import laws_table, plain
+from toeplitz_core.testing.reports.text import filled, laws_table, plain
 from toeplitz_core.testing.run.exit_code import ExitCode
 from toeplitz_core.testing.run.options import OPTIONS, Options, merged_options
 from toeplitz_core.testing.run.pyproject import TABLE, VARIABLE, project
@@ -32,6 +33,7 @@ from toeplitz_core.testing.run.subject_pool import SubjectPool
 from toeplitz_core.testing.subjects import SUBJECTS, Implementation, Subject, check_name, check_undeclared
 from toeplitz_core.testing.subjects.entry_points import dangling, described_entry, passed_over, plugged_in
 from toeplitz_core.testing.support import interrupts
+from toeplitz_core.testing.support.files import check_writable, write_atomically
 from toeplitz_core.testing.support.option import Option
 from toeplitz_core.testing.support.spelling import listed
 
@@ -47,6 +49,9 @@ _PDB = (
 
 # The options that replay shares with check. Others do not apply to it.
 _OF_REPLAY = ("subject", "known", "strict", "arithmetic", "timeout", "inline", "differentiable")
+
+# The options that export shares with check.
+_OF_EXPORT = ("subject", "arithmetic", "timeout", "inline")
 
 _SUBJECT = f"The subject, as for check. The default is torch, unless {VARIABLE} or pyproject.toml names one."
 
@@ -169,11 +174,11 @@ def _replay(
     its device is missing, 4 an error of toeplitz-core itself, 130 interrupted.
     """
     if (case is None) == (file is None):
-        raise typer.BadParameter("give either CASE or --file FILE")
+        raise _wrong_usage("give either CASE or --file FILE")
     if pdb and file is not None:
-        raise typer.BadParameter("--pdb is for one CASE, not for --file")
+        raise _wrong_usage("--pdb is for one CASE, not for --file")
     if runs < 1:
-        raise typer.BadParameter(f"runs={runs} must be a whole number >= 1")
+        raise _wrong_usage(f"runs={runs} must be a whole number >= 1")
     cases = [_usage(parse, case)] if case is not None else _usage(read_cases, file)
     given = chosen(
         {
@@ -190,7 +195,7 @@ def _replay(
     options = _usage(merged_options, given, table, {"subject": ("torch",)})
     listed = _usage(lambda: KnownFailures.of_files(options.known, laws=LAWS))
     if len(options.subject) > 1:
-        raise typer.BadParameter(f"{', '.join(options.subject)}: replay takes one subject; choose it with --subject")
+        raise _wrong_usage(f"{', '.join(options.subject)}: replay takes one subject; choose it with --subject")
     report = None if json is None else _usage(JsonReport, json)
     # If the JSON goes to standard output, nothing else may go there.
     aside = contextlib.redirect_stdout(sys.stderr) if json == "-" else contextlib.nullcontext()
@@ -198,8 +203,52 @@ def _replay(
         if pdb and isinstance(tested, Subject):
             raise typer.Exit(debug(console(), cases[0], tested))
         out = console(stderr=json == "-")
-        code = replay_all(out, cases, tested, runs=runs, known=listed, strict=options.strict, report=report)
+        strict, flags = options.strict, options.flags
+        code = replay_all(out, cases, tested, runs=runs, known=listed, strict=strict, report=report, flags=flags)
     raise typer.Exit(code)
+
+
+@app.command("export")
+def _export(
+    case: Annotated[str, typer.Argument(metavar="CASE", help="The case, as the report of a failure prints it.")],
+    subject: Annotated[str | None, typer.Option(metavar="SUBJECT", help=_SUBJECT)] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE", help="Write the script to this file.")
+    ] = None,
+    arithmetic: Annotated[
+        list[str] | None,
+        typer.Option(metavar=OPTIONS["arithmetic"].metavar, help=OPTIONS["arithmetic"].help),
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(metavar=OPTIONS["timeout"].metavar, help=OPTIONS["timeout"].help)
+    ] = None,
+    inline: Annotated[bool | None, typer.Option("--inline/--no-inline", help=OPTIONS["inline"].help)] = None,
+) -> None:
+    """Print a script that shows the failure of a case without this package, such as for a bug report.
+
+    The script imports only torch or NumPy and the module under test. It prints what it expects and what it gets, and
+    exits with 1 while the bug exists, with 0 when it is mended, and with 2 if it cannot run.
+
+    The keys subject, arithmetic, timeout and inline of the table [tool.toeplitz_core] are defaults, as for check.
+
+    Exit codes: 0 the script is written, 2 wrong usage, or no script can show the failure, 4 an error of toeplitz-core
+    itself, 130 interrupted.
+    """
+    parsed = _usage(parse, case)
+    given = chosen({"subject": subject, "arithmetic": arithmetic, "timeout": timeout, "inline": inline})
+    table = {key: value for key, value in _usage(project).items() if key in _OF_EXPORT}
+    options = _usage(merged_options, given, table, {"subject": ("torch",)})
+    if len(options.subject) > 1:
+        raise typer.BadParameter(f"{', '.join(options.subject)}: export takes one subject; choose it with --subject")
+    path = None if output is None else _usage(check_writable, output)
+    with _started(options.subject[0], options) as tested:
+        found = _usage(exported, parsed, tested, options.declared)
+    if not found.failed:
+        plain(console(stderr=True), "The case holds here, so the script exits with 0.")
+    if path is None:
+        typer.echo(found.text, nl=False)
+    else:
+        _usage(write_atomically, path, found.text)
 
 
 @app.command()
@@ -268,6 +317,14 @@ def _started(name: str, options: Options) -> Iterator[Implementation]:
         yield _usage(pool.__getitem__, name)
 
 
+def _wrong_usage(message: str) -> typer.BadParameter:
+    """The error of wrong usage with this message, whose first line is folded; others are those of a traceback."""
+    before = "Error: Invalid value: "
+    text, _, frames = message.partition("\n")
+    lines = [*filled(before + text), *frames.splitlines()]
+    return typer.BadParameter("\n".join(lines).removeprefix(before))
+
+
 _T = TypeVar("_T")
 
 
@@ -276,4 +333,4 @@ def _usage(function: Callable[..., _T], *values: Any) -> _T:
     try:
         return function(*values)
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+        raise _wrong_usage(str(error)) from None

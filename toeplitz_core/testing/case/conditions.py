@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -248,3 +248,42 @@ def necessary(case: Case | Call) -> Condition:
         parts.append("bias")
     parts += [f"layout_{operand} == '{layout}'" for operand, layout in case.layouts]
     return Condition(" and ".join(parts))
+
+
+# What a kernel is most often for. A condition on one of these is one that a user would write.
+_OF_KERNELS = (
+    "kernel_size", "stride", "dilation", "groups", "bias", "batched", "padding", "padding_name", "depthwise",
+)  # fmt: skip
+# With fewer cases, what they have in common may be chance.
+_FEWEST = 3
+
+
+def common(cases: Sequence[Case], others: Sequence[Case]) -> Condition | None:
+    """A short condition that all of the cases meet, and none of the others; None if there is no simple one.
+
+    Each part of it is a value that all of the cases have. The part that leaves out most of the others comes first.
+
+    Examples
+    --------
+    >>> lines = "input=1x1x3x3 weight=1x1x3x3", "input=2x1x5x5 weight=1x1x3x3 padding=1", "input=3x3x3 weight=1x3x3x3"
+    >>> common([Case.parse(line) for line in lines], [Case.parse("input=1x1x3x3 weight=1x1x1x3")]).text
+    'kernel_size == (3, 3)'
+    """
+    if len(cases) < _FEWEST:
+        return None
+    parts = []
+    for name in _OF_KERNELS:
+        value, *more = {ATTRIBUTES[name].of(case) for case in cases}
+        if not more:
+            text = ("not " * (not value) + name) if isinstance(value, bool) else f"{name} == {value!r}"
+            parts.append(Condition(text))
+    chosen: list[Condition] = []
+    left = list(others)
+    while left:
+        kept = {part.text: [case for case in left if part.holds(case)] for part in parts}
+        best = min(parts, key=lambda part: len(kept[part.text]), default=None)
+        if best is None or len(kept[best.text]) == len(left):
+            return None
+        chosen.append(best)
+        left = kept[best.text]
+    return Condition(" and ".join(part.text for part in chosen)) if chosen else None

@@ -36,14 +36,15 @@ def explained(subject: Implementation, failure: Verdict) -> Verdict:
     failure : Verdict
         A failing verdict. Only a wrong number that a law about exact or bounded results has found is explained.
     """
-    name = _explanation(subject, failure) if failure.index is not None and failure.status is Status.FAIL else None
+    name = explanation(subject, failure) if failure.index is not None and failure.status is Status.FAIL else None
     if name is None:
         return failure
     said = f"the arithmetic {name}" if subject.name in SUBJECTS else f"--arithmetic {name}"
     return failure.replace(message=f"{failure.message} (within the bound of {said})")
 
 
-def _explanation(subject: Implementation, failure: Verdict) -> str | None:
+def explanation(subject: Implementation, failure: Verdict) -> str | None:
+    """The name of the arithmetic that explains a wrong number; None if none does."""
     case = failure.case
     pair = next((pair for pair in _PAIRS if case.law in pair), None)
     if pair is None or isinstance(case, Call):

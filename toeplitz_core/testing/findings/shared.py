@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,12 +14,10 @@ from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject, Su
 from toeplitz_core.testing.laws import LAWS, Law
 from toeplitz_core.testing.laws.verdict import UNLISTED, Excuse, Status, Verdict
 from toeplitz_core.testing.subjects.interface import Implementation, Subject
-from toeplitz_core.testing.subjects.pytorch.counterpart import WatchedSubject, torch_instead_of
+from toeplitz_core.testing.subjects.pytorch.counterpart import corrected, torch_instead_of, watched
 
 # The list of torch's known failures, which is installed with this package.
 KNOWN_TORCH = Path(__file__).parents[1] / "corpus" / "known_torch.toml"
-# A number in a message, also as one of a list; not the 16 of float16.
-_NUMBER = re.compile(r"[-+]?\b(0x[0-9a-f]+|\d+(\.\d+)?(e[-+]?\d+)?j?|inf|nan)\b", re.IGNORECASE)
 
 
 class SharedFailures:
@@ -28,9 +25,13 @@ class SharedFailures:
 
     A failure is shared if torch's own convolution, called and judged as the subject is, breaks the same law on the same
     case with the same status and symptom, and if the subject calls torch's convolution there or declares that it does.
+    The symptom may differ if the subject is right once a right convolution takes the place of torch's: what it makes of
+    torch's wrong result is then no fault of its own. This does not hold for a wrong number, because numbers that are
+    rounded differently may be right by chance.
+
     The case is run again for that: on torch in a worker that is otherwise like the subject's, and on the subject with
-    its calls watched. A subject in this process is compared in this process, and only where it calls torch's
-    convolution, because torch could crash.
+    its calls watched or replaced. A subject in this process is compared in this process, and only where it calls
+    torch's convolution, because torch could crash.
 
     Parameters
     ----------
@@ -69,15 +70,23 @@ class SharedFailures:
         return Excuse(Status.SHARED, unlisted if entry is None else entry.name)
 
     def _of_torch(self, torch: Implementation, law: Law, verdict: Verdict) -> Verdict | None:
-        """The verdict on torch, if it fails in the same way; None otherwise."""
+        """The verdict on torch, if it fails in the same way or is the cause of the failure; None otherwise."""
         found = law(torch, verdict.case)
-        if _alike(found, verdict):
+        if found.kind == verdict.kind:
+            return found
+        if found.status.is_failure and verdict.index is None and self._holds_with_right_calls(law, verdict.case):
             return found
         # A result that depends on what memory held before may be right by chance.
         if verdict.status is Status.FAIL and self._may_call_torch(law, verdict.case):
             others = (law(poisoned, verdict.case) for poisoned in torch.poisoned())
-            return next((found for found in others if _alike(found, verdict)), None)
+            return next((found for found in others if found.kind == verdict.kind), None)
         return None
+
+    def _holds_with_right_calls(self, law: Law, case: Case | Call) -> bool:
+        """Whether the law holds for the subject if a right convolution takes the place of torch's."""
+        subject = self._subject
+        right = subject.in_role("corrected") if isinstance(subject, IsolatedSubject) else corrected(_here(subject))
+        return law(right, case).status is Status.PASS
 
     def _may_call_torch(self, law: Law, case: Case | Call) -> bool:
         """Whether the subject called torch's convolution when last watched. It may be slow, so that is not repeated."""
@@ -92,36 +101,17 @@ class SharedFailures:
 
     def _watched(self, law: Law, case: Case | Call) -> bool:
         if isinstance(self._subject, IsolatedSubject):
-            watched = self._subject.in_role("watched")
-            law(watched, case)
-            return watched.called_torch()
-        assert isinstance(self._subject, Subject)
+            subject = self._subject.in_role("watched")
+            law(subject, case)
+            return subject.called_torch()
         calls: list[None] = []
-        law(WatchedSubject(self._subject, lambda: calls.append(None)), case)
+        law(watched(_here(self._subject), lambda: calls.append(None)), case)
         return bool(calls)
 
 
-def _alike(one: Verdict, other: Verdict) -> bool:
-    return one.status is other.status and symptom(one) == symptom(other)
-
-
-def symptom(verdict: Verdict) -> str:
-    """The kind of a failure: of a wrong number, which result it is in; of any other, its message without numbers.
-
-    Examples
-    --------
-    >>> from toeplitz_core.testing.case.case import Case
-    >>> case = Case.parse("input=1x1x1x1 weight=1x1x1x1")
-    >>> symptom(Verdict(Status.FAIL, case, "weight gradient (alone)[0, 1]=3, but should be nan", index=(0, 1)))
-    'weight gradient'
-    >>> symptom(Verdict(Status.FAIL, case, "returned shape (1, 0), not (1, 4)"))
-    'returned shape (#, #), not (#, #)'
-    """
-    if verdict.index is not None:
-        named = re.match(r"[\w -]*", verdict.message)
-        assert named is not None  # it may be empty
-        return named[0].strip()
-    return _NUMBER.sub("#", verdict.symptom)
+def _here(subject: Implementation) -> Subject:
+    assert isinstance(subject, Subject)  # there is no torch to compare others with
+    return subject
 
 
 @functools.cache

@@ -36,6 +36,7 @@ from toeplitz_core.testing.subjects.frames import traceback_of_crash
 from toeplitz_core.testing.subjects.interface import Claims, Environment, Procedure
 from toeplitz_core.testing.subjects.outcome import Answer, Outcome
 from toeplitz_core.testing.subjects.pytorch.counterpart import Role
+from toeplitz_core.testing.subjects.symptom import Symptom
 from toeplitz_core.testing.support import interrupts
 from toeplitz_core.testing.support.importable import without_main
 
@@ -189,6 +190,7 @@ class IsolatedSubject:
                     message=answer.message,
                     printed=answer.printed,
                     traceback=answer.traceback,
+                    symptom=answer.symptom,
                 )
                 for case in cases
             ]
@@ -198,7 +200,13 @@ class IsolatedSubject:
         """Call the subject with arguments that may be invalid."""
         found = self._ask([call], [f"{call} # {self.name}"])
         if isinstance(found, Death):
-            return Answer(found.status, message=found.message, printed=found.printed, traceback=found.traceback)
+            return Answer(
+                found.status,
+                message=found.message,
+                printed=found.printed,
+                traceback=found.traceback,
+                symptom=found.symptom,
+            )
         (answer,) = found
         assert isinstance(answer, Answer)
         return answer
@@ -279,12 +287,15 @@ class Death:
         What the worker wrote to its standard streams during the call.
     traceback : str
         The frames of the subject in which it crashed, if Python could write them.
+    symptom : Symptom
+        A crash by a signal, an exit, or a hang.
     """
 
     status: Literal["raised", "crashed", "timed out"]
     message: str
     printed: str = ""
     traceback: str = ""
+    symptom: Symptom = Symptom.OTHER
 
 
 class _Worker:
@@ -326,10 +337,13 @@ class _Worker:
             with interrupts.at_once():
                 there = self._channel.poll(limit)
             if not there:
-                return Death("timed out", f"did not return within {limit:g} s", printed_since(self._log, begin))
+                message, printed = f"did not return within {limit:g} s", printed_since(self._log, begin)
+                return Death("timed out", message, printed, symptom=Symptom.HANG)
             replies: Replies = self._channel.recv()
         except (EOFError, OSError):
-            return Death("crashed", _death(self._end(PARTING)), printed_since(self._log, begin), self._crashed_in())
+            code = self._end(PARTING)
+            symptom = Symptom.EXIT if code is not None and code >= 0 else Symptom.CRASH
+            return Death("crashed", _death(code), printed_since(self._log, begin), self._crashed_in(), symptom)
         return replies
 
     def _crashed_in(self) -> str:

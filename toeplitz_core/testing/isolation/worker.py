@@ -35,6 +35,7 @@ from toeplitz_core.testing.subjects.frames import traceback_of
 from toeplitz_core.testing.subjects.interface import Claims, Implementation, Procedure, Subject
 from toeplitz_core.testing.subjects.outcome import Answer, Outcome, described
 from toeplitz_core.testing.subjects.pytorch.counterpart import Role, in_role
+from toeplitz_core.testing.subjects.symptom import Symptom
 from toeplitz_core.testing.support import interrupts
 
 # How many characters of a subject's output are kept: half of them from the beginning, half from the end.
@@ -192,8 +193,8 @@ def _answered(subject: Implementation, request: Request | Call) -> Outcome | Ans
     except KeyboardInterrupt as error:
         message, where = f"raised {described(error)}", traceback_of(error)
         if isinstance(request, Call):
-            return Answer("raised", message=message, traceback=where)
-        return Outcome("raised", strictest(request.case), message=message, traceback=where)
+            return Answer("raised", message=message, traceback=where, symptom=Symptom.EXIT)
+        return Outcome("raised", strictest(request.case), message=message, traceback=where, symptom=Symptom.EXIT)
 
 
 def _guarded(call: Callable[[], Outcome | Answer], log: str, before: dict[str, object]) -> Outcome | Answer:

@@ -41,4 +41,4 @@ def _alike(alone: Verdict, verdict: Verdict) -> bool:
         return False
     if alone.status is not Status.FAIL or verdict.index is not None:
         return (alone.index is None) == (verdict.index is None)
-    return verdict.symptom.startswith(alone.symptom)
+    return verdict.said.startswith(alone.said)

@@ -21,6 +21,8 @@ _OTHERS = 3
 # The axes of the pixels of an image or a kernel, the last ones first.
 _PIXELS = ("column", "row", "slice")
 _PART = "part"
+# What is in the text of a number that is not finite.
+_ODD = ("nan", "inf")
 # When values may change.
 BETWEEN_RUNS, WITH_MEMORY = "between runs", "with what new memory held before"
 
@@ -183,8 +185,17 @@ class Difference:
                 f"{worst.element} should be {worst.expected}, but its value changes {self.varies} "
                 f"({counted} in one run)"
             )
-        amount = "" if self.ratio is None else f", an error of {self.ratio:.4g} times the bound"
-        return f"{worst.element}={worst.actual}, but should be {worst.expected}{amount} ({counted})"
+        return f"{worst.element}={worst.actual}, but should be {worst.expected}{self._amount} ({counted})"
+
+    @property
+    def _amount(self) -> str:
+        """How large the error is, in words; empty if an exact comparison found it, or if no number says more."""
+        if self.ratio is None:
+            return ""
+        if math.isfinite(self.ratio):
+            return f", an error of {self.ratio:.4g} times the bound"
+        infinite = any(word in value for value in (self.samples[0].actual, self.samples[0].expected) for word in _ODD)
+        return "" if infinite else ", where no error is allowed"
 
 
 def difference(

@@ -21,7 +21,7 @@ from toeplitz_core.testing.data.whole_numbers import accumulator_limit, storage_
 from toeplitz_core.testing.laws.families.forward import finite_part, judged_results
 from toeplitz_core.testing.laws.families.gradients import judged_gradient
 from toeplitz_core.testing.laws.judging import judge_special, located, shape_or_dtype
-from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.laws.verdict import Verdict
 from toeplitz_core.testing.oracle.expected_gradients import chosen_gradients, expected_gradients
 from toeplitz_core.testing.oracle.results import expected
 from toeplitz_core.testing.oracle.sums import apply
@@ -40,8 +40,8 @@ _BLOCK = 2**20
 
 def result_verdict(case: Case, operands: Operands, arithmetic: Arithmetic, result: torch.Tensor) -> Verdict:
     """The verdict on the result of a case; its ``data`` and ``seed`` say nothing about the operands."""
-    if (message := shape_or_dtype(case, result)) is not None:
-        return Verdict(Status.FAIL, case, message)
+    if (wrong := shape_or_dtype(case, result)) is not None:
+        return wrong
     is_special = not are_finite(operands)
     finite = finite_part(operands) if is_special else operands
     whole = case.dtype == "int64" or _are_whole(finite.input, finite.weight, finite.bias)

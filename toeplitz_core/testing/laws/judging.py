@@ -16,6 +16,7 @@ from toeplitz_core.testing.laws.verdict import Comparison, Status, Verdict, comp
 from toeplitz_core.testing.oracle.algorithms import MatrixUnits
 from toeplitz_core.testing.oracle.expected import Expected
 from toeplitz_core.testing.oracle.special_values import Classes, classes
+from toeplitz_core.testing.subjects.symptom import Symptom
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.case.call import Call
@@ -59,7 +60,7 @@ def call_of(case: Case, kind: Literal["forward", "gradients"] = "forward") -> Ca
 
 def unanswered(case: Case, outcome: Outcome) -> Verdict:
     """The verdict on a call that did not return a result."""
-    found = Verdict(STATUSES[outcome.status], case, outcome.message)
+    found = Verdict(STATUSES[outcome.status], case, outcome.message, symptom=outcome.symptom)
     return found.replace(printed=outcome.printed, traceback=outcome.traceback)
 
 
@@ -98,14 +99,17 @@ def exact_on_integers(arithmetic: Arithmetic, case: Case) -> bool:
     return not (narrow or transformed or arithmetic.input_rounding)
 
 
-def shape_or_dtype(case: Case, actual: object) -> str | None:
-    """What is wrong with the type, shape or dtype of a result; None if nothing is."""
+def shape_or_dtype(case: Case, actual: object) -> Verdict | None:
+    """The failure if the type, shape or dtype of a result is wrong; None if nothing is."""
     if not isinstance(actual, torch.Tensor):
-        return f"returned {type(actual).__name__}, not a torch.Tensor"
+        message = f"returned {type(actual).__name__}, not a torch.Tensor"
+        return Verdict(Status.FAIL, case, message, symptom=Symptom.WRONG_DTYPE)
     if tuple(actual.shape) != case.output_shape:
-        return f"returned shape {tuple(actual.shape)}, not {case.output_shape}"
+        message = f"returned shape {tuple(actual.shape)}, not {case.output_shape}"
+        return Verdict(Status.FAIL, case, message, symptom=Symptom.WRONG_SHAPE)
     if actual.dtype != case.torch_dtype:
-        return f"returned dtype {actual.dtype}, not {case.torch_dtype}"
+        message = f"returned dtype {actual.dtype}, not {case.torch_dtype}"
+        return Verdict(Status.FAIL, case, message, symptom=Symptom.WRONG_DTYPE)
     return None
 
 
@@ -252,6 +256,7 @@ def failure(
         expected=should,
         actual=got,
         difference=differs,
+        symptom=Symptom.VALUES,
     )
 
 

@@ -34,6 +34,7 @@ from toeplitz_core.testing.laws.judging import (
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.verdict import IN_CALL, Status, Verdict, compare_exact
 from toeplitz_core.testing.oracle.results import expected
+from toeplitz_core.testing.subjects.symptom import Symptom
 
 if TYPE_CHECKING:
     from toeplitz_core.bound import Arithmetic
@@ -160,8 +161,9 @@ class Convolution:
         """The verdict on one call, as if it were the only one."""
         if outcome.status != "returned":
             return unanswered(case, outcome)
-        if (message := shape_or_dtype(case, outcome.output)) is not None or outcome.output is None:
-            return Verdict(Status.FAIL, case, str(message), printed=outcome.printed)
+        if (wrong := shape_or_dtype(case, outcome.output)) is not None:
+            return wrong.replace(printed=outcome.printed)
+        assert outcome.output is not None
         output, arithmetic = outcome.output.detach().cpu(), outcome.arithmetic
         if exact_on_integers(arithmetic, case) and torch.equal(wide(output), self._product(case, operands)):
             return Verdict(Status.PASS, case)
@@ -237,7 +239,8 @@ class Relation:
             where, (one, other) = comparison.index, (side[comparison.index].item() for side in (left, right))
             elements = f"({comparison.wrong} of {comparison.total} elements)"
             message = f"each result is right, but {one} and {other} must be equal at {list(where)} {elements}"
-            return Verdict(Status.FAIL, case, message, index=where, assumed=convolution.assumed)
+            found = Verdict(Status.FAIL, case, message, index=where, assumed=convolution.assumed)
+            return found.replace(symptom=Symptom.RELATION)
         if convolution.repetitive:
             return Verdict(Status.MISTRUSTED, case, "all calls of the law are the same call")
         miss = convolution.miss_probability

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -11,10 +12,14 @@ import torch
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.laws.difference import Difference
+from toeplitz_core.testing.laws.difference import WITH_MEMORY, Difference
+from toeplitz_core.testing.subjects.outcome import OUTPUT
+from toeplitz_core.testing.subjects.symptom import Symptom
 
 # What begins the words of a message about one of several calls of a law.
 IN_CALL = ": in the law's call "
+# A number in a message, also as one of a list; not the 16 of float16.
+_NUMBER = re.compile(r"[-+]?\b(0x[0-9a-f]+|\d+(\.\d+)?(e[-+]?\d+)?j?|inf|nan)\b", re.IGNORECASE)
 
 
 class Status(StrEnum):
@@ -93,6 +98,8 @@ class Verdict:
         The arithmetic by which the result was judged, in words.
     chosen : tuple of str
         The values of ``--arithmetic`` for the subject, as far as they concern the dtype of the case.
+    flags : tuple of str
+        The options of the run without a value that a replay needs, such as ``--strict``.
     kernel : str
         The kernel that computed the result, if known.
     zeros, zero_signs : int
@@ -101,6 +108,10 @@ class Verdict:
     call : Case, optional
         The call that the verdict is about, under the law that judges such a call alone, if the law of ``case`` makes
         other calls too. It may pass alone: it may need the earlier calls, or other numbers than its recipe draws.
+    symptom : Symptom
+        What a failure looks like.
+    quantity : str
+        The quantity that is wrong: the ``output``, or the operand whose gradient is wrong.
     """
 
     status: Status
@@ -115,17 +126,35 @@ class Verdict:
     printed: str = ""
     assumed: str = ""
     chosen: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
     kernel: str = ""
     zeros: int = 0
     zero_signs: int = 0
     traceback: str = ""
     difference: Difference | None = None
     call: Case | None = None
+    symptom: Symptom = Symptom.OTHER
+    quantity: str = OUTPUT.of
 
     @property
-    def symptom(self) -> str:
+    def said(self) -> str:
         """The message, without the law's call that it is about."""
         return self.message.partition(IN_CALL)[0]
+
+    @property
+    def kind(self) -> str:
+        """What a failure looks like, without its numbers. Two failures of a kind may have one reason.
+
+        Examples
+        --------
+        >>> case = Case.parse("input=1x1x1x1 weight=1x1x1x1")
+        >>> Verdict(Status.FAIL, case, "out[0, 1]=3", symptom=Symptom.VALUES, quantity="weight").kind
+        'fail values weight'
+        >>> Verdict(Status.FAIL, case, "returned shape (1, 0), not (1, 4)", symptom=Symptom.WRONG_SHAPE).kind
+        'fail wrong-shape output: returned shape (#, #), not (#, #)'
+        """
+        found = f"{self.status} {self.symptom} {self.quantity}"
+        return found if self.symptom is Symptom.VALUES else f"{found}: {_NUMBER.sub('#', self.said)}"
 
     def replace(self, **changes: object) -> Verdict:
         """A copy with some values changed."""
@@ -141,7 +170,8 @@ class Verdict:
             return self
         found = was.varying(how)
         message = self.message.replace(str(was), str(found))
-        return self.replace(message=message, actual=None, ratio=None, difference=found)
+        symptom = Symptom.STALE if how == WITH_MEMORY else Symptom.CHANGING
+        return self.replace(message=message, actual=None, ratio=None, difference=found, symptom=symptom)
 
 
 @dataclass(frozen=True, slots=True)

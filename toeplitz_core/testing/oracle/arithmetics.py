@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from toeplitz_core.bound import BFLOAT16, FLOAT16, Algorithm, Arithmetic
+from toeplitz_core.bound import BFLOAT16, FLOAT16, FLOAT32, Algorithm, Arithmetic
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import ALIASES, CASE_DTYPES, ROUNDED_DTYPES
 from toeplitz_core.testing.oracle.algorithms import Fft, MatrixUnits, Winograd
@@ -85,6 +85,11 @@ def _narrow(case: Case) -> Arithmetic:
     return Arithmetic(accumulator=output, output=output)
 
 
+def _single_sums(case: Case) -> Arithmetic:
+    rounding = FLOAT32.unit_roundoff
+    return replace(strictest(case), accumulator=FLOAT32, input_rounding=rounding, bias_rounding=rounding)
+
+
 def _by(*algorithms: Algorithm) -> Callable[[Case], Arithmetic]:
     return lambda case: replace(strictest(case), algorithms=algorithms)
 
@@ -148,6 +153,12 @@ ARITHMETICS: Mapping[str, NamedArithmetic] = {
         ),
         NamedArithmetic("float16-accumulator", "Sums are kept in float16.", ("float16",), _narrow),
         NamedArithmetic("bfloat16-accumulator", "Sums are kept in bfloat16.", ("bfloat16",), _narrow),
+        NamedArithmetic(
+            "float32-accumulator",
+            "Operands are rounded to float32, and sums are kept in float32.",
+            ("float64",),
+            _single_sums,
+        ),
         *(
             NamedArithmetic(
                 f"winograd-{outputs}x{outputs}",

@@ -56,25 +56,30 @@ def _names(results: Sequence[Result], of: str) -> str:
 
 
 def _signed_zeros(who: dict[tuple[str, str], str], ran: Sequence[Result]) -> Iterator[str]:
-    """For each subject, the number of zeros that differ in sign from a sum in index order."""
-    for one in dict.fromkeys((r.subject, r.device) for r in ran if r.zeros):
+    """For each subject with such zeros, the number of zeros that differ in sign from a sum in index order."""
+    for one in dict.fromkeys((r.subject, r.device) for r in ran if r.zero_signs):
         of_subject = [r for r in ran if (r.subject, r.device) == one]
         other, zeros = sum(r.zero_signs for r in of_subject), sum(r.zeros for r in of_subject)
         yield f"{who[one]}{other} of {zeros} differ from a sum in index order; not judged"
 
 
 def _forward_only(who: dict[tuple[str, str], str], ran: Sequence[Result]) -> Iterator[str]:
-    """For each subject without gradients, a line with the reason and the number of laws that were not checked."""
+    """For each subject without gradients, a line with the reason and the number of laws that were not checked.
+
+    It names the dtypes if the subject has gradients in others.
+    """
     found: dict[tuple[str, str], list[Result]] = {}
     for r in ran:
         if r.status is Status.UNSUPPORTED and r.message.startswith(FORWARD_ONLY):
             found.setdefault((r.subject, r.device), []).append(r)
     for one, results in found.items():
-        laws = len({r.law for r in results})
+        laws = {r.law for r in results}
+        others = (r for r in ran if (r.subject, r.device) == one and r.law in laws and r not in results)
+        dtypes = f"{_names(results, 'dtype')}: " * any(r.status is not Status.UNSUPPORTED for r in others)
         reason = results[0].message.removeprefix(FORWARD_ONLY)
         yield (
-            f"{FORWARD_ONLY}{who[one]}{reason}; {laws} law{'s' * (laws > 1)} of derivatives not checked "
-            "(--differentiable makes this a failure)"
+            f"{FORWARD_ONLY}{who[one]}{dtypes}{reason}; {len(laws)} law{'s' * (len(laws) > 1)} of derivatives not "
+            "checked (--differentiable makes this a failure)"
         )
 
 

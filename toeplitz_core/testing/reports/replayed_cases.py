@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
 from rich.console import Console
 
 from toeplitz_core.testing.case.call import Call, TensorSpec
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.debugging import look_around, step_into, stop
+from toeplitz_core.testing.findings.gathering import Gathering
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.replay import RUNS, Replayed, laws_of, replay
 from toeplitz_core.testing.findings.shared import in_words
+from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result, Step
-from toeplitz_core.testing.laws.verdict import EXCUSED, Status
+from toeplitz_core.testing.laws.verdict import EXCUSED, Status, Verdict
+from toeplitz_core.testing.reports.finding_text import cause_in_words
 from toeplitz_core.testing.reports.json import JsonReport
-from toeplitz_core.testing.reports.text import plain, print_verdict
+from toeplitz_core.testing.reports.text import plain, print_note, print_verdict
 from toeplitz_core.testing.run.events import Ended
 from toeplitz_core.testing.run.exit_code import ExitCode
 from toeplitz_core.testing.run.record import Record
@@ -38,11 +42,14 @@ def replay_all(
     known: KnownFailures | None = None,
     strict: bool = False,
     report: JsonReport | None = None,
+    flags: tuple[str, ...] = (),
 ) -> ExitCode:
     """Run cases again, print their results, and return the exit code.
 
     Parameters
     ----------
+    flags : tuple of str
+        The options without a value that the printed commands repeat.
     report : JsonReport, optional
         Gets the results in the end: one for each case and law, with the number of its runs as ``cases``.
     """
@@ -53,7 +60,7 @@ def replay_all(
         with interrupts.noted():
             for case in cases:
                 interrupts.raise_if_requested()
-                of_case = _printed(console, case, subject, runs, known, strict=strict)
+                of_case = _printed(console, case, subject, runs, known, strict=strict, flags=flags)
                 results += of_case
                 statuses = {Status.FAIL if result.status.is_failure else result.status for result in of_case}
                 ended[next(status for status in _ORDER if status in statuses)] += 1
@@ -90,22 +97,41 @@ def _printed(
     known: KnownFailures | None,
     *,
     strict: bool,
+    flags: tuple[str, ...],
 ) -> list[Result]:
     """Run a case again under each of its laws, and print and return the results."""
     if reason := why_not_run(subject, case.device):
         plain(console, f"not run: {subject.name} on {case.device}: {reason}")
         return [Result(_step(subject.name, case), Status.NOT_RUN, message=reason)]
     results = []
-    for replayed in replay(case, subject, runs=runs, known=known, strict=strict):
+    gathering = Gathering(lambda _: subject, LAWS, polish=False)
+    for found in replay(case, subject, runs=runs, known=known, strict=strict):
+        replayed = replace(found, verdict=found.verdict.replace(flags=flags))
         print_verdict(console, subject.name, replayed.verdict)
+        if replayed.verdict.status.is_failure and replayed.failures == replayed.runs:
+            _print_finding(console, subject, replayed.verdict, gathering)
         if replayed.runs > 1:
             plain(console, f"  runs:   {replayed.runs}")
         if replayed.known is not None:
-            plain(console, f"  known:  {replayed.known.name}: {replayed.known.reason}")
+            print_note(console, "known:", f"{replayed.known.name}: {replayed.known.reason}")
         if replayed.shared is not None:
-            plain(console, f"  shared: {in_words(replayed.shared)}")
+            print_note(console, "shared:", in_words(replayed.shared))
         results.append(_result(subject.name, replayed))
     return results
+
+
+def _print_finding(console: Console, subject: Implementation, failure: Verdict, gathering: Gathering) -> None:
+    """Print the cause of a failure and what it needs, once for all laws that fail for it."""
+    known = len(gathering.findings)
+    finding = gathering.add(_step(subject.name, failure.case), failure)
+    if len(gathering.findings) == known:
+        print_note(console, "cause:", f"{finding.cause}, as above")
+        return
+    print_note(console, "cause:", cause_in_words(finding))
+    if finding.needs:
+        print_note(console, "needs:", ", ".join(finding.needs))
+    if finding.note:
+        print_note(console, "also:", finding.note)
 
 
 def _result(subject: str, replayed: Replayed) -> Result:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,8 @@ from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.data.gradient_operands import draw_with_directions, draw_with_gradient
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.difference import BETWEEN_RUNS, WITH_MEMORY
+from toeplitz_core.testing.laws.families.contract import STALE_MEMORY
 from toeplitz_core.testing.laws.families.errors import definition
 from toeplitz_core.testing.laws.judging import alike, is_exact
 from toeplitz_core.testing.oracle.expected_gradients import expected_by_image, expected_derivatives, expected_gradients
@@ -24,7 +26,7 @@ from toeplitz_core.testing.oracle.results import expected
 from toeplitz_core.testing.oracle.special_values import Classes, classes
 from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.reports.shown_numbers import ROWS, SMALL, WIDTH, field, number_text, sizes, tensor
-from toeplitz_core.testing.subjects.outcome import OUTPUT, Outcome
+from toeplitz_core.testing.subjects.outcome import OUTPUT, Outcome, ResultName
 
 if TYPE_CHECKING:
     from toeplitz_core.bound import Arithmetic
@@ -137,6 +139,7 @@ def _results(case: Case, procedure: Procedure, operands: Operands, subject: Impl
     outcome = Outcome("returned", strictest(case)) if subject is None else subject.run(case, operands, procedure)
     if subject is not None and (outcome.status != "returned" or outcome.message):
         yield field("actual", f"{subject.name} {outcome.message}")
+    when_else, changing = ("", {}) if subject is None else _changing(subject, case, operands, procedure, outcome)
     for name, wanted in _expected(case, procedure, operands, outcome.arithmetic).items():
         arithmetic = outcome.gradients.get(name, outcome.arithmetic)
         words = "" if name == OUTPUT.of else f" {name} gradient" if name in _VARIABLES else f" {name}"
@@ -150,7 +153,9 @@ def _results(case: Case, procedure: Procedure, operands: Operands, subject: Impl
                 continue
             when = f" ({result.when})" if result.when and shown else ""
             shown.append(actual)
-            yield from _actual(f"actual{words}{when}", case, arithmetic, wanted, actual.detach().cpu(), digits)
+            unknown = (when_else, changing[result]) if result in changing else None
+            label = f"actual{words}{when}"
+            yield from _actual(label, case, arithmetic, wanted, actual.detach().cpu(), digits, unknown)
         if RECIPES[case.data].kind == "real":
             bound = wanted.bound(arithmetic)
             yield from tensor(f"bound{words}", bound)
@@ -160,10 +165,49 @@ def _results(case: Case, procedure: Procedure, operands: Operands, subject: Impl
             yield field("bound", "none: compared with ==, after rounding to the dtype")
 
 
+def _changing(
+    subject: Implementation, case: Case, operands: Operands, procedure: Procedure, outcome: Outcome
+) -> tuple[str, dict[ResultName, torch.Tensor]]:
+    """When results change, and which of their elements: in another call, or with other old memory contents."""
+    further: list[tuple[str, Callable[[], Sequence[Implementation]]]] = [
+        (BETWEEN_RUNS, lambda: (subject,)),
+        (WITH_MEMORY, subject.poisoned),
+    ]
+    # Old memory contents may change between runs too. The law on them says what it is about.
+    for when, others in further[::-1] if case.law == STALE_MEMORY.name else further:
+        again = [other.run(case, operands, procedure).results for other in others()]
+        changing: dict[ResultName, torch.Tensor] = {}
+        for name, first in outcome.results.items():
+            same = [found[name] for found in again if name in found and found[name].shape == first.shape]
+            # NaN is the same as NaN.
+            changed = [((first != other) & ~(first.isnan() & other.isnan())).cpu() for other in same]
+            if changed and (elements := torch.stack(changed).any(0)).any():
+                changing[name] = elements
+        if changing:
+            return when, changing
+    return "", {}
+
+
 def _actual(
-    name: str, case: Case, arithmetic: Arithmetic, wanted: _Wanted, actual: torch.Tensor, digits: int
+    name: str,
+    case: Case,
+    arithmetic: Arithmetic,
+    wanted: _Wanted,
+    actual: torch.Tensor,
+    digits: int,
+    unknown: tuple[str, torch.Tensor] | None = None,
 ) -> Iterator[str]:
-    """An actual result, with the elements marked that differ from the expected one."""
+    """An actual result, with the elements marked that differ from the expected one.
+
+    Elements that change have no number; ``unknown`` says when they change and which they are.
+    """
+    if unknown is not None:
+        when, elements = unknown
+        yield from tensor(name, actual.masked_fill(elements, 0), elements, digits=digits, unknown=True)
+        first = [f"[{', '.join(map(str, index))}]" for index in elements.nonzero()[:MOST].tolist()]
+        more = ", ..." * (int(elements.sum()) > MOST)
+        yield field("", f"{int(elements.sum()):,} of {elements.numel():,} change {when}: {', '.join(first)}{more}")
+        return
     if actual.shape != wanted.values.shape or actual.dtype != case.torch_dtype:
         yield from tensor(name, actual, digits=digits)
         yield field("", f"shape {tuple(actual.shape)} and dtype {actual.dtype}, not {tuple(wanted.values.shape)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Iterator
 
@@ -17,8 +18,10 @@ ROWS = 48
 
 
 def field(name: str, text: str) -> str:
-    """A name and a text, folded to the width."""
-    return textwrap.fill(f"{name:<10}{text}", WIDTH, subsequent_indent=" " * 10, break_long_words=False)
+    """A name and a text, folded to the width, but not within an index."""
+    whole = re.sub(r"(?<=\d), (?=\d)", ",\N{NO-BREAK SPACE}", f"{name:<10}{text}")
+    folded = textwrap.fill(whole, WIDTH, subsequent_indent=" " * 10, break_long_words=False)
+    return folded.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def sizes(shape: tuple[int, ...]) -> str:
@@ -26,12 +29,17 @@ def sizes(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def tensor(name: str, values: torch.Tensor, wrong: torch.Tensor | None = None, *, digits: int = 6) -> Iterator[str]:
-    """The numbers of a small tensor, or a summary of a large one; wrong numbers are marked with a star."""
+def tensor(
+    name: str, values: torch.Tensor, wrong: torch.Tensor | None = None, *, digits: int = 6, unknown: bool = False
+) -> Iterator[str]:
+    """The numbers of a small tensor, or a summary of a large one; wrong numbers are marked with a star.
+
+    With ``unknown``, there is a question mark in place of each number that is marked.
+    """
     if len(name) >= 10:
         yield name
         name = ""
-    if values.numel() <= SMALL and (printed := _numbers(name, values, wrong, digits)):
+    if values.numel() <= SMALL and (printed := _numbers(name, values, wrong, digits, unknown=unknown)):
         yield from printed
         return
     parts = torch.view_as_real(values) if values.is_complex() else values
@@ -41,7 +49,7 @@ def tensor(name: str, values: torch.Tensor, wrong: torch.Tensor | None = None, *
     yield field(name, said + f", {odd:,} NaN or infinite" * bool(odd))
 
 
-def _numbers(name: str, values: torch.Tensor, wrong: torch.Tensor | None, digits: int) -> list[str]:
+def _numbers(name: str, values: torch.Tensor, wrong: torch.Tensor | None, digits: int, *, unknown: bool) -> list[str]:
     """The rows of a tensor, one per line; empty if a row is too long for a line, or if there are too many rows."""
     width = max((len(number_text(v, digits)) for v in values.flatten()), default=0)
     lines = []
@@ -53,7 +61,9 @@ def _numbers(name: str, values: torch.Tensor, wrong: torch.Tensor | None, digits
         label = f"{name if n == 0 else '':<10}"
         where = f"[{', '.join(str(int(i)) for i in index)}] " if index else ""
         words = [f"{number_text(v, digits):>{width}}" for v in row]
-        if marks is not None:
+        if marks is not None and unknown:
+            words = [f"{'?':>{width}}" if mark == "*" else word for word, mark in zip(words, marks[n], strict=True)]
+        elif marks is not None:
             words = [word + mark for word, mark in zip(words, marks[n], strict=True)]
         lines.append(label + where + " ".join(words))
     if not lines:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from hypothesis.database import ExampleDatabase
 
+from toeplitz_core.testing.findings.causes.diagnosis import diagnosed, explains
 from toeplitz_core.testing.findings.explanation import explained
 from toeplitz_core.testing.findings.remembered import Remembered, default_database
 from toeplitz_core.testing.findings.shared import SharedFailures
@@ -20,7 +22,7 @@ from toeplitz_core.testing.run.plan import Plan, Task
 from toeplitz_core.testing.run.subject_pool import SubjectPool, why_not_run
 from toeplitz_core.testing.search.repetition import without_chance
 from toeplitz_core.testing.search.search import find
-from toeplitz_core.testing.search.tally import Tally
+from toeplitz_core.testing.search.tally import Explains, Tally
 from toeplitz_core.testing.subjects.interface import Implementation, Subject
 
 Announce = Callable[[Result], None]
@@ -68,11 +70,15 @@ def judge(
             return Excuse(Status.KNOWN, entry.name)
         return None if shared is None else shared(verdict)
 
+    def understand(failure: Verdict) -> Explains | None:
+        hypothesis = diagnosed(subject, failure).hypothesis
+        return None if hypothesis is None else partial(explains, subject, hypothesis)
+
     def found(result: Result) -> None:
         if memory is not None and result.failure is not None:
             memory.keep([failure.case for failure in result.failures])
         if announce is not None:
-            announce(_with_versions(plan, result))
+            announce(_completed(plan, result))
 
     # A subject that runs in this process keeps its usual threads.
     with contextlib.nullcontext() if isinstance(subject, Subject) else _one_thread():
@@ -86,13 +92,14 @@ def judge(
             device=step.device,
             domain=plan.domain.within(subject.claims.where),
             excuse=excuse,
+            understand=understand,
             tally=tally,
         )
     if memory is not None and (result.failure is not None or first == memory.recall()):
         memory.keep([failure.case for failure in result.failures])  # keep what cannot be run here
     failures = [explained(subject, _concluded(failure, law, subject)) for failure in result.failures]
     result = _with_failures(result, failures)
-    return _with_versions(plan, result)
+    return _completed(plan, result)
 
 
 def _concluded(failure: Verdict, law: Law, subject: Implementation) -> Verdict:
@@ -101,9 +108,10 @@ def _concluded(failure: Verdict, law: Law, subject: Implementation) -> Verdict:
     return without_chance(found, law if found.case.law == law.name else LAWS[str(found.case.law)], subject)
 
 
-def _with_versions(plan: Plan, result: Result) -> Result:
-    """Add to each message the known failure that would match if other versions were installed."""
-    return _with_failures(result, [_with_other_versions(plan, result.subject, each) for each in result.failures])
+def _completed(plan: Plan, result: Result) -> Result:
+    """Add to each failure the known one that would match if other versions were installed, and its replay's flags."""
+    failures = [_with_other_versions(plan, result.subject, each) for each in result.failures]
+    return _with_failures(result, [failure.replace(flags=plan.flags) for failure in failures])
 
 
 def _with_failures(result: Result, failures: Sequence[Verdict]) -> Result:

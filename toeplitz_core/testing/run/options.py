@@ -270,6 +270,11 @@ class Options:
         """What they declare about subjects that declare nothing themselves."""
         return Declared(self.differentiable, self.dtype, self.arithmetic)
 
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Those without a value that decide whether a case fails, so that its replay needs them too."""
+        return ("--differentiable",) * self.differentiable + ("--strict",) * self.strict
+
     def document(self) -> dict[str, Any]:
         """All options as JSON values, defaults included."""
         return {f.name: list(v) if isinstance(v := getattr(self, f.name), tuple) else v for f in fields(self)}

@@ -73,6 +73,8 @@ class Plan:
         All steps are searched in rounds until this many seconds have passed; None for one round.
     declared : Declared
         What the options declare about the subjects.
+    flags : tuple of str
+        The options without a value that a replay of a failure needs.
     """
 
     subjects: Sequence[str]
@@ -88,6 +90,7 @@ class Plan:
     strict: bool = False
     time: float | None = None
     declared: Declared = field(default_factory=Declared)
+    flags: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, options: Options, subjects: Sequence[str], inline: Collection[str] = ()) -> Plan:
@@ -118,6 +121,7 @@ class Plan:
             strict=options.strict,
             time=options.time,
             declared=options.declared,
+            flags=options.flags,
         )
         if not plan.subjects:
             raise ValueError("nothing to check: no subject")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.case.conditions import Condition, necessary
+from toeplitz_core.testing.case.conditions import Condition, common, necessary
 from toeplitz_core.testing.laws.result import Result, Step, wholly_refused
 from toeplitz_core.testing.laws.verdict import EXCUSED, Excuse, Status, Verdict
 from toeplitz_core.testing.support.spelling import cases_of
@@ -32,6 +31,8 @@ FINAL_RUNS = 10
 
 # Returns the verdict on a case.
 Judge = Callable[[Case | Call], Verdict]
+# Returns whether what is known explains a failing verdict.
+Explains = Callable[[Verdict], bool]
 
 
 class Tally:
@@ -58,11 +59,16 @@ class Tally:
         self.refused = ""
         self.runs = 1
         self.timeouts = 0
+        # The cases that were refused, and the others.
+        self._refused: list[Case] = []
+        self._taken: list[Case] = []
         # Cases outside the subject's domain, which were not tried.
         self.outside = 0
         # The smallest cases of failures whose shrinking has ended. ``smallest`` is that of the next failure.
         self.found: list[Verdict] = []
         self._understood: list[tuple[str, Condition]] = []
+        self._explains: list[Explains] = []
+        self._explain: list[Explains] = []
         # What to report as unfinished if the search ended now.
         self.unfinished = "not shrunk to the end"
         self._announce = announce
@@ -92,17 +98,25 @@ class Tally:
 
     def is_new(self, verdict: Verdict) -> bool:
         """Whether a verdict is a failure, and none that was found before explains it."""
-        return verdict.status.is_failure and not any(
-            symptom == _symptom(verdict) and condition.holds(verdict.case) for symptom, condition in self._understood
+        return (
+            verdict.status.is_failure
+            and not any(kind == verdict.kind and condition.holds(verdict.case) for kind, condition in self._understood)
+            and not any(explains(verdict) for explains in self._explains)
         )
 
-    def go_on(self, failure: Verdict) -> None:
+    def go_on(self, failure: Verdict, explains: Explains | None = None) -> None:
         """Keep a failure that has been shrunk, so that the search can go on beyond it.
 
-        Later failures with the same symptom that meet its necessary conditions are counted, but are no new ones.
+        Later failures of the same kind that meet its necessary conditions are counted, but are no new ones.
+
+        Parameters
+        ----------
+        explains : callable, optional
+            Returns whether the cause of the failure explains another one, which then is no new one either.
         """
         self.found.append(failure)
-        self._understood.append((_symptom(failure), necessary(failure.case)))
+        self._explains += [] if explains is None else [explains]
+        self._understood.append((failure.kind, necessary(failure.case)))
         self.smallest, self.runs, self.unfinished = None, 1, "not shrunk to the end"
 
     @property
@@ -122,6 +136,8 @@ class Tally:
             self.zeros += verdict.zeros
             self.zero_signs += verdict.zero_signs
             self.refused = verdict.message if verdict.status is Status.UNSUPPORTED else self.refused
+            if isinstance(verdict.case, Case):
+                (self._refused if verdict.status is Status.UNSUPPORTED else self._taken).append(verdict.case)
             if verdict.ratio is not None and verdict.status is Status.PASS:
                 self.max_ratio = max(verdict.ratio, self.max_ratio or 0.0)
         if self.is_new(verdict):
@@ -147,7 +163,9 @@ class Tally:
             elif wholly_refused(self.counts):
                 message = self.refused
             elif status is Status.UNSUPPORTED:
-                message = f"{message}; --where gives the cases that a kernel is for"
+                domain = common(self._taken, self._refused)
+                chosen = "--where" if domain is None else f'--where "{domain.text}"'
+                message = f"{message}; {chosen} gives the cases that a kernel is for"
         return Result(
             self.step,
             status,
@@ -164,12 +182,6 @@ class Tally:
             self.outside,
             shared=self.shared,
         )
-
-
-def _symptom(verdict: Verdict) -> str:
-    """What a failure looks like, without the numbers: two that look alike may have one cause."""
-    kind = "values" if verdict.index is not None else re.sub(r"[\d.]+", "0", verdict.symptom)
-    return f"{verdict.status} {kind}"
 
 
 def failures(judge: Judge, case: Case | Call, runs: int) -> int:

@@ -49,7 +49,7 @@ def reshaped(case: Case, **parameters: Any) -> Case:
         batch,
         bias=bias,
         dtype=case.dtype,
-        layouts=_legal(geometry, batch, bias, dict(parameters.get("layouts", case.layouts))),
+        layouts=legal_layouts(geometry, batch, bias, dict(parameters.get("layouts", case.layouts))),
         device=case.device,
         data=case.data,
         seed=case.seed,
@@ -72,7 +72,9 @@ def _image(g: ConvGeometry, padding: Any, sizes: Mapping[str, Any]) -> tuple[int
     return tuple(image)
 
 
-def _legal(g: ConvGeometry, batch: int | None, bias: bool, layouts: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+def legal_layouts(
+    g: ConvGeometry, batch: int | None, bias: bool, layouts: Mapping[str, str]
+) -> tuple[tuple[str, str], ...]:
     """The layouts that operands of these shapes can have."""
     axes = g.rank + (1 if batch is None else 2)
     of = {"input": axes, "weight": g.rank + 2, "bias": 1 if bias else 0, "grad": axes}

@@ -29,6 +29,7 @@ from toeplitz_core.testing.subjects.outcome import (
     Results,
     described,
 )
+from toeplitz_core.testing.subjects.symptom import Symptom
 from toeplitz_core.testing.support.spelling import listed
 
 # The procedures that a subject can be asked to run: the convolution and related computations (see folder pytorch).
@@ -300,13 +301,14 @@ class Subject(ABC):
         except NotImplementedError as error:
             return Outcome("unsupported", arithmetic, message=described(error))
         except BrokenContract as error:
-            return Outcome("raised", arithmetic, message=str(error))
+            return Outcome("raised", arithmetic, message=str(error), symptom=error.symptom)
         except KeyboardInterrupt:
             raise
         # If sys.exit(0) in an implementation passed through, it would end the run as a success.
         except BaseException as error:  # noqa: BLE001  # any exception on a valid call is a finding
             _pass_on_a_quit(error)
-            return Outcome("raised", arithmetic, message=f"raised {described(error)}", traceback=traceback_of(error))
+            message, where = f"raised {described(error)}", traceback_of(error)
+            return Outcome("raised", arithmetic, message=message, traceback=where, symptom=_of_exception(error))
         for name, result in results.items():
             if (reason := _unreadable(case, result)) is not None:
                 return Outcome("raised", arithmetic, message=reason if name == OUTPUT else f"{name}: {reason}")
@@ -325,12 +327,13 @@ class Subject(ABC):
         except NotImplementedError as error:  # a refusal, or a valid call that it does not support
             return Answer("unimplemented", message=described(error))
         except BrokenContract as error:
-            return Answer("raised", message=str(error))
+            return Answer("raised", message=str(error), symptom=error.symptom)
         except Exception as error:  # noqa: BLE001  # any exception can be a refusal
             _pass_on_a_quit(error)
             return Answer("refused", message=described(error), traceback=traceback_of(error))
         except BaseException as error:  # noqa: BLE001  # such as SystemExit, which would end the caller's program
-            return Answer("raised", message=f"raised {described(error)}", traceback=traceback_of(error))
+            message, where = f"raised {described(error)}", traceback_of(error)
+            return Answer("raised", message=message, traceback=where, symptom=_of_exception(error))
         if (reason := _unreadable(None, result)) is not None:
             return Answer("raised", message=reason)
         return Answer("returned", _materialised(result))
@@ -350,6 +353,10 @@ def _pass_on_a_quit(error: BaseException) -> None:
     of_pytest = (type(error).__module__, type(error).__name__) == ("_pytest.outcomes", "Exit")
     if isinstance(error, bdb.BdbQuit) or of_pytest:
         raise KeyboardInterrupt from None
+
+
+def _of_exception(error: BaseException) -> Symptom:
+    return Symptom.REFUSED if isinstance(error, Exception) else Symptom.EXIT
 
 
 def _unreadable(case: Case | None, output: object) -> str | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -39,11 +40,30 @@ def check_name(name: str) -> str:
         With every legal spelling, the nearest one first.
     """
     names = [*SUBJECTS, *plugged_in()]
+    if name not in names and (error := _of_a_file(name)):
+        raise ValueError(f"subject '{name}' must be module:callable, not a file: {error}")
     if name in names or ":" in name:
         return name
     if name in passed_over():
         raise ValueError(f"subject '{name}' is {passed_over()[name]}")
     raise ValueError(f"no subject '{name}'; {_hint(name, names)}legal: {', '.join(names)}, or package.module:callable")
+
+
+def _of_a_file(name: str) -> str:
+    """What to write in place of ``path/file.py:callable``; empty if a name has no path."""
+    file, colon, attribute = name.rpartition(":")
+    separators = [os.sep, os.altsep] if os.altsep else [os.sep]
+    if not colon or not (file.endswith(".py") or any(separator in file for separator in separators)):
+        return ""
+    path = Path(file if file.endswith(".py") else f"{file}.py").absolute()
+    if not path.is_file():
+        return f"there is no {path}" if Path(file).is_absolute() else ""
+    here = Path.cwd()
+    if ".." not in path.parts and path.is_relative_to(here):
+        parts = path.relative_to(here).with_suffix("").parts
+        if all(part.isidentifier() for part in parts):
+            return f"write '{'.'.join(parts)}:{attribute}'"
+    return f"in the directory {path.resolve().parent}, write '{path.stem}:{attribute}'"
 
 
 def _hint(name: str, names: Sequence[str]) -> str:

@@ -9,13 +9,25 @@ from typing import Literal, NamedTuple, Self
 import torch
 
 from toeplitz_core.bound import Arithmetic
+from toeplitz_core.testing.subjects.symptom import Symptom
 
 # How the message of an unsupported derivative begins if the implementation has no gradients at all.
 FORWARD_ONLY = "forward only: "
 
 
 class BrokenContract(Exception):  # noqa: N818  # its message is the report
-    """An implementation did something that is forbidden, even if its result is right."""
+    """An implementation did something that is forbidden, even if its result is right.
+
+    Parameters
+    ----------
+    message : str
+    symptom : Symptom
+        What kind of thing it is.
+    """
+
+    def __init__(self, message: str, symptom: Symptom = Symptom.OTHER) -> None:
+        super().__init__(message)
+        self.symptom = symptom
 
 
 class ForwardOnly(NotImplementedError):  # noqa: N818  # it is not an error
@@ -83,6 +95,8 @@ class Outcome:
         The kernel that computed the result, if known.
     traceback : str
         The frames of the implementation in which it raised or crashed, as Python prints them; empty if there are none.
+    symptom : Symptom
+        What went wrong, if something did.
     """
 
     status: Literal["returned", "unsupported", "raised", "spoiled", "crashed", "timed out"]
@@ -93,6 +107,7 @@ class Outcome:
     gradients: Mapping[str, Arithmetic] = field(default_factory=dict)
     kernel: str = ""
     traceback: str = ""
+    symptom: Symptom = Symptom.OTHER
 
     @property
     def output(self) -> torch.Tensor | None:
@@ -101,7 +116,8 @@ class Outcome:
 
     def spoiled(self, message: str, printed: str) -> Self:
         """The outcome if the call changed the state of its process, which overrides its result."""
-        return replace(self, status="spoiled", results={}, message=message, printed=printed, traceback="")
+        spoiled = replace(self, status="spoiled", results={}, message=message, printed=printed)
+        return replace(spoiled, traceback="", symptom=Symptom.STATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +135,7 @@ class Answer:
         Why there is no result.
     printed : str
         Text written to the standard streams, if it was captured.
-    traceback : str
+    traceback, symptom
         As in :class:`Outcome`.
     """
 
@@ -128,10 +144,12 @@ class Answer:
     message: str = ""
     printed: str = ""
     traceback: str = ""
+    symptom: Symptom = Symptom.OTHER
 
     def spoiled(self, message: str, printed: str) -> Self:
         """The answer if the call changed the state of its process, which overrides its result."""
-        return replace(self, status="spoiled", result=None, message=message, printed=printed, traceback="")
+        spoiled = replace(self, status="spoiled", result=None, message=message, printed=printed)
+        return replace(spoiled, traceback="", symptom=Symptom.STATE)
 
 
 def described(error: BaseException) -> str:

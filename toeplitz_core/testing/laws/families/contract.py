@@ -13,6 +13,7 @@ from toeplitz_core.testing.laws.judging import call_of, gravest, same_bits, unan
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.subjects.outcome import OUTPUT
+from toeplitz_core.testing.subjects.symptom import Symptom
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.case.case import Case
@@ -30,7 +31,7 @@ def _contract(subject: Implementation, case: Case) -> Verdict:
     first, *others = (y for name, y in outcome.results.items() if name.of == OUTPUT.of)
     if not all(same_bits(first, other) for other in others):
         message = "each result is right, but calls with the same operands gave different bits"
-        return Verdict(Status.FAIL, case, message)
+        return Verdict(Status.FAIL, case, message, symptom=Symptom.CHANGING)
     return verdict
 
 

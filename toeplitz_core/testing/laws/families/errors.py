@@ -21,6 +21,7 @@ from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.laws.judging import STATUSES, failure
 from toeplitz_core.testing.laws.law import CallLaw
 from toeplitz_core.testing.laws.verdict import Status, Verdict, compare_bound
+from toeplitz_core.testing.subjects.symptom import Symptom
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.case.call import Acceptance
@@ -59,7 +60,7 @@ def _moved(call: Call, device: str) -> Call:
 def _errors(subject: Implementation, call: Call) -> Verdict:
     answer, right = subject.answer(call), definition(call)
     if answer.status in STATUSES:
-        found = Verdict(STATUSES[answer.status], call, answer.message)
+        found = Verdict(STATUSES[answer.status], call, answer.message, symptom=answer.symptom)
         return found.replace(printed=answer.printed, traceback=answer.traceback)
     if answer.status == "unimplemented" and right.accepted:
         return Verdict(Status.UNSUPPORTED, call, answer.message)
@@ -75,7 +76,8 @@ def _wrong_refusal(call: Call, answer: Answer, right: Acceptance) -> Verdict | N
     """The failure if a refusal is wrong; None if it is right."""
     why = "refused, but it is valid" if right.accepted else "refused by an internal assertion"
     if right.accepted or _INTERNAL in answer.message:
-        return Verdict(Status.FAIL, call, f"{why}: {answer.message}", traceback=answer.traceback)
+        message = f"{why}: {answer.message}"
+        return Verdict(Status.FAIL, call, message, traceback=answer.traceback, symptom=Symptom.REFUSED)
     return None
 
 
@@ -84,12 +86,15 @@ def _wrong_result(result: torch.Tensor, right: Acceptance, call: Call) -> Verdic
     if not right.accepted:
         if right.error is MemoryError and not result.numel():
             return None  # the definition counts the pixels of images in an empty batch
-        return Verdict(Status.FAIL, call, f"accepted, but it is invalid: {right.message}")
+        message = f"accepted, but it is invalid: {right.message}"
+        return Verdict(Status.FAIL, call, message, symptom=Symptom.ACCEPTED)
     assert right.value is not None
     if tuple(result.shape) != right.shape:
-        return Verdict(Status.FAIL, call, f"returned shape {tuple(result.shape)}, not {right.shape}")
+        message = f"returned shape {tuple(result.shape)}, not {right.shape}"
+        return Verdict(Status.FAIL, call, message, symptom=Symptom.WRONG_SHAPE)
     if result.dtype != right.dtype:
-        return Verdict(Status.FAIL, call, f"returned dtype {result.dtype}, not {right.dtype}")
+        message = f"returned dtype {result.dtype}, not {right.dtype}"
+        return Verdict(Status.FAIL, call, message, symptom=Symptom.WRONG_DTYPE)
     if result.is_meta != right.value.is_meta:
         return Verdict(Status.FAIL, call, f"returned a result on {result.device.type}, not on {call.operands[0].kind}")
     if result.is_meta:

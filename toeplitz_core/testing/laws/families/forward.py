@@ -55,8 +55,8 @@ def judged_results(
     outputs: torch.Tensor | None = None,
 ) -> Verdict:
     """The gravest verdict on several results of the same convolution, judged by the outcome's arithmetic."""
-    if message := next((said for y in results.values() if (said := shape_or_dtype(case, y)) is not None), None):
-        return Verdict(Status.FAIL, case, message, printed=outcome.printed)
+    if wrong := next((found for y in results.values() if (found := shape_or_dtype(case, y)) is not None), None):
+        return wrong.replace(printed=outcome.printed)
     finite = operands if RECIPES[case.data].kind != "special" else finite_part(operands)
     algorithms = outcome.arithmetic.algorithms
     reference = expected(

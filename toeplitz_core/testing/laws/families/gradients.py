@@ -33,6 +33,7 @@ from toeplitz_core.testing.oracle.algorithms import MatrixUnits
 from toeplitz_core.testing.oracle.expected_gradients import expected_by_image, expected_derivatives, expected_gradients
 from toeplitz_core.testing.subjects.outcome import OUTPUT, ResultName, Results
 from toeplitz_core.testing.subjects.pytorch.derivatives import AGAIN
+from toeplitz_core.testing.subjects.symptom import Symptom
 
 if TYPE_CHECKING:
     from toeplitz_core.bound import Arithmetic
@@ -48,7 +49,7 @@ _EMPTY = "there is no derivative to judge, because the result is empty"
 
 
 @dataclass(frozen=True, slots=True)
-class _Gradients:
+class DerivativeCheck:
     """The check of a law: how to draw data, which procedure to run, which results to expect."""
 
     draw: Callable[[Case], Operands]
@@ -78,13 +79,13 @@ class _Gradients:
             said = (f"{name} gradient" if name in _VARIABLES else name) + (f" ({when})" if when else "")
             arithmetic = outcome.gradients.get(name, outcome.arithmetic)
             verdict = judged_gradient(case, arithmetic, operands.miss_probability, actual, wanted[name], said)
-            verdicts.append(verdict.replace(call=_call(case, name)))
+            verdicts.append(verdict.replace(call=_call(case, name), quantity=name))
         verdict = gravest(verdicts)
         if outcome.message and not verdict.status.is_failure:
             return Verdict(Status.UNSUPPORTED, case, outcome.message)
         if not verdict.status.is_failure and subject.claims.repeatable and (again := _changed(outcome.results)):
             message = f"each gradient is right, but another backward pass gave other bits in its {again}"
-            return Verdict(Status.FAIL, case, message)
+            return Verdict(Status.FAIL, case, message, symptom=Symptom.CHANGING)
         return verdict.replace(printed=outcome.printed)
 
 
@@ -102,7 +103,7 @@ def _changed(results: Results) -> str | None:
 
 
 # Judges the gradients in input, weight and bias.
-gradients_verdict = _Gradients(draw_with_gradient, "gradients", expected_gradients)
+gradients_verdict = DerivativeCheck(draw_with_gradient, "gradients", expected_gradients)
 
 
 def _adjoint(subject: Implementation, case: Case) -> Verdict:
@@ -123,13 +124,14 @@ def _adjoint(subject: Implementation, case: Case) -> Verdict:
     wanted, arithmetic = expected_gradients(plain, unbiased)["input"], backward.gradients["input"]
     verdict = judged_gradient(plain, arithmetic, operands.miss_probability, gradient, wanted, "input gradient")
     if verdict.status.is_failure:
-        return verdict.replace(case=case, call=call_of(plain, "gradients"))
+        return verdict.replace(case=case, call=call_of(plain, "gradients"), quantity="input")
     if not all(exact_on_integers(a, case) for a in (forward.arithmetic, arithmetic)):
         return Verdict(Status.UNSUPPORTED, case, f"its arithmetic is not exact on integers: {forward.arithmetic}")
     left, right = _inner_product(result, operands.gradient), _inner_product(operands.input, gradient)
     if left != right:
         said = [f"{numbers[0]}{f'{numbers[1]:+}i' if numbers[1:] else ''}" for numbers in (left, right)]
-        return Verdict(Status.FAIL, case, f"each result is right, but <T x, g> = {said[0]}, and <x, T' g> = {said[1]}")
+        message = f"each result is right, but <T x, g> = {said[0]}, and <x, T' g> = {said[1]}"
+        return Verdict(Status.FAIL, case, message, symptom=Symptom.RELATION)
     if not any(left):
         return Verdict(Status.MISTRUSTED, case, "both products are 0, and could be 0 for wrong results too")
     return Verdict(Status.PASS, case, miss_probability=operands.miss_probability)
@@ -160,7 +162,8 @@ def judged_gradient(
     shape = tuple(wanted.value.shape[:-1] if wanted.is_complex else wanted.value.shape)
     if tuple(actual.shape) != shape or actual.dtype != case.torch_dtype:
         message = f"{name} has shape {tuple(actual.shape)} and dtype {actual.dtype}, not {shape} and {case.torch_dtype}"
-        return Verdict(Status.FAIL, case, message)
+        symptom = Symptom.WRONG_DTYPE if tuple(actual.shape) == shape else Symptom.WRONG_SHAPE
+        return Verdict(Status.FAIL, case, message, symptom=symptom)
     if any(not isinstance(algorithm, MatrixUnits) for algorithm in arithmetic.algorithms):
         # A derivative that is computed by Winograd or another transforming algorithm.
         return Verdict(Status.UNSUPPORTED, case, f"no error bound for {name} is derived for {arithmetic}")
@@ -207,7 +210,7 @@ DOUBLE_BACKWARD = Law(
     "On integers, the gradients of the gradients are exact, of all gradients together and of each alone. They are T' "
     "and its derivative, with a direction in place of an operand.",
     "gradients that autograd treats as constants",
-    _Gradients(draw_with_directions, "double_backward", expected_derivatives),
+    DerivativeCheck(draw_with_directions, "double_backward", expected_derivatives),
     recipes=_STORAGE,
     dtypes=ROUNDED_DTYPES,
     procedure="double_backward",
@@ -217,7 +220,7 @@ FORWARD_MODE = Law(
     "In forward mode on integers, the derivative is exactly T dx + dT x + db, or one of these terms alone. The result "
     "computed with it is right.",
     "a direction that is dropped",
-    _Gradients(draw_with_directions, "forward_mode", _tangent),
+    DerivativeCheck(draw_with_directions, "forward_mode", _tangent),
     recipes=_STORAGE,
     dtypes=ROUNDED_DTYPES,
     procedure="forward_mode",
@@ -226,7 +229,7 @@ FUNCTIONAL_GRADIENTS = Law(
     "functional-gradients",
     "torch.func.vjp and torch.func.grad give the gradients of the backward pass, and vjp the right result.",
     "gradients that are wrong only under torch.func",
-    _Gradients(draw_with_gradient, "functional_gradients", expected_gradients),
+    DerivativeCheck(draw_with_gradient, "functional_gradients", expected_gradients),
     recipes=_STORAGE,
     dtypes=ROUNDED_DTYPES,
     procedure="functional_gradients",
@@ -236,7 +239,7 @@ VMAP = Law(
     "torch.func.vmap over images gives the result and the weight gradient of each image. Over weights or biases it "
     "gives the result of each. The position of the mapped axis does not matter.",
     "a batching rule that mixes images or maps the wrong axis",
-    _Gradients(draw_with_gradient, "vmap", expected_by_image),
+    DerivativeCheck(draw_with_gradient, "vmap", expected_by_image),
     recipes=_STORAGE,
     dtypes=ROUNDED_DTYPES,
     procedure="vmap",
@@ -245,7 +248,7 @@ TRANSPOSED = Law(
     "transposed",
     "conv_transpose2d with the same weight equals the gradient in the input.",
     "a different order of taps or a different output padding in the transposed convolution",
-    _Gradients(draw_with_gradient, "transposed", _input_gradient),
+    DerivativeCheck(draw_with_gradient, "transposed", _input_gradient),
     recipes=_STORAGE,
     dtypes=ROUNDED_DTYPES,
     procedure="transposed",

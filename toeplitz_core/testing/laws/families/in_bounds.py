@@ -16,6 +16,7 @@ from toeplitz_core.testing.laws.judging import call_of, gravest, unanswered
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.subjects.guard_pages import why_not_guarded
+from toeplitz_core.testing.subjects.symptom import Symptom
 
 if TYPE_CHECKING:
     from toeplitz_core.testing.case.case import Case
@@ -75,7 +76,7 @@ def _explained(
     whose = " and ".join("the incoming gradient" if name == "grad" else f"its {name}" for name in beyond)
     when = " while it computes gradients" if procedure == "gradients" else ""
     message = f"{verb} memory {guard.side} {whose}{when}; where that memory is protected, it {verdict.message}"
-    return verdict.replace(status=Status.FAIL, message=message, call=None)
+    return verdict.replace(status=Status.FAIL, message=message, call=None, symptom=Symptom.BEYOND)
 
 
 IN_BOUNDS = Law(

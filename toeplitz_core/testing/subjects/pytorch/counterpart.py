@@ -1,4 +1,4 @@
-"""A subject next to torch: whether it calls torch's own convolution, and torch's convolution in its place."""
+"""A subject next to torch: whether it calls torch's own convolution, and torch's, or a right one, in its place."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+from toeplitz_core.operator import conv2d
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands
@@ -19,8 +20,9 @@ from toeplitz_core.testing.subjects.interface import Claims, Implementation, Pro
 from toeplitz_core.testing.subjects.outcome import Answer, Outcome
 from toeplitz_core.testing.subjects.pytorch.subject import TorchSubject
 
-# What a worker runs: the subject, the subject while torch's convolution is watched, or torch's convolution instead.
-Role = Literal["subject", "watched", "torch"]
+# What a worker runs: the subject; the subject while torch's convolution is watched, or while a right one takes its
+# place; or torch's convolution instead of the subject.
+Role = Literal["subject", "watched", "corrected", "torch"]
 
 # The names of torch's operators that convolve, forward and backward, in all of its libraries; none that converts.
 _CONVOLUTION = re.compile(r"conv(?!ert)")
@@ -68,6 +70,24 @@ class ConvolutionWatch(TorchDispatchMode):
             )
 
 
+class RightConvolution(TorchDispatchMode):
+    """A mode that computes forward convolutions by :func:`toeplitz_core.conv2d` in place of torch's own."""
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],  # torch passes it
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run an operator, or the convolution that stands for it."""
+        if func is torch.ops.aten.convolution.default and not kwargs:
+            x, weight, bias, stride, padding, dilation, transposed, _, groups = args
+            if not transposed and x.dim() == weight.dim() == 4:
+                return conv2d(x, weight, bias, tuple(stride), tuple(padding), tuple(dilation), groups)
+        return func(*args, **kwargs or {})
+
+
 def _numbers(values: torch.Tensor) -> torch.Tensor:
     """The different numbers in a tensor, without zeros."""
     real = torch.view_as_real(values.detach().resolve_conj()) if values.is_complex() else values.detach()
@@ -80,21 +100,21 @@ def _numbers(values: torch.Tensor) -> torch.Tensor:
 _OF_OWN_OPERANDS: tuple[Procedure, ...] = ("forward", "contract", "gradients")
 
 
-class WatchedSubject:
-    """A subject in this process whose calls of torch's own convolution are noted.
+class SubjectInMode:
+    """A subject in this process that is called in a mode, which sees or replaces torch's own convolution.
 
     Parameters
     ----------
     subject : Subject
-    note : callable
-        As for :class:`ConvolutionWatch`.
+    mode : callable
+        Makes the mode of a call, from its operands if they are the case's own, or else from None.
     """
 
     isolated: ClassVar[bool] = False
 
-    def __init__(self, subject: Subject, note: Callable[[], object]) -> None:
+    def __init__(self, subject: Subject, mode: Callable[[Operands | None], TorchDispatchMode]) -> None:
         self._subject = subject
-        self._note = note
+        self._mode = mode
 
     @property
     def name(self) -> str:
@@ -106,12 +126,12 @@ class WatchedSubject:
 
     def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:
         """Call the subject, as it does itself."""
-        with ConvolutionWatch(self._note, operands if procedure in _OF_OWN_OPERANDS else None):
+        with self._mode(operands if procedure in _OF_OWN_OPERANDS else None):
             return self._subject.run(case, operands, procedure)
 
     def answer(self, call: Call) -> Answer:
         """Call the subject, as it does itself."""
-        with ConvolutionWatch(self._note):
+        with self._mode(None):
             return self._subject.answer(call)
 
     def restart(self) -> None:
@@ -120,6 +140,16 @@ class WatchedSubject:
     def poisoned(self) -> Sequence[Implementation]:
         """Return nothing, as every subject in this process."""
         return ()
+
+
+def watched(subject: Subject, note: Callable[[], object]) -> SubjectInMode:
+    """The subject, with its calls of torch's own convolution noted as :class:`ConvolutionWatch` does."""
+    return SubjectInMode(subject, partial(ConvolutionWatch, note))
+
+
+def corrected(subject: Subject) -> SubjectInMode:
+    """The subject, with each forward convolution of torch replaced by a right one."""
+    return SubjectInMode(subject, lambda _: RightConvolution())  # type: ignore[no-untyped-call]  # torch's is not
 
 
 def torch_instead_of(subject: Subject) -> TorchSubject:
@@ -143,7 +173,7 @@ def torch_instead_of(subject: Subject) -> TorchSubject:
     return torch_subject
 
 
-def in_role(subject: Subject, role: Role, witness: str) -> Subject | WatchedSubject:
+def in_role(subject: Subject, role: Role, witness: str) -> Subject | SubjectInMode:
     """The subject in a role. If it is watched, each call of torch's own convolution adds a byte to a file.
 
     Parameters
@@ -154,5 +184,5 @@ def in_role(subject: Subject, role: Role, witness: str) -> Subject | WatchedSubj
     if role == "torch":
         return torch_instead_of(subject)
     if role == "watched":
-        return WatchedSubject(subject, partial(os.write, os.open(witness, os.O_WRONLY | os.O_APPEND), b"."))
-    return subject
+        return watched(subject, partial(os.write, os.open(witness, os.O_WRONLY | os.O_APPEND), b"."))
+    return corrected(subject) if role == "corrected" else subject

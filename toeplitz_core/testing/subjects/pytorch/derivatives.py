@@ -17,6 +17,7 @@ from toeplitz_core.testing.data.operands import in_bytes
 from toeplitz_core.testing.subjects.interface import Procedure
 from toeplitz_core.testing.subjects.outcome import OUTPUT, BrokenContract, ResultName, Results
 from toeplitz_core.testing.subjects.pytorch.memory_contract import ConvFunction, Tensors, arguments
+from toeplitz_core.testing.subjects.symptom import Symptom
 
 # The gradients of a second backward pass through the same graph.
 AGAIN = "a second time"
@@ -66,7 +67,8 @@ def gradients(call: ConvFunction, given: Tensors) -> Results:
         if not result.requires_grad:
             if not result.numel():  # nothing depends on anything
                 continue
-            raise BrokenContract(f"its result is detached from autograd although {_listed(chosen)} needs a gradient")
+            said = f"its result is detached from autograd although {_listed(chosen)} needs a gradient"
+            raise BrokenContract(said, Symptom.DETACHED)
         values = _backward(result, {name: leaves[name] for name in chosen}, given["grad"])
         for name, value in values.items():
             others = [other for other in chosen if other != name]
@@ -114,7 +116,7 @@ def _check_kept(found: Results, before: Results) -> None:
     for name, content in before.items():
         if not torch.equal(in_bytes(found[name]), content):
             what = "result" if name.of == OUTPUT.of else f"gradient in its {name.of}"
-            raise BrokenContract(f"changed the {what} of an earlier recorded call during a later one")
+            raise BrokenContract(f"changed the {what} of an earlier recorded call during a later one", Symptom.BUFFER)
 
 
 def _output_with_gradients(names: Collection[str]) -> ResultName:
@@ -136,7 +138,7 @@ def _backward(result: torch.Tensor, leaves: Tensors, grad: torch.Tensor, **kept:
     found = {}
     for (name, leaf), value in zip(leaves.items(), values, strict=True):
         if value is None and result.numel():
-            raise BrokenContract(f"no gradient reaches its {name}")
+            raise BrokenContract(f"no gradient reaches its {name}", Symptom.DETACHED)
         # An empty result depends on nothing, and autograd may report that as no gradient.
         found[name] = torch.zeros_like(leaf) if value is None else value
     return found
@@ -146,9 +148,9 @@ def _check_left_alone(leaves: Tensors, chosen: Collection[str]) -> None:
     """Check that the backward pass changed neither ``requires_grad`` nor ``grad`` of an operand."""
     for name, leaf in leaves.items():
         if leaf.requires_grad != (name in chosen):
-            raise BrokenContract(f"changed requires_grad of its {name}")
+            raise BrokenContract(f"changed requires_grad of its {name}", Symptom.OPERAND)
         if leaf.grad is not None:
-            raise BrokenContract(f"wrote to {name}.grad in a backward pass that returns gradients")
+            raise BrokenContract(f"wrote to {name}.grad in a backward pass that returns gradients", Symptom.OPERAND)
 
 
 def _listed(names: Collection[str]) -> str:
@@ -168,7 +170,8 @@ def double_backward(call: ConvFunction, given: Tensors) -> Results:
             alone = _of_gradients(call, given, [name], ("grad",))
         except DetachedError as error:
             if found[OUTPUT].numel():
-                raise BrokenContract(f"the gradient in its {name} alone is not attached to autograd") from error
+                said = f"the gradient in its {name} alone is not attached to autograd"
+                raise BrokenContract(said, Symptom.DETACHED) from error
             continue
         found |= {along(name): alone[ResultName("grad")], _output_with_gradients([name]): alone[OUTPUT]}
     return found

@@ -16,6 +16,7 @@ from toeplitz_core.testing.case.case import OPERANDS
 from toeplitz_core.testing.data.operands import in_bytes
 from toeplitz_core.testing.subjects.interface import MemoryFormat
 from toeplitz_core.testing.subjects.outcome import OUTPUT, BrokenContract, ResultName, Results
+from toeplitz_core.testing.subjects.symptom import Symptom
 
 Tensors = Mapping[str, torch.Tensor]
 # From input, weight and bias to the result.
@@ -65,7 +66,7 @@ def contract(call: ConvFunction, given: Tensors, memory_format: MemoryFormat | N
                 found[ResultName(f"output of another {operand}")] = -call(*arguments(given))
     call(*arguments(others))  # with up to eight buffers in rotation, the first one has been reused by now
     if not torch.equal(in_bytes(result), in_bytes(kept)):
-        raise BrokenContract("changed the result of an earlier call during a later one")
+        raise BrokenContract("changed the result of an earlier call during a later one", Symptom.BUFFER)
     return found
 
 
@@ -89,16 +90,16 @@ def check_unchanged(given: Tensors, before: Tensors) -> None:
     """
     for name, content in before.items():
         if not torch.equal(_storage(given[name]), content):
-            raise BrokenContract(f"changed its {name}, or memory next to it")
+            raise BrokenContract(f"changed its {name}, or memory next to it", Symptom.OPERAND)
         if given[name].requires_grad:
-            raise BrokenContract(f"changed requires_grad of its {name}")
+            raise BrokenContract(f"changed requires_grad of its {name}", Symptom.OPERAND)
 
 
 def _check_owned(result: torch.Tensor, given: Tensors) -> None:
     """Check that a result shares no memory with the operands."""
     for name in OPERANDS:
         if name in given and result.numel() and _overlap(result, given[name]):
-            raise BrokenContract(f"returned a result that shares memory with its {name}")
+            raise BrokenContract(f"returned a result that shares memory with its {name}", Symptom.BUFFER)
 
 
 def _trivial(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -34,6 +34,7 @@ from toeplitz_core.testing.subjects.pytorch.derivatives import (
 )
 from toeplitz_core.testing.subjects.pytorch.memory_contract import ConvFunction, check_unchanged, contents, contract
 from toeplitz_core.testing.subjects.pytorch.ordinary import Missing, has_result, missing
+from toeplitz_core.testing.subjects.symptom import Symptom
 
 
 class TorchSubject(Subject):
@@ -150,7 +151,7 @@ class TorchSubject(Subject):
             changed = [f"its {name}" for name, content in before.items() if _content(given[name]) != content]
             if changed:
                 refused = f"though it refused the call: {described(error)}"
-                raise BrokenContract(f"changed {' and '.join(changed)}, {refused}") from error
+                raise BrokenContract(f"changed {' and '.join(changed)}, {refused}", Symptom.OPERAND) from error
             raise
 
     def kernel(self, case: Case, operands: Operands) -> str:
@@ -197,7 +198,7 @@ class TorchSubject(Subject):
             absent = self._absence(procedure, case)
             if 0 in case.output_shape and not isinstance(absent, NotImplementedError):
                 return {}  # an empty result depends on nothing, so it may be detached
-            raise absent or BrokenContract(str(error)) from error
+            raise absent or BrokenContract(str(error), Symptom.DETACHED) from error
         except BrokenContract:
             raise
         except NotImplementedError as error:
@@ -229,7 +230,7 @@ class TorchSubject(Subject):
         if absent is None:
             return None
         if other := self._attached_elsewhere(procedure, case, absent):
-            return BrokenContract(f"{absent.reason}, unlike with dtype={other}")
+            return BrokenContract(f"{absent.reason}, unlike with dtype={other}", Symptom.DETACHED)
         if (gradients := self._without_gradients(case)) is not None:
             return self._forward_only(gradients)
         if self.differentiable:
@@ -262,9 +263,9 @@ class TorchSubject(Subject):
         if not gradients.detached:
             reason = f"if an operand requires a gradient, it raises {reason}"
         if self.differentiable:
-            return BrokenContract(reason)
+            return BrokenContract(reason, Symptom.DETACHED)
         if self.declared.differentiable:
-            return BrokenContract(f"{reason}. It was declared differentiable; replay it with --differentiable")
+            return BrokenContract(f"{reason}. It was declared differentiable", Symptom.DETACHED)
         return ForwardOnly(reason)
 
     @contextlib.contextmanager
@@ -277,7 +278,7 @@ class TorchSubject(Subject):
                     yield
             finally:  # even if the call raised
                 if torch.is_grad_enabled() is not grad:
-                    raise BrokenContract(f"left torch.set_grad_enabled({not grad}) behind")
+                    raise BrokenContract(f"left torch.set_grad_enabled({not grad}) behind", Symptom.STATE)
 
 
 def _lacks_memory(error: Exception) -> bool:

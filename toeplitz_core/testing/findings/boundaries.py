@@ -1,0 +1,384 @@
+"""What a failure needs: for each parameter the values for which it occurs, and relations between parameters."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.conditions import Condition
+from toeplitz_core.testing.case.dtypes import CASE_DTYPES
+from toeplitz_core.testing.findings.expressions import Expression, expressions, flags, relations
+from toeplitz_core.testing.findings.parameters import PER_AXIS, Asked, OutOfCallsError, changed
+
+# Larger cases take long, and a failure that needs them has a smallest case beyond this limit.
+_MAX_PRODUCTS = 2**22
+# Fresh cases are drawn until the needs were right about all of them in this many rounds, and in this many at most.
+_CLEAN_ROUNDS, _MOST_ROUNDS = 2, 10
+# Fresh cases per round that meet all needs, and how often a case is drawn until one is of the wanted kind.
+_MEETING, _DRAWS = 4, 80
+# How many cases a condition must exclude, by its tier: some cases hold by chance.
+_LEAST_EXCLUDED = (1, 2, 2)
+_MODULI = (2, 4, 8, 16, 32)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A condition without which a failure does not occur.
+
+    Parameters
+    ----------
+    condition : Condition
+    words : str
+        The condition as reports have it: ``output width >= 5``.
+
+    Examples
+    --------
+    >>> need = Need(Condition("output_size[1] >= 5"), "output width >= 5")
+    >>> str(need), need.holds(Case.parse("input=1x1x1x4 weight=1x1x1x1"))
+    ('output width >= 5', False)
+    """
+
+    condition: Condition
+    words: str
+
+    def __str__(self) -> str:
+        return self.words
+
+    def holds(self, case: Case) -> bool:
+        """Whether a case meets the need."""
+        return self.condition.holds(case)
+
+
+def needs(case: Case, fails: Callable[[Case], bool], *, calls: int) -> tuple[Need, ...]:
+    """The boundaries of a failure around its smallest case.
+
+    Every parameter is varied up and down, alone and together with what depends on it, until it is clear from which
+    value to which the case fails. The needs are the simplest conditions that hold for all cases that failed and
+    exclude those that did not. Fresh cases are then drawn: some that meet all needs, and some that break one of them.
+    Whatever contradicts the needs changes them.
+
+    Parameters
+    ----------
+    case : Case
+        A case that fails, as small as possible.
+    fails : callable
+        Whether a case fails in the same way. It is called at most once for each case.
+    calls : int
+        The limit on the calls of ``fails``. With few calls, needs may be missing or too narrow.
+
+    Returns
+    -------
+    tuple of Need
+        Empty if every case fails.
+
+    Examples
+    --------
+    >>> case = Case.parse("input=1x1x1x5 weight=17x1x1x1")
+    >>> def fails(case):
+    ...     return case.weight[0] > 16 and case.geometry.output_size[1] > 4
+    >>> print(*needs(case, fails, calls=400), sep=", ")
+    out_channels >= 17, output width >= 5
+    """
+    known = _Known(case, Asked(fails, calls))
+    found: tuple[_Candidate, ...] = ()
+    with contextlib.suppress(OutOfCallsError):
+        for varied in _around(case):
+            known.explore(varied)
+        found = _chosen(known)
+        generator = np.random.default_rng(0)
+        clean = 0
+        for _ in range(_MOST_ROUNDS):
+            right = _try_fresh_cases(known, found, generator)
+            found = _chosen(known)
+            clean = clean + 1 if right else 0
+            if clean == _CLEAN_ROUNDS:
+                break
+    return tuple(Need(Condition(candidate.text), candidate.words) for candidate in _chosen(known))
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A condition that may be a need."""
+
+    text: str
+    words: str
+    holds: Callable[[Case], bool]
+
+
+class _Known:
+    """The cases that have been tried: those that failed, and those that did not."""
+
+    def __init__(self, case: Case, asked: Asked) -> None:
+        self.case = case
+        self.failing = [case]
+        self.passing: list[Case] = []
+        self._asked = asked
+
+    def fails(self, case: Case) -> bool:
+        """Whether a case fails with its data or with other data, which might be right by chance."""
+        if case in self.failing or case in self.passing:
+            return case in self.failing
+        failed = self._asked(case) or self._asked(case.replace(seed=(case.seed + 1) % 2**64))
+        (self.failing if failed else self.passing).append(case)
+        return failed
+
+    def explore(self, varied: _Varied) -> None:
+        """Try other values of one parameter: below the present one, and above it up to where the case holds."""
+        now, least, build = varied
+
+        def tried(value: int) -> bool | None:
+            case = build(value)
+            return None if case is None or _products(case) > _MAX_PRODUCTS else self.fails(case)
+
+        for value in sorted({least, (least + now) // 2, now - 1} - {now}):
+            if value >= least:
+                tried(value)
+        above = sorted({now + 1, now + 2, 2 * now + 1, 4 * now + 3, (now // 8 + 1) * 8, (now // 16 + 1) * 16})
+        answers = {value: tried(value) for value in above}
+        failed = [now, *(value for value, answer in answers.items() if answer)]
+        held = [value for value, answer in answers.items() if answer is False]
+        if not held or max(failed) > min(held):
+            return
+        low, high = max(failed), min(held)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if tried(middle):
+                low = middle
+            else:
+                high = middle
+
+
+# A parameter of a case: its value, its least value, and the case with another value.
+_Varied = tuple[int, int, Callable[[int], Case | None]]
+
+
+def _around(case: Case) -> Iterator[_Varied]:
+    """The parameters to vary, one at a time and some together."""
+    g = case.geometry
+    for choice in _choices(case):
+        yield 0, 0, lambda number, choice=choice: choice if number == 1 else None  # type: ignore[misc]
+    counts = {"batch": case.batch or 1, "group_channels": max(1, case.weight[1])}
+    for name, now in counts.items():
+        yield now, 1, partial(_with, case, name)
+    per_group = case.weight[0] // case.groups
+    yield per_group, 1, lambda number: changed(case, out_channels=number * case.groups)
+    yield case.groups, 1, lambda number: changed(case, groups=number, out_channels=number * per_group)
+    yield case.groups, 1, lambda number: changed(case, groups=number)
+    yield case.groups, 1, partial(_with_groups, case)
+    for same_outputs in (True, False):
+        for name in (*PER_AXIS, *["input_size"] * (not same_outputs)):
+            values = _per_axis(case, name)
+            least = 0 if name == "padding" else 1
+            for axis, now in enumerate(values):
+                yield now, least, partial(_with_axis, case, name, axis, same_outputs)
+            if len(set(values)) == 1:
+                yield values[0], least, partial(_with_axes, case, name, g.rank, same_outputs)
+
+
+def _with(case: Case, name: str, value: int) -> Case | None:
+    parameters: dict[str, Any] = {name: value}
+    return changed(case, **parameters)
+
+
+def _with_groups(case: Case, groups: int) -> Case | None:
+    """The case with another number of groups, and about as many channels altogether."""
+    g = case.geometry
+    channels, outputs = -(-g.in_channels // groups), -(-g.out_channels // groups)
+    return changed(case, groups=groups, group_channels=channels, out_channels=outputs * groups)
+
+
+def _with_axis(case: Case, name: str, axis: int, same_outputs: bool, value: int) -> Case | None:
+    values = list(_per_axis(case, name))
+    values[axis] = value
+    return changed(case, same_outputs=same_outputs, **{name: tuple(values)})
+
+
+def _with_axes(case: Case, name: str, rank: int, same_outputs: bool, value: int) -> Case | None:
+    return changed(case, same_outputs=same_outputs, **{name: (value,) * rank})
+
+
+def _per_axis(case: Case, name: str) -> tuple[int, ...]:
+    if name == "padding":
+        return tuple(before for before, _ in case.geometry.pads)
+    values: tuple[int, ...] = getattr(case.geometry, name)
+    return values
+
+
+def _choices(case: Case) -> list[Case]:
+    """The case with each other choice: bias, batch axis, layouts, dtype, recipe, and with its axes swapped."""
+    without = [tuple(item for item in case.layouts if item != dropped) for dropped in case.layouts]
+    others: list[dict[str, Any]] = [
+        {"bias": not case.bias},
+        {"batch": 1 if case.batch is None else None},
+        *({"layouts": layouts} for layouts in without),
+        *({"dtype": dtype} for dtype in CASE_DTYPES),
+        *({"data": data} for data in ("integers", "normal")),
+    ]
+    swapped = {name: _per_axis(case, name)[::-1] for name in (*PER_AXIS, "input_size")}
+    if isinstance(case.padding, str):
+        swapped["padding"] = case.padding  # type: ignore[assignment]  # its name says what it is on each axis
+        others.append({"padding": _per_axis(case, "padding")})
+    found = [changed(case, **other) for other in (*others, swapped)]
+    return [other for other in found if other is not None and other != case]
+
+
+def _products(case: Case) -> int:
+    return max(case.geometry.nnz, case.geometry.pixels) * (case.batch or 1)
+
+
+def _chosen(known: _Known) -> tuple[_Candidate, ...]:
+    """The simplest conditions that hold for all cases that failed and together exclude those that did not.
+
+    Each time, the one that excludes most is taken; relations only for what single parameters leave, and products and
+    remainders only for what those leave.
+    """
+    chosen: list[_Candidate] = []
+    # A case that reads no pixel can hardly fail, and says nothing about the parameters.
+    left = [case for case in known.passing if case.geometry.nnz or not known.case.geometry.nnz]
+    tiers = list(_candidates(known))
+    for least, tier in zip(_LEAST_EXCLUDED, tiers, strict=True):
+        while left and tier:
+            best = max(tier, key=lambda candidate: sum(not candidate.holds(case) for case in left))
+            rest = [case for case in left if best.holds(case)]
+            if len(left) - len(rest) < least:
+                break
+            chosen.append(best)
+            left = rest
+    excluded = [case for case in known.passing if not all(candidate.holds(case) for candidate in chosen)]
+    for candidate in reversed(chosen.copy()):
+        others = [other for other in chosen if other is not candidate]
+        if all(not all(other.holds(case) for other in others) for case in excluded):
+            chosen = others
+    return tuple(candidate for tier in tiers for candidate in tier if candidate in chosen)
+
+
+def _candidates(known: _Known) -> Iterator[list[_Candidate]]:
+    """Conditions that hold for all cases that failed, in tiers, the plainest first."""
+    rank = known.case.geometry.rank
+    plain, related, products = expressions(known.case)
+    single = [c for expression in plain for c in _limits(known, expression)]
+    yield [*_flags(known), *single]
+    held = [_Candidate(text, words, of) for text, words, of in relations(rank)]
+    held = [candidate for candidate in held if all(map(candidate.holds, known.failing))]
+    yield [*held, *(c for expression in related for c in _limits(known, expression))]
+    yield [
+        *(c for expression in products for c in _limits(known, expression)),
+        *(c for expression in plain for c in _remainders(known, expression)),
+    ]
+
+
+def _flags(known: _Known) -> list[_Candidate]:
+    """Conditions on parameters that are no numbers: those with the values that they had in the cases that failed."""
+    found = []
+    for flag in flags(known.case):
+        values = tuple(dict.fromkeys(flag.of(case) for case in known.failing))
+        if len(values) == 1 and isinstance(values[0], bool):
+            text, words = flag.text if values[0] else f"not {flag.text}", f"{'' if values[0] else 'no '}{flag.words}"
+        elif len(values) == 1:
+            text, words = f"{flag.text} == {values[0]!r}", f"{flag.words} {values[0]}"
+        else:
+            text, words = f"{flag.text} in {values!r}", f"{flag.words} {' or '.join(map(str, values))}"
+        found.append(_Candidate(text, words, lambda case, flag=flag, values=values: flag.of(case) in values))  # type: ignore[misc]
+    return found
+
+
+def _limits(known: _Known, expression: Expression) -> list[_Candidate]:
+    """The range of an expression over the cases that failed, as far as cases beyond it did not fail."""
+    failed = [expression.of(case) for case in known.failing]
+    held = [expression.of(case) for case in known.passing]
+    low, high = min(failed), max(failed)
+    below, above = any(value < low for value in held), any(value > high for value in held)
+    if low == high and above and (below or low == expression.least):
+        return [_compared(expression, "==", low)]
+    # The smallest case is at the lower limits of its failure. Where it is not, something else limits the failure.
+    below &= low == expression.of(known.case)
+    return [_compared(expression, ">=", low)] * below + [_compared(expression, "<=", high)] * above
+
+
+def _compared(expression: Expression, sign: str, limit: int) -> _Candidate:
+    of = expression.of
+    holds: dict[str, Callable[[Case], bool]] = {
+        "==": lambda case: of(case) == limit,
+        ">=": lambda case: of(case) >= limit,
+        "<=": lambda case: of(case) <= limit,
+    }
+    said = f"> {limit - 1}" if sign == ">=" and limit == expression.least + 1 else f"{sign} {limit}"
+    return _Candidate(f"{expression.text} {sign} {limit}", f"{expression.words} {said}", holds[sign])
+
+
+def _remainders(known: _Known, expression: Expression) -> Iterator[_Candidate]:
+    """Conditions on the remainder of an expression."""
+    of = expression.of
+    for modulus in _MODULI:
+        rests = {of(case) % modulus for case in known.failing}
+        if len(rests) == 1:
+            rest = rests.pop()
+            text = f"% {modulus} == {rest}"
+            yield _Candidate(
+                f"{expression.text} {text}",
+                f"{expression.words} {text}",
+                lambda case, modulus=modulus, rest=rest: of(case) % modulus == rest,  # type: ignore[misc]
+            )
+        elif 0 not in rests:
+            text = f"% {modulus} != 0"
+            yield _Candidate(
+                f"{expression.text} {text}",
+                f"{expression.words} {text}",
+                lambda case, modulus=modulus: of(case) % modulus != 0,  # type: ignore[misc]
+            )
+
+
+def _try_fresh_cases(known: _Known, found: tuple[_Candidate, ...], generator: np.random.Generator) -> bool:
+    """Try fresh cases that meet all needs, and for each need some that break only it. Return whether all were right."""
+    right = True
+    for broken in (*[None] * _MEETING, *found, *found):
+        case = _fresh_case(known, found, broken, generator)
+        if case is not None:
+            right &= known.fails(case) == (broken is None)
+    return right
+
+
+def _fresh_case(
+    known: _Known, found: tuple[_Candidate, ...], broken: _Candidate | None, generator: np.random.Generator
+) -> Case | None:
+    """A new case that meets all needs but one."""
+    for _ in range(_DRAWS):
+        case = _mutated(known.failing[generator.integers(len(known.failing))], generator)
+        if case is None or case in known.failing or case in known.passing or _products(case) > _MAX_PRODUCTS:
+            continue
+        if all(candidate.holds(case) is (candidate is not broken) for candidate in found):
+            return case
+    return None
+
+
+def _mutated(case: Case, generator: np.random.Generator) -> Case | None:
+    """The case with a few other parameters."""
+
+    def near(now: int, least: int) -> int:
+        options = (least, least + 1, now // 2, now - 1, now + 1, 2 * now + 1, 4 * now + 2, now + 8, now // 8 * 8 + 8)
+        return max(least, int(options[generator.integers(len(options))]))
+
+    parameters: dict[str, Any] = {}
+    for _ in range(1 + generator.integers(5)):
+        name = ("batch", "bias", "groups", "group_channels", "out_channels", "input_size", *PER_AXIS)[
+            generator.integers(6 + len(PER_AXIS))
+        ]
+        if name == "bias":
+            parameters[name] = not case.bias
+        elif name in (*PER_AXIS, "input_size"):
+            values = list(parameters.get(name, _per_axis(case, name)))
+            axis = generator.integers(len(values))
+            values[axis] = near(values[axis], 0 if name == "padding" else 1)
+            parameters[name] = tuple(values)
+        else:
+            now = {"batch": case.batch or 1, "groups": case.groups, "group_channels": case.weight[1]}
+            parameters[name] = near(now.get(name, case.weight[0] // case.groups), 1)
+    groups = parameters.get("groups", case.groups)
+    parameters["out_channels"] = groups * parameters.get("out_channels", case.weight[0] // case.groups)
+    return changed(case, same_outputs="input_size" not in parameters and bool(generator.integers(2)), **parameters)

@@ -1,0 +1,205 @@
+"""Which mistake of the catalogue a subject makes: the one that predicts its results, on fresh data and geometries."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from toeplitz_core.testing.case.call import Call
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.recipe_table import RECIPES
+from toeplitz_core.testing.findings.causes import channels, numbers, outputs, windows
+from toeplitz_core.testing.findings.causes.catalogue import GRADIENT, UNKNOWN, names
+from toeplitz_core.testing.findings.causes.earlier_calls import kept_from_an_earlier_call
+from toeplitz_core.testing.findings.causes.fresh_cases import grown_cases
+from toeplitz_core.testing.findings.causes.hypothesis import Hypothesis
+from toeplitz_core.testing.findings.causes.trial import Trial, tried
+from toeplitz_core.testing.findings.explanation import explanation
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.verdict import Verdict
+from toeplitz_core.testing.oracle.arithmetics import ARITHMETICS
+from toeplitz_core.testing.subjects.interface import Implementation
+from toeplitz_core.testing.subjects.outcome import OUTPUT
+from toeplitz_core.testing.subjects.symptom import Symptom
+
+# Fresh draws of the data of a case, and attempts at other geometries that meet its conditions.
+DRAWS = 4
+GEOMETRIES = 24
+# With this many wrong results on other geometries, no more are tried.
+ENOUGH = 8
+# Seconds after which no further mistake is tried.
+SECONDS = 10.0
+# What an arithmetic that explains a failure means, by a word of its name; for all others, the sums are too narrow.
+_ARITHMETICS = (
+    ("operands", "inputs-rounded"),
+    ("tf32", "inputs-rounded"),
+    ("autocast", "inputs-rounded"),
+    ("flush", "subnormals-flushed"),
+    ("winograd", "transformed"),
+    ("fft", "transformed"),
+)
+# The kinds of mistakes, the likeliest first: of several that predict all trials, the first is taken.
+_KINDS = (windows, channels, numbers, outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """The mistake that explains a failure.
+
+    Parameters
+    ----------
+    cause : str
+        The identifier in the catalogue, or ``unknown``.
+    evidence : str
+        What supports it, or what is known instead, in a sentence.
+    hypothesis : Hypothesis, optional
+        The mistake with all its details; None if the cause is unknown or follows from what happened.
+    """
+
+    cause: str
+    evidence: str
+    hypothesis: Hypothesis | None = None
+
+
+def diagnosed(
+    subject: Implementation, failure: Verdict, *, others: Sequence[Case] = (), seconds: float = SECONDS
+) -> Diagnosis:
+    """The mistake behind a failure.
+
+    Parameters
+    ----------
+    failure : Verdict
+        A failing verdict on a small case.
+    others : sequence of Case
+        Further cases that fail, perhaps for the same reason.
+    seconds : float
+        The search for a mistake ends after about this time.
+    """
+    case = failure.call or failure.case
+    of_gradient = GRADIENT * (failure.quantity != OUTPUT.of)
+    if failure.symptom not in (Symptom.VALUES, Symptom.RELATION, Symptom.OTHER):
+        name = failure.symptom.value
+        name = name if name.startswith(GRADIENT) or of_gradient + name not in names() else of_gradient + name
+        return Diagnosis(name, failure.said.partition("\n")[0])
+    if failure.symptom is not Symptom.VALUES or isinstance(case, Call):
+        return Diagnosis(UNKNOWN, failure.said.partition("\n")[0])
+    end = time.monotonic() + seconds
+    first = tried(subject, case, failure.quantity)
+    if not isinstance(first, Trial) or not first.is_wrong:
+        return _of_earlier_calls(subject, failure)
+    if RECIPES[case.data].kind != "storage":
+        plain = tried(subject, case.replace(data="integers"), failure.quantity)
+        if isinstance(plain, Trial) and plain.is_wrong:
+            first = plain
+        elif (arithmetic := explanation(subject, failure.replace(case=case))) is not None:
+            return _of_arithmetic(arithmetic, of_gradient)
+    found = _predicted(subject, first, others, end)
+    if found is None and RECIPES[case.data].kind == "storage":
+        arithmetic = explanation(subject, failure.replace(case=case))
+        found = None if arithmetic is None else _of_arithmetic(arithmetic, of_gradient)
+    elif found is not None:
+        found = replace(found, cause=of_gradient + found.cause)
+    return found or Diagnosis(UNKNOWN, _facts(first))
+
+
+def _of_arithmetic(name: str, of_gradient: str) -> Diagnosis:
+    said = ARITHMETICS[name].statement.rstrip(".")
+    cause = next((cause for words, cause in _ARITHMETICS if words in name), "narrow-accumulator")
+    return Diagnosis(of_gradient + cause, f"within the bound of the arithmetic {name} on 8 fresh draws: {said}")
+
+
+def _of_earlier_calls(subject: Implementation, failure: Verdict) -> Diagnosis:
+    """The diagnosis if the call is right alone."""
+    law = LAWS.get(str(failure.case.law))
+    if law is not None and isinstance(failure.case, Case):
+        kept = kept_from_an_earlier_call(subject, law, failure.case)
+        if kept:
+            return Diagnosis("buffer-reused", f"the wrong call returns what follows from {kept}")
+    return Diagnosis(UNKNOWN, f"the call is right alone, and wrong after other calls of the law {failure.case.law}")
+
+
+def _predicted(subject: Implementation, first: Trial, others: Sequence[Case], end: float) -> Diagnosis | None:
+    """The mistake that predicts the results of the case with fresh data, and best those of other geometries."""
+    same = [first, *_draws(subject, first)]
+    wrong = [trial for trial in same if trial.is_wrong]
+    fresh: list[Trial] | None = None
+    best: tuple[tuple[int, int], Hypothesis] | None = None
+    for hypothesis in _hypotheses(first):
+        if time.monotonic() > end:
+            break
+        if not all(hypothesis.explains(trial) for trial in wrong):
+            continue
+        if fresh is None:
+            fresh = list(_elsewhere(subject, first, others, end))
+        matched = sum(hypothesis.explains(trial) for trial in fresh if trial.is_wrong)
+        untouched = sum(_agrees(hypothesis, trial) for trial in (*same, *fresh) if not trial.is_wrong)
+        if best is None or (matched, untouched) > best[0]:
+            best = (matched, untouched), hypothesis
+        if matched + untouched == len(same) - len(wrong) + len(fresh):
+            break  # no other mistake can do better
+    if best is None or fresh is None:
+        return None
+    (matched, _), found = best
+    if 2 * matched < sum(trial.is_wrong for trial in fresh):
+        return None
+    return Diagnosis(found.cause, _evidence(found, wrong, matched, fresh), found)
+
+
+def _hypotheses(trial: Trial) -> Iterator[Hypothesis]:
+    for kind in _KINDS:
+        yield from kind.hypotheses(trial)
+
+
+def _agrees(hypothesis: Hypothesis, trial: Trial) -> bool:
+    """Whether the mistake changes nothing in a trial whose result is right."""
+    predicted = hypothesis.predict(trial)
+    return predicted is None or (predicted.shape == trial.truth.shape and bool((predicted == trial.truth).all()))
+
+
+def _draws(subject: Implementation, first: Trial) -> Iterator[Trial]:
+    """The same geometry with other numbers."""
+    for draw in range(1, DRAWS + 1):
+        trial = tried(subject, first.case.replace(seed=(first.case.seed + draw) % 2**64), first.quantity)
+        if isinstance(trial, Trial):
+            yield trial
+
+
+def _elsewhere(subject: Implementation, first: Trial, others: Iterable[Case], end: float) -> Iterator[Trial]:
+    """Other geometries: those of further failures, and larger ones."""
+    found = 0
+    for case in itertools.chain(others, grown_cases(first.case, GEOMETRIES)):
+        if found >= ENOUGH or time.monotonic() > end:
+            return
+        trial = tried(subject, case, first.quantity)
+        if isinstance(trial, Trial):
+            found += trial.is_wrong
+            yield trial
+
+
+def _evidence(found: Hypothesis, wrong: Sequence[Trial], matched: int, fresh: Sequence[Trial]) -> str:
+    elements = sum(trial.truth.numel() for trial in wrong)
+    draws = f"{len(wrong)} draws" if len(wrong) > 1 else "1 draw"
+    detail = f" ({found.detail})" if found.detail else ""
+    elsewhere = [trial for trial in fresh if trial.is_wrong]
+    said = f"explains all {elements:,} numbers of {draws}"
+    if elsewhere:
+        said += f" and {matched} of {len(elsewhere)} wrong results at other sizes"
+    else:
+        said += "; no other sizes fail"
+    return f"{said}{detail}"
+
+
+def _facts(first: Trial) -> str:
+    """What is known if no mistake of the catalogue explains the failure."""
+    return f"no mistake of the catalogue explains the {int(first.wrong.sum())} wrong numbers of {first.truth.numel()}"
+
+
+def explains(subject: Implementation, hypothesis: Hypothesis, failure: Verdict) -> bool:
+    """Whether a mistake explains another failure of the subject."""
+    case = failure.call or failure.case
+    if failure.symptom is not Symptom.VALUES or isinstance(case, Call):
+        return False
+    trial = tried(subject, case, failure.quantity)
+    return isinstance(trial, Trial) and hypothesis.explains(trial)

@@ -1,0 +1,126 @@
+"""Whether a wrong result comes from an earlier call: a result, a weight or a parameter that was kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from toeplitz_core.operator import by_image, forward
+from toeplitz_core.testing.case.call import Call
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.data.operands import Operands, wide
+from toeplitz_core.testing.laws.law import Law
+from toeplitz_core.testing.subjects.interface import Claims, Implementation, Procedure
+from toeplitz_core.testing.subjects.outcome import Answer, Outcome
+
+# Earlier calls are compared up to this many calls back.
+_LOOK_BACK = 24
+
+
+class _Recorder:
+    """A subject whose calls are kept, each with its operands and its outcome."""
+
+    def __init__(self, subject: Implementation) -> None:
+        self.subject = subject
+        self.calls: list[tuple[Case, Operands, Outcome]] = []
+
+    @property
+    def name(self) -> str:
+        return self.subject.name
+
+    @property
+    def claims(self) -> Claims:
+        return self.subject.claims
+
+    @property
+    def isolated(self) -> bool:
+        return self.subject.isolated
+
+    def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:
+        outcome = self.subject.run(case, operands, procedure)
+        if procedure == "forward":
+            self.calls.append((case, operands, outcome))
+        return outcome
+
+    def answer(self, call: Call) -> Answer:
+        return self.subject.answer(call)
+
+    def restart(self) -> None:
+        self.subject.restart()
+
+    def poisoned(self) -> Sequence[Implementation]:
+        return ()
+
+
+def kept_from_an_earlier_call(subject: Implementation, law: Law, case: Case) -> str:
+    """What the wrong call of a law returned of an earlier one, in words; empty if nothing that is known of.
+
+    The law is checked once, in a fresh process where that is possible.
+    """
+    recorder = _Recorder(subject)
+    subject.restart()
+    law(recorder, case)
+    subject.restart()
+    for at, (later, operands, outcome) in enumerate(recorder.calls):
+        y = outcome.output
+        if y is None or tuple(y.shape) != later.output_shape:
+            continue
+        actual = wide(y.detach().cpu())
+        if _equal(later, _computed(later, operands), actual):
+            continue
+        for before, others, _ in reversed(recorder.calls[max(0, at - _LOOK_BACK) : at]):
+            for words, predicted in _mixtures(later, operands, before, others):
+                if _equal(later, predicted, actual):
+                    return words
+        return ""
+    return ""
+
+
+def _equal(case: Case, predicted: torch.Tensor | None, actual: torch.Tensor) -> bool:
+    if predicted is None or predicted.shape != actual.shape:
+        return False
+    return bool(torch.equal(wide(predicted.to(case.torch_dtype)), actual))
+
+
+def _mixtures(
+    later: Case, operands: Operands, before: Case, others: Operands
+) -> Iterator[tuple[str, torch.Tensor | None]]:
+    """What a call returns if it takes something of an earlier one."""
+    yield "the result of an earlier call", _computed(before, others)
+    for name, changes in (
+        ("weight", {"weight": others.weight}),
+        ("input", {"input": others.input}),
+        ("bias", {"bias": others.bias}),
+        ("weight and bias", {"weight": others.weight, "bias": others.bias}),
+        ("input and bias", {"input": others.input, "bias": others.bias}),
+    ):
+        given = {"input": operands.input, "weight": operands.weight, "bias": operands.bias} | changes
+        shapes = all(
+            (t is None) == (own is None) and (t is None or own is None or t.shape == own.shape)
+            for t, own in ((given["input"], operands.input), (given["weight"], operands.weight))
+        )
+        if shapes:
+            yield f"the {name} of an earlier call", _of(later, given["input"], given["weight"], given["bias"])
+    for name in ("stride", "padding", "dilation", "groups"):
+        if getattr(later, name) != getattr(before, name):
+            try:
+                mixed = later.replace(**{name: getattr(before, name)})
+            except ValueError:
+                continue
+            yield f"the {name} of an earlier call", _computed(mixed, operands)
+
+
+def _computed(case: Case, operands: Operands) -> torch.Tensor | None:
+    return _of(case, operands.input, operands.weight, operands.bias)
+
+
+def _of(
+    case: Case, x: torch.Tensor | None, weight: torch.Tensor | None, bias: torch.Tensor | None
+) -> torch.Tensor | None:
+    if x is None or weight is None:
+        return None
+    g = case.geometry
+    y = forward(g, wide(weight), by_image(g, wide(x)))
+    y = y if bias is None else y + wide(bias)[:, None]
+    return y.reshape(case.output_shape)

@@ -1,0 +1,181 @@
+"""A trial: what a subject computed for a case, next to what is right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from toeplitz_core.operator import by_image, forward
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.recipe_table import RECIPES
+from toeplitz_core.testing.data.operands import Operands, wide
+from toeplitz_core.testing.data.recipes import draw
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.families.gradients import DerivativeCheck, gradients_verdict
+from toeplitz_core.testing.oracle.expected import Expected
+from toeplitz_core.testing.oracle.results import expected
+from toeplitz_core.testing.subjects.interface import Implementation
+from toeplitz_core.testing.subjects.outcome import OUTPUT, Outcome
+from toeplitz_core.testing.subjects.placement import place
+
+# The names of a trial's numbers along each axis; the bias gradient has the first one only.
+AXES = {
+    "output": ("image", "output channel", "row", "column"),
+    "input": ("image", "input channel", "row", "column"),
+    "weight": ("output channel", "input channel", "kernel row", "kernel column"),
+    "bias": ("output channel",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a subject computed for a case, next to what is right. All tensors have a batch axis, and a wide dtype.
+
+    Parameters
+    ----------
+    case : Case
+        The convolution.
+    quantity : str
+        What was computed: the ``output``, or the gradient in ``input``, ``weight`` or ``bias``.
+    input, weight : float64, complex128 or int64 tensor
+        The operands.
+    bias, grad : tensor, optional
+        The bias, and the gradient of the result; None if there is none.
+    exact, truth, actual : tensor
+        The exact quantity, the same rounded once to the dtype of the case, and what the subject returned.
+    bound : float64 tensor, optional
+        The allowed error of each element; None if the result must be exact.
+    operands : Operands
+        The operands in the dtype of the case.
+    """
+
+    case: Case
+    quantity: str
+    input: torch.Tensor
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    grad: torch.Tensor | None
+    exact: torch.Tensor
+    truth: torch.Tensor
+    actual: torch.Tensor
+    bound: torch.Tensor | None
+    operands: Operands
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The names of the axes of the quantity."""
+        return AXES.get(self.quantity, AXES["output"])[-self.truth.ndim :]
+
+    @property
+    def wrong(self) -> torch.Tensor:
+        """Which elements are wrong."""
+        return ~self._close(self.truth)
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether any element is wrong."""
+        return bool(self.wrong.any())
+
+    def explained_by(self, predicted: torch.Tensor | None) -> bool:
+        """Whether a prediction is what the subject returned, and is not what is right."""
+        if predicted is None or predicted.shape != self.actual.shape:
+            return False
+        return bool(self._close(predicted).all()) and self.is_wrong
+
+    def _close(self, values: torch.Tensor) -> torch.Tensor:
+        rounded = rounded_to(self.case, values)
+        same = (rounded == self.actual) | (rounded.isnan() & self.actual.isnan())
+        if self.bound is None:
+            return same
+        error = (self.actual - values).abs()
+        return same | (error <= self.bound)
+
+    def placed(self, operand: str) -> torch.Tensor:
+        """An operand as the subject gets it: in the strides and the dtype of the case."""
+        return place(self.case, operand, getattr(self.operands, operand))
+
+
+def rounded_to(case: Case, values: torch.Tensor) -> torch.Tensor:
+    """Wide numbers rounded to the dtype of a case."""
+    return wide(values.to(case.torch_dtype))
+
+
+def tried(subject: Implementation, case: Case, quantity: str = OUTPUT.of) -> Trial | Outcome:
+    """The trial of a subject on a case, or the outcome if the subject returned no such quantity.
+
+    Parameters
+    ----------
+    case : Case
+        Its law decides which procedure computes the quantity, if that is no plain result or gradient.
+    quantity : str
+        ``output``, the operand whose gradient is asked for, or another result of the law's procedure.
+    """
+    check = LAWS[case.law].check if case.law in LAWS else None
+    if quantity == OUTPUT.of:
+        operands, reference = draw(case), None
+        outcome = subject.run(case, operands)
+    else:
+        of = check if isinstance(check, DerivativeCheck) and quantity not in AXES else gradients_verdict
+        operands = of.draw(case)
+        reference = of.expected(case, operands).get(quantity)
+        outcome = subject.run(case, operands, of.procedure)
+    results = [y for name, y in outcome.results.items() if name.of == quantity]
+    if quantity == OUTPUT.of:
+        results = [outcome.results[OUTPUT]] if OUTPUT in outcome.results else []
+    if not results:
+        return outcome
+    exact, bound = _exact(case, operands, outcome, reference, quantity)
+    truth = rounded_to(case, exact)
+    # The wrong one of several gradients of the same operand.
+    actual = next((y for y in results if not torch.equal(wide(y.cpu()), truth)), results[0])
+    if tuple(actual.shape) != tuple(truth.shape) or actual.dtype != case.torch_dtype:
+        return outcome
+    added = (None,) if case.batch is None and quantity in ("output", "input") else (...,)
+    x = wide(operands.input)
+    grad = None if operands.grad is None else wide(operands.grad)
+    if case.batch is None:
+        x, grad = x[None], None if grad is None else grad[None]
+    return Trial(
+        case,
+        quantity,
+        x,
+        wide(operands.weight),
+        None if operands.bias is None else wide(operands.bias),
+        grad,
+        exact[added],
+        truth[added],
+        wide(actual.detach().cpu())[added],
+        None if bound is None else bound[added],
+        operands,
+    )
+
+
+def _exact(
+    case: Case, operands: Operands, outcome: Outcome, reference: Expected | None, quantity: str
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    exact = RECIPES[case.data].kind != "real"
+    if reference is None:
+        if exact:
+            g, bias = case.geometry, operands.bias
+            value = forward(g, wide(operands.weight), by_image(g, wide(operands.input)))
+            value = value if bias is None else value + wide(bias)[:, None]
+            return value.reshape(case.output_shape), None
+        reference = expected(case.geometry, operands.input, operands.weight, operands.bias)
+        arithmetic, has_bias = outcome.arithmetic, case.bias
+    else:
+        arithmetic, has_bias = outcome.gradients.get(quantity, outcome.arithmetic), False
+    value = torch.ldexp(reference.value.double(), torch.tensor(reference.exponent))
+    bound = None
+    if not exact:
+        bound = torch.ldexp(reference.bound(arithmetic, has_bias=has_bias), torch.tensor(reference.exponent))
+    if reference.is_complex:
+        value = torch.view_as_complex(value.contiguous())
+        bound = None if bound is None else bound.expand(*value.shape, 2).sum(-1)
+    return value, None if bound is None else bound.expand(value.shape)
+
+
+def wrong_ones(trials: Sequence[Trial]) -> list[Trial]:
+    """The trials in which an element is wrong."""
+    return [trial for trial in trials if trial.is_wrong]
