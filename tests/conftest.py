@@ -11,7 +11,6 @@ import pytest
 
 from tests.helpers.paths import CHECKOUT
 from tests.helpers.projects import KERNELS, KNOWN
-from tests.helpers.workers import share_fork_servers
 from toeplitz_core.testing.decorator import COMMAND_LINE
 from toeplitz_core.testing.run.pyproject import VARIABLE
 
@@ -27,7 +26,6 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
     pytester.makepyfile(kernels=KERNELS)
     pytester.makefile(".toml", known=KNOWN)
     pytester.syspathinsert()
-    share_fork_servers(monkeypatch)
     return pytester
 
 
@@ -40,9 +38,8 @@ def own_command_line() -> Iterator[None]:
 
 
 @pytest.fixture
-def one_fork_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs in this process share one fork server, keep their journals here, and get no subject from the environment."""
-    share_fork_servers(monkeypatch)
+def own_journals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs in this process keep their journals in the test's directory, and get no subject from the environment."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv(VARIABLE, raising=False)
 

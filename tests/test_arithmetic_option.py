@@ -20,7 +20,7 @@ from toeplitz_core.testing.subjects import ArraySubject, Subject, TorchSubject
 from toeplitz_core.testing.subjects.declared import Declared
 
 pytest_plugins = ["pytester"]
-pytestmark = pytest.mark.usefixtures("one_fork_server", "own_command_line")
+pytestmark = pytest.mark.usefixtures("own_journals", "own_command_line")
 
 KERNELS = """
 import torch

@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from tests.helpers.paths import CHECKOUT
-from tests.helpers.workers import share_fork_servers
 from toeplitz_core import testing
 from toeplitz_core.testing import check
 from toeplitz_core.testing.isolation.isolated_subject import SubjectError
@@ -45,7 +44,6 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delenv(VARIABLE, raising=False)
-    share_fork_servers(monkeypatch)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # of journals
     yield tmp_path
     sys.modules.pop("mine", None)  # what was run in this process

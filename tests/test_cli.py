@@ -21,7 +21,7 @@ from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.run import judgement
 from toeplitz_core.testing.subjects import SUBJECTS
 
-pytestmark = pytest.mark.usefixtures("one_fork_server")
+pytestmark = pytest.mark.usefixtures("own_journals")
 
 
 def test_version():

@@ -18,7 +18,7 @@ from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.run import judgement
 from toeplitz_core.testing.search.search import find
 
-pytestmark = pytest.mark.usefixtures("one_fork_server")
+pytestmark = pytest.mark.usefixtures("own_journals")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ import torch
 from typer.testing import Result
 
 from tests.helpers.command_line import ONE, call, unfolded, validated
-from tests.helpers.workers import share_fork_servers
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
@@ -69,7 +68,6 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    share_fork_servers(monkeypatch)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # of journals
     return tmp_path
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -63,6 +63,8 @@ class ConvGeometry:
     padding: tuple[int, ...] | str
     dilation: tuple[int, ...]
     groups: int
+    # Kept, because it is asked for a dozen times for each convolution.
+    _output_size: tuple[int, ...] = field(repr=False, compare=False)
 
     def __init__(
         self,
@@ -86,6 +88,8 @@ class ConvGeometry:
         assign(self, "dilation", _per_axis("dilation", dilation, rank, minimum=1))
         assign(self, "groups", as_int("groups", groups, minimum=1))
         self._check_relations()
+        sizes = zip(self.padded_size, self.kernel_extent, self.stride, strict=True)
+        assign(self, "_output_size", tuple((n - e) // s + 1 for n, e, s in sizes))
 
     def _check_relations(self) -> None:
         for name, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
@@ -158,9 +162,7 @@ class ConvGeometry:
     @property
     def output_size(self) -> tuple[int, ...]:
         """Outputs per axis: ``floor((padded - extent) / stride) + 1``."""
-        return tuple(
-            (n - e) // s + 1 for n, e, s in zip(self.padded_size, self.kernel_extent, self.stride, strict=True)
-        )
+        return self._output_size
 
     @property
     def group_channels(self) -> int:
@@ -292,6 +294,8 @@ def as_int(name: str, value: object, *, minimum: int) -> int:
 def _per_axis(name: str, value: object, rank: int, *, minimum: int, broadcast: bool = True) -> tuple[int, ...]:
     if not isinstance(value, tuple | list):
         return (as_int(name, value, minimum=minimum),) * rank
+    if len(value) == rank and all(type(v) is int and minimum <= v <= _INT64_MAX for v in value):
+        return tuple(value)  # the usual case: nothing to convert, and no names for messages to make
     values = tuple(as_int(f"{name}[{axis}]", v, minimum=minimum) for axis, v in enumerate(value))
     if len(values) == 1 and broadcast:
         return values * rank

@@ -282,7 +282,10 @@ def _check_budget(
     else:
         # Intermediate tensors hold the entries of one channel (or of the chosen rows) and, except for CSR, all entries.
         pattern = nnz // geometry.out_channels if rows is None else nnz
-        entry = weight.dtype.itemsize + index_dtype(nnz, columns).itemsize + torch.int64.itemsize
+        index = index_dtype(nnz, columns)
+        entry = weight.dtype.itemsize + index.itemsize + torch.int64.itemsize
+        if layout == torch.strided and index != torch.int64:
+            entry += torch.int64.itemsize  # torch widens the columns before it adds them
         passing = pattern * _PATTERN_BYTES + 3 * count * torch.int64.itemsize
         passing += 0 if layout == torch.sparse_csr else nnz * entry
         free = available_bytes(weight.device)

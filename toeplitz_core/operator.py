@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from toeplitz_core.geometry import ConvGeometry, IntOrInts, Padding
@@ -14,8 +16,13 @@ from toeplitz_core.memory import available_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    _Array = np.ndarray[Any, np.dtype[Any]]
+
 # Receptive fields are gathered in blocks of about this size. Each is freed after its block, unless autograd keeps it.
 _BLOCK_BYTES = 2**25
+# Receptive fields of up to this many taps of all positions are kept for the next call with the same geometry, because
+# small convolutions take longer to index than to multiply; and of this many geometries.
+_KEPT_TAPS, _KEPT_GEOMETRIES = 2**15, 16
 # For results up to this size, free memory is not queried: the query would take longer than the convolution.
 _SMALL_BYTES = 2**26
 
@@ -294,13 +301,31 @@ def receptive_field(geometry: ConvGeometry, positions: torch.Tensor) -> tuple[to
 
 def _receptive_fields(geometry: ConvGeometry, x: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Receptive fields of all positions, in blocks: the pixels gathered from ``x`` take at most ``_BLOCK_BYTES``."""
+    taps = math.prod(geometry.kernel_size)
     per_position = math.prod(x.shape[:-1]) * x.dtype.itemsize + torch.int64.itemsize
-    block = max(1, _BLOCK_BYTES // (per_position * math.prod(geometry.kernel_size)))
+    block = max(1, _BLOCK_BYTES // (per_position * taps))
+    pixels = slice(None if geometry.pixels else 0)  # nothing to gather from: every tap is padding
+    is_small = geometry.positions <= block and geometry.positions * taps <= _KEPT_TAPS
+    if is_small and x.device.type == "cpu" and not torch.compiler.is_compiling():  # torch.compile warns of caches
+        index, live = map(torch.from_numpy, _kept_receptive_fields(geometry))
+        yield index[:, pixels], live[:, pixels]
+        return
     for positions in torch.arange(geometry.positions, device=x.device).split(block):
         index, live = receptive_field(geometry, positions)
-        if geometry.pixels == 0:  # nothing to gather from: every tap is padding
-            index, live = index[:, :0], live[:, :0]
-        yield index, live
+        yield index[:, pixels], live[:, pixels]
+
+
+@functools.lru_cache(_KEPT_GEOMETRIES)
+def _kept_receptive_fields(geometry: ConvGeometry) -> tuple[_Array, _Array]:
+    """``receptive_field`` of all positions, as arrays, because a tensor keeps the mode that it was made in."""
+    index, live = np.zeros((1, 1), dtype=np.int64), np.ones((1, 1), dtype=np.bool_)
+    for axis, size in enumerate(geometry.input_size):
+        start = np.arange(geometry.output_size[axis]) * geometry.stride[axis] - geometry.pads[axis][0]
+        pixel = start[:, None] + np.arange(geometry.kernel_size[axis]) * geometry.dilation[axis]
+        shape = (len(index) * len(pixel), index.shape[1] * pixel.shape[1])
+        index = (index[:, None, :, None] * size + pixel[None, :, None, :]).reshape(shape)
+        live = (live[:, None, :, None] & ((pixel >= 0) & (pixel < size))[None, :, None, :]).reshape(shape)
+    return np.where(live, index, 0), live
 
 
 def _by_group(geometry: ConvGeometry, weight: torch.Tensor) -> torch.Tensor:

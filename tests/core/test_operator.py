@@ -109,6 +109,31 @@ def test_blocks_do_not_show(k: tuple[int, ...], g: ConvGeometry, seed: int) -> N
     assert torch.equal(backward, A.mT @ y)
 
 
+@given(g=geometries())
+def test_kept_receptive_fields_are_those_of_the_positions(g: ConvGeometry) -> None:
+    """The receptive fields that are kept for a geometry are those of all its positions."""
+    kept = map(torch.from_numpy, operator._kept_receptive_fields(g))
+    assert all(map(torch.equal, kept, operator.receptive_field(g, torch.arange(g.positions))))
+
+
+def test_receptive_fields_are_kept_for_every_mode() -> None:
+    """What a product in inference mode keeps serves a later product that is differentiated."""
+    operator._kept_receptive_fields.cache_clear()
+    weight, x = torch.ones(1, 1, 2, 2, requires_grad=True), torch.ones(9)
+    with torch.inference_mode():
+        assert (ToeplitzOperator(weight, 3) @ x).tolist() == [4] * 4
+    (ToeplitzOperator(weight, 3) @ x).sum().backward()
+    assert weight.grad is not None
+    assert weight.grad.tolist() == [[[[4, 4], [4, 4]]]]
+
+
+def test_nothing_is_kept_while_torch_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``torch.compile`` would warn of a function that keeps results, so a product that it traces calls none."""
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    monkeypatch.setattr(operator, "_kept_receptive_fields", None)
+    assert (ToeplitzOperator(torch.ones(1, 1, 2, 2), 3) @ torch.ones(9)).tolist() == [4] * 4
+
+
 @given(g=small_geometries(), value=st.sampled_from([float("nan"), float("inf")]), data=st.data())
 def test_nan_and_infinity_stay_in_their_receptive_field(g: ConvGeometry, value: float, data: st.DataObject) -> None:
     """A NaN or an infinity affects exactly the elements for which its column (or row) of ``T`` has a tap."""

@@ -83,15 +83,11 @@ class Convolution:
         """
         x = padded(self.input.to(dtype), self.pads).unflatten(1, (self.groups, -1))
         w = self.weight.to(dtype).unflatten(0, (self.groups, -1))
-        (height, width), (down, across) = self.geometry.output_size, self.stride
-        channels, *kernel = self.weight.shape[1:]
-        for index in order(channels * kernel[0] * kernel[1]):
-            channel, tap = divmod(index, kernel[0] * kernel[1])
-            kh, kw = divmod(tap, kernel[1])
-            top, left = kh * self.dilation[0], kw * self.dilation[1]
-            rows = slice(top, top + (height - 1) * down + 1, down)
-            columns = slice(left, left + (width - 1) * across + 1, across)
-            yield x[:, :, None, channel, rows, columns] * w[:, :, channel, kh, kw, None, None]
+        for axis in (0, 1):
+            x = x.unfold(3 + axis, self.extent[axis], self.stride[axis])[..., :: self.dilation[axis]]
+        x, w = x.permute(2, 5, 6, 0, 1, 3, 4), w.permute(2, 3, 4, 0, 1)
+        products = (x[:, :, :, :, :, None] * w[:, :, :, None, :, :, None, None]).flatten(0, 2).unbind()
+        return (products[index] for index in order(len(products)))
 
     def zeros(self, dtype: torch.dtype) -> Tensor:
         """The sum of no terms."""

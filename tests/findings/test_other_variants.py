@@ -14,7 +14,7 @@ from toeplitz_core.testing.findings.shared import listed_for_torch
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.subjects.symptom import Symptom
 
-pytestmark = pytest.mark.usefixtures("one_fork_server")
+pytestmark = pytest.mark.usefixtures("own_journals")
 
 POINT = Case.parse("input=1x0x1x1 weight=1x0x1x1 bias law=no-channels")
 WRONG = Verdict(Status.FAIL, POINT, "returned shape (1, 0, 1, 1), not (1, 1, 1, 1)", symptom=Symptom.WRONG_SHAPE)

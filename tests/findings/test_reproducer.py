@@ -93,7 +93,7 @@ WRONG = {
 }
 
 
-@pytest.mark.usefixtures("one_fork_server")
+@pytest.mark.usefixtures("own_journals")
 def test_scripts_of_wrong_convolutions(tmp_path: Path):
     """The script of a wrong convolution fails, also if another law has found the wrong call."""
     texts = {}
@@ -213,7 +213,7 @@ def test_a_call_of_another_law_is_not_a_case():
     assert "def invoke" in script(Call.parse("input=float32[1x1x1x1] weight=float32[1x1x1x1]"), "torch")
 
 
-@pytest.mark.usefixtures("one_fork_server")
+@pytest.mark.usefixtures("own_journals")
 def test_export_writes_a_script(tmp_path: Path):
     """The command prints the script or writes it to a file, and says on standard error if the case holds."""
     line = '"input=1x1x1x9 weight=1x1x1x1 law=forward-exact"'

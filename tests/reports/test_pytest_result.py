@@ -8,7 +8,6 @@ from collections import Counter
 import pytest
 
 from tests.helpers.paths import KNOWN_TORCH
-from tests.helpers.workers import share_fork_servers
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws.result import Result, Step
@@ -61,7 +60,6 @@ def test_shared_failures_are_named():
 
 def test_an_error_of_our_own_asks_to_be_reported(monkeypatch: pytest.MonkeyPatch):
     """An error in a law asks to be reported; a missing subject is a failure of the test, not an error of ours."""
-    share_fork_servers(monkeypatch)
     session = Session(Options(subject=("m:f",), law=("forward-exact",), dtype=("float32",), device=("cpu",)))
     with pytest.raises(pytest.fail.Exception, match=r"^subject 'm:f': cannot import m: ") as failed:
         reported(None, session, *session.steps)

@@ -20,7 +20,6 @@ import pytest
 from tests.helpers.hostile_laws import made_up
 from tests.helpers.paths import CHECKOUT
 from tests.helpers.running import Run
-from tests.helpers.workers import share_fork_servers
 from toeplitz_core.testing.checking import check
 from toeplitz_core.testing.isolation.sandbox import clear_abandoned_sandboxes
 from toeplitz_core.testing.laws.verdict import Status
@@ -129,9 +128,8 @@ def files_of(pids: Iterable[int]) -> set[Path]:
     return found
 
 
-def test_the_same_with_several_jobs(monkeypatch: pytest.MonkeyPatch):
+def test_the_same_with_several_jobs():
     """Two judges give the same record as one process, except for the number of jobs."""
-    share_fork_servers(monkeypatch)
     subjects = f"{KERNELS}:right", f"{KERNELS}:no_groups"
     asked = {"dtype": ("float32", "int64"), "law": ("forward-exact", "shift-equivariant"), "device": "cpu", "seed": 3}
     documents, events = [], []

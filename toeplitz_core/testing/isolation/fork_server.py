@@ -3,10 +3,13 @@
 It imports torch but computes nothing, so it has only one thread. It forks a worker on request within milliseconds. The
 fork server of the standard library cannot be used: there is one per process, and it keeps the environment of its first
 start, while each subject may need another environment.
+
+A run gives its fork servers back at its end, and the next run of this process takes them: torch is not imported again.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import os
@@ -31,8 +34,14 @@ _PARTING = 10.0
 _START = (
     "import sys; sys.path[:] = {path!r}; "
     "from toeplitz_core.testing.isolation.fork_server import run_fork_server; "
-    "run_fork_server({descriptor}, {directory!r})"
+    "run_fork_server({descriptor})"
 )
+# Fork servers that no run uses, the one that was kept longest first. They take seconds to start.
+_GIVEN_BACK: list[ForkServer] = []
+# How many of them are kept: two environments, each with and without filled memory.
+_KEPT = 4
+# Variables that change during a process and do not concern a subject: the name of a test, and the width of a terminal.
+_CHANGING = ("PYTEST_CURRENT_TEST", "COLUMNS")
 
 
 class ForkServerDied(RuntimeError):  # noqa: N818  # its name says what happened
@@ -44,24 +53,53 @@ class ForkServer:
 
     Parameters
     ----------
-    environment : Environment
-    directory : path
-        The directory that it removes if the judge dies first.
+    variables : dict of str to str
+        All its environment variables.
     """
 
-    def __init__(self, environment: Environment, directory: Path) -> None:
+    def __init__(self, variables: dict[str, str]) -> None:
+        self.variables = variables
+        self._judge = os.getpid()
         self._connection, theirs = Pipe()
         self._ready = False
+        # Whether a message has been sent whose answer has not come: an interrupt may arrive in between.
+        self.is_waiting = False
         with theirs:
             path = [entry or os.getcwd() for entry in sys.path]  # noqa: PTH109  # sys.path holds strings
-            start = _START.format(path=path, descriptor=theirs.fileno(), directory=str(directory))
+            start = _START.format(path=path, descriptor=theirs.fileno())
             self.process = subprocess.Popen(  # our own interpreter
                 [sys.executable, "-c", start],
                 stdin=subprocess.DEVNULL,
-                env={**DEFAULTS, **os.environ, **dict(environment.variables)},
+                env=variables,
                 pass_fds=[theirs.fileno()],
                 process_group=0,  # signals to a group are for the judge, which ends this one by closing the connection
             )
+
+    @classmethod
+    def taken(cls, environment: Environment) -> ForkServer:
+        """A fork server that another run has given back, or else a new one."""
+        variables = {**DEFAULTS, **os.environ, **dict(environment.variables)}
+        for name in _CHANGING:
+            variables.pop(name, None)
+        for server in list(_GIVEN_BACK):
+            if server.variables == variables and server.is_usable:
+                _GIVEN_BACK.remove(server)
+                return server
+        return cls(variables)
+
+    def give_back(self) -> None:
+        """Keep it for the next run; all its workers have ended. End the one that was kept longest if there are many."""
+        if not self.is_usable:
+            self.close()
+            return
+        _GIVEN_BACK.append(self)
+        if len(_GIVEN_BACK) > _KEPT:
+            _GIVEN_BACK.pop(0).close()
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it can serve another run: it lives, owes no answer, and is this process's own, not its parent's."""
+        return not (self.is_waiting or self._connection.closed or self._judge != os.getpid() or self.has_died)
 
     @property
     def has_died(self) -> bool:
@@ -80,9 +118,11 @@ class ForkServer:
                 with interrupts.at_once():
                     self._connection.poll(None)
                 self._ready = self._connection.recv()
+            self.is_waiting = True
             self._connection.send(settings)
             reduction.send_handle(self._connection, connection.fileno(), self.process.pid)
             pid: int = self._connection.recv()
+            self.is_waiting = False
         except (EOFError, OSError) as error:
             self._bury()
             raise ForkServerDied(f"the process that starts workers has died: {error!r}") from error
@@ -93,8 +133,10 @@ class ForkServer:
         if self._connection.closed:  # its workers ended with it
             return None
         try:
+            self.is_waiting = True
             self._connection.send((pid, timeout))
             code: int | None = self._connection.recv()
+            self.is_waiting = False
         except (EOFError, OSError):  # the fork server has died, and its workers are orphans
             code = None
             self._bury()
@@ -104,6 +146,8 @@ class ForkServer:
     def close(self) -> None:
         """End the process and all of its workers."""
         self._connection.close()
+        if self._judge != os.getpid():  # this process was forked by the one that owns it
+            return
         if not self._ready:  # it has forked nothing yet, and would finish its imports first
             self._bury()
             return
@@ -117,10 +161,17 @@ class ForkServer:
         self.process.wait()
 
 
+@atexit.register
+def _close_all() -> None:
+    """End the fork servers that no run uses."""
+    while _GIVEN_BACK:
+        _GIVEN_BACK.pop().close()
+
+
 # What follows runs in the fork server's own process.
 
 
-def run_fork_server(descriptor: int, directory: str) -> None:
+def run_fork_server(descriptor: int) -> None:
     """Report that the process is ready, then fork workers until the judge closes the connection.
 
     For ``Settings`` and a connection, it replies with the process id of a new worker. For (process id, seconds), it
@@ -131,6 +182,7 @@ def run_fork_server(descriptor: int, directory: str) -> None:
         importlib.import_module("torch.fx.experimental.symbolic_shapes")
     _answer(control, True)
     workers: set[int] = set()
+    directories: set[Path] = set()
     while True:
         try:
             message = control.recv()
@@ -138,9 +190,11 @@ def run_fork_server(descriptor: int, directory: str) -> None:
             # The judge has ended. If it was killed, only this process can end hanging workers and remove shared files.
             for pid in workers:
                 kill_group(pid)
-            shutil.rmtree(directory, ignore_errors=True)
+            for directory in directories:
+                shutil.rmtree(directory, ignore_errors=True)
             os._exit(0)  # torch's teardown takes half a second, while the judge waits
         if isinstance(message, Settings):
+            directories.add(Path(message.shared).parent)
             try:
                 connection = Connection(reduction.recv_handle(control))
             except (EOFError, OSError, RuntimeError):

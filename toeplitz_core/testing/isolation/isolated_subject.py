@@ -255,6 +255,7 @@ class IsolatedSubject:
                 log,
                 sandbox.memory,
                 tuple(sys.path),
+                os.getcwd(),  # noqa: PTH109  # as sys.path
                 self._poison,
                 self._declared,
                 self._role,

@@ -76,7 +76,7 @@ class Sandbox:
         """The process that forks workers with an environment, started on first use or after it died."""
         found = self._servers.get(environment)
         if found is None or found.has_died:
-            found = self._servers[environment] = ForkServer(environment, self.directory)
+            found = self._servers[environment] = ForkServer.taken(environment)
         return found
 
     def file(self, name: str) -> Path:
@@ -86,11 +86,14 @@ class Sandbox:
         return Path(path)
 
     def close(self) -> None:
-        """End all processes and remove the shared files, even after an interrupt in the middle of a message."""
+        """End all workers and remove the shared files, even after an interrupt in the middle of a message."""
         for server in self._servers.values():
-            server.close()
+            if server.is_waiting:
+                server.close()
         for process in self._owned:
             process.close()
+        while self._servers:
+            self._servers.popitem()[1].give_back()
         if self._last_case is not None:
             self._last_case.close()
         self._directory.remove()

@@ -93,6 +93,8 @@ class Settings:
         Bytes of address space that it may take beyond what it starts with; None for no limit.
     path : tuple of str
         ``sys.path``.
+    directory : str
+        The working directory.
     poison : int or None
         A byte to fill freed memory with.
     declared : Declared
@@ -108,6 +110,7 @@ class Settings:
     log: str
     memory: int | None
     path: tuple[str, ...]
+    directory: str
     poison: int | None
     declared: Declared = field(default_factory=Declared)
     role: Role = "subject"
@@ -140,6 +143,7 @@ def serve(settings: Settings, connection: Connection, variables: Sequence[tuple[
     if hasattr(os, "setpgid"):  # signals to a group are for the judge; the subject's children join this group
         os.setpgid(0, 0)
     os.environ.update(variables)
+    os.chdir(settings.directory)
     sys.path[:] = settings.path
     log = os.open(settings.log, os.O_WRONLY | os.O_APPEND)
     os.dup2(log, 1)

@@ -66,7 +66,12 @@ def rows(
 
 def products_per_output(geometry: ConvGeometry, outputs: torch.Tensor | None) -> torch.Tensor:
     """``n`` per output: the product of the live taps per axis. Shape (positions,), or (m,) for chosen outputs."""
-    position = torch.arange(geometry.positions) if outputs is None else outputs % geometry.positions
+    if outputs is None:
+        products = torch.tensor([geometry.group_channels])
+        for axis, size in enumerate(geometry.output_size):
+            products = torch.outer(products, geometry.live_taps(axis, torch.arange(size))[1]).flatten()
+        return products
+    position = outputs % geometry.positions
     products = torch.full_like(position, geometry.group_channels)
     for axis in reversed(range(geometry.rank)):
         size = geometry.output_size[axis]

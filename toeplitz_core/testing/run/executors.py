@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.run import judgement
@@ -21,6 +21,9 @@ from toeplitz_core.testing.run.plan import Plan, Task
 from toeplitz_core.testing.run.subject_pool import SubjectPool
 from toeplitz_core.testing.support import interrupts
 from toeplitz_core.testing.support.importable import without_main
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
 
 
 class Executor(Protocol):
@@ -125,9 +128,16 @@ class _Judge:
     def __init__(self, plan: Plan, timeout: float, last_case: Path) -> None:
         self._last_case = last_case
         self.task: Task | None = None
-        context = multiprocessing.get_context("spawn")  # a forked judge would lack the threads of this process
+        # A judge that is forked from this process would lack its threads. It is forked from a process that has imported
+        # what judges need and has no threads. That process keeps the variables of its start, so they are sent.
+        can_fork = hasattr(os, "fork")
+        context: ForkServerContext | SpawnContext = (
+            multiprocessing.get_context("forkserver") if can_fork else multiprocessing.get_context("spawn")
+        )
+        context.set_forkserver_preload([__name__])
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_main, args=(theirs, plan, timeout, last_case), daemon=False)
+        sent = (theirs, plan, timeout, last_case, dict(os.environ))
+        self._process = context.Process(target=_main, args=sent, daemon=False)
         with theirs, interrupts.blocked(), without_main():  # only this process handles Ctrl-C, also during the start
             self._process.start()
 
@@ -188,8 +198,10 @@ class _Error:
 # The functions below run in a judge process.
 
 
-def _main(connection: Connection, plan: Plan, timeout: float, last_case: Path) -> None:
+def _main(connection: Connection, plan: Plan, timeout: float, last_case: Path, variables: dict[str, str]) -> None:
     """Judge tasks until this process is killed or its parent has ended."""
+    os.environ.clear()
+    os.environ.update(variables)
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent handles those of a terminal or a container
         signal.signal(number, lambda *_: None)  # not SIG_IGN, which our child processes would inherit
     interrupts.unblock()

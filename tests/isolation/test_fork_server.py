@@ -1,0 +1,120 @@
+"""Fork servers are given back by a run and taken by the next, if they can serve it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.paths import CHECKOUT
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.data.recipes import draw
+from toeplitz_core.testing.isolation import fork_server
+from toeplitz_core.testing.isolation.fork_server import ForkServer
+from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
+from toeplitz_core.testing.isolation.sandbox import Sandbox
+from toeplitz_core.testing.subjects.interface import Environment
+
+CASE = Case.parse("input=1x1x1x1 weight=1x1x1x1")
+PLAIN, OTHER = Environment(), Environment((("TOEPLITZ_TEST_VALUE", "1"),))
+
+
+@pytest.fixture
+def given_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ForkServer]]:
+    """The fork servers that were given back in this test. They are ended after it."""
+    servers: list[ForkServer] = []
+    monkeypatch.setattr(fork_server, "_GIVEN_BACK", servers)
+    yield servers
+    while servers:
+        servers.pop().close()
+
+
+def used(environment: Environment = PLAIN) -> ForkServer:
+    """The fork server that a run used and has given back, if it was usable."""
+    with Sandbox() as sandbox:
+        return sandbox.fork_server(environment)
+
+
+@pytest.mark.usefixtures("given_back")
+def test_the_next_run_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next run has the same fork server if the variables are the same: those of its subject and of the judge."""
+    first, other = used(), used(OTHER)
+    assert other is not first
+    assert other.variables["TOEPLITZ_TEST_VALUE"] == "1"
+    assert [used(), used(OTHER)] == [first, other]
+    monkeypatch.setenv("PYTEST_CURRENT_TEST", "another")
+    assert used() is first
+    monkeypatch.setenv("TOEPLITZ_TEST_VALUE", "2")
+    assert used() not in (first, other)
+
+
+@pytest.mark.usefixtures("given_back")
+def test_two_runs_at_once_have_two() -> None:
+    """A fork server serves one run at a time."""
+    with Sandbox() as one, Sandbox() as other:
+        assert one.fork_server(PLAIN) is not other.fork_server(PLAIN)
+
+
+@pytest.mark.parametrize("how", ["waiting", "killed"])
+def test_an_unusable_one_is_ended(how: str, given_back: list[ForkServer]) -> None:
+    """A fork server that owes an answer, because of an interrupt, or that has died, is not used again."""
+    with Sandbox() as sandbox:
+        server = sandbox.fork_server(PLAIN)
+        if how == "waiting":
+            server.is_waiting = True
+        else:
+            server.process.kill()
+            server.process.wait()
+    assert not given_back
+    assert server.process.poll() is not None
+
+
+def test_few_are_kept(given_back: list[ForkServer], monkeypatch: pytest.MonkeyPatch) -> None:
+    """If many are given back, the one that was kept longest is ended."""
+    monkeypatch.setattr(fork_server, "_KEPT", 1)
+    first, second = used(), used(OTHER)
+    assert given_back == [second]
+    assert first.process.poll() is not None
+
+
+def test_workers_begin_in_the_directory_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker has the working directory of its run, not that in which the fork server was started."""
+    (tmp_path / "places.py").write_text("import os\ndef says(*_):\n    raise RuntimeError(os.getcwd())\n")
+    server = used()  # this process may have kept it from an earlier test
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with Sandbox() as sandbox:
+        said = IsolatedSubject(sandbox, "places:says").run(CASE, draw(CASE)).message
+        assert sandbox.fork_server(PLAIN) is server
+    assert said == f"raised RuntimeError: {tmp_path}"
+
+
+def test_no_worker_outlives_its_run() -> None:
+    """The workers of a run end with it, although their fork server lives on."""
+    with Sandbox() as sandbox:
+        pid = IsolatedSubject(sandbox, "torch").start().pid
+        server = sandbox.fork_server(PLAIN)
+    assert server.process.poll() is None
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_they_end_with_the_process() -> None:
+    """When the process ends, so do the fork servers that it keeps."""
+    script = (
+        "from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject\n"
+        "from toeplitz_core.testing.isolation.sandbox import Sandbox\n"
+        "from toeplitz_core.testing.subjects.interface import Environment\n"
+        "with Sandbox() as sandbox:\n"
+        "    IsolatedSubject(sandbox, 'torch').start()\n"
+        "    print(sandbox.fork_server(Environment()).process.pid)\n"
+    )
+    command = [sys.executable, "-W", "error", "-c", script]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(done.stdout), 0)
