@@ -44,6 +44,8 @@ _ARITHMETICS = (
     ("winograd", "transformed"),
     ("fft", "transformed"),
 )
+# Words for the calls of a law whose result is wrong only because of an earlier call, or because numbers were changed.
+_LATER = ("changed", "other", "overwritten")
 # The kinds of mistakes, the likeliest first: of several that predict all trials, the first is taken.
 _KINDS = (windows, channels, outputs, numbers)
 
@@ -84,7 +86,7 @@ def diagnosed(
     case = failure.call or failure.case
     of_gradient = GRADIENT * (failure.quantity != OUTPUT.of)
     if failure.symptom not in (Symptom.VALUES, Symptom.RELATION, Symptom.OTHER):
-        name = failure.symptom.value
+        name = _memory_or(failure, subject).value
         name = name if name.startswith(GRADIENT) or of_gradient + name not in names() else of_gradient + name
         return Diagnosis(name, failure.said.partition("\n")[0])
     if failure.symptom is not Symptom.VALUES or isinstance(case, Call):
@@ -98,6 +100,8 @@ def diagnosed(
         first = tried(subject, case, failure.quantity)
     if not isinstance(first, Trial) or not first.is_wrong:
         return _of_earlier_calls(subject, failure)
+    if any(word in first.when for word in _LATER):
+        return Diagnosis(f"{of_gradient}buffer-reused", f"right at first, and wrong {first.when}")
     if RECIPES[case.data].kind != "storage":
         plain = tried(subject, case.replace(data="integers"), failure.quantity)
         if isinstance(plain, Trial) and plain.is_wrong:
@@ -124,6 +128,16 @@ def _of_memory(subject: Implementation, first: Trial, of_gradient: str) -> Diagn
     return None
 
 
+def _memory_or(failure: Verdict, subject: Implementation) -> Symptom:
+    """The symptom of a failure. Numbers that change between runs may do so only because memory does."""
+    law = LAWS.get(str(failure.case.law))
+    if failure.symptom is not Symptom.CHANGING or law is None:
+        return failure.symptom
+    filled = [[law(other, failure.case).actual for _ in range(2)] for other in subject.poisoned()]
+    steady = bool(filled) and all(first == again for first, again in filled)
+    return Symptom.STALE if steady and len({first for first, _ in filled}) > 1 else failure.symptom
+
+
 def _of_arithmetic(name: str, of_gradient: str) -> Diagnosis:
     said = ARITHMETICS[name].statement.rstrip(".")
     cause = next((cause for words, cause in _ARITHMETICS if words in name), "narrow-accumulator")
@@ -137,9 +151,12 @@ def _of_earlier_calls(subject: Implementation, failure: Verdict) -> Diagnosis:
         kept = kept_from_an_earlier_call(subject, law, failure.case)
         if kept:
             return Diagnosis("buffer-reused", f"the wrong call returns what follows from {kept}")
-    if law is not None and any(law(filled, failure.case).status.is_failure for filled in subject.poisoned()):
-        of_gradient = GRADIENT * (failure.quantity != OUTPUT.of)
-        return Diagnosis(f"{of_gradient}stale-memory", "it fails whenever new memory holds something else than zero")
+    if law is not None:
+        subject.restart()
+        alone = law(subject, failure.case).status.is_failure
+        if not alone and any(law(filled, failure.case).status.is_failure for filled in subject.poisoned()):
+            of_gradient = GRADIENT * (failure.quantity != OUTPUT.of)
+            return Diagnosis(f"{of_gradient}stale-memory", "it fails only if new memory holds something else than zero")
     if failure.case.law == CONTRACT.name:
         return Diagnosis("buffer-reused", "the call is right alone, and wrong when repeated after others")
     return Diagnosis(UNKNOWN, f"the call is right alone, and wrong after other calls of the law {failure.case.law}")

@@ -51,6 +51,8 @@ class Trial:
         The operands in the dtype of the case.
     plain : bool
         Whether the quantity is the result of a convolution, or its first gradient.
+    when : str
+        In which of several calls the numbers were wrong; empty for the plain one.
     """
 
     case: Case
@@ -65,6 +67,7 @@ class Trial:
     bound: torch.Tensor | None
     operands: Operands
     plain: bool = True
+    when: str = ""
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -124,15 +127,15 @@ def tried(subject: Implementation, case: Case, quantity: str = OUTPUT.of) -> Tri
         operands = of.draw(case)
         outcome = subject.run(case, operands, of.procedure)
         reference = None if quantity == OUTPUT.of else of.expected(case, operands).get(quantity)
-    results = [y for name, y in outcome.results.items() if name.of == quantity]
+    results = [(name.when, y) for name, y in outcome.results.items() if name.of == quantity]
     if reference is None and quantity != OUTPUT.of:
         return outcome
     if not results:
         return outcome
     exact, bound = _exact(case, operands, outcome, reference, quantity)
     truth = rounded_to(case, exact)
-    # The wrong one of several gradients of the same operand.
-    actual = next((y for y in results if not torch.equal(wide(y.cpu()), truth)), results[0])
+    # The first wrong one of several results of the same quantity.
+    when, actual = next((one for one in results if not torch.equal(wide(one[1].cpu()), truth)), results[0])
     if tuple(actual.shape) != tuple(truth.shape) or actual.dtype != case.torch_dtype:
         return outcome
     added = (None,) if case.batch is None and quantity in ("output", "input") else (...,)
@@ -153,6 +156,7 @@ def tried(subject: Implementation, case: Case, quantity: str = OUTPUT.of) -> Tri
         None if bound is None else bound[added],
         operands,
         plain=quantity == OUTPUT.of or of.procedure in ("gradients", "functional_gradients"),
+        when=when,
     )
 
 
