@@ -51,6 +51,7 @@ def _run(file: Path) -> int:
 
 
 if __name__ == "__main__":
-    import torch  # noqa: F401  # once, for all scripts
+    # Once for all scripts: torch, and what it imports for the first gradient.
+    import torch.fx.experimental.symbolic_shapes  # noqa: F401
 
     print(json.dumps({file: _run(Path(file)) for file in sys.argv[1:]}))

@@ -68,6 +68,7 @@ class LawTest:
             required_devices=self.session.options.device,
             replay=None if self.session.subjects[self.step.subject] is None else _NO_REPLAY,
             stopped=stopped(item, self.session, result),
+            session=self.session,
         )
 
 

@@ -29,4 +29,5 @@ def test_law(toeplitz_step: Step, toeplitz_session: Session, request: pytest.Fix
         known=toeplitz_session.plan.known,
         required_devices=toeplitz_session.options.device,
         stopped=stopped(request.node, toeplitz_session, result),
+        session=toeplitz_session,
     )

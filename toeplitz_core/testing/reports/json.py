@@ -7,12 +7,19 @@ import sys
 from typing import Any
 
 from toeplitz_core.testing.findings.shared import listed_for_torch
+from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.run.events import Ended, Event
-from toeplitz_core.testing.run.record import Record, counted, result_document, versions_and_platform
+from toeplitz_core.testing.run.record import (
+    Record,
+    counted,
+    finding_document,
+    result_document,
+    versions_and_platform,
+)
 from toeplitz_core.testing.support.files import check_writable, write_atomically
 
 # The first number changes when older readers would misread the document; the second when fields are added.
-SCHEMA_VERSION = "1.5"
+SCHEMA_VERSION = "1.6"
 
 
 def to_json(record: Record) -> str:
@@ -35,10 +42,21 @@ def document(record: Record) -> dict[str, Any]:
             "cases": record.counts.total(),
             "counts": counted(record.counts),
         },
-        "results": [result_document(result) for result in (*record.results, *record.unreached)],
+        "results": [_result(record, result) for result in (*record.results, *record.unreached)],
+        "findings": [finding_document(finding) for finding in record.findings],
         "known": _known(record) if record.known.entries else None,
         "shared": [_shared(name, count) for name, count in sorted(record.shared.items())],
     }
+
+
+def _result(record: Record, result: Result) -> dict[str, Any]:
+    """A result with the findings that its failures belong to."""
+    found = result_document(result)
+    for of_failure, failure in zip((found, *found.get("others", ())), result.failures, strict=False):
+        finding = record.finding_of(result.step, failure)
+        if finding is not None:
+            of_failure |= {"finding": finding.id, "cause": finding.cause}
+    return found
 
 
 def _known(record: Record) -> list[dict[str, Any]]:

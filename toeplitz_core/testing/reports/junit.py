@@ -9,12 +9,12 @@ each entry. Properties also count the mistrusted and unsupported cases, if there
 from __future__ import annotations
 
 import re
-import textwrap
 from xml.etree import ElementTree as ET
 
 from toeplitz_core.testing.findings.shared import in_words
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import EXCUSED, Status
+from toeplitz_core.testing.reports.finding_text import finding_lines
 from toeplitz_core.testing.reports.text import verdict_lines
 from toeplitz_core.testing.run.events import Ended, Event
 from toeplitz_core.testing.run.exit_code import ExitCode
@@ -32,8 +32,11 @@ def to_junit(record: Record) -> str:
     properties = ET.SubElement(suite, "properties")
     for name, value in (*versions_and_platform().items(), *record.options.items()):
         _property(properties, name, value)
+    told: dict[str, str] = {}
     for result in record.results:
-        suite.append(_case(result, required=result.device in record.required_devices))
+        suite.append(
+            _case(result, required=result.device in record.required_devices, details=_details(record, result, told))
+        )
     for result in record.unreached:
         suite.append(_case(result, required=False))
     for stale in record.stale:
@@ -68,7 +71,24 @@ def _why_red(record: Record) -> tuple[str, str]:
     return "nothing proven", f"no law could be checked on {without}" if without else "nothing could be run"
 
 
-def _case(result: Result, *, required: bool) -> ET.Element:
+def _details(record: Record, result: Result, told: dict[str, str]) -> str:
+    """The text of each finding that a result shows; for those of earlier test cases, only where it stands."""
+    blocks = []
+    for failure in result.failures:
+        number = record.number_of(result.step, failure)
+        if number is None:
+            blocks.append(verdict_lines(result.subject, failure))
+            continue
+        finding = record.findings[number - 1]
+        if finding.id in told:
+            blocks.append([f"F{number} {finding.cause} ({finding.id}): see {told[finding.id]}"])
+        else:
+            told[finding.id] = f"{result.law}[{result.dtype}-{result.device}]"
+            blocks.append(finding_lines(finding, number, limit=None))
+    return "\n\n".join("\n".join(lines) for lines in blocks)
+
+
+def _case(result: Result, *, required: bool, details: str = "") -> ET.Element:
     name = f"{result.law}[{result.dtype}-{result.device}]"
     case = ET.Element("testcase", classname=_text(result.subject), name=_text(name))
     properties = ET.SubElement(case, "properties")
@@ -87,11 +107,6 @@ def _case(result: Result, *, required: bool) -> ET.Element:
     for name, count in result.shared.items():
         _property(properties, f"shared: {in_words(name)}", cases_of(count))
     if result.failure is not None and result.status.is_failure:
-        blocks = [verdict_lines(result.subject, failure) for failure in result.failures]
-        details = "\n\n".join(
-            textwrap.dedent("\n".join(lines[1:] if at == 0 else ["  " + lines[0], *lines[1:]]))
-            for at, lines in enumerate(blocks)
-        )
         _outcome(case, "failure", result.status.value, result.failure.message, details)
     elif result.nothing_proven:
         _outcome(case, "error", "nothing proven", result.message)

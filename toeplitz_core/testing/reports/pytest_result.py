@@ -15,9 +15,10 @@ from toeplitz_core.testing.findings.shared import in_words
 from toeplitz_core.testing.isolation.isolated_subject import SubjectError
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.reports.finding_text import finding_lines
 from toeplitz_core.testing.reports.terminal import OUR_ERROR
 from toeplitz_core.testing.reports.text import printable, result_line, verdict_lines
-from toeplitz_core.testing.run.record import replay_command, result_document
+from toeplitz_core.testing.run.record import Record, replay_command, result_document
 from toeplitz_core.testing.run.session import Session
 from toeplitz_core.testing.subjects import resolve
 from toeplitz_core.testing.support.importable import needed_path
@@ -25,6 +26,20 @@ from toeplitz_core.testing.support.spelling import cases_of
 
 # The property of a test that holds its result as JSON. pytest passes it to every report, also from another process.
 PROPERTY = "toeplitz_core"
+
+
+def _lines(result: Result, failure: Verdict, replay: str | None, session: Session | None) -> list[str]:
+    """The lines for a failure. The first test that fails for a finding tells it; later tests name it in one line."""
+    command = replay or _command(result.subject, failure)
+    record = Record([result], 1, findings=() if session is None else session.gathering.findings)
+    number = record.number_of(result.step, failure)
+    if session is None or number is None:
+        return verdict_lines(result.subject, failure, command)
+    finding = record.findings[number - 1]
+    if finding.id in session.told:
+        return [f"{finding.cause} ({finding.id}), as in an earlier test; here: {failure.case}"]
+    session.told.add(finding.id)
+    return finding_lines(finding, number, replay=replay or _command(result.subject, finding.failure), limit=None)
 
 
 def reported(item: pytest.Item | None, session: Session, step: Step) -> Result:
@@ -74,6 +89,7 @@ def conclude(
     required_devices: Collection[str] = (),
     replay: str | None = None,
     stopped: Stop | None = None,
+    session: Session | None = None,
 ) -> None:
     """End a test with the outcome of its result: return if it passes, else raise pytest's fail, skip or xfail.
 
@@ -87,13 +103,11 @@ def conclude(
         What to print as the replay line, instead of the command.
     stopped : Stop, optional
         Where the failure occurs in this process. The debugger of pytest then opens there.
+    session : Session, optional
+        Its findings are told instead of the single failures, each of them once.
     """
     if result.status.is_failure:
-        lines = [
-            line
-            for failure in result.failures
-            for line in verdict_lines(result.subject, failure, replay or _command(result.subject, failure))
-        ]
+        lines = [line for failure in result.failures for line in _lines(result, failure, replay, session)]
         if stopped is not None:
             lines.append(f"  debug:  {_stopped_at(stopped)}")
         failed = pytest.fail.Exception(printable("\n".join(lines)), pytrace=False)

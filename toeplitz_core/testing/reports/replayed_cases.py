@@ -11,11 +11,14 @@ from rich.console import Console
 from toeplitz_core.testing.case.call import Call, TensorSpec
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.debugging import look_around, step_into, stop
+from toeplitz_core.testing.findings.gathering import Gathering
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.replay import RUNS, Replayed, laws_of, replay
 from toeplitz_core.testing.findings.shared import in_words
+from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result, Step
-from toeplitz_core.testing.laws.verdict import EXCUSED, Status
+from toeplitz_core.testing.laws.verdict import EXCUSED, Status, Verdict
+from toeplitz_core.testing.reports.finding_text import cause_in_words
 from toeplitz_core.testing.reports.json import JsonReport
 from toeplitz_core.testing.reports.text import plain, print_note, print_verdict
 from toeplitz_core.testing.run.events import Ended
@@ -101,9 +104,12 @@ def _printed(
         plain(console, f"not run: {subject.name} on {case.device}: {reason}")
         return [Result(_step(subject.name, case), Status.NOT_RUN, message=reason)]
     results = []
+    gathering = Gathering(lambda _: subject, LAWS, polish=False)
     for found in replay(case, subject, runs=runs, known=known, strict=strict):
         replayed = replace(found, verdict=found.verdict.replace(flags=flags))
         print_verdict(console, subject.name, replayed.verdict)
+        if replayed.verdict.status.is_failure and replayed.failures == replayed.runs:
+            _print_finding(console, subject, replayed.verdict, gathering)
         if replayed.runs > 1:
             plain(console, f"  runs:   {replayed.runs}")
         if replayed.known is not None:
@@ -112,6 +118,20 @@ def _printed(
             print_note(console, "shared:", in_words(replayed.shared))
         results.append(_result(subject.name, replayed))
     return results
+
+
+def _print_finding(console: Console, subject: Implementation, failure: Verdict, gathering: Gathering) -> None:
+    """Print the cause of a failure and what it needs, once for all laws that fail for it."""
+    known = len(gathering.findings)
+    finding = gathering.add(_step(subject.name, failure.case), failure)
+    if len(gathering.findings) == known:
+        print_note(console, "cause:", f"{finding.cause}, as above")
+        return
+    print_note(console, "cause:", cause_in_words(finding))
+    if finding.needs:
+        print_note(console, "needs:", ", ".join(finding.needs))
+    if finding.note:
+        print_note(console, "also:", finding.note)
 
 
 def _result(subject: str, replayed: Replayed) -> Result:

@@ -15,15 +15,15 @@ from toeplitz_core.testing.case.dtypes import CASE_DTYPES, DTYPES
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.reports.text import STYLES, WIDTH, plain, prose
-from toeplitz_core.testing.run.record import UNPROVEN
+from toeplitz_core.testing.run.record import UNPROVEN, Record
 from toeplitz_core.testing.support.spelling import cases_of
 
 
-def print_tables(console: Console, results: Sequence[Result]) -> None:
-    """Print a table for each subject and device."""
-    ran = [r for r in results if r.status is not Status.NOT_RUN]
+def print_tables(console: Console, record: Record) -> None:
+    """Print a table for each subject and device. The cells of laws that fail name their findings."""
+    ran = [r for r in record.results if r.status is not Status.NOT_RUN]
     if shown := [r for r in ran if r.cases or r.status is not Status.UNSUPPORTED]:
-        for title, tables in _tables(shown):
+        for title, tables in _tables(record, shown):
             plain(console, title)
             console.print(next((table for table in tables if _width(console, table) <= WIDTH), tables[-1]))
         if any(r.status is Status.PASS and r.max_ratio is not None for r in shown):
@@ -47,17 +47,20 @@ def _width(console: Console, table: Table) -> int:
     return Measurement.get(console, console.options.update(width=10 * WIDTH), table).maximum
 
 
-def _tables(ran: Sequence[Result]) -> Iterator[tuple[str, list[Table]]]:
+def _tables(record: Record, ran: Sequence[Result]) -> Iterator[tuple[str, list[Table]]]:
     """For each subject and device its table, in full and with fewer and fewer columns, because long words need room."""
     groups: dict[tuple[str, str], list[Result]] = {}
     for r in ran:
         groups.setdefault((r.subject, r.device), []).append(r)
     for (subject, device), results in groups.items():
         more = (("cases", "judged"), ("judged",), ())
-        yield f"Checked against T x + b: {subject} on {device}", [_table(results, headings) for headings in more]
+        yield (
+            f"Checked against T x + b: {subject} on {device}",
+            [_table(record, results, headings) for headings in more],
+        )
 
 
-def _table(results: Sequence[Result], more: Sequence[str]) -> Table:
+def _table(record: Record, results: Sequence[Result], more: Sequence[str]) -> Table:
     """A row for each law, with a column for each dtype, and those after them."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     dtypes = [dtype for dtype in CASE_DTYPES if any(r.dtype == dtype for r in results)]
@@ -69,7 +72,7 @@ def _table(results: Sequence[Result], more: Sequence[str]) -> Table:
         row = {r.dtype: r for r in results if r.law == law}
         counts = sum((r.counts for r in row.values()), Counter[Status]())
         judged = counts.total() - sum(counts[status] for status in UNPROVEN)
-        cells = [_cell(row[dtype]) if dtype in row else "" for dtype in dtypes]
+        cells = [_cell(record, row[dtype]) if dtype in row else "" for dtype in dtypes]
         last = {"cases": str(counts.total()), "judged": _share(judged, counts.total())}
         table.add_row(f" {escape(law)}", *cells, *(last[heading] for heading in more))
     return table
@@ -82,8 +85,12 @@ def _share(part: int, whole: int) -> str:
     return f"{100 * part // whole}%" if 100 * part >= whole or not part else "<1%"
 
 
-def _cell(r: Result) -> str:
-    """The largest error in units of the bound, or ``exact``; for a result that is not a pass, its status."""
+def _cell(record: Record, r: Result) -> str:
+    """The largest error in units of the bound, or ``exact``; the finding of a failure; else its status."""
+    numbers = dict.fromkeys(number for f in r.failures if (number := record.number_of(r.step, f)) is not None)
+    if r.status.is_failure and numbers:
+        first, *others = numbers
+        return f"[{STYLES[r.status]}]F{first}{'+' * bool(others)}[/]"
     if r.status is not Status.PASS:
         words = {Status.UNSUPPORTED: "-" if not r.nothing_proven else "none", Status.MISTRUSTED: "none"}
         word = words.get(r.status, r.status.upper() if r.status.is_failure else r.status)

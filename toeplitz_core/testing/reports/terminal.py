@@ -14,9 +14,10 @@ from toeplitz_core.testing.isolation.sandbox import TIMEOUT
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Step
 from toeplitz_core.testing.laws.verdict import Verdict
+from toeplitz_core.testing.reports.finding_text import finding_lines, findings_heading
 from toeplitz_core.testing.reports.remarks import print_known, print_remarks
 from toeplitz_core.testing.reports.table import print_summary, print_tables
-from toeplitz_core.testing.reports.text import plain, print_verdict, prose, result_line
+from toeplitz_core.testing.reports.text import STYLES, WIDTH, plain, prose, result_line, shortened, wrapped
 from toeplitz_core.testing.run.events import Adopted, Ended, Event, Failed, Started, StepEnded
 from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import Plan
@@ -26,7 +27,7 @@ OUR_ERROR = "This is an error of toeplitz-core, not of the subject. Please repor
 
 
 class TerminalReport:
-    """Print a run: the failures as they come, then the tables, remarks and one line that sums it up.
+    """Print a run: the first failure of each kind as it comes, then findings, tables, remarks and one line as a sum.
 
     A terminal has a progress bar. With ``verbose`` there is a line for each step.
 
@@ -46,8 +47,7 @@ class TerminalReport:
         self._journal = ""
         self._verbose = False
         self._ended: set[Step] = set()
-        self._printed: list[Verdict] = []
-        self._calls: set[tuple[str, str]] = set()
+        self._kinds: set[tuple[str, str]] = set()
 
     def __call__(self, event: Event) -> None:
         """Print an event."""
@@ -90,22 +90,26 @@ class TerminalReport:
         if self._verbose and result.cases and news:
             plain(self._console, result_line(result))
         for failure in result.failures:
-            self._print_failure(result.subject, failure)
+            self._announce(result.subject, failure)
 
-    def _print_failure(self, subject: str, failure: Verdict) -> None:
-        self._printed.append(failure)
-        if (call := (subject, str(failure.case))) not in self._calls:  # several laws may find one wrong call
-            self._calls.add(call)
-            print_verdict(self._console, subject, failure)
+    def _announce(self, subject: str, failure: Verdict) -> None:
+        """Print one line for the first failure of each kind; the findings of the end tell the rest."""
+        if (kind := (subject, failure.kind)) not in self._kinds:
+            self._kinds.add(kind)
+            line = f"{failure.status.upper()} {subject}, {failure.case.law}: {failure.message}"
+            plain(self._console, shortened(wrapped(line, WIDTH), 1)[0], style=STYLES.get(failure.status))
 
     def _end(self, event: Ended) -> None:
         self._progress.stop()
         console, record = self._console, event.record
-        for result in record.results:  # failures of steps that an interrupt cut short
-            for failure in result.failures:
-                if not any(failure is verdict for verdict in self._printed):
-                    self._print_failure(result.subject, failure)
-        print_tables(console, record.results)
+        if record.findings:
+            plain(console, findings_heading(record.findings))
+        for number, finding in enumerate(record.findings, start=1):
+            heading, *lines = finding_lines(finding, number)
+            plain(console, heading, style=STYLES.get(finding.status))
+            for line in lines:
+                plain(console, line)
+        print_tables(console, record)
         print_remarks(console, record.results, event.left_out)
         if record.rounds is not None and self._plan is not None:
             plain(console, f"time: {record.rounds} rounds in {self._plan.time:g} s, each with its own seed")

@@ -58,7 +58,7 @@ def print_verdict(console: Console, subject: str, verdict: Verdict) -> None:
 
 def print_note(console: Console, label: str, text: str) -> None:
     """Print more on a verdict, folded next to a label."""
-    for line in _labelled(label, _wrapped(text, WIDTH - 10)):
+    for line in labelled(label, wrapped(text, WIDTH - 10)):
         plain(console, line)
 
 
@@ -78,12 +78,9 @@ def verdict_lines(subject: str, verdict: Verdict, replay: str | None = None, lim
         lines.append(f"  error:  {verdict.ratio:.4g} of the bound")
     if not verdict.status.is_failure:
         return lines
-    last = _labelled("judged:", _wrapped(f"by {verdict.assumed}" * bool(verdict.assumed), WIDTH - 10))
+    last = labelled("judged:", wrapped(f"by {verdict.assumed}" * bool(verdict.assumed), WIDTH - 10))
     last.append(f"  replay: {replay_command(subject, verdict) if replay is None else replay}")
-    blocks = _difference_blocks(found) | {
-        "printed:": shortened([line for line in verdict.printed.splitlines() if line.strip()], _PRINTED_LINES),
-        "trace:": shortened(traceback_lines(verdict.traceback), _TRACEBACK_LINES),
-    }
+    blocks = verdict_blocks(verdict)
     if limit is not None:
         room = limit - len(lines) - len(last)
         for label in ("where:", "values:", "printed:", "trace:", "map:"):
@@ -91,8 +88,16 @@ def verdict_lines(subject: str, verdict: Verdict, replay: str | None = None, lim
             blocks[label] = shortened(block, room) if label != "map:" else block[: len(block) * (len(block) <= room)]
             room -= len(blocks[label])
     for label in ("where:", "map:", "values:", "trace:"):
-        lines += _labelled(label, blocks[label])
+        lines += labelled(label, blocks[label])
     return [*lines, *(f"  printed: {line}" for line in blocks["printed:"]), *last]
+
+
+def verdict_blocks(verdict: Verdict) -> dict[str, list[str]]:
+    """The lines of each part of a failure by its label, without the label; each may be empty."""
+    return _difference_blocks(verdict.difference) | {
+        "printed:": shortened([line for line in verdict.printed.splitlines() if line.strip()], _PRINTED_LINES),
+        "trace:": shortened(traceback_lines(verdict.traceback), _TRACEBACK_LINES),
+    }
 
 
 def _heading(subject: str, verdict: Verdict) -> str:
@@ -101,7 +106,7 @@ def _heading(subject: str, verdict: Verdict) -> str:
     return f"{heading}: {verdict.message}" if verdict.message else heading
 
 
-def _labelled(label: str, lines: Sequence[str]) -> list[str]:
+def labelled(label: str, lines: Sequence[str]) -> list[str]:
     """Lines in the second column, the first one after a label."""
     return [f"  {label if at == 0 else '':<8}{line}" for at, line in enumerate(lines)]
 
@@ -112,7 +117,7 @@ def _difference_blocks(found: Difference | None) -> dict[str, list[str]]:
         return {"where:": [], "map:": [], "values:": []}
     shown = f"{found.plane}: X is the worst, x wrong, . right".removeprefix(": ")
     return {
-        "where:": _wrapped(found.where, WIDTH - 10),
+        "where:": wrapped(found.where, WIDTH - 10),
         "map:": [shown, *found.map] if found.map else [],
         "values:": [str(sample) for sample in found.samples[1:]],
     }
@@ -122,11 +127,12 @@ def filled(text: str) -> list[str]:
     """The lines of a text, folded between words at 80 columns; all but the first are indented."""
     first, *rest = text.split("\n")
     lines = [first, *(line if line.startswith(COMMAND) else f"    {line}".rstrip() for line in rest)]
-    wrapped = ([line] if line.startswith(COMMAND) else _wrapped(line, WIDTH, "    ") or [""] for line in lines)
-    return [folded for each in wrapped for folded in each]
+    folded = ([line] if line.startswith(COMMAND) else wrapped(line, WIDTH, "    ") or [""] for line in lines)
+    return [line for each in folded for line in each]
 
 
-def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
+def wrapped(text: str, width: int, indent: str = "") -> list[str]:
+    """The lines of a text, folded between words."""
     # Shapes and indices stay whole: textwrap does not break at a space that may not be broken.
     lines = textwrap.wrap(
         re.sub(r"(?<=\d), (?=\d)", ",\N{NO-BREAK SPACE}", text),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from hypothesis.database import ExampleDatabase
 
+from toeplitz_core.testing.findings.causes.diagnosis import diagnosed, explains
 from toeplitz_core.testing.findings.explanation import explained
 from toeplitz_core.testing.findings.remembered import Remembered, default_database
 from toeplitz_core.testing.findings.shared import SharedFailures
@@ -20,7 +22,7 @@ from toeplitz_core.testing.run.plan import Plan, Task
 from toeplitz_core.testing.run.subject_pool import SubjectPool, why_not_run
 from toeplitz_core.testing.search.repetition import without_chance
 from toeplitz_core.testing.search.search import find
-from toeplitz_core.testing.search.tally import Tally
+from toeplitz_core.testing.search.tally import Explains, Tally
 from toeplitz_core.testing.subjects.interface import Implementation, Subject
 
 Announce = Callable[[Result], None]
@@ -68,6 +70,10 @@ def judge(
             return Excuse(Status.KNOWN, entry.name)
         return None if shared is None else shared(verdict)
 
+    def understand(failure: Verdict) -> Explains | None:
+        hypothesis = diagnosed(subject, failure).hypothesis
+        return None if hypothesis is None else partial(explains, subject, hypothesis)
+
     def found(result: Result) -> None:
         if memory is not None and result.failure is not None:
             memory.keep([failure.case for failure in result.failures])
@@ -86,6 +92,7 @@ def judge(
             device=step.device,
             domain=plan.domain.within(subject.claims.where),
             excuse=excuse,
+            understand=understand,
             tally=tally,
         )
     if memory is not None and (result.failure is not None or first == memory.recall()):

@@ -15,11 +15,15 @@ import torch
 
 import toeplitz_core
 from toeplitz_core.testing.case.call import parse_line
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.findings.finding import Finding
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.staleness import Stale
 from toeplitz_core.testing.laws.difference import Difference
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.subjects.outcome import OUTPUT
+from toeplitz_core.testing.subjects.symptom import Symptom
 
 # The statuses of cases that prove nothing about a subject.
 UNPROVEN = (Status.MISTRUSTED, Status.UNSUPPORTED)
@@ -53,6 +57,8 @@ class Record:
         A result with the status ``not-run`` for each other step.
     rounds : int, optional
         Number of completed rounds; None without ``time``.
+    findings : sequence of Finding
+        The bugs behind the failures, the gravest first.
     """
 
     results: Sequence[Result]
@@ -65,6 +71,17 @@ class Record:
     stale: Sequence[Stale] = ()
     unreached: Sequence[Result] = ()
     rounds: int | None = None
+    findings: Sequence[Finding] = ()
+
+    def finding_of(self, step: Step, failure: Verdict) -> Finding | None:
+        """The finding that a failure belongs to; None without one."""
+        number = self.number_of(step, failure)
+        return None if number is None else self.findings[number - 1]
+
+    def number_of(self, step: Step, failure: Verdict) -> int | None:
+        """The number of the finding that a failure belongs to, from 1 on; None without one."""
+        numbered = enumerate(self.findings, start=1)
+        return next((number for number, finding in numbered if finding.covers(step, failure)), None)
 
     @property
     def statuses(self) -> Counter[Status]:
@@ -136,11 +153,38 @@ def result_document(result: Result) -> dict[str, Any]:
     return found
 
 
+def finding_document(finding: Finding) -> dict[str, Any]:
+    """A finding as a dictionary, as in the schema of the JSON report."""
+    failure = finding.failure
+    where = "" if failure.difference is None else failure.difference.where
+    return {
+        "id": finding.id,
+        "status": finding.status.value,
+        "subjects": [finding.subject],
+        "laws": list(finding.laws),
+        "dtypes": list(finding.dtypes),
+        "devices": list(finding.devices),
+        "case": str(failure.case),
+        "message": failure.message,
+        "cause": finding.cause,
+        "evidence": finding.evidence,
+        "needs": list(finding.needs),
+        "where": where or None,
+        "note": finding.note or None,
+        "replay": replay_command(finding.subject, failure),
+        "traceback": failure.traceback or None,
+    }
+
+
 def _failure_document(subject: str, failure: Verdict) -> dict[str, Any]:
     return {
         "case": str(failure.case),
         "message": failure.message,
+        "symptom": failure.symptom.value,
+        "quantity": failure.quantity,
+        "call": None if failure.call is None else str(failure.call),
         "cause": None,
+        "finding": None,
         "replay": replay_command(subject, failure),
         "ratio": number(failure.ratio),
         "index": None if failure.index is None else list(failure.index),
@@ -194,6 +238,9 @@ def _read_failure(document: Mapping[str, Any]) -> Verdict:
         traceback=document.get("traceback") or "",
         difference=Difference.read(document["difference"]) if document.get("difference") else None,
         chosen=tuple(document.get("arithmetic", ())),
+        symptom=Symptom(document.get("symptom", Symptom.OTHER)),
+        quantity=document.get("quantity", OUTPUT.of),
+        call=Case.parse(document["call"]) if document.get("call") else None,
         flags=tuple(document.get("flags", ())),
     )
 

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
+from toeplitz_core.testing.findings.gathering import Gathering
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.findings.staleness import Stale
 from toeplitz_core.testing.isolation.isolated_subject import SubjectError
 from toeplitz_core.testing.isolation.sandbox import Sandbox, clear_abandoned_sandboxes
+from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.run import judgement
 from toeplitz_core.testing.run.events import Adopted, Consumer, Ended, Event, Failed, Started
@@ -73,6 +75,9 @@ class Session:
             path = check_writable(options.write_known)
             there = path.is_file() and path.stat().st_size
             self._adopting = KnownFailures.load(path) if there else KnownFailures()
+        self._gathering: Gathering | None = None
+        # The ids of findings that a test has told of.
+        self.told: set[str] = set()
         self.pool = SubjectPool(
             partial(Sandbox, timeout=options.timeout) if sandbox is None else sandbox,
             here=here,
@@ -84,6 +89,13 @@ class Session:
     def steps(self) -> list[Step]:
         """The steps in the order of the run."""
         return self.plan.steps
+
+    @property
+    def gathering(self) -> Gathering:
+        """The findings of this session."""
+        if self._gathering is None:
+            self._gathering = Gathering(self.pool.__getitem__, {**LAWS, **self.plan.laws})
+        return self._gathering
 
     def start(self) -> None:
         """Import every subject.
@@ -114,7 +126,9 @@ class Session:
             If a law raises an error, which is a bug of the suite.
         """
         with interrupts.noted():
-            return judgement.judge(self.plan, self.pool, Task(step), announce)
+            result = judgement.judge(self.plan, self.pool, Task(step), announce)
+            self.gathering.gather([result])
+            return result
 
     def run(self, *consumers: Consumer, resumed: Resumed | None = None) -> Record:
         """Run all steps, send every event to the consumers, and return the record, however the run ends.
@@ -154,6 +168,7 @@ class Session:
                 stopped = stopped if len(progress.results) < len(self.steps) else ""
                 stale = self.stale(progress.results)
                 self._adopt(progress.results, emit)
+                self.gathering.gather(progress.results)
         except KeyboardInterrupt:
             code, stopped = ExitCode.INTERRUPTED, "interrupted"
         except Exception as raised:  # noqa: BLE001  # earlier results are reported after any error
@@ -165,6 +180,8 @@ class Session:
             if failed is not None:
                 error = f"{type(failed).__name__}: {failed}"
                 emit(_failed(failed, error))
+            if code is not None:
+                self.gathering.gather(progress.results, briefly=True)
             record = self._record(progress, code, stopped, error, stale)
             keep = True
             try:
@@ -203,6 +220,7 @@ class Session:
             stale=unneeded,
             unreached=self.plan.unreached(results, stopped),
             rounds=None if self.plan.time is None else progress.rounds,
+            findings=self.gathering.findings,
         )
 
     @property

@@ -24,7 +24,7 @@ from toeplitz_core.testing.search.law_cases import drawn, drawn_again, swept
 from toeplitz_core.testing.search.refusals import Refusals, RefusesAll
 from toeplitz_core.testing.search.seeding import no_constants_of_modules
 from toeplitz_core.testing.search.statistics import note
-from toeplitz_core.testing.search.tally import FINAL_RUNS, SHRINKING_RUNS, Judge, Tally, failures
+from toeplitz_core.testing.search.tally import FINAL_RUNS, SHRINKING_RUNS, Explains, Judge, Tally, failures
 from toeplitz_core.testing.strategies.domain import EVERYTHING, Domain
 from toeplitz_core.testing.strategies.sweep import convolutions
 from toeplitz_core.testing.subjects.interface import Implementation, Subject
@@ -38,6 +38,8 @@ _MOST_TRIED, _MOST_ROUNDS = 4, 12
 _SLOW, _QUICK, _FEWEST_PRODUCTS = 1.0, 0.05, 64
 # Returns why a failing verdict does not fail the run, or None if it does.
 Excusing = Callable[[Verdict], Excuse | None]
+# Returns what tells whether the cause of a failure explains others; None if the cause is not known.
+Understanding = Callable[[Verdict], Explains | None]
 
 
 class LawError(Exception):
@@ -121,6 +123,7 @@ def find(
     device: str = "cpu",
     domain: Domain = EVERYTHING,
     excuse: Excusing | None = None,
+    understand: Understanding | None = None,
     tally: Tally | None = None,
 ) -> Result:
     """Look for cases on which a law fails.
@@ -134,6 +137,8 @@ def find(
     excuse : callable, optional
         Returns why a failing verdict does not fail the run, or None. Excused failures are counted, and the search goes
         on; while shrinking they count as passes.
+    understand : callable, optional
+        Takes a failure that has been shrunk. Returns what tells whether its cause explains further failures, or None.
     tally : Tally, optional
         The counts. The caller keeps them even if an exception ends the search.
 
@@ -160,13 +165,15 @@ def find(
             if failure is not None:
                 tally.go_on(failure)
         else:
-            _search(law, watched, judge, tally, effort)
+            _search(law, watched, judge, tally, effort, understand)
     except _Stop as stop:
         raise LawError(law.name, subject.name, stop.case) from stop.error
     return replace(tally.result(), slow=watched.slow)
 
 
-def _search(law: Law, watched: _Watched, judge: Judge, tally: Tally, effort: Search) -> None:
+def _search(
+    law: Law, watched: _Watched, judge: Judge, tally: Tally, effort: Search, understand: Understanding | None
+) -> None:
     """Draw cases, in rounds: after a failure, and after cases that were refused, others are drawn in their place."""
     wanted = effort.examples_of(law.name)
     refusals = Refusals(law, lambda law, case: _judged_by(law, cast("Implementation", watched), case))
@@ -180,7 +187,8 @@ def _search(law: Law, watched: _Watched, judge: Judge, tally: Tally, effort: Sea
         except RefusesAll:
             return
         if failure is not None:
-            tally.go_on(failure)
+            goes_on = understand is not None and len(tally.found) + 1 < effort.failures
+            tally.go_on(failure, understand(failure) if understand is not None and goes_on else None)
         tried = tally.counts.total() + tally.outside
         missing = wanted - tally.judged_cases
         ended = failure is not None and (len(tally.found) >= effort.failures or failure.status is Status.TIMEOUT)

@@ -31,6 +31,8 @@ FINAL_RUNS = 10
 
 # Returns the verdict on a case.
 Judge = Callable[[Case | Call], Verdict]
+# Returns whether what is known explains a failing verdict.
+Explains = Callable[[Verdict], bool]
 
 
 class Tally:
@@ -65,6 +67,8 @@ class Tally:
         # The smallest cases of failures whose shrinking has ended. ``smallest`` is that of the next failure.
         self.found: list[Verdict] = []
         self._understood: list[tuple[str, Condition]] = []
+        self._explains: list[Explains] = []
+        self._explain: list[Explains] = []
         # What to report as unfinished if the search ended now.
         self.unfinished = "not shrunk to the end"
         self._announce = announce
@@ -94,16 +98,24 @@ class Tally:
 
     def is_new(self, verdict: Verdict) -> bool:
         """Whether a verdict is a failure, and none that was found before explains it."""
-        return verdict.status.is_failure and not any(
-            kind == verdict.kind and condition.holds(verdict.case) for kind, condition in self._understood
+        return (
+            verdict.status.is_failure
+            and not any(kind == verdict.kind and condition.holds(verdict.case) for kind, condition in self._understood)
+            and not any(explains(verdict) for explains in self._explains)
         )
 
-    def go_on(self, failure: Verdict) -> None:
+    def go_on(self, failure: Verdict, explains: Explains | None = None) -> None:
         """Keep a failure that has been shrunk, so that the search can go on beyond it.
 
-        Later failures with the same kind that meet its necessary conditions are counted, but are no new ones.
+        Later failures of the same kind that meet its necessary conditions are counted, but are no new ones.
+
+        Parameters
+        ----------
+        explains : callable, optional
+            Returns whether the cause of the failure explains another one, which then is no new one either.
         """
         self.found.append(failure)
+        self._explains += [] if explains is None else [explains]
         self._understood.append((failure.kind, necessary(failure.case)))
         self.smallest, self.runs, self.unfinished = None, 1, "not shrunk to the end"
 

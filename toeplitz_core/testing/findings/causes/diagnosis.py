@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +13,7 @@ from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.findings.causes import channels, numbers, outputs, windows
 from toeplitz_core.testing.findings.causes.catalogue import GRADIENT, UNKNOWN, names
 from toeplitz_core.testing.findings.causes.earlier_calls import kept_from_an_earlier_call
+from toeplitz_core.testing.findings.causes.fresh_cases import grown_cases
 from toeplitz_core.testing.findings.causes.hypothesis import Hypothesis
 from toeplitz_core.testing.findings.causes.trial import Trial, tried
 from toeplitz_core.testing.findings.explanation import explanation
@@ -136,6 +137,8 @@ def _predicted(subject: Implementation, first: Trial, others: Sequence[Case], en
         untouched = sum(_agrees(hypothesis, trial) for trial in (*same, *fresh) if not trial.is_wrong)
         if best is None or (matched, untouched) > best[0]:
             best = (matched, untouched), hypothesis
+        if matched + untouched == len(same) - len(wrong) + len(fresh):
+            break  # no other mistake can do better
     if best is None or fresh is None:
         return None
     (matched, _), found = best
@@ -164,61 +167,15 @@ def _draws(subject: Implementation, first: Trial) -> Iterator[Trial]:
 
 
 def _elsewhere(subject: Implementation, first: Trial, others: Iterable[Case], end: float) -> Iterator[Trial]:
-    """Other geometries that meet the necessary conditions of the case: none of its sizes is smaller."""
-    numbers = random.Random(0)  # it must be the same each time
+    """Other geometries: those of further failures, and larger ones."""
     found = 0
-    grown = (_grown(first.case, numbers) for _ in range(GEOMETRIES))
-    for case in (*others, *grown):
-        if case is None or found >= ENOUGH or time.monotonic() > end:
-            continue
+    for case in itertools.chain(others, grown_cases(first.case, GEOMETRIES)):
+        if found >= ENOUGH or time.monotonic() > end:
+            return
         trial = tried(subject, case, first.quantity)
         if isinstance(trial, Trial):
             found += trial.is_wrong
             yield trial
-
-
-def _grown(case: Case, numbers: random.Random) -> Case | None:
-    """The case with some of its sizes larger; None if that is not legal."""
-    g = case.geometry
-
-    def more(value: int, *steps: int) -> int:
-        return value + numbers.choice(steps) if numbers.random() < 0.4 else value
-
-    kernel = tuple(more(n, 1, 1, 2) for n in g.kernel_size)
-    changes: dict[str, object] = {
-        "kernel_size": kernel,
-        "stride": tuple(more(n, 1, 2) for n in g.stride) if case.padding != "same" else g.stride,
-        "dilation": tuple(more(n, 1) for n in g.dilation),
-        "input_size": tuple(more(n, 1, 2, 3, 5) for n in g.input_size),
-        "groups": more(case.groups, 1, 2) if g.group_channels else case.groups,
-        "group_channels": more(g.group_channels, 1, 2) if g.group_channels else 0,
-        "seed": numbers.randrange(2**16),
-    }
-    if not isinstance(case.padding, str):
-        changes["padding"] = tuple(more(n, 1) for n in case.padding)
-    if case.batch is not None:
-        changes["batch"] = more(case.batch, 1, 2)
-    try:
-        grown = _with(case, changes, numbers)
-    except ValueError:
-        return None
-    return grown if grown.geometry.nnz * (grown.batch or 1) <= max(20_000, 4 * g.nnz * (case.batch or 1)) else None
-
-
-def _with(case: Case, changes: dict[str, object], numbers: random.Random) -> Case:
-    per_group = case.geometry.out_channels // case.groups
-    outputs = per_group + numbers.choice((1, 2)) if numbers.random() < 0.4 else per_group
-    groups, channels = changes.pop("groups"), changes.pop("group_channels")
-    assert isinstance(groups, int)
-    assert isinstance(channels, int)
-    batch, seed, sizes = changes.pop("batch", None), changes.pop("seed"), changes.pop("input_size")
-    kernel = changes.pop("kernel_size")
-    assert isinstance(sizes, tuple)
-    assert isinstance(kernel, tuple)
-    front = (groups * channels,) if batch is None else (batch, groups * channels)
-    return case.replace(
-        input=(*front, *sizes), weight=(groups * outputs, channels, *kernel), groups=groups, seed=seed, **changes
-    )
 
 
 def _evidence(found: Hypothesis, wrong: Sequence[Trial], matched: int, fresh: Sequence[Trial]) -> str:
@@ -237,3 +194,12 @@ def _evidence(found: Hypothesis, wrong: Sequence[Trial], matched: int, fresh: Se
 def _facts(first: Trial) -> str:
     """What is known if no mistake of the catalogue explains the failure."""
     return f"no mistake of the catalogue explains the {int(first.wrong.sum())} wrong numbers of {first.truth.numel()}"
+
+
+def explains(subject: Implementation, hypothesis: Hypothesis, failure: Verdict) -> bool:
+    """Whether a mistake explains another failure of the subject."""
+    case = failure.call or failure.case
+    if failure.symptom is not Symptom.VALUES or isinstance(case, Call):
+        return False
+    trial = tried(subject, case, failure.quantity)
+    return isinstance(trial, Trial) and hypothesis.explains(trial)

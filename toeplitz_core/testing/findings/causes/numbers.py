@@ -88,7 +88,7 @@ def _in_memory_order(trial: Trial, operand: str) -> Tensor | None:
     placed = trial.placed(operand)
     if not placed.numel():
         return None
-    storage = placed.untyped_storage().nbytes() // placed.element_size() - placed.storage_offset()
+    storage = placed.untyped_storage().nbytes() // placed.element_size() - int(placed.storage_offset())
     flat = placed.as_strided((storage,), (1,), placed.storage_offset())
     index = torch.arange(placed.numel()).clamp(max=storage - 1)
     return wide(flat[index].view(placed.shape))

@@ -61,7 +61,7 @@ def exported(case: Case | Call, subject: Implementation, declared: Declared | No
     found = verdict if memory else attributed(verdict, subject)
     if not exportable(found.case) and verdict.call is not None:
         found = found.replace(case=verdict.call)
-    shown_as = Shown(found.status, found.message, memory=memory)
+    shown_as = Shown(found.status, found.message, memory, found.quantity)
     return Exported(script(found.case, subject.name, shown_as, declared), failed=True)
 
 

@@ -27,6 +27,7 @@ from toeplitz_core.testing.oracle.expected_gradients import expected_by_image, e
 from toeplitz_core.testing.oracle.results import expected
 from toeplitz_core.testing.oracle.special_values import classes
 from toeplitz_core.testing.subjects.declared import Declared
+from toeplitz_core.testing.subjects.outcome import OUTPUT
 
 # The laws that a script can show, with the test in the script.
 _TESTS = {
@@ -51,14 +52,17 @@ class Shown:
     status : Status
         A crash or a timeout is shown in a separate process.
     message : str
-        The message of the failure. It tells whether gradients are wrong, and which memory is accessed.
+        The message of the failure. It tells which memory is accessed.
     memory : bool
         Whether the failure depends on what newly allocated memory held.
+    quantity : str
+        What is wrong: the ``output``, or the operand whose gradient is wrong.
     """
 
     status: Status = Status.FAIL
     message: str = ""
     memory: bool = False
+    quantity: str = OUTPUT.of
 
 
 def script(case: Case | Call, subject: str, shown: Shown | None = None, declared: Declared | None = None) -> str:
@@ -112,7 +116,7 @@ class _Script:
         self.beyond = _BEYOND.match(shown.message) if case.law == "in-bounds" else None
         if case.law == "in-bounds" and self.beyond is None:
             raise NotExportable(f"the failure does not say which memory is accessed: {shown.message}")
-        of_gradients = self.beyond[3] if self.beyond else "gradient" in shown.message and case.law == "stale-memory"
+        of_gradients = self.beyond[3] if self.beyond else case.law == "stale-memory" and shown.quantity != OUTPUT.of
         if of_gradients:
             self.test = parts.GRADIENTS
         if self.test == parts.VMAP and case.batch is None:

@@ -1,0 +1,234 @@
+"""Failures become findings: those that one cause and one condition explain are one bug."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from toeplitz_core.testing.case.call import Call
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.findings.boundaries import Need, needs
+from toeplitz_core.testing.findings.causes.catalogue import UNKNOWN
+from toeplitz_core.testing.findings.causes.diagnosis import Diagnosis, diagnosed, explains
+from toeplitz_core.testing.findings.finding import Finding
+from toeplitz_core.testing.findings.other_variants import other_variants
+from toeplitz_core.testing.findings.smallest import smallest
+from toeplitz_core.testing.isolation.isolated_subject import SubjectError
+from toeplitz_core.testing.laws import Law
+from toeplitz_core.testing.laws.result import Result, Step
+from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.search.repetition import without_chance
+from toeplitz_core.testing.subjects.interface import Implementation
+from toeplitz_core.testing.subjects.symptom import Symptom
+
+# Calls of a law for the smallest case, and for the boundaries around it. Each crash costs a process.
+CALLS = {Status.FAIL: (300, 200), Status.CRASH: (60, 40), Status.TIMEOUT: (0, 0)}
+# Seconds for the smallest case, and for the boundaries around it.
+SECONDS = (6.0, 6.0)
+# Seconds for the same case under other variants of torch, where the subject is one.
+VARIANT_SECONDS = 12.0
+# The words for dtypes in the messages of exceptions.
+_DTYPES = re.compile(r"\b(torch\.)?(b?float\d*|complex\w*|double|half|long|int\d+|char|short)\b", re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class _Bug:
+    """A finding while failures are gathered."""
+
+    finding: Finding
+    diagnosis: Diagnosis
+    needs: tuple[Need, ...] = ()
+
+
+class Gathering:
+    """Gather failures as findings, one after another.
+
+    Parameters
+    ----------
+    subjects : callable
+        Returns a subject by its name. May raise ``SubjectError``.
+    laws : mapping of str to Law
+        The laws by name.
+    polish : bool
+        Whether to look for a smaller case of each bug.
+    """
+
+    def __init__(
+        self, subjects: Callable[[str], Implementation], laws: Mapping[str, Law], *, polish: bool = True
+    ) -> None:
+        self._polish = polish
+        self._subjects = subjects
+        self._laws = laws
+        self._bugs: list[_Bug] = []
+        self._found: dict[tuple[Step, str], _Bug] = {}
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """All findings, the gravest first."""
+        return tuple(sorted((bug.finding for bug in self._bugs), key=lambda finding: finding.gravity))
+
+    def gather(self, results: Iterable[Result], *, briefly: bool = False) -> None:
+        """Add the failures of these results.
+
+        Parameters
+        ----------
+        briefly : bool
+            Call no subject: failures are compared by what they look like, and causes stay unknown.
+        """
+        failures = [(result.step, failure) for result in results for failure in result.failures]
+        for step, failure in failures:
+            others = [one.case for at, one in failures if at.subject == step.subject and one.kind == failure.kind]
+            self.add(step, failure, others, briefly=briefly)
+
+    def add(
+        self, step: Step, failure: Verdict, others: Sequence[Case | Call] = (), *, briefly: bool = False
+    ) -> Finding:
+        """Add a failure, and return the finding that it belongs to.
+
+        Parameters
+        ----------
+        others : sequence of Case or Call
+            Further failing cases, which may have the same cause.
+        """
+        key = step, str(failure.case)
+        if key in self._found:
+            return self._found[key].finding
+        of_subject = [bug for bug in self._bugs if bug.finding.subject == step.subject]
+        try:
+            same = self._same_briefly if briefly else self._same
+            bug = next((bug for bug in of_subject if same(bug, step, failure)), None)
+            if bug is None:
+                bug = self._brief(step, failure) if briefly else self._understood(step, failure, others)
+                self._append(bug)
+        except SubjectError:  # no worker starts, so nothing more can be learnt
+            bug = self._brief(step, failure)
+            self._append(bug)
+        bug.finding = bug.finding.also_in(step, failure)
+        self._found[key] = bug
+        return bug.finding
+
+    def _append(self, bug: _Bug) -> None:
+        """Add a bug. Several with the same cause and symptom are counted, so that each has its own id."""
+        alike = Counter(other.finding.id.partition("-")[0] for other in self._bugs)
+        bug.finding = replace(bug.finding, number=alike[bug.finding.id] + 1)
+        self._bugs.append(bug)
+
+    def _brief(self, step: Step, failure: Verdict) -> _Bug:
+        symptom = failure.symptom
+        known = symptom not in (Symptom.VALUES, Symptom.RELATION, Symptom.OTHER)
+        diagnosis = Diagnosis(symptom.value if known else UNKNOWN, "not examined")
+        return _Bug(Finding(step.subject, failure, diagnosis.cause, diagnosis.evidence), diagnosis)
+
+    def _same_briefly(self, bug: _Bug, _: Step, failure: Verdict) -> bool:
+        return bug.finding.failure.kind == failure.kind or _same_call(bug.finding.failure, failure)
+
+    def _understood(self, step: Step, failure: Verdict, others: Sequence[Case | Call]) -> _Bug:
+        """A new bug: its smallest case, its cause, and what it needs."""
+        subject, law = self._subjects(step.subject), self._laws[str(failure.case.law)]
+        for_smallest, for_needs = CALLS[failure.status]
+        fixed = isinstance(failure.case, Call) or (failure.difference is not None and bool(failure.difference.varies))
+        found = failure
+        if isinstance(failure.case, Case) and self._polish and not fixed and for_smallest:
+            fails = _Fails(subject, law, failure, SECONDS[0])
+            least = smallest(failure.case, fails, calls=for_smallest)
+            if least != failure.case:
+                found = _final(law, subject, least, failure)
+        cases = [case for case in others if isinstance(case, Case) and case != found.case]
+        diagnosis = diagnosed(subject, found, others=cases)
+        if diagnosis.cause == UNKNOWN and found is not failure:
+            # A smaller case may have another reason, or too few numbers to tell.
+            again = diagnosed(subject, failure, others=cases)
+            diagnosis = again if again.cause != UNKNOWN else diagnosis
+        needed: tuple[Need, ...] = ()
+        if isinstance(found.case, Case) and not fixed and for_needs:
+            needed = needs(found.case, _Fails(subject, law, found, SECONDS[1]), calls=for_needs)
+        note = other_variants(found, step.subject, seconds=VARIANT_SECONDS)
+        words = tuple(map(str, needed))
+        finding = Finding(step.subject, found, diagnosis.cause, diagnosis.evidence, words, note=note)
+        return _Bug(finding, diagnosis, needed)
+
+    def _same(self, bug: _Bug, step: Step, failure: Verdict) -> bool:
+        """Whether a failure is another sight of a bug."""
+        known = bug.finding.failure
+        if _same_call(known, failure):
+            return True
+        case = failure.call or failure.case
+        if isinstance(case, Call) or isinstance(known.case, Call):
+            return isinstance(case, Call) and isinstance(known.case, Call) and _alike(known, failure)
+        if not all(need.holds(case) for need in bug.needs):
+            return False
+        subject = self._subjects(step.subject)
+        hypothesis = bug.diagnosis.hypothesis
+        if hypothesis is not None and failure.symptom is Symptom.VALUES:
+            return explains(subject, hypothesis, failure)
+        return self._both_ways(subject, known, failure)
+
+    def _both_ways(self, subject: Implementation, known: Verdict, failure: Verdict) -> bool:
+        """Whether each of two cases fails under the law of the other one too, in the same way as there."""
+        pairs = ((known, failure), (failure, known))
+        asked = 0
+        for one, other in pairs:
+            law = self._laws.get(str(one.case.law))
+            case = None if law is None or not isinstance(other.case, Case) else _taken(law, other.case)
+            if law is None or case is None:
+                continue
+            asked += 1
+            verdict = law(subject, case)
+            if not verdict.status.is_failure or not _alike(verdict, one):
+                return False
+        return asked > 0
+
+
+class _Fails:
+    """Whether a case fails in the same way as another one. Nothing fails any more when the time is over."""
+
+    def __init__(self, subject: Implementation, law: Law, failure: Verdict, seconds: float) -> None:
+        self._subject, self._law, self._failure = subject, law, failure
+        self._end = time.monotonic() + seconds
+
+    def __call__(self, case: Case) -> bool:
+        if time.monotonic() > self._end or not self._law.takes(case):
+            return False
+        verdict = self._law(self._subject, case)
+        return verdict.status is self._failure.status and _alike(verdict, self._failure)
+
+
+def _final(law: Law, subject: Implementation, case: Case, failure: Verdict) -> Verdict:
+    """The verdict on a smaller case, without values that change; the verdict before if it does not fail again."""
+    found = law(subject, case)
+    return without_chance(found, law, subject) if found.status.is_failure else failure
+
+
+def _taken(law: Law, case: Case) -> Case | None:
+    """The case as the law takes it; None if it takes none like it."""
+    if case.dtype not in law.dtypes:
+        return None
+    if not law.takes(case):
+        recipes = law.recipes_for(case.dtype)
+        if not recipes:
+            return None
+        case = case.replace(data="integers" if "integers" in recipes else recipes[0])
+    return case if law.sharpen is None else law.sharpen(case)
+
+
+def _same_call(one: Verdict, other: Verdict) -> bool:
+    """Whether two failures are of the same call, whatever laws made it."""
+    cases = [verdict.call or verdict.case for verdict in (one, other)]
+    return cases[0].replace(law=None) == cases[1].replace(law=None) and _alike(one, other)
+
+
+def _alike(one: Verdict, other: Verdict) -> bool:
+    """Whether two failures look alike, whatever the dtype and the numbers are."""
+    if (one.status, one.symptom) != (other.status, other.symptom):
+        return False
+    if one.symptom in (Symptom.REFUSED, Symptom.OTHER, Symptom.ACCEPTED):
+        frames = [verdict.traceback.rstrip().splitlines()[-2:-1] for verdict in (one, other)]
+        return _words(one) == _words(other) or (frames[0] == frames[1] != [])
+    return True
+
+
+def _words(verdict: Verdict) -> str:
+    return _DTYPES.sub("#", verdict.kind.partition(": ")[2])

@@ -1,0 +1,74 @@
+"""A finding as lines of text that can be copied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from toeplitz_core.testing.findings.causes.catalogue import UNKNOWN, definition
+from toeplitz_core.testing.findings.finding import Finding
+from toeplitz_core.testing.reports.text import WIDTH, filled, labelled, shortened, verdict_blocks, wrapped
+from toeplitz_core.testing.run.record import replay_command
+from toeplitz_core.testing.support.spelling import counted
+
+# The largest number of lines for one finding.
+LINES = 15
+# Lines of the message and of the evidence, which may hold whatever an exception says.
+_MESSAGE, _EVIDENCE = 3, 3
+
+
+def finding_lines(finding: Finding, number: int, *, replay: str | None = None, limit: int | None = LINES) -> list[str]:
+    """The lines of a finding, heading first: its cause, its case, what it needs, where it shows, and how to see it.
+
+    Parameters
+    ----------
+    number : int
+        The number that the tables name it by.
+    replay : str, optional
+        Replaces the command that runs the case again.
+    limit : int, optional
+        The largest number of lines; None for no limit. What is left out first is the map, then parts of the rest.
+    """
+    failure = finding.failure
+    heading = f"F{number} {finding.cause}: {finding.subject} ({finding.status})"
+    fixed = labelled("wrong:", shortened(wrapped(failure.message, WIDTH - 10), _MESSAGE))
+    about = shortened(wrapped(cause_in_words(finding, named=False), WIDTH - 10), _EVIDENCE)
+    fixed = labelled("cause:", about) + fixed
+    fixed.append(f"  case:   {failure.case}")
+    if finding.needs:
+        fixed += labelled("needs:", shortened(wrapped(", ".join(finding.needs), WIDTH - 10), 2))
+    fixed += labelled("in:", wrapped(_seen(finding), WIDTH - 10)[:2])
+    if finding.note:
+        fixed += labelled("also:", shortened(wrapped(finding.note, WIDTH - 10), 2))
+    last = [f"  replay: {replay_command(finding.subject, failure) if replay is None else replay}"]
+    blocks = verdict_blocks(failure)
+    room = None if limit is None else limit - 1 - len(fixed) - len(last)
+    shown: list[str] = []
+    for label in ("where:", "trace:", "values:", "printed:", "map:"):
+        block = blocks[label]
+        if room is not None:
+            block = shortened(block, room) if label != "map:" else block[: len(block) * (len(block) <= room)]
+            room -= len(block)
+        shown += labelled(label, block)
+    return [*filled(heading), *fixed, *shown, *last]
+
+
+def cause_in_words(finding: Finding, *, named: bool = True) -> str:
+    """The cause of a finding with its definition and its evidence; ``named`` begins with its identifier."""
+    evidence = _sentence(finding.evidence)
+    said = evidence if finding.cause == UNKNOWN else f"{definition(finding.cause)} {evidence}"
+    return f"{finding.cause}: {said}" if named else said
+
+
+def _seen(finding: Finding) -> str:
+    """Where the bug shows, counted if there is more than one place."""
+    found = f"{counted(list(finding.laws), 'law')}; {', '.join(finding.dtypes)}"
+    return f"{found}; {', '.join(finding.devices)}"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].rstrip(".") + "."
+
+
+def findings_heading(findings: Sequence[Finding]) -> str:
+    """What stands above the findings of a run."""
+    return "1 finding:" if len(findings) == 1 else f"{len(findings)} findings, the gravest first:"
