@@ -239,3 +239,13 @@ def test_the_end_says_what_else_came():
     ):
         assert line in lines
     assert not any(line.startswith("known: ") for line in said(started(), ended(known=KnownFailures()))[0])
+
+
+def test_the_line_of_a_failure_is_cut_and_not_left_out():
+    """The one line for a failure, while a run goes on, has the beginning of a long message or one of several lines."""
+    for message in ("word " * 40, "first\nsecond"):
+        lines, _ = said(started(), step_ended(result(Status.FAIL, message)))
+        (line,) = (line for line in lines if line.startswith("FAIL torch, forward-bound: "))
+        assert line.endswith((" word ...", " first ..."))
+        assert len(line) <= 80
+        assert not any("lines ..." in line for line in lines)

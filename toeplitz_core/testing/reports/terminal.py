@@ -17,12 +17,14 @@ from toeplitz_core.testing.laws.verdict import Verdict
 from toeplitz_core.testing.reports.finding_text import finding_lines, findings_heading
 from toeplitz_core.testing.reports.remarks import print_known, print_remarks
 from toeplitz_core.testing.reports.table import print_summary, print_tables
-from toeplitz_core.testing.reports.text import STYLES, WIDTH, plain, prose, result_line, shortened, wrapped
+from toeplitz_core.testing.reports.text import STYLES, WIDTH, plain, prose, result_line, wrapped
 from toeplitz_core.testing.run.events import Adopted, Ended, Event, Failed, Started, StepEnded
 from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import Plan
 from toeplitz_core.testing.support.spelling import counted
 
+# The end of a line whose text goes on.
+_MORE = " ..."
 OUR_ERROR = "This is an error of toeplitz-core, not of the subject. Please report it with the lines above."
 
 
@@ -96,8 +98,9 @@ class TerminalReport:
         """Print one line for the first failure of each kind; the findings of the end tell the rest."""
         if (kind := (subject, failure.kind)) not in self._kinds:
             self._kinds.add(kind)
-            line = f"{failure.status.upper()} {subject}, {failure.case.law}: {failure.message}"
-            plain(self._console, shortened(wrapped(line, WIDTH), 1)[0], style=STYLES.get(failure.status))
+            text = f"{failure.status.upper()} {subject}, {failure.case.law}: {failure.message}"
+            line, *rest = wrapped(text, WIDTH - len(_MORE))
+            plain(self._console, f"{line}{_MORE * bool(rest)}", style=STYLES.get(failure.status))
 
     def _end(self, event: Ended) -> None:
         self._progress.stop()
