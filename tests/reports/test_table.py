@@ -16,13 +16,14 @@ from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.reports.remarks import MOST_LINES, print_remarks
 from toeplitz_core.testing.reports.table import print_summary, print_tables
+from toeplitz_core.testing.run.record import Record
 
 
 def printed(*results: Result, width: int = 160) -> list[str]:
     """The lines that are printed for these results."""
     file = io.StringIO()
     console = Console(file=file, width=width)
-    print_tables(console, results)
+    print_tables(console, Record(results, exit_code=0))
     print_remarks(console, results)
     print_summary(console, results)
     return [line.rstrip() for line in file.getvalue().splitlines()]
