@@ -14,7 +14,7 @@ from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.reports.terminal import OUR_ERROR, TerminalReport, header, options_line
-from toeplitz_core.testing.reports.text import LOG_LINES, result_line
+from toeplitz_core.testing.reports.text import LOG_LINES, print_verdict, result_line
 from toeplitz_core.testing.run.events import Adopted, Ended, Event, Failed, FailureFound, Started, StepEnded
 from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import Plan, Task
@@ -44,6 +44,14 @@ def said(*events: Event, terminal: bool = False) -> tuple[list[str], list[str]]:
     for event in events:
         report(event)
     return out.getvalue().splitlines(), errors.getvalue().splitlines()
+
+
+def replayed(found: Result) -> list[str]:
+    """The lines that are printed for the failure of a result when its case is replayed."""
+    out = io.StringIO()
+    assert found.failure is not None
+    print_verdict(Console(file=out, width=160), found.subject, found.failure)
+    return out.getvalue().splitlines()
 
 
 def step_ended(found: Result, number: int = 0) -> StepEnded:
@@ -153,7 +161,7 @@ def test_a_failure_has_the_frames_of_the_subject():
 def test_the_lines_of_a_message_are_indented():
     """All lines of a message but the first are indented, and folded too."""
     found = result(Status.FAIL, "raised ValueError: one\ntwo " + "word " * 20 + "\n  three")
-    lines, _ = said(started(), step_ended(found))
+    lines = replayed(found)
     at = lines.index("FAIL torch, forward-bound: raised ValueError: one")
     assert [line[:8] for line in lines[at + 1 : at + 4]] == ["    two ", "    word", "      th"]
     assert max(map(len, lines[at : at + 4])) <= 80
@@ -163,7 +171,7 @@ def test_the_lines_of_a_message_are_indented():
 def test_an_infinite_error_is_no_line(ratio: float, lines: int):
     """The line ``error:`` is left out if it would say inf."""
     found = result(Status.FAIL, "wrong", ratio=ratio)
-    assert sum(line.startswith("  error:") for line in said(started(), step_ended(found))[0]) == lines
+    assert sum(line.startswith("  error:") for line in replayed(found)) == lines
 
 
 def test_prose_is_folded_between_words_and_commands_are_not():
