@@ -23,7 +23,7 @@ def printed(*results: Result, width: int = 160) -> list[str]:
     """The lines that are printed for these results."""
     file = io.StringIO()
     console = Console(file=file, width=width)
-    print_tables(console, Record(results, exit_code=0))
+    print_tables(console, Record(results, 0))
     print_remarks(console, results)
     print_summary(console, results)
     return [line.rstrip() for line in file.getvalue().splitlines()]

@@ -8,13 +8,15 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from tests.reports.records import DIFFERENCE, GAPS, LINE, RECORD, STEP, TRACEBACK, failed, of_step, result
+from tests.reports.records import CASE, DIFFERENCE, GAPS, LINE, RECORD, STEP, TRACEBACK, failed, of_step, result
+from toeplitz_core.testing.findings.finding import Finding
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.reports.finding_text import LINES
 from toeplitz_core.testing.reports.terminal import OUR_ERROR, TerminalReport, header, options_line
-from toeplitz_core.testing.reports.text import LOG_LINES, print_verdict, result_line
+from toeplitz_core.testing.reports.text import LOG_LINES, result_line, wrapped
 from toeplitz_core.testing.run.events import Adopted, Ended, Event, Failed, FailureFound, Started, StepEnded
 from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import Plan, Task
@@ -46,17 +48,16 @@ def said(*events: Event, terminal: bool = False) -> tuple[list[str], list[str]]:
     return out.getvalue().splitlines(), errors.getvalue().splitlines()
 
 
-def replayed(found: Result) -> list[str]:
-    """The lines that are printed for the failure of a result when its case is replayed."""
-    out = io.StringIO()
-    assert found.failure is not None
-    print_verdict(Console(file=out, width=160), found.subject, found.failure)
-    return out.getvalue().splitlines()
-
-
 def step_ended(found: Result, number: int = 0) -> StepEnded:
     """The end of the result's step in a round."""
     return StepEnded(Task(found.step, number), found)
+
+
+def of_failure(found: Result, *, terminal: bool = False) -> list[str]:
+    """The lines that are printed for a failure that belongs to no finding."""
+    lines, _ = said(started(), ended(found), terminal=terminal)
+    begin = next(n for n, line in enumerate(lines) if "FAIL " in line)
+    return lines[begin : next(n for n, line in enumerate(lines) if line.startswith("Checked against"))]
 
 
 def test_line_of_a_result():
@@ -123,8 +124,7 @@ def test_a_failure_in_a_log_has_at_most_15_lines():
         assumed="sums in float32",
         difference=replace(DIFFERENCE, map=("x." * 16,) * 16),
     )
-    short, long = (said(started(), step_ended(found), terminal=terminal)[0] for terminal in (False, True))
-    short = short[next(n for n, line in enumerate(short) if line.startswith("FAIL")) :]
+    short, long = (of_failure(found, terminal=terminal) for terminal in (False, True))
     assert len(short) == LOG_LINES
     assert short[-1].startswith("  replay: ")
     assert f"  case:   {LINE} law=forward-bound" in short
@@ -136,7 +136,7 @@ def test_a_failure_in_a_log_has_at_most_15_lines():
 def test_a_failure_says_which_elements_are_wrong():
     """A failure has the ranges of wrong elements, a map, and more values with what they should be."""
     found = failed(result(Status.FAIL, "wrong"), difference=DIFFERENCE)
-    lines, _ = said(started(), step_ended(found))
+    lines = of_failure(found)
     at = lines.index("  where:  output channel 1 of 2, columns 3.. of 6")
     assert lines[at + 1 : at + 5] == [
         "  map:    image 0, output channel 1: X is the worst, x wrong, . right",
@@ -148,7 +148,7 @@ def test_a_failure_says_which_elements_are_wrong():
 
 def test_a_failure_has_the_frames_of_the_subject():
     """The frames of a traceback are shown without its first and its last line, which say nothing new."""
-    lines, _ = said(started(), step_ended(failed(result(Status.FAIL, "raised ValueError: x"), traceback=TRACEBACK)))
+    lines = of_failure(failed(result(Status.FAIL, "raised ValueError: x"), traceback=TRACEBACK))
     at = lines.index('  trace:  File "kernels.py", line 9, in conv2d')
     assert lines[at + 1 : at + 4] == [
         "            helper(weight)",
@@ -161,7 +161,7 @@ def test_a_failure_has_the_frames_of_the_subject():
 def test_the_lines_of_a_message_are_indented():
     """All lines of a message but the first are indented, and folded too."""
     found = result(Status.FAIL, "raised ValueError: one\ntwo " + "word " * 20 + "\n  three")
-    lines = replayed(found)
+    lines = of_failure(found)
     at = lines.index("FAIL torch, forward-bound: raised ValueError: one")
     assert [line[:8] for line in lines[at + 1 : at + 4]] == ["    two ", "    word", "      th"]
     assert max(map(len, lines[at : at + 4])) <= 80
@@ -171,7 +171,7 @@ def test_the_lines_of_a_message_are_indented():
 def test_an_infinite_error_is_no_line(ratio: float, lines: int):
     """The line ``error:`` is left out if it would say inf."""
     found = result(Status.FAIL, "wrong", ratio=ratio)
-    assert sum(line.startswith("  error:") for line in replayed(found)) == lines
+    assert sum(line.startswith("  error:") for line in of_failure(found)) == lines
 
 
 def test_prose_is_folded_between_words_and_commands_are_not():
@@ -187,8 +187,7 @@ def test_shapes_are_not_folded():
     """A line is not folded within a shape or an index."""
     message = "returned shape (1, 1, 1, 1), not (1, 1, 1, 2)"
     found = of_step(result(Status.FAIL, message), subject="kernels:conv2d1234")
-    lines, _ = said(started(), step_ended(found))
-    assert "    (1, 1, 1, 2)" in lines
+    assert "    (1, 1, 1, 2)" in of_failure(found)
 
 
 def test_the_last_line_sums_up_the_run():
@@ -198,17 +197,38 @@ def test_the_last_line_sums_up_the_run():
     assert " ".join(map(str.strip, lines[-2:])).endswith(f"hold; {apart} (each law with each dtype).")
 
 
-def test_a_failure_is_printed_once_where_its_step_ends():
-    """A failure is printed once, at the end of its step, with its case and the command that replays it."""
-    found = result(Status.FAIL, "wrong", ratio=3.5)
-    lines, _ = said(started(), FailureFound(Task(STEP), found), step_ended(found), ended(found))
-    assert [line for line in lines if "wrong" in line] == ["FAIL torch, forward-bound: wrong"]
-    at = lines.index("FAIL torch, forward-bound: wrong")
+def test_a_finding_is_told_once_before_the_table():
+    """During a run, the first failure of each kind is one line; its finding has the rest, and the cell names it."""
+    found = failed(result(Status.FAIL, "wrong"), difference=DIFFERENCE, assumed="sums in float32")
+    assert found.failure is not None
+    why, sightings = "explains all 5 numbers of 5 draws", ((STEP, str(CASE)),)
+    needs, note = ("kernel width > 1",), "holds without oneDNN"
+    finding = Finding("torch", found.failure, "kernel-flipped", why, needs, sightings, note)
+    lines, _ = said(started(), step_ended(found), step_ended(found), ended(found, findings=(finding,)))
+    assert lines.count("FAIL torch, forward-bound: wrong") == 1
+    at = lines.index("1 finding:")
     assert lines[at + 1 : at + 4] == [
-        f"  case:   {LINE} law=forward-bound",
-        "  error:  3.5 of the bound",
-        f'  replay: python -m toeplitz_core replay "{LINE} law=forward-bound" --subject torch',
+        "F1 kernel-flipped: torch (fail)",
+        "  cause:  The kernel is reversed along one axis or both, as in a mathematical",
+        "          convolution. Explains all 5 numbers of 5 draws.",
     ]
+    block = lines[at + 1 : next(n for n, line in enumerate(lines) if line.startswith("Checked against"))]
+    assert len(block) <= LINES
+    labels = " ".join(line[2:10].strip() for line in block[1:]).split()
+    assert labels == [
+        "cause:",
+        "wrong:",
+        "case:",
+        "needs:",
+        "in:",
+        "also:",
+        "where:",
+        "values:",
+        "map:",
+        "judged:",
+        "replay:",
+    ]
+    assert any(line.split() == ["forward-bound", "F1", "3", "100%"] for line in lines)
 
 
 def test_a_failure_that_was_cut_short_is_printed_at_the_end():
@@ -249,11 +269,7 @@ def test_the_end_says_what_else_came():
     assert not any(line.startswith("known: ") for line in said(started(), ended(known=KnownFailures()))[0])
 
 
-def test_the_line_of_a_failure_is_cut_and_not_left_out():
-    """The one line for a failure, while a run goes on, has the beginning of a long message or one of several lines."""
-    for message in ("word " * 40, "first\nsecond"):
-        lines, _ = said(started(), step_ended(result(Status.FAIL, message)))
-        (line,) = (line for line in lines if line.startswith("FAIL torch, forward-bound: "))
-        assert line.endswith((" word ...", " first ..."))
-        assert len(line) <= 80
-        assert not any("lines ..." in line for line in lines)
+def test_a_text_of_several_lines_is_folded_line_by_line():
+    """Each line of a text is folded for itself, so that a line may be as long as the width."""
+    text = "first\n" + "word " * 5 + "\nlast"
+    assert wrapped(text, 10) == ["first", "word word", "word word", "word", "last"]

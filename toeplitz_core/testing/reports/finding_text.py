@@ -39,7 +39,8 @@ def finding_lines(finding: Finding, number: int, *, replay: str | None = None, l
     fixed += labelled("in:", wrapped(_seen(finding), WIDTH - 10)[:2])
     if finding.note:
         fixed += labelled("also:", shortened(wrapped(finding.note, WIDTH - 10), 2))
-    last = [f"  replay: {replay_command(finding.subject, failure) if replay is None else replay}"]
+    last = labelled("judged:", wrapped(f"by {failure.assumed}" * bool(failure.assumed), WIDTH - 10)[:1])
+    last += [f"  replay: {replay_command(finding.subject, failure) if replay is None else replay}"]
     blocks = verdict_blocks(failure)
     room = None if limit is None else limit - 1 - len(fixed) - len(last)
     shown: list[str] = []

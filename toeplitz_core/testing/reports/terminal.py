@@ -17,14 +17,12 @@ from toeplitz_core.testing.laws.verdict import Verdict
 from toeplitz_core.testing.reports.finding_text import finding_lines, findings_heading
 from toeplitz_core.testing.reports.remarks import print_known, print_remarks
 from toeplitz_core.testing.reports.table import print_summary, print_tables
-from toeplitz_core.testing.reports.text import STYLES, WIDTH, plain, prose, result_line, wrapped
+from toeplitz_core.testing.reports.text import STYLES, WIDTH, plain, print_verdict, prose, result_line
 from toeplitz_core.testing.run.events import Adopted, Ended, Event, Failed, Started, StepEnded
 from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import Plan
 from toeplitz_core.testing.support.spelling import counted
 
-# The end of a line whose text goes on.
-_MORE = " ..."
 OUR_ERROR = "This is an error of toeplitz-core, not of the subject. Please report it with the lines above."
 
 
@@ -98,9 +96,10 @@ class TerminalReport:
         """Print one line for the first failure of each kind; the findings of the end tell the rest."""
         if (kind := (subject, failure.kind)) not in self._kinds:
             self._kinds.add(kind)
-            text = f"{failure.status.upper()} {subject}, {failure.case.law}: {failure.message}"
-            line, *rest = wrapped(text, WIDTH - len(_MORE))
-            plain(self._console, f"{line}{_MORE * bool(rest)}", style=STYLES.get(failure.status))
+            line = f"{failure.status.upper()} {subject}, {failure.case.law}: {failure.message}"
+            line = line.partition("\n")[0]
+            line = line if len(line) <= WIDTH else f"{line[: WIDTH - 4]} ..."
+            plain(self._console, line, style=STYLES.get(failure.status))
 
     def _end(self, event: Ended) -> None:
         self._progress.stop()
@@ -112,6 +111,10 @@ class TerminalReport:
             plain(console, heading, style=STYLES.get(finding.status))
             for line in lines:
                 plain(console, line)
+        for result in record.results:
+            for failure in result.failures:
+                if record.finding_of(result.step, failure) is None:
+                    print_verdict(console, result.subject, failure)
         print_tables(console, record)
         print_remarks(console, record.results, event.left_out)
         if record.rounds is not None and self._plan is not None:

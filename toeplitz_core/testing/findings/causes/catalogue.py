@@ -48,7 +48,7 @@ CAUSES: Mapping[str, str] = {
     "nan-spread": "NaN reaches results that do not depend on it.",
     "operand-modified": "A call changes one of its operands, or memory next to it.",
     "state-modified": "A call changes the state of its process: random numbers, threads, defaults, modes.",
-    "buffer-reused": "A call returns memory that it, or another call, writes to again.",
+    "buffer-reused": "A call returns or uses what another call left: its memory, its result, its operands.",
     "wrong-shape": "The result has another shape.",
     "wrong-dtype": "The result has another dtype.",
     "refused": "A valid call raises an exception.",

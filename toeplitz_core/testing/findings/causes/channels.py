@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -289,12 +288,6 @@ def _weights(trial: Trial) -> Iterator[Hypothesis]:
     yield weighing("weight-altered", "output channels in reverse order", lambda _, w: w.flip(0))
     yield weighing("weight-altered", "input channels in reverse order", lambda _, w: w.flip(1))
     yield weighing("weight-altered", "the magnitude in place of the number", lambda _, w: w.abs().to(w.dtype))
-    if not trial.weight.is_complex():
-        for value in sorted({float(v) for v in trial.weight.flatten()[:64]}):
-            if not math.isfinite(value):
-                continue
-            yield weighing("clamped", f"weights to at most {value:g}", partial(lambda v, _, w: w.clamp(max=v), value))
-            yield weighing("clamped", f"weights to at least {value:g}", partial(lambda v, _, w: w.clamp(min=v), value))
 
 
 def _scaled(trial: Trial, w: torch.Tensor, factor: float) -> torch.Tensor:

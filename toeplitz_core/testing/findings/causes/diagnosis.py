@@ -18,6 +18,8 @@ from toeplitz_core.testing.findings.causes.hypothesis import Hypothesis
 from toeplitz_core.testing.findings.causes.trial import Trial, tried
 from toeplitz_core.testing.findings.explanation import explanation
 from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.families.contract import CONTRACT
+from toeplitz_core.testing.laws.families.gradients import DerivativeCheck
 from toeplitz_core.testing.laws.verdict import Verdict
 from toeplitz_core.testing.oracle.arithmetics import ARITHMETICS
 from toeplitz_core.testing.subjects.interface import Implementation
@@ -27,10 +29,12 @@ from toeplitz_core.testing.subjects.symptom import Symptom
 # Fresh draws of the data of a case, and attempts at other geometries that meet its conditions.
 DRAWS = 4
 GEOMETRIES = 24
+# A mistake is named if it explains at least this many results besides the one that suggested it.
+CONFIRMED = 2
 # With this many wrong results on other geometries, no more are tried.
 ENOUGH = 8
-# Seconds after which no further mistake is tried.
-SECONDS = 10.0
+# Seconds of this process after which no further mistake is tried.
+SECONDS = 8.0
 # What an arithmetic that explains a failure means, by a word of its name; for all others, the sums are too narrow.
 _ARITHMETICS = (
     ("operands", "inputs-rounded"),
@@ -41,7 +45,7 @@ _ARITHMETICS = (
     ("fft", "transformed"),
 )
 # The kinds of mistakes, the likeliest first: of several that predict all trials, the first is taken.
-_KINDS = (windows, channels, numbers, outputs)
+_KINDS = (windows, channels, outputs, numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +89,13 @@ def diagnosed(
         return Diagnosis(name, failure.said.partition("\n")[0])
     if failure.symptom is not Symptom.VALUES or isinstance(case, Call):
         return Diagnosis(UNKNOWN, failure.said.partition("\n")[0])
-    end = time.monotonic() + seconds
+    end = time.process_time() + seconds
+    subject.restart()
     first = tried(subject, case, failure.quantity)
+    derived = isinstance(LAWS[str(failure.case.law)].check, DerivativeCheck)
+    if derived and isinstance(failure.case, Case) and not (isinstance(first, Trial) and first.is_wrong):
+        case = failure.case
+        first = tried(subject, case, failure.quantity)
     if not isinstance(first, Trial) or not first.is_wrong:
         return _of_earlier_calls(subject, failure)
     if RECIPES[case.data].kind != "storage":
@@ -101,7 +110,18 @@ def diagnosed(
         found = None if arithmetic is None else _of_arithmetic(arithmetic, of_gradient)
     elif found is not None:
         found = replace(found, cause=of_gradient + found.cause)
-    return found or Diagnosis(UNKNOWN, _facts(first))
+    return found or _of_memory(subject, first, of_gradient) or Diagnosis(UNKNOWN, _facts(first))
+
+
+def _of_memory(subject: Implementation, first: Trial, of_gradient: str) -> Diagnosis | None:
+    """The diagnosis if the numbers change with what new memory held before, or from call to call."""
+    filled = [tried(other, first.case, first.quantity) for other in subject.poisoned()]
+    if any(isinstance(trial, Trial) and not trial.explained_by(first.actual) for trial in filled):
+        return Diagnosis(f"{of_gradient}stale-memory", "the numbers change with what new memory held before")
+    again = tried(subject, first.case, first.quantity)
+    if isinstance(again, Trial) and not again.explained_by(first.actual):
+        return Diagnosis(f"{of_gradient}nondeterministic", "the numbers change from call to call")
+    return None
 
 
 def _of_arithmetic(name: str, of_gradient: str) -> Diagnosis:
@@ -117,6 +137,11 @@ def _of_earlier_calls(subject: Implementation, failure: Verdict) -> Diagnosis:
         kept = kept_from_an_earlier_call(subject, law, failure.case)
         if kept:
             return Diagnosis("buffer-reused", f"the wrong call returns what follows from {kept}")
+    if law is not None and any(law(filled, failure.case).status.is_failure for filled in subject.poisoned()):
+        of_gradient = GRADIENT * (failure.quantity != OUTPUT.of)
+        return Diagnosis(f"{of_gradient}stale-memory", "it fails whenever new memory holds something else than zero")
+    if failure.case.law == CONTRACT.name:
+        return Diagnosis("buffer-reused", "the call is right alone, and wrong when repeated after others")
     return Diagnosis(UNKNOWN, f"the call is right alone, and wrong after other calls of the law {failure.case.law}")
 
 
@@ -127,7 +152,7 @@ def _predicted(subject: Implementation, first: Trial, others: Sequence[Case], en
     fresh: list[Trial] | None = None
     best: tuple[tuple[int, int], Hypothesis] | None = None
     for hypothesis in _hypotheses(first):
-        if time.monotonic() > end:
+        if time.process_time() > end:
             break
         if not all(hypothesis.explains(trial) for trial in wrong):
             continue
@@ -142,7 +167,7 @@ def _predicted(subject: Implementation, first: Trial, others: Sequence[Case], en
     if best is None or fresh is None:
         return None
     (matched, _), found = best
-    if 2 * matched < sum(trial.is_wrong for trial in fresh):
+    if 2 * matched < sum(trial.is_wrong for trial in fresh) or len(wrong) - 1 + matched < CONFIRMED:
         return None
     return Diagnosis(found.cause, _evidence(found, wrong, matched, fresh), found)
 
@@ -170,7 +195,7 @@ def _elsewhere(subject: Implementation, first: Trial, others: Iterable[Case], en
     """Other geometries: those of further failures, and larger ones."""
     found = 0
     for case in itertools.chain(others, grown_cases(first.case, GEOMETRIES)):
-        if found >= ENOUGH or time.monotonic() > end:
+        if found >= ENOUGH or time.process_time() > end:
             return
         trial = tried(subject, case, first.quantity)
         if isinstance(trial, Trial):

@@ -51,8 +51,10 @@ def computing(cause: str, detail: str, compute: Compute) -> Hypothesis:
     def predict(trial: Trial) -> Tensor | None:
         if trial.quantity == "output":
             return compute(trial, trial.input, trial.weight, trial.bias)
+        if not trial.plain:
+            return None
         variables = {"input": trial.input, "weight": trial.weight, "bias": trial.bias}
-        chosen = variables[trial.quantity]
+        chosen = variables.get(trial.quantity)
         if chosen is None or trial.grad is None:
             return None
         variables[trial.quantity] = chosen = chosen.clone().requires_grad_()

@@ -14,6 +14,8 @@ from toeplitz_core.testing.findings.causes.reading import Reading
 from toeplitz_core.testing.findings.causes.trial import Trial
 
 Tensor = torch.Tensor
+# Limits that operands may be clamped to.
+_LIMITS = (0.0, 1.0, 2.0, 4.0, 6.0, 8.0, 16.0, 127.0, 128.0, 255.0, 65504.0)
 
 
 def hypotheses(trial: Trial) -> Iterator[Hypothesis]:
@@ -156,13 +158,20 @@ def _limits(trial: Trial) -> Iterator[Hypothesis]:
         at = float(found[0])
         yield Hypothesis("clamped", f"results to at most {at:g}", lambda t: t.truth.clamp(max=at))
         yield Hypothesis("clamped", f"results to at least {at:g}", lambda t: t.truth.clamp(min=at))
-    for value in sorted({float(v) for v in trial.input.flatten()[:64] if math.isfinite(float(v))}):
-        yield _clamped(f"pixels to at most {value:g}", None, value)
-        yield _clamped(f"pixels to at least {value:g}", value, None)
+    for operand in ("input", "weight"):
+        for limit in _LIMITS:
+            yield _clamped(operand, f"{operand} to at most {limit:g}", None, limit)
+            yield _clamped(operand, f"{operand} to at least {limit:g}", limit, None)
+            if limit > 0:
+                yield _clamped(operand, f"{operand} to {-limit:g} .. {limit:g}", -limit, limit)
 
 
-def _clamped(words: str, low: float | None, high: float | None) -> Hypothesis:
-    return computing("clamped", words, lambda t, x, w, b: Reading.of(t.case.geometry)(x.clamp(low, high), w, b))
+def _clamped(operand: str, words: str, low: float | None, high: float | None) -> Hypothesis:
+    def compute(t: Trial, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor | None:
+        right = Reading.of(t.case.geometry)
+        return right(x.clamp(low, high), w, b) if operand == "input" else right(x, w.clamp(low, high), b)
+
+    return computing("clamped", words, compute)
 
 
 def _early(trial: Trial) -> Tensor | None:

@@ -58,8 +58,11 @@ class Reading:
         (o_h, k_h), (o_w, k_w) = self.rows.shape, self.columns.shape
         images, _, height, width = x.shape
         outputs, channels = self.channels.shape
-        if images * outputs * channels * o_h * k_h * o_w * k_w > _MOST_PRODUCTS or not x.numel():
+        if images * outputs * channels * o_h * k_h * o_w * k_w > _MOST_PRODUCTS:
             return None
+        if not x.numel():  # nothing is read
+            y = x.new_zeros(images, outputs, o_h, o_w)
+            return y if bias is None else y + bias[:, None, None]
         rows = self.rows[:, :, None, None].expand(-1, -1, o_w, k_w)
         columns = self.columns[None, None].expand(o_h, k_h, -1, -1)
         index, live = self._located(rows, columns, height, width)

@@ -49,6 +49,8 @@ class Trial:
         The allowed error of each element; None if the result must be exact.
     operands : Operands
         The operands in the dtype of the case.
+    plain : bool
+        Whether the quantity is the result of a convolution, or its first gradient.
     """
 
     case: Case
@@ -62,6 +64,7 @@ class Trial:
     actual: torch.Tensor
     bound: torch.Tensor | None
     operands: Operands
+    plain: bool = True
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -113,17 +116,17 @@ def tried(subject: Implementation, case: Case, quantity: str = OUTPUT.of) -> Tri
         ``output``, the operand whose gradient is asked for, or another result of the law's procedure.
     """
     check = LAWS[case.law].check if case.law in LAWS else None
-    if quantity == OUTPUT.of:
+    of = check if isinstance(check, DerivativeCheck) else gradients_verdict
+    if quantity == OUTPUT.of and of is not check:
         operands, reference = draw(case), None
         outcome = subject.run(case, operands)
     else:
-        of = check if isinstance(check, DerivativeCheck) and quantity not in AXES else gradients_verdict
         operands = of.draw(case)
-        reference = of.expected(case, operands).get(quantity)
         outcome = subject.run(case, operands, of.procedure)
+        reference = None if quantity == OUTPUT.of else of.expected(case, operands).get(quantity)
     results = [y for name, y in outcome.results.items() if name.of == quantity]
-    if quantity == OUTPUT.of:
-        results = [outcome.results[OUTPUT]] if OUTPUT in outcome.results else []
+    if reference is None and quantity != OUTPUT.of:
+        return outcome
     if not results:
         return outcome
     exact, bound = _exact(case, operands, outcome, reference, quantity)
@@ -149,6 +152,7 @@ def tried(subject: Implementation, case: Case, quantity: str = OUTPUT.of) -> Tri
         wide(actual.detach().cpu())[added],
         None if bound is None else bound[added],
         operands,
+        plain=quantity == OUTPUT.of or of.procedure in ("gradients", "functional_gradients"),
     )
 
 

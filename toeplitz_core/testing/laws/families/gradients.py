@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 # The operands of gradients. Results with other names are not gradients, such as a derivative along a direction.
 _VARIABLES = ("input", "weight", "bias", "grad")
+# The quantity of a failure without a result.
+_DERIVATIVE = "derivative"
 _EMPTY = "there is no derivative to judge, because the result is empty"
 
 
@@ -60,7 +62,7 @@ class DerivativeCheck:
         operands = self.draw(case) if operands is None else operands
         outcome = subject.run(case, operands, self.procedure)
         if outcome.status != "returned":
-            return unanswered(case, outcome).replace(call=call_of(case))
+            return unanswered(case, outcome).replace(call=call_of(case), quantity=_DERIVATIVE)
         if not outcome.results:
             return Verdict(Status.MISTRUSTED, case, _EMPTY)
         wanted = self.expected(case, operands)
