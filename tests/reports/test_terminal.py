@@ -16,7 +16,7 @@ from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.reports.finding_text import LINES
 from toeplitz_core.testing.reports.terminal import OUR_ERROR, TerminalReport, header, options_line
-from toeplitz_core.testing.reports.text import LOG_LINES, result_line
+from toeplitz_core.testing.reports.text import LOG_LINES, result_line, wrapped
 from toeplitz_core.testing.run.events import Adopted, Ended, Event, Failed, FailureFound, Started, StepEnded
 from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import Plan, Task
@@ -267,3 +267,9 @@ def test_the_end_says_what_else_came():
     ):
         assert line in lines
     assert not any(line.startswith("known: ") for line in said(started(), ended(known=KnownFailures()))[0])
+
+
+def test_a_text_of_several_lines_is_folded_line_by_line():
+    """Each line of a text is folded for itself, so that a line may be as long as the width."""
+    text = "first\n" + "word " * 5 + "\nlast"
+    assert wrapped(text, 10) == ["first", "word word", "word word", "word", "last"]

@@ -133,6 +133,8 @@ def filled(text: str) -> list[str]:
 
 def wrapped(text: str, width: int, indent: str = "") -> list[str]:
     """The lines of a text, folded between words."""
+    if "\n" in text:
+        return [folded for line in text.split("\n") for folded in wrapped(line, width, indent) or [""]]
     # Shapes and indices stay whole: textwrap does not break at a space that may not be broken.
     lines = textwrap.wrap(
         re.sub(r"(?<=\d), (?=\d)", ",\N{NO-BREAK SPACE}", text),
