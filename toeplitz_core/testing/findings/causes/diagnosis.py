@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.conditions import necessary
 from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.findings.causes import channels, numbers, outputs, windows
 from toeplitz_core.testing.findings.causes.catalogue import GRADIENT, UNKNOWN, names
@@ -235,9 +236,9 @@ def _draws(subject: Implementation, first: Trial) -> Iterator[Trial]:
 
 
 def _elsewhere(subject: Implementation, first: Trial, others: Iterable[Case], end: float) -> Iterator[Trial]:
-    """Other geometries: those of further failures, and larger ones."""
-    found = 0
-    for case in itertools.chain(others, grown_cases(first.case, GEOMETRIES)):
+    """Other geometries: larger ones, and those of further failures that meet the necessary conditions of the case."""
+    found, needed = 0, necessary(first.case)
+    for case in itertools.chain(grown_cases(first.case, GEOMETRIES), filter(needed.holds, others)):
         if found >= ENOUGH or time.process_time() > end:
             return
         trial = tried(subject, case, first.quantity)
@@ -269,5 +270,9 @@ def explains(subject: Implementation, hypothesis: Hypothesis, failure: Verdict) 
     case = failure.call or failure.case
     if failure.symptom is not Symptom.VALUES or isinstance(case, Call):
         return False
-    trial = tried(subject, case, failure.quantity)
-    return isinstance(trial, Trial) and hypothesis.explains(trial)
+    # Exact numbers tell more, if the failure shows with them too.
+    for data in dict.fromkeys(("integers", case.data)):
+        trial = tried(subject, case.replace(data=data), failure.quantity)
+        if isinstance(trial, Trial) and trial.is_wrong:
+            return hypothesis.explains(trial)
+    return False

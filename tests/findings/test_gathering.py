@@ -1,0 +1,112 @@
+"""Failures become findings: one for each bug."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+from tests.faults.convolution import Convolution, implementation
+from toeplitz_core.testing import check
+from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.findings.finding import Finding
+from toeplitz_core.testing.findings.gathering import Gathering
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.result import Result, Step
+from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.subjects import TorchSubject
+from toeplitz_core.testing.subjects.symptom import Symptom
+
+LAWS_OF_VALUES = ("forward-exact", "forward-bound", "stride", "output-channels", "contract")
+
+
+def found(compute: Any, **options: Any) -> tuple[Finding, ...]:
+    """The findings of a short run in this process."""
+    given = {
+        "law": LAWS_OF_VALUES,
+        "dtype": ("float32", "float64"),
+        "device": "cpu",
+        "profile": "smoke",
+        "seed": 1,
+    } | options
+    record = check(TorchSubject("planted", implementation(compute)), quiet=True, **given)
+    assert all(record.finding_of(r.step, f) for r in record.results for f in r.failures)
+    return tuple(record.findings)
+
+
+def flips(c: Convolution) -> Tensor:
+    """The kernel is flipped along both axes."""
+    return c.replace(weight=c.weight.flip(2, 3)).value()
+
+
+def flips_and_drops(c: Convolution) -> Tensor:
+    """The kernel is flipped without a bias; with one, the last column is missing."""
+    if c.bias is None:
+        return flips(c)
+    y = c.value()
+    y[..., -1] = 0
+    return y
+
+
+def refuses_strides_and_doubles(c: Convolution) -> Tensor:
+    """Strides raise; without one, results are doubled."""
+    if max(c.stride) > 1:
+        raise ValueError(f"stride {c.stride} of {c.dtype} is not written yet")
+    return c.value() * 2
+
+
+def test_one_bug_is_one_finding():
+    """All laws and dtypes that fail for one reason are one finding, with its cause, its smallest case and its needs."""
+    (finding,) = found(flips)
+    assert finding.cause == "kernel-flipped"
+    assert set(finding.laws) == set(LAWS_OF_VALUES)
+    assert finding.dtypes == ("float32", "float64")
+    assert finding.failure.case.geometry.nnz <= 4
+    assert any(need.endswith("> 1") for need in finding.needs)
+    assert "of 5 draws" in finding.evidence
+
+
+def test_an_id_survives_another_seed_and_another_law():
+    """An id depends on subject, cause and symptom alone."""
+    (one,) = found(flips)
+    (other,) = found(flips, law="stride", dtype="float64", seed=7)
+    assert one.id == other.id
+
+
+def test_two_bugs_are_two_findings():
+    """Two bugs of one kernel are told apart, though each law meets both."""
+    causes = {finding.cause for finding in found(flips_and_drops, profile="gate")}
+    assert causes == {"kernel-flipped", "outputs-dropped"}
+
+
+def test_exceptions_of_all_dtypes_are_one_finding():
+    """An exception is one finding in every dtype, beside the finding of wrong numbers."""
+    findings = found(refuses_strides_and_doubles, law=("forward-exact", "forward-bound"))
+    assert sorted(finding.cause for finding in findings) == ["outputs-scaled", "refused"]
+    (refused,) = (finding for finding in findings if finding.cause == "refused")
+    assert refused.dtypes == ("float32", "float64")
+
+
+def failing(law: str, message: str, symptom: Symptom, status: Status = Status.FAIL) -> Result:
+    """A result with one failure."""
+    case = Case.parse(f"input=1x1x1x1 weight=1x1x1x1 law={law}")
+    failure = Verdict(status, case, message, symptom=symptom)
+    return Result(Step("nowhere", law, "float32", "cpu"), status, failure=failure, message=message)
+
+
+def test_an_interrupted_run_calls_no_subject():
+    """Then failures that look alike are one finding; its cause is what it looks like, or unknown."""
+    gathering = Gathering(lambda _: pytest.fail("a subject was called"), LAWS)
+    wrong = [failing(law, "out[0]=1, but should be 2", Symptom.VALUES) for law in ("forward-exact", "stride")]
+    crash = failing("padding", "was killed by SIGSEGV", Symptom.CRASH, Status.CRASH)
+    gathering.gather([*wrong, crash], briefly=True)
+    assert [(finding.cause, finding.laws) for finding in gathering.findings] == [
+        ("crash", ("padding",)),
+        ("unknown", ("forward-exact", "stride")),
+    ]
+
+
+def test_a_right_subject_has_no_finding():
+    """Without a failure there is nothing to find."""
+    assert found(lambda c: c.value()) == ()
