@@ -45,6 +45,8 @@ _ARITHMETICS = (
     ("winograd", "transformed"),
     ("fft", "transformed"),
 )
+# A single result tells of a mistake if at least this many numbers are wrong; larger convolutions take too long.
+_FEWEST_WRONG, _MOST_PRODUCTS, _SECONDS_OF_ONE = 4, 2**18, 3.0
 # Words for the calls of a law whose result is wrong only because of an earlier call, or because numbers were changed.
 _LATER = ("changed", "other", "overwritten")
 # The kinds of mistakes, the likeliest first: of several that predict all trials, the first is taken.
@@ -263,6 +265,25 @@ def _evidence(found: Hypothesis, wrong: Sequence[Trial], matched: int, fresh: Se
 def _facts(first: Trial) -> str:
     """What is known if no mistake of the catalogue explains the failure."""
     return f"no mistake of the catalogue explains the {int(first.wrong.sum())} wrong numbers of {first.truth.numel()}"
+
+
+def of_one_result(trial: Trial) -> str:
+    """The mistake that a single wrong result shows, in words; empty if it shows none.
+
+    Nothing can be tried again here. So only a result with many wrong numbers tells of a mistake, and a small one is
+    looked at in full.
+    """
+    large = trial.case.geometry.nnz * (trial.case.batch or 1) > _MOST_PRODUCTS
+    if large or int(trial.wrong.sum()) < _FEWEST_WRONG:
+        return ""
+    end = time.process_time() + _SECONDS_OF_ONE
+    for hypothesis in _hypotheses(trial):
+        if time.process_time() > end:
+            break
+        if hypothesis.explains(trial):
+            detail = f" ({hypothesis.detail})" if hypothesis.detail else ""
+            return f"{hypothesis.cause}{detail}, which explains all {trial.truth.numel():,} numbers"
+    return ""
 
 
 def explains(subject: Implementation, hypothesis: Hypothesis, failure: Verdict) -> bool:
