@@ -110,3 +110,11 @@ def test_an_interrupted_run_calls_no_subject():
 def test_a_right_subject_has_no_finding():
     """Without a failure there is nothing to find."""
     assert found(lambda c: c.value()) == ()
+
+
+def test_a_failure_is_reported_if_nothing_can_be_learnt():
+    """If a subject cannot be called any more, its failure is a finding without a cause, which says why."""
+    gathering = Gathering(lambda name: {}[name], LAWS)
+    gathering.gather([failing("forward-exact", "out[0]=1, but should be 2", Symptom.VALUES)])
+    (finding,) = gathering.findings
+    assert (finding.cause, finding.evidence) == ("unknown", "not examined, because of KeyError: 'nowhere'")

@@ -16,7 +16,6 @@ from toeplitz_core.testing.findings.causes.diagnosis import Diagnosis, diagnosed
 from toeplitz_core.testing.findings.finding import Finding
 from toeplitz_core.testing.findings.other_variants import other_variants
 from toeplitz_core.testing.findings.smallest import smallest
-from toeplitz_core.testing.isolation.isolated_subject import SubjectError
 from toeplitz_core.testing.laws import Law
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
@@ -26,8 +25,8 @@ from toeplitz_core.testing.subjects.symptom import Symptom
 
 # Calls of a law for the smallest case, and for the boundaries around it. Each crash costs a process.
 CALLS = {Status.FAIL: (300, 200), Status.CRASH: (60, 40), Status.TIMEOUT: (0, 0)}
-# Seconds for the smallest case, and for the boundaries around it.
-SECONDS = (6.0, 6.0)
+# Seconds for the smallest case, and for the boundaries around it. Only slow subjects need more than the calls take.
+SECONDS = (20.0, 20.0)
 # Seconds for the same case under other variants of torch, where the subject is one.
 VARIANT_SECONDS = 12.0
 # The words for dtypes in the messages of exceptions.
@@ -49,7 +48,7 @@ class Gathering:
     Parameters
     ----------
     subjects : callable
-        Returns a subject by its name. May raise ``SubjectError``.
+        Returns a subject by its name.
     laws : mapping of str to Law
         The laws by name.
     polish : bool
@@ -103,8 +102,8 @@ class Gathering:
             if bug is None:
                 bug = self._brief(step, failure) if briefly else self._understood(step, failure, others)
                 self._append(bug)
-        except SubjectError:  # no worker starts, so nothing more can be learnt
-            bug = self._brief(step, failure)
+        except Exception as error:  # noqa: BLE001  # the failure is reported, whatever comes of looking into it
+            bug = self._brief(step, failure, f"not examined, because of {type(error).__name__}: {error}")
             self._append(bug)
         bug.finding = bug.finding.also_in(step, failure)
         self._found[key] = bug
@@ -116,10 +115,10 @@ class Gathering:
         bug.finding = replace(bug.finding, number=alike[bug.finding.id] + 1)
         self._bugs.append(bug)
 
-    def _brief(self, step: Step, failure: Verdict) -> _Bug:
+    def _brief(self, step: Step, failure: Verdict, why: str = "not examined") -> _Bug:
         symptom = failure.symptom
         known = symptom not in (Symptom.VALUES, Symptom.RELATION, Symptom.OTHER)
-        diagnosis = Diagnosis(symptom.value if known else UNKNOWN, "not examined")
+        diagnosis = Diagnosis(symptom.value if known else UNKNOWN, why)
         return _Bug(Finding(step.subject, failure, diagnosis.cause, diagnosis.evidence), diagnosis)
 
     def _same_briefly(self, bug: _Bug, _: Step, failure: Verdict) -> bool:
