@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 import typer
 
+from tests.helpers.command_line import SCHEMA
 from tests.helpers.paths import CHECKOUT
 from toeplitz_core.testing.case.attributes import ATTRIBUTES, CALL_ATTRIBUTES
 from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.cli import app
+from toeplitz_core.testing.findings.causes.catalogue import CAUSES
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status
@@ -155,6 +157,22 @@ def test_page_of_the_laws_is_current() -> None:
     """docs/laws.md is what docs/generate.py writes, with every law."""
     assert PAGES["laws.md"] == generate.laws_page()
     assert all(f"| {name} |" in PAGES["laws.md"] for name in LAWS)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_generated_tables_are_current(page: str) -> None:
+    """The tables of a page that docs/generate.py writes are those of today; the text around them stays."""
+    assert generate.with_tables(PAGES[page]) == PAGES[page]
+    old = re.sub(r"(<!-- catalogue -->\n\n(?:\|.*\n)+)\|.*\n", r"\1", PAGES[page])
+    assert generate.with_tables(old) == PAGES[page]
+
+
+def test_every_cause_is_explained() -> None:
+    """The page of the causes has each identifier of the catalogue, and each key of a finding in the JSON."""
+    assert first_column(table("causes.md", "<!-- catalogue -->")) == list(CAUSES)
+    explained = set(re.findall(r"`(\w+)`", table("causes.md", "## What a finding is")))
+    keys = set(SCHEMA["$defs"]["finding"]["properties"])
+    assert keys - explained == {"status", "subjects", "message", "where", "replay", "traceback"}  # as in results
 
 
 @pytest.mark.parametrize("page", PAGES)

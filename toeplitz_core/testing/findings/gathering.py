@@ -15,6 +15,7 @@ from toeplitz_core.testing.findings.causes.catalogue import UNKNOWN
 from toeplitz_core.testing.findings.causes.diagnosis import Diagnosis, diagnosed, explains
 from toeplitz_core.testing.findings.finding import Finding
 from toeplitz_core.testing.findings.other_variants import other_variants
+from toeplitz_core.testing.findings.parameters import OutOfCallsError
 from toeplitz_core.testing.findings.smallest import smallest
 from toeplitz_core.testing.isolation.isolated_subject import SubjectError
 from toeplitz_core.testing.laws import Law
@@ -183,16 +184,23 @@ class Gathering:
 
 
 class _Fails:
-    """Whether a case fails in the same way as another one. Nothing fails any more when the time is over."""
+    """Whether a case fails in the same way as another one; None for a case that the law or the subject does not take.
+
+    When the time is over, it ends the search as if no call were left.
+    """
 
     def __init__(self, subject: Implementation, law: Law, failure: Verdict, seconds: float) -> None:
         self._subject, self._law, self._failure = subject, law, failure
         self._end = time.monotonic() + seconds
 
-    def __call__(self, case: Case) -> bool:
-        if time.monotonic() > self._end or not self._law.takes(case):
-            return False
+    def __call__(self, case: Case) -> bool | None:
+        if time.monotonic() > self._end:
+            raise OutOfCallsError
+        if not self._law.takes(case):
+            return None
         verdict = self._law(self._subject, case)
+        if verdict.status is Status.UNSUPPORTED:
+            return None
         return verdict.status is self._failure.status and _alike(verdict, self._failure)
 
 
