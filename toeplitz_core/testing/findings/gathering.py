@@ -103,7 +103,13 @@ class Gathering:
             bug = next((bug for bug in of_subject if same(bug, step, failure)), None)
             if bug is None:
                 bug = self._brief(step, failure) if briefly else self._understood(step, failure, others)
-                self._append(bug)
+                least = bug.finding.failure
+                # What looked like another bug may have the same smallest case.
+                known = (other for other in of_subject if _same_call(other.finding.failure, least))
+                if (earlier := next(known, None)) is not None:
+                    bug = earlier
+                else:
+                    self._append(bug)
         except SubjectError:  # no worker starts, so nothing more can be learnt
             bug = self._brief(step, failure)
             self._append(bug)

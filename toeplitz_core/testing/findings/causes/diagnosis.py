@@ -12,7 +12,7 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.findings.causes import channels, numbers, outputs, windows
 from toeplitz_core.testing.findings.causes.catalogue import GRADIENT, UNKNOWN, names
-from toeplitz_core.testing.findings.causes.earlier_calls import kept_from_an_earlier_call
+from toeplitz_core.testing.findings.causes.earlier_calls import wrong_calls
 from toeplitz_core.testing.findings.causes.fresh_cases import grown_cases
 from toeplitz_core.testing.findings.causes.hypothesis import Hypothesis
 from toeplitz_core.testing.findings.causes.trial import Trial, tried
@@ -83,10 +83,11 @@ def diagnosed(
     seconds : float
         The search for a mistake ends after about this time.
     """
+    failure = _steady(failure, subject)
     case = failure.call or failure.case
     of_gradient = GRADIENT * (failure.quantity != OUTPUT.of)
     if failure.symptom not in (Symptom.VALUES, Symptom.RELATION, Symptom.OTHER):
-        name = _memory_or(failure, subject).value
+        name = failure.symptom.value
         name = name if name.startswith(GRADIENT) or of_gradient + name not in names() else of_gradient + name
         return Diagnosis(name, failure.said.partition("\n")[0])
     if failure.symptom is not Symptom.VALUES or isinstance(case, Call):
@@ -128,14 +129,32 @@ def _of_memory(subject: Implementation, first: Trial, of_gradient: str) -> Diagn
     return None
 
 
-def _memory_or(failure: Verdict, subject: Implementation) -> Symptom:
-    """The symptom of a failure. Numbers that change between runs may do so only because memory does."""
+def _of_special_numbers(wrong: Sequence[Trial]) -> Diagnosis | None:
+    """The mistake that predicts several calls whose numbers no recipe draws, such as a kernel of zeros and a one."""
+    if len(wrong) <= CONFIRMED:
+        return None
+    found = next((one for one in _hypotheses(wrong[0]) if all(one.explains(trial) for trial in wrong)), None)
+    return None if found is None else Diagnosis(found.cause, _evidence(found, wrong, 0, None), found)
+
+
+def _steady(failure: Verdict, subject: Implementation) -> Verdict:
+    """A failure whose numbers change between runs, as it is in fresh processes, or with memory that is filled.
+
+    It may change only because of what earlier calls left, or because memory does.
+    """
     law = LAWS.get(str(failure.case.law))
-    if failure.symptom is not Symptom.CHANGING or law is None:
-        return failure.symptom
+    if failure.symptom is not Symptom.CHANGING or failure.difference is None or law is None:
+        return failure
+    fresh = []
+    for _ in range(2):
+        subject.restart()
+        fresh.append(law(subject, failure.case))
+    if fresh[0].status.is_failure and fresh[0].difference == fresh[1].difference:
+        return fresh[0]
     filled = [[law(other, failure.case).actual for _ in range(2)] for other in subject.poisoned()]
     steady = bool(filled) and all(first == again for first, again in filled)
-    return Symptom.STALE if steady and len({first for first, _ in filled}) > 1 else failure.symptom
+    changes = steady and len({first for first, _ in filled}) > 1
+    return failure.replace(symptom=Symptom.STALE) if changes else failure
 
 
 def _of_arithmetic(name: str, of_gradient: str) -> Diagnosis:
@@ -148,9 +167,14 @@ def _of_earlier_calls(subject: Implementation, failure: Verdict) -> Diagnosis:
     """The diagnosis if the call is right alone."""
     law = LAWS.get(str(failure.case.law))
     if law is not None and isinstance(failure.case, Case):
-        kept = kept_from_an_earlier_call(subject, law, failure.case)
-        if kept:
-            return Diagnosis("buffer-reused", f"the wrong call returns what follows from {kept}")
+        calls = list(wrong_calls(subject, law, failure.case, DRAWS + 1))
+        if calls and all(call.alone for call in calls):
+            found = _of_special_numbers([call.trial for call in calls])
+            if found is not None:
+                return found
+        elif calls:
+            kept = next((f"takes {call.kept}" for call in calls if call.kept), "is wrong after earlier calls")
+            return Diagnosis("buffer-reused", f"a call that is right alone {kept}")
     if law is not None:
         subject.restart()
         alone = law(subject, failure.case).status.is_failure
@@ -190,6 +214,8 @@ def _predicted(subject: Implementation, first: Trial, others: Sequence[Case], en
 
 
 def _hypotheses(trial: Trial) -> Iterator[Hypothesis]:
+    if trial.quantity != OUTPUT.of:
+        yield outputs.MISSING
     for kind in _KINDS:
         yield from kind.hypotheses(trial)
 
@@ -220,16 +246,16 @@ def _elsewhere(subject: Implementation, first: Trial, others: Iterable[Case], en
             yield trial
 
 
-def _evidence(found: Hypothesis, wrong: Sequence[Trial], matched: int, fresh: Sequence[Trial]) -> str:
+def _evidence(found: Hypothesis, wrong: Sequence[Trial], matched: int, fresh: Sequence[Trial] | None) -> str:
     elements = sum(trial.truth.numel() for trial in wrong)
     draws = f"{len(wrong)} draws" if len(wrong) > 1 else "1 draw"
-    elsewhere = [trial for trial in fresh if trial.is_wrong]
+    elsewhere = [trial for trial in fresh or () if trial.is_wrong]
     said = f"here: {found.detail}; " if found.detail else ""
     said += f"explains all {elements:,} numbers of {draws}"
     if elsewhere:
         said += f" and {matched} of {len(elsewhere)} wrong results at other sizes"
-    else:
-        said += "; no other sizes fail"
+    elif fresh:
+        said += "; no other sizes that were tried fail"
     return said
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -10,6 +11,7 @@ from toeplitz_core.operator import by_image, forward
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands, wide
+from toeplitz_core.testing.findings.causes.trial import Trial, trial_of
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.subjects.interface import Claims, Implementation, Procedure
 from toeplitz_core.testing.subjects.outcome import Answer, Outcome
@@ -53,41 +55,65 @@ class _Recorder:
         return ()
 
 
-def kept_from_an_earlier_call(subject: Implementation, law: Law, case: Case) -> str:
-    """What the wrong call of a law returned of an earlier one, in words; empty if nothing that is known of.
+@dataclass(frozen=True, slots=True)
+class WrongCall:
+    """A call of a law that returned wrong numbers.
 
-    The law is checked once, in a fresh process where that is possible.
+    Parameters
+    ----------
+    trial : Trial
+        The call.
+    alone : bool
+        Whether the same call with the same numbers is wrong in a fresh process too.
+    kept : str
+        What it took of an earlier call, in words; empty if it is not known or if it is wrong alone.
     """
-    recorder = _Recorder(subject)
-    subject.restart()
-    law(recorder, case)
-    subject.restart()
-    for at, (later, operands, outcome) in enumerate(recorder.calls):
-        y = outcome.output
-        if y is None or tuple(y.shape) != later.output_shape:
-            continue
-        actual = wide(y.detach().cpu())
-        if _equal(later, _computed(later, operands), actual):
-            continue
-        for before, others, _ in reversed(recorder.calls[max(0, at - _LOOK_BACK) : at]):
-            for words, predicted in _mixtures(later, operands, before, others):
-                if _equal(later, predicted, actual):
-                    return words
-        return ""
+
+    trial: Trial
+    alone: bool
+    kept: str = ""
+
+
+def wrong_calls(subject: Implementation, law: Law, case: Case, draws: int) -> Iterator[WrongCall]:
+    """The first wrong call of a law for a case, and for the same case with other numbers.
+
+    Parameters
+    ----------
+    draws : int
+        How often the law is checked, each time in a fresh process where that is possible.
+    """
+    for draw in range(draws):
+        recorder = _Recorder(subject)
+        subject.restart()
+        law(recorder, case.replace(seed=(case.seed + draw) % 2**64))
+        subject.restart()
+        for at, (later, operands, outcome) in enumerate(recorder.calls):
+            trial = trial_of(later, operands, outcome)
+            if trial is None or not trial.is_wrong:
+                continue
+            again = trial_of(later, operands, subject.run(later, operands))
+            if again is not None and again.is_wrong:
+                yield WrongCall(trial, alone=True)
+            else:
+                yield WrongCall(trial, alone=False, kept=_kept(trial, recorder.calls[max(0, at - _LOOK_BACK) : at]))
+            break
+
+
+def _kept(trial: Trial, earlier: Sequence[tuple[Case, Operands, Outcome]]) -> str:
+    """What a wrong call took of an earlier one, in words."""
+    for before, others, _ in reversed(earlier):
+        for words, predicted in _mixtures(trial.case, trial.operands, before, others):
+            if predicted is not None and trial.explained_by(predicted.reshape(trial.actual.shape)):
+                return words
     return ""
-
-
-def _equal(case: Case, predicted: torch.Tensor | None, actual: torch.Tensor) -> bool:
-    if predicted is None or predicted.shape != actual.shape:
-        return False
-    return bool(torch.equal(wide(predicted.to(case.torch_dtype)), actual))
 
 
 def _mixtures(
     later: Case, operands: Operands, before: Case, others: Operands
 ) -> Iterator[tuple[str, torch.Tensor | None]]:
     """What a call returns if it takes something of an earlier one."""
-    yield "the result of an earlier call", _computed(before, others)
+    if before.output_shape == later.output_shape:
+        yield "the result of an earlier call", _computed(before, others)
     for name, changes in (
         ("weight", {"weight": others.weight}),
         ("input", {"input": others.input}),
@@ -108,7 +134,8 @@ def _mixtures(
                 mixed = later.replace(**{name: getattr(before, name)})
             except ValueError:
                 continue
-            yield f"the {name} of an earlier call", _computed(mixed, operands)
+            if mixed.output_shape == later.output_shape:
+                yield f"the {name} of an earlier call", _computed(mixed, operands)
 
 
 def _computed(case: Case, operands: Operands) -> torch.Tensor | None:

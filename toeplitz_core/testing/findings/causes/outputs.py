@@ -16,6 +16,8 @@ from toeplitz_core.testing.findings.causes.trial import Trial
 Tensor = torch.Tensor
 # Which indices along one axis of this size are concerned; None if the mistake does not apply.
 Part = Callable[[int], slice | None]
+# A gradient that is 0: after ``gradient-``, this is its cause.
+MISSING = Hypothesis("missing", "it is 0 everywhere", lambda trial: torch.zeros_like(trial.truth))
 # Where a mistake lies, in words, and the indices along an axis.
 _PARTS: tuple[tuple[str, Part], ...] = (
     ("the last {}", lambda n: slice(n - 1, n)),

@@ -155,8 +155,31 @@ def tried(subject: Implementation, case: Case, quantity: str = OUTPUT.of) -> Tri
         wide(actual.detach().cpu())[added],
         None if bound is None else bound[added],
         operands,
-        plain=quantity == OUTPUT.of or of.procedure in ("gradients", "functional_gradients"),
+        plain=quantity == OUTPUT.of or of.procedure in ("gradients", "functional_gradients", "transposed"),
         when=when,
+    )
+
+
+def trial_of(case: Case, operands: Operands, outcome: Outcome) -> Trial | None:
+    """The trial of a call whose operands may be any numbers; None if it returned nothing that can be compared."""
+    y = outcome.output
+    if y is None or tuple(y.shape) != case.output_shape or y.dtype != case.torch_dtype:
+        return None
+    exact, bound = _exact(case, operands, outcome, None, OUTPUT.of)
+    added = (None,) if case.batch is None else (...,)
+    x, bias = wide(operands.input), operands.bias
+    return Trial(
+        case,
+        OUTPUT.of,
+        x[added],
+        wide(operands.weight),
+        None if bias is None else wide(bias),
+        None,
+        exact[added],
+        rounded_to(case, exact)[added],
+        wide(y.detach().cpu())[added],
+        None if bound is None else bound[added],
+        operands,
     )
 
 

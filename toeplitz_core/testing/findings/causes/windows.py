@@ -77,6 +77,8 @@ def _swapped(name: str) -> Iterator[Hypothesis]:
         return {name: getattr(g, name)[1 - axis]}
 
     yield from _taps(f"{name}-swapped", "", (0, 1), of)
+    yield from _taps(f"{name}-swapped", "columns have that of rows", (1,), of)
+    yield from _taps(f"{name}-swapped", "rows have that of columns", (0,), of)
 
 
 def _ignored(name: str) -> Iterator[Hypothesis]:
