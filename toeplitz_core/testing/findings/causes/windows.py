@@ -33,7 +33,7 @@ def _sets() -> Iterator[tuple[tuple[int, ...], str]]:
     """Both axes, and each alone, with words for a detail."""
     yield _BOTH
     for axis, name in _AXES:
-        yield (axis,), f"of the {name}"
+        yield (axis,), f"the {name}"
 
 
 def _kernel() -> Iterator[Hypothesis]:
@@ -106,7 +106,7 @@ def _shifted() -> Iterator[Hypothesis]:
             return {"before": before + by if (behind if by > 0 else before) else before}
 
         side = "one too many before" if by > 0 else "one too few before"
-        yield from _taps("padding-shifted", f"{side} {words.removeprefix('of ')}".rstrip(), axes, of)
+        yield from _taps("padding-shifted", f"{side} {words}".rstrip(), axes, of)
 
 
 def _short() -> Iterator[Hypothesis]:
