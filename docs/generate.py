@@ -3,7 +3,7 @@
 Usage: python docs/generate.py
 
 It writes docs/laws.md, and in README.md and every page the text that follows each command and each example, and the
-table after each comment that :data:`TABLES` names. Look at the difference before you commit it. tests/test_docs.py fails
+table after each comment that ``TABLES`` names. Look at the difference before you commit it. tests/test_docs.py fails
 where a page is not what this script would write. Blocks of code are, by their language:
 
 ``python``

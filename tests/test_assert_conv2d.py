@@ -303,3 +303,14 @@ def test_a_wrong_argument_is_refused(args: tuple[Any, ...], more: dict[str, Any]
     """Wrong arguments raise an error that names the parameter, its value and the rule, and is no finding."""
     with pytest.raises(error, match=re.escape(said)):
         assert_conv2d(*args, **more)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.1])
+def test_a_wrong_result_names_its_cause(scale: float):
+    """If one mistake explains all numbers of a result, exact or rounded, the message names it."""
+    x, w = torch.arange(96.0).view(1, 3, 4, 8) * scale, torch.arange(54.0).view(2, 3, 3, 3) * scale
+    with pytest.raises(AssertionError, match=r"\n  cause:  kernel-flipped, which explains all 24 numbers"):
+        assert_conv2d(conv2d(x, w.flip(2, 3)), x, w)
+    with pytest.raises(AssertionError) as raised:
+        assert_conv2d(torch.zeros(1, 2, 2, 6).index_fill(3, torch.tensor([3]), 1.0) + conv2d(x, w), x, w)
+    assert "kernel" not in str(raised.value)

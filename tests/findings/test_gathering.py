@@ -1,68 +1,135 @@
-"""Failures of one bug become one finding."""
+"""Failures become findings: one for each bug."""
 
 from __future__ import annotations
 
-from collections import Counter
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from tests.faults.convolution import Convolution, implementation
+from toeplitz_core.testing import check
 from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.findings.finding import Finding
 from toeplitz_core.testing.findings.gathering import Gathering
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result, Step
-from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.subjects import TorchSubject
+from toeplitz_core.testing.subjects.symptom import Symptom
 
-CASES = ("input=2x2x4x4 weight=3x2x2x2 bias law=forward-exact", "input=1x3x5x5 weight=2x3x3x3 bias law=forward-bound")
+LAWS_OF_VALUES = ("forward-exact", "forward-bound", "stride")
 
 
-def _drops_bias(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
-    if x.dtype == torch.float16:
+def found(compute: Any, **options: Any) -> tuple[Finding, ...]:
+    """The findings of a short run in this process."""
+    given = {
+        "law": LAWS_OF_VALUES,
+        "dtype": ("float32", "float64"),
+        "device": "cpu",
+        "profile": "smoke",
+        "seed": 1,
+    } | options
+    record = check(TorchSubject("planted", implementation(compute)), quiet=True, **given)
+    assert all(record.finding_of(r.step, f) for r in record.results for f in r.failures)
+    return tuple(record.findings)
+
+
+def flips(c: Convolution) -> Tensor:
+    """The kernel is flipped along both axes."""
+    return c.replace(weight=c.weight.flip(2, 3)).value()
+
+
+def flips_and_drops(c: Convolution) -> Tensor:
+    """The kernel is flipped without a bias; with one, the last column is missing."""
+    if c.bias is None:
+        return flips(c)
+    y = c.value()
+    y[..., -1] = 0
+    return y
+
+
+def refuses_strides_and_doubles(c: Convolution) -> Tensor:
+    """Strides raise; without one, results are doubled."""
+    if max(c.stride) > 1:
+        raise ValueError(f"stride {c.stride} of {c.dtype} is not written yet")
+    return c.value() * 2
+
+
+def test_one_bug_is_one_finding():
+    """All laws and dtypes that fail for one reason are one finding, with its cause, its smallest case and its needs."""
+    (finding,) = found(flips)
+    assert finding.cause == "kernel-flipped"
+    assert set(finding.laws) == set(LAWS_OF_VALUES)
+    assert finding.dtypes == ("float32", "float64")
+    assert finding.failure.case.geometry.nnz <= 4
+    assert any(need.endswith("> 1") for need in finding.needs)
+    assert "of 5 draws" in finding.evidence
+
+
+def test_an_id_survives_another_seed_and_another_law():
+    """An id depends on subject, cause and symptom alone."""
+    (one,) = found(flips)
+    (other,) = found(flips, law="stride", dtype="float64", seed=7)
+    assert one.id == other.id
+
+
+def test_two_bugs_are_two_findings():
+    """Two bugs of one kernel are told apart, though each law meets both."""
+    causes = {finding.cause for finding in found(flips_and_drops)}
+    assert causes == {"kernel-flipped", "outputs-dropped"}
+
+
+def test_exceptions_of_all_dtypes_are_one_finding():
+    """An exception is one finding in every dtype, beside the finding of wrong numbers."""
+    findings = found(refuses_strides_and_doubles, law=("forward-exact", "forward-bound"))
+    assert sorted(finding.cause for finding in findings) == ["outputs-scaled", "refused"]
+    (refused,) = (finding for finding in findings if finding.cause == "refused")
+    assert refused.dtypes == ("float32", "float64")
+
+
+def failing(law: str, message: str, symptom: Symptom, status: Status = Status.FAIL) -> Result:
+    """A result with one failure."""
+    case = Case.parse(f"input=1x1x1x1 weight=1x1x1x1 law={law}")
+    failure = Verdict(status, case, message, symptom=symptom)
+    return Result(Step("nowhere", law, "float32", "cpu"), status, failure=failure, message=message)
+
+
+def test_an_interrupted_run_calls_no_subject():
+    """Then failures that look alike are one finding; its cause is what it looks like, or unknown."""
+    gathering = Gathering(lambda _: pytest.fail("a subject was called"), LAWS)
+    wrong = [failing(law, "out[0]=1, but should be 2", Symptom.VALUES) for law in ("forward-exact", "stride")]
+    crash = failing("padding", "was killed by SIGSEGV", Symptom.CRASH, Status.CRASH)
+    gathering.gather([*wrong, crash], briefly=True)
+    assert [(finding.cause, finding.laws) for finding in gathering.findings] == [
+        ("crash", ("padding",)),
+        ("unknown", ("forward-exact", "stride")),
+    ]
+
+
+def test_a_right_subject_has_no_finding():
+    """Without a failure there is nothing to find."""
+    assert found(lambda c: c.value()) == ()
+
+
+def refuses_half_without_bias(c: Convolution) -> Tensor:
+    """The bias is missing, and half precision is not supported."""
+    if c.input.dtype == torch.float16:
         raise NotImplementedError("half precision")
-    return torch.nn.functional.conv2d(x, w, None, stride, padding, dilation, groups)
-
-
-SUBJECT = TorchSubject("drops-bias", _drops_bias, differentiable=False)
-
-
-def _results() -> list[Result]:
-    """The failure of each case."""
-    found = []
-    for line, data in zip(CASES, ("integers", "normal"), strict=True):
-        case = Case.parse(line).replace(data=data)
-        failure = LAWS[str(case.law)](SUBJECT, case)
-        assert failure.status is Status.FAIL
-        step = Step(SUBJECT.name, str(case.law), case.dtype, "cpu")
-        found.append(Result(step, Status.FAIL, Counter({Status.FAIL: 1}), None, failure))
-    return found
-
-
-def test_failures_of_two_laws_are_one_finding():
-    """One cause that predicts the failures of two laws is one finding, with the smallest case and what it needs."""
-    gathering = Gathering(lambda _: SUBJECT, LAWS)
-    gathering.gather(_results())
-    (finding,) = gathering.findings
-    assert (finding.cause, finding.needs) == ("bias-missing", ("bias",))
-    assert finding.laws == ("forward-exact", "forward-bound")
-    assert str(finding.failure.case) == "input=1x1x1x1 weight=1x1x1x1 bias law=forward-exact"
+    return c.replace(bias=None).value()
 
 
 def test_failures_with_one_smallest_case_are_one_finding(monkeypatch: pytest.MonkeyPatch):
-    """A failure that looks like another bug belongs to the finding whose smallest case is its own smallest case."""
+    """A failure that looks like another bug belongs to the finding whose smallest case is also its own."""
     monkeypatch.setattr(Gathering, "_same", lambda *_: False)
-    gathering = Gathering(lambda _: SUBJECT, LAWS)
-    first, _ = _results()
-    assert first.failure is not None
-    other = LAWS["forward-exact"](SUBJECT, Case.parse(CASES[1]).replace(law="forward-exact"))
-    gathering.add(first.step, first.failure)
-    gathering.add(first.step, other)
-    (finding,) = gathering.findings
-    assert [line for _, line in finding.sightings] == [str(first.failure.case), str(other.case)]
+    findings = found(refuses_half_without_bias, law=("forward-exact", "stride"), dtype="float32")
+    assert [(finding.cause, str(finding.failure.case)) for finding in findings] == [
+        ("bias-missing", "input=1x1x1x1 weight=1x1x1x1 bias law=forward-exact")
+    ]
 
 
-def test_a_dtype_that_a_subject_does_not_support_is_no_need():
-    """The needs name no dtypes, although one dtype does not fail: the subject does not support it."""
-    gathering = Gathering(lambda _: SUBJECT, LAWS)
-    finding = gathering.add(_results()[0].step, _results()[0].failure)
+def test_what_a_subject_does_not_support_is_no_need():
+    """The needs name no dtype, although one dtype does not fail: the subject does not support it."""
+    (finding,) = found(refuses_half_without_bias)
     assert finding.needs == ("bias",)

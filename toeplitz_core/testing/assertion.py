@@ -15,12 +15,16 @@ from toeplitz_core.geometry import IntOrInts, Padding
 from toeplitz_core.testing.case.case import OPERANDS, Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES, DTYPES
 from toeplitz_core.testing.data.operands import Operands
+from toeplitz_core.testing.findings.causes.diagnosis import of_one_result
+from toeplitz_core.testing.findings.causes.trial import trial_of
 from toeplitz_core.testing.laws.given_result import are_finite, gradient_verdicts, result_verdict
 from toeplitz_core.testing.laws.judging import in_words
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.oracle.arithmetics import arithmetic_for
 from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.arrays import to_tensor
+from toeplitz_core.testing.subjects.outcome import OUTPUT, Outcome
+from toeplitz_core.testing.subjects.symptom import Symptom
 from toeplitz_core.testing.support.spelling import legal_words, listed
 
 _DTYPES = {DTYPES[name].torch: name for name in CASE_DTYPES}
@@ -118,6 +122,10 @@ def assert_conv2d(
     if unsupported := [verdict.message for verdict in verdicts if verdict.status is Status.UNSUPPORTED]:
         raise ValueError(f"arithmetic={arithmetic!r}: {unsupported[0]}")
     wrong = [line for verdict in verdicts if verdict.status.is_failure for line in _said(verdict)]
+    if verdicts[0].symptom is Symptom.VALUES and isinstance(verdicts[0].case, Case):
+        trial = trial_of(verdicts[0].case, operands, Outcome("returned", how, {OUTPUT: result.cpu()}))
+        cause = "" if trial is None or not are_finite(operands) else of_one_result(trial)
+        wrong += [f"  cause:  {cause}"] * bool(cause)
     wrong += [f"the {name} gradient is None: no gradient has reached the {name}" for name in missing]
     if wrong:
         raise AssertionError("\n".join([*wrong, f"  conv2d: {case}", f"  judged: by {in_words(case, how)}"]))

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch.nn.functional import pad
+from torch import Tensor
+from torch.nn.functional import conv2d, pad
 
 from tests.faults.causes import MISSED, PLANTED, Planted
 from toeplitz_core.testing.case.call import parse_line
@@ -73,22 +73,26 @@ def test_every_cause_has_a_definition():
     assert UNKNOWN in CAUSES
 
 
-def _columns_with_the_stride_of_rows(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
+Pair = tuple[int, int]
+
+
+def _columns_with_the_stride_of_rows(
+    x: Tensor, w: Tensor, b: Tensor | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> Tensor:
     """Columns are as far apart as rows are; beyond the image, there is zero."""
     (s, t), (p, q), (d, e) = stride, padding, dilation
     columns = (x.shape[-1] + 2 * q - e * (w.shape[3] - 1) - 1) // t + 1
     wide = pad(x, (q, q + s * columns + e * w.shape[3], p, p))
-    return F.conv2d(wide, w, b, (s, s), 0, (d, e), groups)[..., :columns]
+    return conv2d(wide, w, b, (s, s), 0, (d, e), groups)[..., :columns]
 
 
-def _bias_of_the_first_group_alone(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
-    if b is not None:
-        b = torch.cat((b[: len(b) // groups], b[len(b) // groups :] * 0))
-    return F.conv2d(x, w, b, stride, padding, dilation, groups)
+def _bias_of_the_first_group_alone(x: Tensor, w: Tensor, b: Tensor, s: Pair, p: Pair, d: Pair, groups: int) -> Tensor:
+    first = len(b) // groups
+    return conv2d(x, w, torch.cat((b[:first], b[first:] * 0)), s, p, d, groups)
 
 
-def _bias_of_all_but_the_last(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
-    return F.conv2d(x, w, b if b is None else torch.cat((b[:-1], b[-1:] * 0)), stride, padding, dilation, groups)
+def _bias_of_all_but_the_last(x: Tensor, w: Tensor, b: Tensor, s: Pair, p: Pair, d: Pair, groups: int) -> Tensor:
+    return conv2d(x, w, torch.cat((b[:-1], b[-1:] * 0)), s, p, d, groups)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +118,7 @@ def _bias_of_all_but_the_last(x, w, b=None, stride=1, padding=0, dilation=1, gro
         ),
     ],
 )
-def test_the_evidence_says_which_mistake_it_is(fault: Callable[..., torch.Tensor], line: str, cause: str, words: str):
+def test_the_evidence_says_which_mistake_it_is(fault: Callable[..., Tensor], line: str, cause: str, words: str):
     """Of several mistakes with one identifier, the one that predicts all results is named, with what was predicted.
 
     Further failures with real numbers are predicted too, although their bound is that of the right result.

@@ -16,14 +16,16 @@ LINES = 15
 _MESSAGE, _EVIDENCE = 3, 3
 
 
-def finding_lines(finding: Finding, number: int | None, *, replay: str | None = None, limit: int | None = LINES) -> list[str]:
+def finding_lines(
+    finding: Finding, number: int | None, *, replay: str | None = None, limit: int | None = LINES
+) -> list[str]:
     """The lines of a finding, heading first: its cause, its case, what it needs, where it shows, and how to see it.
 
     Parameters
     ----------
     number : int, optional
-        The number that the tables name it by; None where there is none, such as in a test, which ends before the others.
-        The heading then has its id.
+        The number that the tables name it by. Without one, such as in a test, which ends before the others, the heading
+        has its id.
     replay : str, optional
         Replaces the command that runs the case again.
     limit : int, optional

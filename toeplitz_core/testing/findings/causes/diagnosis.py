@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.conditions import necessary
 from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.findings.causes import channels, numbers, outputs, windows
 from toeplitz_core.testing.findings.causes.catalogue import GRADIENT, UNKNOWN, names
@@ -44,6 +45,8 @@ _ARITHMETICS = (
     ("winograd", "transformed"),
     ("fft", "transformed"),
 )
+# A single result tells of a mistake if at least this many numbers are wrong; larger convolutions take too long.
+_FEWEST_WRONG, _MOST_PRODUCTS, _SECONDS_OF_ONE = 4, 2**18, 3.0
 # Words for the calls of a law whose result is wrong only because of an earlier call, or because numbers were changed.
 _LATER = ("changed", "other", "overwritten")
 # The kinds of mistakes, the likeliest first: of several that predict all trials, the first is taken.
@@ -235,12 +238,9 @@ def _draws(subject: Implementation, first: Trial) -> Iterator[Trial]:
 
 
 def _elsewhere(subject: Implementation, first: Trial, others: Iterable[Case], end: float) -> Iterator[Trial]:
-    """Other geometries: those of further failures, and larger ones."""
-    found = 0
-    # Other failures are small, so that several mistakes predict them. Half of the results are left to larger cases.
-    # The bound of real numbers is that of the right result, and says nothing about how exact a wrong one is.
-    small = dict.fromkeys(other.replace(law=first.case.law, data=first.case.data) for other in others)
-    for case in itertools.chain(tuple(small)[: ENOUGH // 2], grown_cases(first.case, GEOMETRIES)):
+    """Other geometries: larger ones, and those of further failures that meet the necessary conditions of the case."""
+    found, needed = 0, necessary(first.case)
+    for case in itertools.chain(grown_cases(first.case, GEOMETRIES), filter(needed.holds, others)):
         if found >= ENOUGH or time.process_time() > end:
             return
         trial = tried(subject, case, first.quantity)
@@ -267,11 +267,33 @@ def _facts(first: Trial) -> str:
     return f"nothing in the catalogue explains what is wrong: {int(first.wrong.sum())} of {first.truth.numel()} numbers"
 
 
+def of_one_result(trial: Trial) -> str:
+    """The mistake that a single wrong result shows, in words; empty if it shows none.
+
+    Nothing can be tried again here. So only a result with many wrong numbers tells of a mistake, and a small one is
+    looked at in full.
+    """
+    large = trial.case.geometry.nnz * (trial.case.batch or 1) > _MOST_PRODUCTS
+    if large or int(trial.wrong.sum()) < _FEWEST_WRONG:
+        return ""
+    end = time.process_time() + _SECONDS_OF_ONE
+    for hypothesis in _hypotheses(trial):
+        if time.process_time() > end:
+            break
+        if hypothesis.explains(trial):
+            detail = f" ({hypothesis.detail})" if hypothesis.detail else ""
+            return f"{hypothesis.cause}{detail}, which explains all {trial.truth.numel():,} numbers"
+    return ""
+
+
 def explains(subject: Implementation, hypothesis: Hypothesis, failure: Verdict) -> bool:
     """Whether a mistake explains another failure of the subject."""
     case = failure.call or failure.case
     if failure.symptom is not Symptom.VALUES or isinstance(case, Call):
         return False
-    cases = [case] if RECIPES[case.data].kind == "storage" else [case.replace(data="integers"), case]
-    trials = (tried(subject, case, failure.quantity) for case in cases)
-    return any(isinstance(trial, Trial) and hypothesis.explains(trial) for trial in trials)
+    # Exact numbers tell more, if the failure shows with them too.
+    for data in dict.fromkeys(("integers", case.data)):
+        trial = tried(subject, case.replace(data=data), failure.quantity)
+        if isinstance(trial, Trial) and trial.is_wrong:
+            return hypothesis.explains(trial)
+    return False

@@ -212,7 +212,8 @@ def _others(trial: Trial) -> list[tuple[str, Callable[[Tensor, Trial], Tensor | 
     wrong = trial.actual[trial.wrong]
     if wrong.numel() and not wrong.is_complex() and bool((wrong == wrong[0]).all() | wrong.isnan().all()):
         value = wrong[0].item()
-        found.append((f"{value:g} in its place", lambda y, _: torch.full_like(y, value)))
+        if value != 0:
+            found.append((f"{value:g} in its place", lambda y, _: torch.full_like(y, value)))
     return found
 
 
