@@ -2,9 +2,9 @@
 
 Usage: python docs/generate.py
 
-It writes docs/laws.md, and in README.md and every page the text that follows each command and each example. Look at the
-difference before you commit it. tests/test_docs.py fails where a page is not what this script would write. Blocks of
-code are, by their language:
+It writes docs/laws.md, and in README.md and every page the text that follows each command and each example, and the
+table after each comment that ``TABLES`` names. Look at the difference before you commit it. tests/test_docs.py fails
+where a page is not what this script would write. Blocks of code are, by their language:
 
 ``python``
     Executed, in one namespace for each page. A ``text`` block that follows at once is what it prints.
@@ -28,7 +28,7 @@ import shlex
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,6 +36,7 @@ from tempfile import TemporaryDirectory
 from typer.testing import CliRunner
 
 from toeplitz_core.testing.cli import app
+from toeplitz_core.testing.findings.causes.catalogue import CAUSES
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -134,8 +135,28 @@ def printed(page: str, name: str) -> Iterator[Printed]:
                 yield from _commands(page, block)
 
 
+def catalogue() -> str:
+    """The table of all causes with their definitions."""
+    rows = "".join(f"| `{name}` | {definition} |\n" for name, definition in CAUSES.items())
+    return f"| cause | what the subject does |\n|---|---|\n{rows}"
+
+
+# Tables that stand in a page after a comment with their name.
+TABLES: Mapping[str, Callable[[], str]] = {"catalogue": catalogue}
+
+
+def with_tables(page: str) -> str:
+    """The page with the tables of today."""
+    for name, table in TABLES.items():
+        head, comment, rest = page.partition(f"<!-- {name} -->\n")
+        if comment:
+            page = f"{head}{comment}\n{table()}" + re.sub(r"\A\n(\|.*\n)*", "", rest)
+    return page
+
+
 def refreshed(page: str, name: str) -> str:
-    """The page with the output of today, where that says anything else."""
+    """The page with the tables and the output of today, where they say anything else."""
+    page = with_tables(page)
     for one in reversed(list(printed(page, name))):
         if not one.agrees_with(page[one.start : one.end]):
             page = page[: one.start] + one.text + page[one.end :]

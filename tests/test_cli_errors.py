@@ -119,7 +119,8 @@ def test_interrupted_while_shrinking(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(LAWS, law.name, replace(law, check=interrupted))
     result = call("check torch --inline --device cpu")
     assert result.exit_code == 130
-    assert result.output.count("FAIL torch, forward-exact: out[0]=1, but should be 2 (not shrunk to the end)") == 1
+    assert result.output.count("unknown: torch (fail)\n") == 1
+    assert result.output.count("  wrong:  out[0]=1, but should be 2 (not shrunk to the end)\n") == 1
     assert replayed(result.output).startswith(f'replay "{cases[0]}"')
     assert "0 of 1 hold" in result.output
 

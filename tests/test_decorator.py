@@ -102,16 +102,19 @@ def test_a_test_file_of_ones_own(project: pytest.Pytester):
     case = "input=1x2x1x1 weight=2x1x1x1 groups=2 law=forward-exact"
     result.stdout.fnmatch_lines(
         [
-            "FAIL kernels:no_groups, forward-exact: out[[]*elements wrong)",
+            "channels-dropped (????????): kernels:no_groups (fail)",
+            "  wrong:  out[[]*elements wrong)",
             f"  case:   {case}",
             f'  replay: python -m toeplitz_core replay "{case}" --subject kernels:no_groups',
-            "FAIL <lambda>, forward-exact: *",
+            "outputs-scaled (????????): <lambda> (fail)",
             "  case:   input=1x1x1x1 weight=1x1x1x1 law=forward-exact",
             "  replay: none: this implementation ran in the test's process, *",
-            "CRASH kernels:crashes, forward-exact: was killed by SIGSEGV",
+            "crash (????????): kernels:crashes (crash)",
+            "  wrong:  was killed by SIGSEGV",
             "nothing proven: only * of * cases could be judged; --where *",
             "not run, although meta was requested: tensors on meta have no values",
-            "FAIL test_kernels:elsewhere, forward-exact: raised RuntimeError: in the process of the tests",
+            "refused (????????): test_kernels:elsewhere (fail)",
+            "  wrong:  raised RuntimeError: in the process of the tests",
             "  replay: PYTHONPATH=tests python -m toeplitz_core replay * --subject test_kernels:elsewhere",
         ]
     )
@@ -229,7 +232,8 @@ def test_several_processes_and_importlib(project: pytest.Pytester):
     result.stdout.fnmatch_lines_random(
         [
             "  replay: * --subject kernels:no_groups",
-            "FAIL elsewhere, forward-exact: raised RuntimeError: in the process of the tests",
+            "refused (????????): elsewhere (fail)",
+            "  wrong:  raised RuntimeError: in the process of the tests",
             "  replay: none: *",
             "      * *%, status: pass",
             "kernels:no_groups forward-exact float32 cpu: fail, * cases*",

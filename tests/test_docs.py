@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 import typer
 
+from tests.helpers.command_line import SCHEMA
 from tests.helpers.paths import CHECKOUT
 from toeplitz_core.testing.case.attributes import ATTRIBUTES, CALL_ATTRIBUTES
 from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.cli import app
+from toeplitz_core.testing.findings.causes.catalogue import CAUSES
 from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status
@@ -76,22 +78,33 @@ def test_pages_show_what_is_printed(page: str) -> None:
         assert shown.agrees_with(there), f"{page}: {shown.command}\n{shown.text}"
 
 
-def test_readme_shows_the_failure_of_its_broken_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The failure in the README is exactly that of its changed kernel, although a search may find another case."""
+def test_readme_shows_the_finding_of_its_broken_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The finding in the README is that of its changed kernel; its case fails for that, and holds when it is mended."""
     found = generate.blocks(PAGES["README.md"])
     (kernel,), (wrong, mended) = ([b for b in found if b.language == language] for language in ("py", "diff"))
-    (failure,) = (b.text for b in found if "\nFAIL " in b.text)
-    shown = failure.partition("\nFAIL ")[2].partition("\n...")[0]
-    (replay,) = (line for line in generate.commands(shown.replace("  replay: ", "")) if line.startswith("replay "))
+    (finding,) = (b.text for b in found if "\nF1 " in b.text)
+    shown = dict(re.findall(r"^  (\w+): +(.*)$", finding, flags=re.MULTILINE))
+    (cause,) = re.findall(r"^F1 (\S+): kernels:conv2d \(fail\)$", finding, flags=re.MULTILINE)
+    (replay,) = generate.commands(shown["replay"])
     path = tmp_path / str(kernel.file_name)
     path.write_text(kernel.text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     try:
         generate.change(tmp_path, wrong.text)
-        assert generate.run(replay) == f"FAIL {shown}\n  runs:   10\n"
+        heading, *rest = re.sub(r"\n {4,}", " ", generate.run(replay)).splitlines()
+        assert heading == f"FAIL kernels:conv2d, forward-exact: {shown['wrong']}"
+        said = dict(re.findall(r"^  (\w+): +(.*)$", "\n".join(rest), flags=re.MULTILINE))
+        assert said == {
+            "case": shown["case"],
+            "replay": shown["replay"],
+            "cause": f"{cause}: {shown['cause']}",
+            "needs": shown["needs"],
+            "runs": "10",
+        }
         generate.change(tmp_path, mended.text)
         assert path.read_text(encoding="utf-8") == kernel.text
+        assert generate.run(replay).startswith("PASS kernels:conv2d, forward-exact\n")
     finally:
         generate.forget_modules(tmp_path)
 
@@ -155,6 +168,22 @@ def test_page_of_the_laws_is_current() -> None:
     """docs/laws.md is what docs/generate.py writes, with every law."""
     assert PAGES["laws.md"] == generate.laws_page()
     assert all(f"| {name} |" in PAGES["laws.md"] for name in LAWS)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_generated_tables_are_current(page: str) -> None:
+    """The tables of a page that docs/generate.py writes are those of today; the text around them stays."""
+    assert generate.with_tables(PAGES[page]) == PAGES[page]
+    old = re.sub(r"(<!-- catalogue -->\n\n(?:\|.*\n)+)\|.*\n", r"\1", PAGES[page])
+    assert generate.with_tables(old) == PAGES[page]
+
+
+def test_every_cause_is_explained() -> None:
+    """The page of the causes has each identifier of the catalogue, and each key of a finding in the JSON."""
+    assert first_column(table("causes.md", "<!-- catalogue -->")) == list(CAUSES)
+    explained = set(re.findall(r"`(\w+)`", table("causes.md", "## What a finding is")))
+    keys = set(SCHEMA["$defs"]["finding"]["properties"])
+    assert keys - explained == {"status", "subjects", "message", "where", "replay", "traceback"}  # as in results
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -60,6 +60,18 @@ def test_needs_are_the_conditions_of_the_failure(line: str, fails: Callable[[Cas
     assert all(need.holds(case) for need in found)
 
 
+def test_what_nothing_is_known_of_is_no_need():
+    """A dtype, a bias or a batch that a subject does not support, so that it neither fails nor holds, is no need."""
+
+    def fails(case: Case) -> bool | None:
+        if case.dtype == "float16" or case.bias or case.batch != 1:
+            return None
+        return case.weight[0] > 16
+
+    found = needs(Case.parse("input=1x1x1x1 weight=17x1x1x1"), fails, calls=300)
+    assert [str(need) for need in found] == ["out_channels >= 17"]
+
+
 @pytest.mark.parametrize("calls", [0, 1, 10, 50])
 def test_calls_are_limited(calls: int):
     """No more calls are made than allowed, and no case is asked about twice."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from tests.faults.convolution import Convolution, implementation
@@ -118,3 +119,25 @@ def test_a_failure_is_reported_if_nothing_can_be_learnt():
     gathering.gather([failing("forward-exact", "out[0]=1, but should be 2", Symptom.VALUES)])
     (finding,) = gathering.findings
     assert (finding.cause, finding.evidence) == ("unknown", "not examined, because of KeyError: 'nowhere'")
+
+
+def refuses_half_without_bias(c: Convolution) -> Tensor:
+    """The bias is missing, and half precision is not supported."""
+    if c.input.dtype == torch.float16:
+        raise NotImplementedError("half precision")
+    return c.replace(bias=None).value()
+
+
+def test_failures_with_one_smallest_case_are_one_finding(monkeypatch: pytest.MonkeyPatch):
+    """A failure that looks like another bug belongs to the finding whose smallest case is also its own."""
+    monkeypatch.setattr(Gathering, "_same", lambda *_: False)
+    findings = found(refuses_half_without_bias, law=("forward-exact", "stride"), dtype="float32")
+    assert [(finding.cause, str(finding.failure.case)) for finding in findings] == [
+        ("bias-missing", "input=1x1x1x1 weight=1x1x1x1 bias law=forward-exact")
+    ]
+
+
+def test_what_a_subject_does_not_support_is_no_need():
+    """The needs name no dtype, although one dtype does not fail: the subject does not support it."""
+    (finding,) = found(refuses_half_without_bias)
+    assert finding.needs == ("bias",)

@@ -14,7 +14,7 @@ from toeplitz_core.testing.findings.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.reports.finding_text import LINES
+from toeplitz_core.testing.reports.finding_text import LINES, finding_lines
 from toeplitz_core.testing.reports.terminal import OUR_ERROR, TerminalReport, header, options_line
 from toeplitz_core.testing.reports.text import LOG_LINES, result_line, wrapped
 from toeplitz_core.testing.run.events import Adopted, Ended, Event, Failed, FailureFound, Started, StepEnded
@@ -229,6 +229,17 @@ def test_a_finding_is_told_once_before_the_table():
         "replay:",
     ]
     assert any(line.split() == ["forward-bound", "F1", "3", "100%"] for line in lines)
+
+
+def test_a_finding_does_not_repeat_its_message():
+    """Where the evidence of a cause is only what went wrong, the cause is the definition alone."""
+    found = failed(result(Status.FAIL, "returned shape (1,), not (2,)"))
+    assert found.failure is not None
+    finding = Finding("torch", found.failure, "wrong-shape", found.failure.said, (), ((STEP, str(CASE)),))
+    assert finding_lines(finding, 1)[1:3] == [
+        "  cause:  The result has another shape.",
+        "  wrong:  returned shape (1,), not (2,)",
+    ]
 
 
 def test_a_failure_that_was_cut_short_is_printed_at_the_end():

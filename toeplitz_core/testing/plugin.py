@@ -233,7 +233,7 @@ class Driver:
         # In a log, 160 columns keep the table unfolded.
         width = writer.fullwidth if writer.hasmarkup else 160
         console = Console(file=file, force_terminal=writer.hasmarkup, width=width, emoji=False)
-        print_tables(console, Record(results, 0, findings=self.session.gathering.findings))
+        print_tables(console, Record(results, 0))
         print_remarks(console, results, self.session.left_out if asked_for else ())
         record = Record(asked_for, 0, known=self.session.plan.known, stale=self.stale)
         print_known(console, record)

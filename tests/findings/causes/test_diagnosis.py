@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, pad
 
 from tests.faults.causes import MISSED, PLANTED, Planted
 from toeplitz_core.testing.case.call import parse_line
+from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.causes.catalogue import CAUSES, GRADIENT, UNKNOWN, definition, names
-from toeplitz_core.testing.findings.causes.diagnosis import Diagnosis, diagnosed
+from toeplitz_core.testing.findings.causes.diagnosis import Diagnosis, diagnosed, explains
 from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.attribution import attributed
 from toeplitz_core.testing.search.repetition import without_chance
-from toeplitz_core.testing.subjects import Implementation, resolve
+from toeplitz_core.testing.subjects import Implementation, TorchSubject, resolve
 
 IN_PROCESSES = ("memory", "process", "bounds", "plans", "contracts", "arguments")
 # The share of the planted faults whose true cause must be named.
@@ -67,3 +71,64 @@ def test_every_cause_has_a_definition():
     assert GRADIENT + "kernel-flipped" in names()
     assert GRADIENT + "gradient-missing" not in names()
     assert UNKNOWN in CAUSES
+
+
+Pair = tuple[int, int]
+
+
+def _columns_with_the_stride_of_rows(
+    x: Tensor, w: Tensor, b: Tensor | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> Tensor:
+    """Columns are as far apart as rows are; beyond the image, there is zero."""
+    (s, t), (p, q), (d, e) = stride, padding, dilation
+    columns = (x.shape[-1] + 2 * q - e * (w.shape[3] - 1) - 1) // t + 1
+    wide = pad(x, (q, q + s * columns + e * w.shape[3], p, p))
+    return conv2d(wide, w, b, (s, s), 0, (d, e), groups)[..., :columns]
+
+
+def _bias_of_the_first_group_alone(x: Tensor, w: Tensor, b: Tensor, s: Pair, p: Pair, d: Pair, groups: int) -> Tensor:
+    first = len(b) // groups
+    return conv2d(x, w, torch.cat((b[:first], b[first:] * 0)), s, p, d, groups)
+
+
+def _bias_of_all_but_the_last(x: Tensor, w: Tensor, b: Tensor, s: Pair, p: Pair, d: Pair, groups: int) -> Tensor:
+    return conv2d(x, w, torch.cat((b[:-1], b[-1:] * 0)), s, p, d, groups)
+
+
+@pytest.mark.parametrize(
+    ("fault", "line", "cause", "words"),
+    [
+        (
+            _columns_with_the_stride_of_rows,
+            "input=1x1x1x2 weight=1x1x1x1 stride=2x1",
+            "stride-swapped",
+            "here: columns have that of rows; explains all 10 numbers of 5 draws and 8 of 8 wrong results",
+        ),
+        (
+            _bias_of_the_first_group_alone,
+            "input=1x2x1x1 weight=2x1x1x1 groups=2 bias",
+            "bias-missing",
+            "here: in all groups but the first; explains all 10 numbers of 5 draws and 8 of 8 wrong results",
+        ),
+        (
+            _bias_of_all_but_the_last,
+            "input=1x1x1x1 weight=2x1x1x1 bias",
+            "bias-missing",
+            "here: in the last channel; explains all 10 numbers of 5 draws and 8 of 8 wrong results",
+        ),
+    ],
+)
+def test_the_evidence_says_which_mistake_it_is(fault: Callable[..., Tensor], line: str, cause: str, words: str):
+    """Of several mistakes with one identifier, the one that predicts all results is named, with what was predicted.
+
+    Further failures with real numbers are predicted too, although their bound is that of the right result.
+    """
+    subject = TorchSubject("fault", fault, differentiable=False)
+    case = Case.parse(f"{line} law=forward-exact")
+    failure = LAWS["forward-exact"](subject, case)
+    others = [case.replace(data="wide", seed=seed, law="forward-bound") for seed in range(8)]
+    found = diagnosed(subject, failure, others=others)
+    assert (found.cause, found.evidence.startswith(words)) == (cause, True), found.evidence
+    assert found.hypothesis is not None
+    wide = next(v for other in others if (v := LAWS["forward-bound"](subject, other)).status.is_failure)
+    assert explains(subject, found.hypothesis, wide)

@@ -52,7 +52,7 @@ class Need:
         return self.condition.holds(case)
 
 
-def needs(case: Case, fails: Callable[[Case], bool], *, calls: int) -> tuple[Need, ...]:
+def needs(case: Case, fails: Callable[[Case], bool | None], *, calls: int) -> tuple[Need, ...]:
     """The boundaries of a failure around its smallest case.
 
     Every parameter is varied up and down, alone and together with what depends on it, until it is clear from which
@@ -65,7 +65,8 @@ def needs(case: Case, fails: Callable[[Case], bool], *, calls: int) -> tuple[Nee
     case : Case
         A case that fails, as small as possible.
     fails : callable
-        Whether a case fails in the same way. It is called at most once for each case.
+        Whether a case fails in the same way; None if nothing is known of it, such as if the subject does not support
+        it. It is called at most once for each case.
     calls : int
         The limit on the calls of ``fails``. With few calls, needs may be missing or too narrow.
 
@@ -123,11 +124,14 @@ class _Known:
         self.passing: list[Case] = []
         self._asked = asked
 
-    def fails(self, case: Case) -> bool:
-        """Whether a case fails with its data or with other data, which might be right by chance."""
+    def fails(self, case: Case) -> bool | None:
+        """Whether a case fails with its data or with other data, which might be right by chance; None if unknown."""
         if case in self.failing or case in self.passing:
             return case in self.failing
-        failed = self._asked(case) or self._asked(case.replace(seed=(case.seed + 1) % 2**64))
+        failed = self._asked(case)
+        if failed is None:
+            return None
+        failed = bool(failed or self._asked(case.replace(seed=(case.seed + 1) % 2**64)))
         (self.failing if failed else self.passing).append(case)
         return failed
 
@@ -268,7 +272,7 @@ def _try_fresh_cases(known: _Known, found: tuple[_Candidate, ...], generator: np
     for broken in (*[None] * _MEETING, *found, *found):
         case = _fresh_case(known, found, broken, generator)
         if case is not None:
-            right &= known.fails(case) == (broken is None)
+            right &= known.fails(case) in (broken is None, None)
     return right
 
 

@@ -15,6 +15,7 @@ from toeplitz_core.testing.findings.causes.catalogue import UNKNOWN
 from toeplitz_core.testing.findings.causes.diagnosis import Diagnosis, diagnosed, explains
 from toeplitz_core.testing.findings.finding import Finding
 from toeplitz_core.testing.findings.other_variants import other_variants
+from toeplitz_core.testing.findings.parameters import OutOfCallsError
 from toeplitz_core.testing.findings.smallest import smallest
 from toeplitz_core.testing.laws import Law
 from toeplitz_core.testing.laws.result import Result, Step
@@ -101,7 +102,13 @@ class Gathering:
             bug = next((bug for bug in of_subject if same(bug, step, failure)), None)
             if bug is None:
                 bug = self._brief(step, failure) if briefly else self._understood(step, failure, others)
-                self._append(bug)
+                least = bug.finding.failure
+                # What looked like another bug may have the same smallest case.
+                known = (other for other in of_subject if _same_call(other.finding.failure, least))
+                if (earlier := next(known, None)) is not None:
+                    bug = earlier
+                else:
+                    self._append(bug)
         except Exception as error:  # noqa: BLE001  # the failure is reported, whatever comes of looking into it
             bug = self._brief(step, failure, f"not examined, because of {type(error).__name__}: {error}")
             self._append(bug)
@@ -182,16 +189,23 @@ class Gathering:
 
 
 class _Fails:
-    """Whether a case fails in the same way as another one. Nothing fails any more when the time is over."""
+    """Whether a case fails in the same way as another one; None for a case that the law or the subject does not take.
+
+    When the time is over, it ends the search as if no call were left.
+    """
 
     def __init__(self, subject: Implementation, law: Law, failure: Verdict, seconds: float) -> None:
         self._subject, self._law, self._failure = subject, law, failure
         self._end = time.monotonic() + seconds
 
-    def __call__(self, case: Case) -> bool:
-        if time.monotonic() > self._end or not self._law.takes(case):
-            return False
+    def __call__(self, case: Case) -> bool | None:
+        if time.monotonic() > self._end:
+            raise OutOfCallsError
+        if not self._law.takes(case):
+            return None
         verdict = self._law(self._subject, case)
+        if verdict.status is Status.UNSUPPORTED:
+            return None
         return verdict.status is self._failure.status and _alike(verdict, self._failure)
 
 

@@ -78,16 +78,17 @@ class Asked:
     Parameters
     ----------
     fails : callable
+        Its answer is None if nothing is known of a case, such as one that the subject does not support.
     calls : int
         The limit on the calls of ``fails``.
     """
 
-    def __init__(self, fails: Callable[[Case], bool], calls: int) -> None:
+    def __init__(self, fails: Callable[[Case], bool | None], calls: int) -> None:
         self._fails = fails
         self.left = calls
-        self.answers: dict[Case, bool] = {}
+        self.answers: dict[Case, bool | None] = {}
 
-    def __call__(self, case: Case) -> bool:
+    def __call__(self, case: Case) -> bool | None:
         """Whether a case fails; ``OutOfCallsError`` if it has not been asked about and no call is left."""
         if case not in self.answers:
             if self.left <= 0:

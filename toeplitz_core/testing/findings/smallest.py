@@ -40,7 +40,7 @@ class Ladder(NamedTuple):
     bisected: bool = True
 
 
-def smallest(case: Case, fails: Callable[[Case], bool], *, calls: int) -> Case:
+def smallest(case: Case, fails: Callable[[Case], bool | None], *, calls: int) -> Case:
     """The smallest case found that fails as this one does. The law and the device stay.
 
     Every parameter, layout, dtype and recipe in turn takes its smallest value for which the case still fails. Where a

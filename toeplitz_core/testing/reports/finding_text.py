@@ -16,20 +16,24 @@ LINES = 15
 _MESSAGE, _EVIDENCE = 3, 3
 
 
-def finding_lines(finding: Finding, number: int, *, replay: str | None = None, limit: int | None = LINES) -> list[str]:
+def finding_lines(
+    finding: Finding, number: int | None, *, replay: str | None = None, limit: int | None = LINES
+) -> list[str]:
     """The lines of a finding, heading first: its cause, its case, what it needs, where it shows, and how to see it.
 
     Parameters
     ----------
-    number : int
-        The number that the tables name it by.
+    number : int, optional
+        The number that the tables name it by. Without one, such as in a test, which ends before the others, the heading
+        has its id.
     replay : str, optional
         Replaces the command that runs the case again.
     limit : int, optional
         The largest number of lines; None for no limit. What is left out first is the map, then parts of the rest.
     """
     failure = finding.failure
-    heading = f"F{number} {finding.cause}: {finding.subject} ({finding.status})"
+    name = f"{finding.cause} ({finding.id})" if number is None else f"F{number} {finding.cause}"
+    heading = f"{name}: {finding.subject} ({finding.status})"
     fixed = labelled("wrong:", shortened(wrapped(failure.message, WIDTH - 10), _MESSAGE))
     about = shortened(wrapped(cause_in_words(finding, named=False), WIDTH - 10), _EVIDENCE)
     fixed = labelled("cause:", about) + fixed
@@ -55,8 +59,9 @@ def finding_lines(finding: Finding, number: int, *, replay: str | None = None, l
 
 def cause_in_words(finding: Finding, *, named: bool = True) -> str:
     """The cause of a finding with its definition and its evidence; ``named`` begins with its identifier."""
-    evidence = _sentence(finding.evidence)
-    said = evidence if finding.cause == UNKNOWN else f"{definition(finding.cause)} {evidence}"
+    said = _sentence(finding.evidence) if finding.cause == UNKNOWN else definition(finding.cause)
+    if finding.cause != UNKNOWN and not finding.failure.message.startswith(finding.evidence):
+        said += f" {_sentence(finding.evidence)}"
     return f"{finding.cause}: {said}" if named else said
 
 

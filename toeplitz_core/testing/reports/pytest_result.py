@@ -18,7 +18,7 @@ from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.reports.finding_text import finding_lines
 from toeplitz_core.testing.reports.terminal import OUR_ERROR
 from toeplitz_core.testing.reports.text import printable, result_line, verdict_lines
-from toeplitz_core.testing.run.record import Record, replay_command, result_document
+from toeplitz_core.testing.run.record import replay_command, result_document
 from toeplitz_core.testing.run.session import Session
 from toeplitz_core.testing.subjects import resolve
 from toeplitz_core.testing.support.importable import needed_path
@@ -31,15 +31,14 @@ PROPERTY = "toeplitz_core"
 def _lines(result: Result, failure: Verdict, replay: str | None, session: Session | None) -> list[str]:
     """The lines for a failure. The first test that fails for a finding tells it; later tests name it in one line."""
     command = replay or _command(result.subject, failure)
-    record = Record([result], 1, findings=() if session is None else session.gathering.findings)
-    number = record.number_of(result.step, failure)
-    if session is None or number is None:
+    findings = () if session is None else session.gathering.findings
+    finding = next((finding for finding in findings if finding.covers(result.step, failure)), None)
+    if session is None or finding is None:
         return verdict_lines(result.subject, failure, command)
-    finding = record.findings[number - 1]
     if finding.id in session.told:
         return [f"{finding.cause} ({finding.id}), as in an earlier test; here: {failure.case}"]
     session.told.add(finding.id)
-    return finding_lines(finding, number, replay=replay or _command(result.subject, finding.failure), limit=None)
+    return finding_lines(finding, None, replay=replay or _command(result.subject, finding.failure), limit=None)
 
 
 def reported(item: pytest.Item | None, session: Session, step: Step) -> Result:

@@ -9,9 +9,9 @@ UNKNOWN = "unknown"
 CAUSES: Mapping[str, str] = {
     "kernel-flipped": "The kernel is reversed along one axis or both, as in a mathematical convolution.",
     "kernel-transposed": "Rows and columns of the kernel are swapped.",
-    "stride-swapped": "Each axis has the stride of the other one.",
-    "dilation-swapped": "Each axis has the dilation of the other one.",
-    "padding-swapped": "Each axis has the padding of the other one.",
+    "stride-swapped": "One axis or both have the stride of the other one.",
+    "dilation-swapped": "One axis or both have the dilation of the other one.",
+    "padding-swapped": "One axis or both have the padding of the other one.",
     "padding-shifted": "There is too much padding on one side and too little on the other.",
     "padding-short": "Outputs that would read the outermost padding are not computed.",
     "padding-mode": "Outside of the image is something else than zero: a nearby pixel, the next row in memory, NaN.",

@@ -29,6 +29,8 @@ def hypotheses(trial: Trial) -> Iterator[Hypothesis]:
 def _bias() -> Iterator[Hypothesis]:
     changes: tuple[tuple[str, str, Callable[[Trial, torch.Tensor], torch.Tensor | None]], ...] = (
         ("bias-missing", "", lambda _, b: b * 0),
+        ("bias-missing", "in all groups but the first", lambda t, b: torch.where(_right(t.case.geometry) == 0, b, 0)),
+        ("bias-missing", "in the last channel", lambda _, b: torch.cat((b[:-1], b[-1:] * 0))),
         ("bias-doubled", "", lambda _, b: b * 2),
         ("bias-permuted", "in reverse order", lambda _, b: b.flip(0)),
         ("bias-permuted", "that of the next channel", lambda _, b: b.roll(-1)),

@@ -252,19 +252,19 @@ def _elsewhere(subject: Implementation, first: Trial, others: Iterable[Case], en
 def _evidence(found: Hypothesis, wrong: Sequence[Trial], matched: int, fresh: Sequence[Trial] | None) -> str:
     elements = sum(trial.truth.numel() for trial in wrong)
     draws = f"{len(wrong)} draws" if len(wrong) > 1 else "1 draw"
-    detail = f" ({found.detail})" if found.detail else ""
     elsewhere = [trial for trial in fresh or () if trial.is_wrong]
-    said = f"explains all {elements:,} numbers of {draws}"
+    said = f"here: {found.detail}; " if found.detail else ""
+    said += f"explains all {elements:,} numbers of {draws}"
     if elsewhere:
         said += f" and {matched} of {len(elsewhere)} wrong results at other sizes"
     elif fresh:
         said += "; no other sizes that were tried fail"
-    return f"{said}{detail}"
+    return said
 
 
 def _facts(first: Trial) -> str:
     """What is known if no mistake of the catalogue explains the failure."""
-    return f"no mistake of the catalogue explains the {int(first.wrong.sum())} wrong numbers of {first.truth.numel()}"
+    return f"nothing in the catalogue explains what is wrong: {int(first.wrong.sum())} of {first.truth.numel()} numbers"
 
 
 def of_one_result(trial: Trial) -> str:

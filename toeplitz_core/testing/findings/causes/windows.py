@@ -33,7 +33,7 @@ def _sets() -> Iterator[tuple[tuple[int, ...], str]]:
     """Both axes, and each alone, with words for a detail."""
     yield _BOTH
     for axis, name in _AXES:
-        yield (axis,), f"of the {name}"
+        yield (axis,), f"the {name}"
 
 
 def _kernel() -> Iterator[Hypothesis]:
@@ -77,6 +77,8 @@ def _swapped(name: str) -> Iterator[Hypothesis]:
         return {name: getattr(g, name)[1 - axis]}
 
     yield from _taps(f"{name}-swapped", "", (0, 1), of)
+    yield from _taps(f"{name}-swapped", "columns have that of rows", (1,), of)
+    yield from _taps(f"{name}-swapped", "rows have that of columns", (0,), of)
 
 
 def _ignored(name: str) -> Iterator[Hypothesis]:
@@ -104,7 +106,7 @@ def _shifted() -> Iterator[Hypothesis]:
             return {"before": before + by if (behind if by > 0 else before) else before}
 
         side = "one too many before" if by > 0 else "one too few before"
-        yield from _taps("padding-shifted", f"{side} {words.removeprefix('of ')}".rstrip(), axes, of)
+        yield from _taps("padding-shifted", f"{side} {words}".rstrip(), axes, of)
 
 
 def _short() -> Iterator[Hypothesis]:
