@@ -141,8 +141,24 @@ def catalogue() -> str:
     return f"| cause | what the subject does |\n|---|---|\n{rows}"
 
 
+def planted_faults() -> str:
+    """The table of planted faults by their true cause, with those whose cause is not named."""
+    sys.path.insert(0, str(ROOT))
+    from tests.faults.causes import MISSED, PLANTED  # noqa: PLC0415  # the tests are next to the pages, not installed
+
+    rows = ""
+    for cause in dict.fromkeys(sorted(planted.cause for planted in PLANTED)):
+        of_cause = [planted.name.partition(":")[2] for planted in PLANTED if planted.cause == cause]
+        missed = [name for name in of_cause if name in MISSED]
+        words = "; ".join(f"`{name}`: {MISSED[name]}" for name in missed)
+        rows += f"| `{cause}` | {len(of_cause)} | {len(of_cause) - len(missed)} | {words} |\n"
+    named = len(PLANTED) - len(MISSED)
+    rows += f"| all | {len(PLANTED)} | {named} ({100 * named / len(PLANTED):.1f}%) | |\n"
+    return f"| true cause | faults | named first | missed, and why |\n|---|---|---|---|\n{rows}"
+
+
 # Tables that stand in a page after a comment with their name.
-TABLES: Mapping[str, Callable[[], str]] = {"catalogue": catalogue}
+TABLES: Mapping[str, Callable[[], str]] = {"catalogue": catalogue, "planted faults": planted_faults}
 
 
 def with_tables(page: str) -> str:
