@@ -166,7 +166,7 @@ def with_tables(page: str) -> str:
     for name, table in TABLES.items():
         head, comment, rest = page.partition(f"<!-- {name} -->\n")
         if comment:
-            page = f"{head}{comment}\n{table()}" + re.sub(r"\A\n(\|.*\n)*", "", rest)
+            page = f"{head}{comment}\n{table()}" + re.sub(r"\A\n(\|.*\n)+", "", rest)
     return page
 
 

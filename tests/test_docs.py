@@ -178,6 +178,14 @@ def test_generated_tables_are_current(page: str) -> None:
     assert generate.with_tables(old) == PAGES[page]
 
 
+def test_a_table_is_written_after_its_comment() -> None:
+    """A comment without a table gets one, a table is replaced, and the text after it stays apart."""
+    empty = "<!-- catalogue -->\n\n## More\n"
+    page = generate.with_tables(empty)
+    assert page == f"<!-- catalogue -->\n\n{generate.catalogue()}\n## More\n"
+    assert generate.with_tables(page.replace("flipped", "turned")) == page
+
+
 def test_every_cause_is_explained() -> None:
     """The page of the causes has each identifier of the catalogue, and each key of a finding in the JSON."""
     assert first_column(table("causes.md", "<!-- catalogue -->")) == list(CAUSES)
