@@ -148,16 +148,16 @@ def _steady(failure: Verdict, subject: Implementation) -> Verdict:
     law = LAWS.get(str(failure.case.law))
     if failure.symptom is not Symptom.CHANGING or failure.difference is None or law is None:
         return failure
+    filled = [[law(other, failure.case).actual for _ in range(2)] for other in subject.poisoned()]
+    steady = bool(filled) and all(first == again for first, again in filled)
+    if steady and len({first for first, _ in filled}) > 1:
+        return failure.replace(symptom=Symptom.STALE)
     fresh = []
     for _ in range(2):
         subject.restart()
         fresh.append(law(subject, failure.case))
-    if fresh[0].status.is_failure and fresh[0].difference == fresh[1].difference:
-        return fresh[0]
-    filled = [[law(other, failure.case).actual for _ in range(2)] for other in subject.poisoned()]
-    steady = bool(filled) and all(first == again for first, again in filled)
-    changes = steady and len({first for first, _ in filled}) > 1
-    return failure.replace(symptom=Symptom.STALE) if changes else failure
+    same = fresh[0].status.is_failure and fresh[0].difference == fresh[1].difference
+    return fresh[0] if same else failure
 
 
 def _of_arithmetic(name: str, of_gradient: str) -> Diagnosis:
