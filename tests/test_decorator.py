@@ -102,7 +102,7 @@ def test_a_test_file_of_ones_own(project: pytest.Pytester):
     case = "input=1x2x1x1 weight=2x1x1x1 groups=2 law=forward-exact"
     result.stdout.fnmatch_lines(
         [
-            "channels-dropped (????????): kernels:no_groups (fail)",
+            "outputs-dropped (????????): kernels:no_groups (fail)",
             "  wrong:  out[[]*elements wrong)",
             f"  case:   {case}",
             f'  replay: python -m toeplitz_core replay "{case}" --subject kernels:no_groups',

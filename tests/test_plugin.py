@@ -41,7 +41,7 @@ def test_what_each_result_is(project: pytest.Pytester):
             f"toeplitz-core {toeplitz_core.__version__}, torch {torch.__version__}, Python *",
             "subjects kernels:right, *; laws forward-exact; devices cpu",
             "profile gate: 30 cases *, seed 0",
-            "channels-dropped (????????): kernels:no_groups (fail)",
+            "outputs-dropped (????????): kernels:no_groups (fail)",
             "  wrong:  out[[]*elements wrong)",
             f"  case:   {case}",
             f'  replay: python -m toeplitz_core replay "{case}" --subject kernels:no_groups',
@@ -79,7 +79,7 @@ def test_what_is_printed_of_a_test_runs_it_again(project: pytest.Pytester):
     """The printed id of a test runs it again with ``--pyargs``, also if the suite is installed elsewhere."""
     both = ("--subject=kernels:no_groups", "--subject=kernels:right", "--examples=30", "--inline", *ONE)
     printed = project.runpytest_inprocess(*SUITE, *both).stdout
-    printed.fnmatch_lines([f"FAILED {NAMES[0].replace('[', '[[]')} - Failed: channels-dropped (*"])
+    printed.fnmatch_lines([f"FAILED {NAMES[0].replace('[', '[[]')} - Failed: outputs-dropped (*"])
     project.runpytest_inprocess(*SUITE[:3], NAMES[0], *SUITE[4:], *both).assert_outcomes(failed=1)
 
 
