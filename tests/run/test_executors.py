@@ -280,7 +280,7 @@ def test_killed(start: Start, tmp_path: Path, jobs: int, all_at_once: bool):
     The run's own processes remove them, or the next run if these were killed too.
     """
     running = start(f"check {KERNELS}:slow_int64 {TWO} --examples 40 --jobs {jobs}")
-    printed = said(running, "  replay: ")
+    printed = said(running, "FAIL ")
     everybody = processes(running.pid)
     sandboxes = {path.parent for path in files_of(everybody) if path.parent.name.startswith("toeplitz-core-sandbox-")}
     assert sandboxes
@@ -291,9 +291,11 @@ def test_killed(start: Start, tmp_path: Path, jobs: int, all_at_once: bool):
     assert_nobody_is_left(running.pid)
     (journal,) = tmp_path.glob("toeplitz-core-run-*/journal.jsonl")
     ended = [event.result for event in Resumed.read(journal).events if isinstance(event, StepEnded)]
-    assert [str(result.failure.case) for result in ended if result.failure is not None] == [
-        line.removeprefix("  case:   ").rstrip() for line in printed.splitlines() if line.startswith("  case:")
-    ]
+    announced = printed.splitlines()[-1].removesuffix(" ...")
+    failures = [result.failure for result in ended if result.failure is not None]
+    assert any(
+        f"{failure.case.law}: {failure.message}".startswith(announced.partition(", ")[2]) for failure in failures
+    )
     if all_at_once:
         assert any(path.exists() for path in sandboxes)
         clear_abandoned_sandboxes()

@@ -197,7 +197,7 @@ def test_the_option_makes_it_a_failure() -> None:
     assert "; --differentiable" not in result.output
     assert re.search("^--differentiable$", result.output, flags=re.MULTILINE)
     message = "its result is not attached to autograd, so it has no gradients. It was declared differentiable case: "
-    assert f"FAIL without:detached, gradients-exact: {message}" in unfolded(result)
+    assert f"wrong: {message}" in unfolded(result)
     assert call(f"{line} --inline").exit_code == 1
     replayed = f"replay '{LINE} law=gradients-exact' --subject without:detached --inline"
     assert call(replayed).exit_code == 3
