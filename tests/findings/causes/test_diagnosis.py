@@ -41,7 +41,8 @@ def diagnosis(sandbox: Sandbox, planted: Planted) -> Diagnosis:
     subject: Implementation = IsolatedSubject(sandbox, planted.path) if needs_process else resolve(planted.path)
     case = parse_line(planted.line)
     law = LAWS[str(case.law)]
-    failure = next(v for _ in range(8) if (v := law(subject, case)).status.is_failure)
+    tried = (subject, subject, *subject.poisoned())  # what depends on memory may be right by chance
+    failure = next(v for each in tried if (v := law(each, case)).status.is_failure)
     failure = without_chance(attributed(failure, subject), law, subject)
     return diagnosed(subject, failure)
 
@@ -131,4 +132,4 @@ def test_the_evidence_says_which_mistake_it_is(fault: Callable[..., Tensor], lin
     assert (found.cause, found.evidence.startswith(words)) == (cause, True), found.evidence
     assert found.hypothesis is not None
     wide = next(v for other in others if (v := LAWS["forward-bound"](subject, other)).status.is_failure)
-    assert explains(subject, found.hypothesis, wide)
+    assert explains(subject, found, wide)

@@ -165,10 +165,9 @@ class Gathering:
         if isinstance(case, Call) or isinstance(known.case, Call):
             return isinstance(case, Call) and isinstance(known.case, Call) and _alike(known, failure)
         subject = self._subjects(step.subject)
-        hypothesis = bug.diagnosis.hypothesis
-        if hypothesis is not None and failure.symptom is Symptom.VALUES:
+        if bug.diagnosis.hypothesis is not None and failure.symptom is Symptom.VALUES:
             # A mistake that predicts the numbers outweighs the needs, which are only observed.
-            return explains(subject, hypothesis, failure)
+            return explains(subject, bug.diagnosis, failure)
         if not all(need.holds(case) for need in bug.needs):
             return False
         return self._both_ways(subject, known, failure)

@@ -62,17 +62,11 @@ def judge(
         memory = Remembered(step, default_database() if database is None else database)
     first = [] if memory is None else [case for case in memory.recall() if plan.takes(step, case)]
 
-    shared = None if plan.strict else SharedFailures(subject, {**LAWS, **plan.laws})
-
-    def excuse(verdict: Verdict) -> Excuse | None:
-        entry = plan.known.match(step.subject, verdict)
-        if entry is not None:
-            return Excuse(Status.KNOWN, entry.name)
-        return None if shared is None else shared(verdict)
+    laws = {**LAWS, **plan.laws}
 
     def understand(failure: Verdict) -> Explains | None:
-        hypothesis = diagnosed(subject, failure).hypothesis
-        return None if hypothesis is None else partial(explains, subject, hypothesis)
+        known = diagnosed(subject, failure)
+        return None if known.hypothesis is None else partial(explains, subject, known)
 
     def found(result: Result) -> None:
         if memory is not None and result.failure is not None:
@@ -80,21 +74,32 @@ def judge(
         if announce is not None:
             announce(_completed(plan, result))
 
-    # A subject that runs in this process keeps its usual threads.
-    with contextlib.nullcontext() if isinstance(subject, Subject) else _one_thread():
-        tally = Tally(step, found)
-        effort = plan.effort.in_round(task.number, plan.layouts(step.subject), first)
-        result = find(
+    def searched(shared: SharedFailures | None) -> Result:
+        def excuse(verdict: Verdict) -> Excuse | None:
+            entry = plan.known.match(step.subject, verdict)
+            if entry is not None:
+                return Excuse(Status.KNOWN, entry.name)
+            return None if shared is None else shared(verdict)
+
+        return find(
             law,
             subject,
-            effort,
+            plan.effort.in_round(task.number, plan.layouts(step.subject), first),
             dtype=step.dtype,
             device=step.device,
             domain=plan.domain.within(subject.claims.where),
             excuse=excuse,
             understand=understand,
-            tally=tally,
+            tally=Tally(step, found),
         )
+
+    # A subject that runs in this process keeps its usual threads.
+    with contextlib.nullcontext() if isinstance(subject, Subject) else _one_thread():
+        result = searched(None if plan.strict else SharedFailures(subject, laws))
+        if result.failure is not None and not plan.strict:
+            thorough = SharedFailures(subject, laws, thorough=True)
+            if any(thorough(failure) is not None for failure in result.failures):
+                result = searched(thorough)  # while a failure was shrunk, it became one of torch's own
     if memory is not None and (result.failure is not None or first == memory.recall()):
         memory.keep([failure.case for failure in result.failures])  # keep what cannot be run here
     failures = [explained(subject, _concluded(failure, law, subject)) for failure in result.failures]

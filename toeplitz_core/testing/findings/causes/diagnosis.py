@@ -65,11 +65,14 @@ class Diagnosis:
         What supports it, or what is known instead, in a sentence.
     hypothesis : Hypothesis, optional
         The mistake with all its details; None if the cause is unknown or follows from what happened.
+    trials : tuple of Trial
+        The wrong results of one geometry that it explains.
     """
 
     cause: str
     evidence: str
     hypothesis: Hypothesis | None = None
+    trials: tuple[Trial, ...] = ()
 
 
 def diagnosed(
@@ -137,7 +140,7 @@ def _of_special_numbers(wrong: Sequence[Trial]) -> Diagnosis | None:
     if len(wrong) <= CONFIRMED:
         return None
     found = next((one for one in _hypotheses(wrong[0]) if all(one.explains(trial) for trial in wrong)), None)
-    return None if found is None else Diagnosis(found.cause, _evidence(found, wrong, 0, None), found)
+    return None if found is None else Diagnosis(found.cause, _evidence(found, wrong, 0, None), found, tuple(wrong))
 
 
 def _steady(failure: Verdict, subject: Implementation) -> Verdict:
@@ -213,7 +216,7 @@ def _predicted(subject: Implementation, first: Trial, others: Sequence[Case], en
     (matched, _), found = best
     if 2 * matched < sum(trial.is_wrong for trial in fresh) or len(wrong) - 1 + matched < CONFIRMED:
         return None
-    return Diagnosis(found.cause, _evidence(found, wrong, matched, fresh), found)
+    return Diagnosis(found.cause, _evidence(found, wrong, matched, fresh), found, tuple(wrong))
 
 
 def _hypotheses(trial: Trial) -> Iterator[Hypothesis]:
@@ -286,14 +289,22 @@ def of_one_result(trial: Trial) -> str:
     return ""
 
 
-def explains(subject: Implementation, hypothesis: Hypothesis, failure: Verdict) -> bool:
-    """Whether a mistake explains another failure of the subject."""
+def explains(subject: Implementation, known: Diagnosis, failure: Verdict) -> bool:
+    """Whether the mistake behind one failure explains another one of the subject too.
+
+    Details that the first failure could not show may differ: a kernel of one row is the same whether its rows are
+    reversed or not. So it may be any mistake with the same identifier that explains both.
+    """
     case = failure.call or failure.case
-    if failure.symptom is not Symptom.VALUES or isinstance(case, Call):
+    if known.hypothesis is None or failure.symptom is not Symptom.VALUES or isinstance(case, Call):
         return False
-    # Exact numbers tell more, if the failure shows with them too.
-    for data in dict.fromkeys(("integers", case.data)):
-        trial = tried(subject, case.replace(data=data), failure.quantity)
+    # Exact numbers tell more, if the failure shows with them too. A law's call may be wrong for its own numbers, and
+    # right for those that its recipe draws first.
+    for data, draw in itertools.product(dict.fromkeys(("integers", case.data)), range(DRAWS)):
+        drawn = case.replace(data=data, seed=(case.seed + draw) % 2**64)
+        trial = tried(subject, drawn, failure.quantity)
         if isinstance(trial, Trial) and trial.is_wrong:
-            return hypothesis.explains(trial)
+            alike = (one for one in _hypotheses(trial) if one.cause == known.hypothesis.cause)
+            both = (trial, *known.trials)
+            return known.hypothesis.explains(trial) or any(all(map(one.explains, both)) for one in alike)
     return False
