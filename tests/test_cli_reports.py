@@ -14,7 +14,7 @@ from typer.testing import Result
 
 from tests.helpers.command_line import ONE, call, unfolded, validated
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result as Found
 from toeplitz_core.testing.laws.verdict import Status, Verdict

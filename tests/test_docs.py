@@ -20,7 +20,7 @@ from toeplitz_core.testing.case.attributes import ATTRIBUTES, CALL_ATTRIBUTES
 from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.cli import app
 from toeplitz_core.testing.findings.causes.catalogue import CAUSES
-from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.run.options import OPTIONS

@@ -16,7 +16,7 @@ from tests.helpers.paths import CHECKOUT, KNOWN_TORCH
 from tests.helpers.projects import KNOWN
 from toeplitz_core.testing import plugin
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
-from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.reports.pytest_result import PROPERTY
 from toeplitz_core.testing.run.options import OPTIONS

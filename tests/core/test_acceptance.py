@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 import toeplitz_core
 from tests.helpers.paths import KNOWN_TORCH
 from toeplitz_core.testing.case.call import NAMES, Acceptance, Call
-from toeplitz_core.testing.findings.entry import Entry
-from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.known_failures.entry import Entry
+from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS

@@ -15,7 +15,7 @@ from tests.helpers.known_failures import GROUPED
 from toeplitz_core import conv2d
 from toeplitz_core.testing import cli
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.findings.replay import RUNS, read_cases, repeated, replay
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS

@@ -15,7 +15,7 @@ from tests.helpers.scripts import run_scripts
 from toeplitz_core.testing.case.call import Call, parse_line
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands
-from toeplitz_core.testing.findings.entry import Entry
+from toeplitz_core.testing.findings.known_failures.entry import Entry
 from toeplitz_core.testing.findings.reproducer.exported import exported
 from toeplitz_core.testing.findings.reproducer.script import Shown, script
 from toeplitz_core.testing.findings.reproducer.targets import NotExportable

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 

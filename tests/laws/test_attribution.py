@@ -13,8 +13,8 @@ from tests.helpers.running import Bench
 from toeplitz_core.testing.case.call import parse_line
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.conditions import Condition
-from toeplitz_core.testing.findings.entry import Entry
-from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.known_failures.entry import Entry
+from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS

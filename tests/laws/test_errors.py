@@ -18,8 +18,8 @@ from toeplitz_core.testing import cli
 from toeplitz_core.testing.case.call import Call, parse_line
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.conditions import Condition
-from toeplitz_core.testing.findings.entry import Entry
-from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.known_failures.entry import Entry
+from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
@@ -245,7 +245,7 @@ def test_a_case_is_nothing_for_the_law_and_a_call_nothing_for_others():
 
 def test_an_adopted_call_speaks_for_itself_alone():
     """The entry that ``--write-known`` makes of a call matches that call and no other."""
-    from toeplitz_core.testing.findings.known import KnownFailures
+    from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 
     subject = TorchSubject("mine", lambda *_, **__: torch.zeros(1, 1, 2, 2), checks_arguments=True)
     result = search(ERRORS, subject, dtype="float32")

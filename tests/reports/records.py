@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.conditions import Condition
-from toeplitz_core.testing.findings.entry import Entry
-from toeplitz_core.testing.findings.known import KnownFailures
-from toeplitz_core.testing.findings.staleness import Stale
+from toeplitz_core.testing.findings.known_failures.entry import Entry
+from toeplitz_core.testing.findings.known_failures.known import KnownFailures
+from toeplitz_core.testing.findings.known_failures.staleness import Stale
 from toeplitz_core.testing.laws.difference import Difference, Range, Sample
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict

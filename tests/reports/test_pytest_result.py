@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.paths import KNOWN_TORCH
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.reports.pytest_result import conclude, reported

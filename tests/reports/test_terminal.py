@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tests.reports.records import CASE, DIFFERENCE, GAPS, LINE, RECORD, STEP, TRACEBACK, failed, of_step, result
 from toeplitz_core.testing.findings.finding import Finding
-from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status

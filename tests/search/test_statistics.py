@@ -14,7 +14,7 @@ from tests.helpers.paths import KNOWN_TORCH
 from tests.helpers.running import search, share
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.search.effort import PROFILES

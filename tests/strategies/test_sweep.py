@@ -14,8 +14,8 @@ from tests.helpers.running import Bench, search
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.conditions import Condition
-from toeplitz_core.testing.findings.entry import Entry
-from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.known_failures.entry import Entry
+from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.result import Result, Step

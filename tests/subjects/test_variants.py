@@ -13,8 +13,8 @@ from tests.helpers.running import Bench
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.data.recipes import draw
-from toeplitz_core.testing.findings.entry import Entry
-from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.known_failures.entry import Entry
+from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.findings.replay import repeated
 from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox

@@ -15,7 +15,7 @@ import typer
 import toeplitz_core
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES, ROUNDED_DTYPES
 from toeplitz_core.testing.checking import carry_out, chosen, console
-from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.findings.replay import ENOUGH, RUNS, parse, read_cases
 from toeplitz_core.testing.findings.reproducer.exported import exported
 from toeplitz_core.testing.isolation.sandbox import Sandbox

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from toeplitz_core.testing import suite
 from toeplitz_core.testing.decorator import COMMAND_LINE
-from toeplitz_core.testing.findings.staleness import Stale
+from toeplitz_core.testing.findings.known_failures.staleness import Stale
 from toeplitz_core.testing.isolation.isolated_subject import SubjectError
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.reports.pytest_result import PROPERTY

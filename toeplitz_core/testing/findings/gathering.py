@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.findings.boundaries import Need, needs
 from toeplitz_core.testing.findings.causes.catalogue import UNKNOWN
 from toeplitz_core.testing.findings.causes.diagnosis import Diagnosis, diagnosed, explains
 from toeplitz_core.testing.findings.finding import Finding
 from toeplitz_core.testing.findings.other_variants import other_variants
-from toeplitz_core.testing.findings.parameters import OutOfCallsError
-from toeplitz_core.testing.findings.smallest import smallest
+from toeplitz_core.testing.findings.sizes.boundaries import Need, needs
+from toeplitz_core.testing.findings.sizes.parameters import OutOfCallsError
+from toeplitz_core.testing.findings.sizes.smallest import smallest
 from toeplitz_core.testing.laws import Law
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict

@@ -10,7 +10,7 @@ import pytest
 from hypothesis.statistics import collector, describe_statistics
 
 from toeplitz_core.testing.findings.debugging import Stop, stop
-from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.findings.shared import in_words
 from toeplitz_core.testing.isolation.isolated_subject import SubjectError
 from toeplitz_core.testing.laws.result import Result, Step

@@ -12,7 +12,7 @@ from toeplitz_core.testing.case.call import Call, TensorSpec
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.debugging import look_around, step_into, stop
 from toeplitz_core.testing.findings.gathering import Gathering
-from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.findings.replay import RUNS, Replayed, laws_of, replay
 from toeplitz_core.testing.findings.shared import in_words
 from toeplitz_core.testing.laws import LAWS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from enum import IntEnum
 
-from toeplitz_core.testing.findings.staleness import Stale
+from toeplitz_core.testing.findings.known_failures.staleness import Stale
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import EXCUSED, Status
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from toeplitz_core.testing.findings.known import KnownFailures
+from toeplitz_core.testing.findings.known_failures.known import KnownFailures
+from toeplitz_core.testing.findings.known_failures.staleness import Stale, stale_entries
 from toeplitz_core.testing.findings.replay import repeated
-from toeplitz_core.testing.findings.staleness import Stale, stale_entries
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.run.judgement import judge

@@ -17,8 +17,8 @@ import toeplitz_core
 from toeplitz_core.testing.case.call import parse_line
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.finding import Finding
-from toeplitz_core.testing.findings.known import KnownFailures
-from toeplitz_core.testing.findings.staleness import Stale
+from toeplitz_core.testing.findings.known_failures.known import KnownFailures
+from toeplitz_core.testing.findings.known_failures.staleness import Stale
 from toeplitz_core.testing.laws.difference import Difference
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from functools import partial
 
 from toeplitz_core.testing.findings.gathering import Gathering
-from toeplitz_core.testing.findings.known import KnownFailures
-from toeplitz_core.testing.findings.staleness import Stale
+from toeplitz_core.testing.findings.known_failures.known import KnownFailures
+from toeplitz_core.testing.findings.known_failures.staleness import Stale
 from toeplitz_core.testing.isolation.isolated_subject import SubjectError
 from toeplitz_core.testing.isolation.sandbox import Sandbox, clear_abandoned_sandboxes
 from toeplitz_core.testing.laws import LAWS

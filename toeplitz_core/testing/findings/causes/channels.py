@@ -194,13 +194,13 @@ def _channels(trial: Trial) -> Iterator[Hypothesis]:
     for block in (size for size in BLOCKS if size < channels):  # a block that is not there explains nothing
         cuts.append(
             (
-                f"those behind the last full block of {block}",
+                f"those after the last full block of {block}",
                 partial(lambda b, n: slice(n // b * b, n) if n % b else None, block),
             )
         )
         cuts.append(
             (
-                f"those behind the last full block of {block}, if there is one",
+                f"those after the last full block of {block}, if there is one",
                 partial(lambda b, n: slice(n // b * b, n) if n % b and n > b else None, block),
             )
         )

@@ -25,7 +25,7 @@ _PARTS: tuple[tuple[str, Part], ...] = (
     ("the last two {}s", lambda n: slice(n - 2, n) if n > 1 else None),
     *(
         (
-            f"{{}}s behind the last full block of {block}",
+            f"{{}}s after the last full block of {block}",
             partial(lambda b, n: slice(n // b * b, n) if n % b else None, block),
         )
         for block in BLOCKS
@@ -248,7 +248,7 @@ def _dropped(trial: Trial) -> Iterator[Hypothesis]:
             for block in BLOCKS:
                 yield Hypothesis(
                     "outputs-dropped",
-                    f"elements behind the last full block of {block}: {other}",
+                    f"elements after the last full block of {block}: {other}",
                     _behind_block(block, value),
                 )
 

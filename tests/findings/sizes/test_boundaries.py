@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.findings.boundaries import needs
+from toeplitz_core.testing.findings.sizes.boundaries import needs
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.subjects import resolve
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.known_failures import ENTRY, failing, load, result
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.findings.staleness import stale_entries
+from toeplitz_core.testing.findings.known_failures.staleness import stale_entries
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 

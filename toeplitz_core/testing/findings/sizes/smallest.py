@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.case.recipe_table import RECIPES
-from toeplitz_core.testing.findings.parameters import PER_AXIS, Asked, OutOfCallsError, changed
+from toeplitz_core.testing.findings.sizes.parameters import PER_AXIS, Asked, OutOfCallsError, changed
 
 # Dtypes and recipes, the simplest first.
 _DTYPES = tuple(dict.fromkeys(("float32", "float64", *CASE_DTYPES)))
@@ -72,28 +72,6 @@ def smallest(case: Case, fails: Callable[[Case], bool | None], *, calls: int) ->
             for move in _moves(case):
                 descent.down(move(descent.best))
     return descent.best
-
-
-def with_impulses(case: Case, fails: Callable[[Case], bool]) -> Case:
-    """The case with a unit impulse in each channel of the image, if it still fails: results are then single weights.
-
-    This is apart from :func:`smallest`, because whole numbers show more failures than impulses do: a condition that is
-    made from the smallest case should not ask for them.
-
-    Parameters
-    ----------
-    case : Case
-        A case that fails.
-    fails : callable
-        Whether a case fails in the same way. It is called at most once.
-
-    Examples
-    --------
-    >>> print(with_impulses(Case.parse("input=1x1x1x5 weight=17x1x1x1"), lambda _: True))
-    input=1x1x1x5 weight=17x1x1x1 data=impulse
-    """
-    simpler = changed(case, data="impulse")
-    return simpler if simpler is not None and fails(simpler) else case
 
 
 class _Descent:

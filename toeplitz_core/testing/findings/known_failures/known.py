@@ -10,14 +10,15 @@ from pathlib import Path
 from packaging.version import Version
 
 from toeplitz_core.testing.case.conditions import necessary
-from toeplitz_core.testing.findings.entry import Entry, installed_version
+from toeplitz_core.testing.findings.known_failures.entry import Entry, installed_version
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Verdict
 from toeplitz_core.testing.subjects import SUBJECTS
 from toeplitz_core.testing.support.files import write_atomically
 
 _HEADER = """\
-# Failures that are known, for `toeplitz-core check --known`. toeplitz_core/testing/findings/entry.py explains the keys,
+# Failures that are known, for `toeplitz-core check --known`.
+# toeplitz_core/testing/findings/known_failures/entry.py explains the keys,
 # toeplitz_core/testing/case/attributes.py the names in a condition.
 """
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.findings.smallest import smallest, with_impulses
+from toeplitz_core.testing.findings.sizes.smallest import smallest
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.subjects import resolve
 
@@ -111,16 +111,3 @@ def test_the_smallest_case_of_a_planted_fault(fault: str, line: str, least: str)
 
     assert fails(case)
     assert str(smallest(case, fails, calls=200)) == f"{least} law=forward-exact"
-
-
-@pytest.mark.parametrize(
-    ("line", "fails", "data"),
-    [
-        (f"{POINT} law=forward-exact", True, "impulse"),
-        (f"{POINT} law=forward-exact", False, "integers"),
-        (f"{POINT} data=normal law=forward-bound", True, "normal"),
-    ],
-)
-def test_impulses_replace_numbers_where_the_case_still_fails(line: str, fails: bool, data: str):
-    """The data becomes impulses if the case then fails and its law takes them, and stays otherwise."""
-    assert with_impulses(Case.parse(line), lambda _: fails).data == data

@@ -10,9 +10,9 @@ import numpy as np
 
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.conditions import Condition
-from toeplitz_core.testing.findings.expressions import Expression, expressions, flags, relations
-from toeplitz_core.testing.findings.parameters import Asked, OutOfCallsError
-from toeplitz_core.testing.findings.variations import MODULI, Varied, around, mutated
+from toeplitz_core.testing.findings.sizes.expressions import Expression, expressions, flags, relations
+from toeplitz_core.testing.findings.sizes.parameters import Asked, OutOfCallsError
+from toeplitz_core.testing.findings.sizes.variations import MODULI, Varied, around, mutated
 
 # Larger cases take long, and a failure that needs them has a smallest case beyond this limit.
 _MAX_PRODUCTS = 2**20

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
-from toeplitz_core.testing.findings.entry import Entry
+from toeplitz_core.testing.findings.known_failures.entry import Entry
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 

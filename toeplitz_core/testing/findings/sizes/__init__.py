@@ -1,0 +1,1 @@
+"""The smallest case of a failure, and from which sizes on it fails."""
