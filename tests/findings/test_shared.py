@@ -25,6 +25,7 @@ from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import UNLISTED, Excuse, Status, Verdict
+from toeplitz_core.testing.run import judgement
 from toeplitz_core.testing.subjects import TorchSubject
 from toeplitz_core.testing.subjects.pytorch.counterpart import ConvolutionWatch, torch_instead_of
 from toeplitz_core.testing.subjects.symptom import Symptom
@@ -271,3 +272,21 @@ def test_kinds_of_wrong_numbers_name_the_result():
 def test_the_same_message_with_another_status_is_another_failure():
     """A crash is not an exception, whatever its message says."""
     assert Verdict(Status.CRASH, CASE, "no").kind != Verdict(Status.FAIL, CASE, "no").kind
+
+
+def test_a_failure_that_became_torchs_own_while_it_was_shrunk(monkeypatch: pytest.MonkeyPatch):
+    """The smallest case is compared in full; if torch has that failure, the step is searched again, in full."""
+    asked: list[bool] = []
+
+    class Compared:
+        def __init__(self, *_: object, thorough: bool = False) -> None:
+            asked.append(thorough)
+            self._thorough = thorough
+
+        def __call__(self, _: Verdict) -> Excuse | None:
+            return Excuse(Status.SHARED, UNLISTED) if self._thorough else None
+
+    monkeypatch.setattr(judgement, "SharedFailures", Compared)
+    subject = TorchSubject("zeros", lambda x, w, b=None, *rest: conv2d(x, w, b, *rest) * 0)
+    (result,) = check(subject, law="forward-exact", dtype="float32", device="cpu", profile="smoke", quiet=True).results
+    assert (result.status, asked) == (Status.SHARED, [False, True])
