@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -73,6 +74,17 @@ def test_an_id_survives_another_seed_and_another_law():
     (one,) = found(flips)
     (other,) = found(flips, law="stride", dtype="float64", seed=7)
     assert one.id == other.id
+
+
+def test_an_id_says_nothing_of_the_case():
+    """Findings with the same subject, cause and symptom have one id, whatever their smallest case and status are."""
+    one, other = (
+        Finding("mine", failing(law, message, Symptom.VALUES).failures[0], "kernel-flipped", "")
+        for law, message in (("forward-exact", "out[0]=1"), ("stride", "out[0, 1]=2"))
+    )
+    assert one.failure.case != other.failure.case
+    assert one.id == other.id != replace(one, cause="bias-missing").id
+    assert replace(one, number=2).id == f"{one.id}-2"
 
 
 def test_two_bugs_are_two_findings():
