@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,12 +14,12 @@ from toeplitz_core.testing.findings.causes.diagnosis import Diagnosis, diagnosed
 from toeplitz_core.testing.findings.finding import Finding
 from toeplitz_core.testing.findings.other_variants import other_variants
 from toeplitz_core.testing.findings.sizes.boundaries import Need, needs
-from toeplitz_core.testing.findings.sizes.parameters import OutOfCallsError
-from toeplitz_core.testing.findings.sizes.smallest import smallest
 from toeplitz_core.testing.laws import Law
 from toeplitz_core.testing.laws.result import Result, Step
-from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.laws.verdict import Status, Verdict, alike
+from toeplitz_core.testing.search.changes import OutOfCallsError
 from toeplitz_core.testing.search.repetition import without_chance
+from toeplitz_core.testing.search.smallest import smallest
 from toeplitz_core.testing.subjects.interface import Implementation
 from toeplitz_core.testing.subjects.symptom import Symptom
 
@@ -30,8 +29,6 @@ CALLS = {Status.FAIL: (300, 200), Status.CRASH: (60, 40), Status.TIMEOUT: (0, 0)
 SECONDS = (20.0, 20.0)
 # Seconds for the same case under other variants of torch, where the subject is one.
 VARIANT_SECONDS = 12.0
-# The words for dtypes in the messages of exceptions.
-_DTYPES = re.compile(r"\b(torch\.)?(b?float\d*|complex\w*|double|half|long|int\d+|char|short)\b", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -163,7 +160,7 @@ class Gathering:
             return True
         case = failure.call or failure.case
         if isinstance(case, Call) or isinstance(known.case, Call):
-            return isinstance(case, Call) and isinstance(known.case, Call) and _alike(known, failure)
+            return isinstance(case, Call) and isinstance(known.case, Call) and alike(known, failure)
         subject = self._subjects(step.subject)
         if bug.diagnosis.hypothesis is not None and failure.symptom is Symptom.VALUES:
             # A mistake that predicts the numbers outweighs the needs, which are only observed.
@@ -185,7 +182,7 @@ class Gathering:
             verdict = law(subject, case)
             if one.symptom in (Symptom.STALE, Symptom.CHANGING):
                 verdict = without_chance(verdict, law, subject)
-            if not verdict.status.is_failure or not _alike(verdict, one):
+            if not verdict.status.is_failure or not alike(verdict, one):
                 return False
         return asked > 0
 
@@ -208,7 +205,7 @@ class _Fails:
         verdict = self._law(self._subject, case)
         if verdict.status is Status.UNSUPPORTED:
             return None
-        return verdict.status is self._failure.status and _alike(verdict, self._failure)
+        return verdict.status is self._failure.status and alike(verdict, self._failure)
 
 
 def _final(law: Law, subject: Implementation, case: Case, failure: Verdict) -> Verdict:
@@ -232,18 +229,4 @@ def _taken(law: Law, case: Case) -> Case | None:
 def _same_call(one: Verdict, other: Verdict) -> bool:
     """Whether two failures are of the same call, whatever laws made it."""
     cases = [verdict.call or verdict.case for verdict in (one, other)]
-    return cases[0].replace(law=None) == cases[1].replace(law=None) and _alike(one, other)
-
-
-def _alike(one: Verdict, other: Verdict) -> bool:
-    """Whether two failures look alike, whatever the dtype and the numbers are."""
-    if (one.status, one.symptom) != (other.status, other.symptom):
-        return False
-    if one.symptom in (Symptom.REFUSED, Symptom.OTHER, Symptom.ACCEPTED):
-        frames = [verdict.traceback.rstrip().splitlines()[-2:-1] for verdict in (one, other)]
-        return _words(one) == _words(other) or (frames[0] == frames[1] != [])
-    return True
-
-
-def _words(verdict: Verdict) -> str:
-    return _DTYPES.sub("#", verdict.kind.partition(": ")[2])
+    return cases[0].replace(law=None) == cases[1].replace(law=None) and alike(one, other)

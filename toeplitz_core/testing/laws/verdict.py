@@ -20,6 +20,8 @@ from toeplitz_core.testing.subjects.symptom import Symptom
 IN_CALL = ": in the law's call "
 # A number in a message, also as one of a list; not the 16 of float16.
 _NUMBER = re.compile(r"[-+]?\b(0x[0-9a-f]+|\d+(\.\d+)?(e[-+]?\d+)?j?|inf|nan)\b", re.IGNORECASE)
+# The words for dtypes in the messages of exceptions.
+_DTYPES = re.compile(r"\b(torch\.)?(b?float\d*|complex\w*|double|half|long|int\d+|char|short)\b", re.IGNORECASE)
 
 
 class Status(StrEnum):
@@ -172,6 +174,20 @@ class Verdict:
         message = self.message.replace(str(was), str(found))
         symptom = Symptom.STALE if how == WITH_MEMORY else Symptom.CHANGING
         return self.replace(message=message, actual=None, ratio=None, difference=found, symptom=symptom)
+
+
+def alike(one: Verdict, other: Verdict) -> bool:
+    """Whether two failures look alike, whatever the dtype and the numbers are."""
+    if (one.status, one.symptom) != (other.status, other.symptom):
+        return False
+    if one.symptom in (Symptom.REFUSED, Symptom.OTHER, Symptom.ACCEPTED):
+        frames = [verdict.traceback.rstrip().splitlines()[-2:-1] for verdict in (one, other)]
+        return _words(one) == _words(other) or (frames[0] == frames[1] != [])
+    return True
+
+
+def _words(verdict: Verdict) -> str:
+    return _DTYPES.sub("#", verdict.kind.partition(": ")[2])
 
 
 @dataclass(frozen=True, slots=True)

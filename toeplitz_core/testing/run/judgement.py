@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from hypothesis.database import ExampleDatabase
 
-from toeplitz_core.testing.findings.causes.diagnosis import diagnosed, explains
+from toeplitz_core.testing.findings.causes.diagnosis import Diagnosis, diagnosed, explains
 from toeplitz_core.testing.findings.explanation import explained
 from toeplitz_core.testing.findings.remembered import Remembered, default_database
 from toeplitz_core.testing.findings.shared import SharedFailures
@@ -64,10 +64,6 @@ def judge(
 
     laws = {**LAWS, **plan.laws}
 
-    def understand(failure: Verdict) -> Explains | None:
-        known = diagnosed(subject, failure)
-        return None if known.hypothesis is None else partial(explains, subject, known)
-
     def found(result: Result) -> None:
         if memory is not None and result.failure is not None:
             memory.keep([failure.case for failure in result.failures])
@@ -89,7 +85,7 @@ def judge(
             device=step.device,
             domain=plan.domain.within(subject.claims.where),
             excuse=excuse,
-            understand=understand,
+            understand=partial(_understood, subject),
             tally=Tally(step, found),
         )
 
@@ -105,6 +101,21 @@ def judge(
     failures = [explained(subject, _concluded(failure, law, subject)) for failure in result.failures]
     result = _with_failures(result, failures)
     return _completed(plan, result)
+
+
+def _understood(subject: Implementation, failure: Verdict) -> Explains | None:
+    """What tells whether the mistake behind a failure explains others; None if the mistake is not known."""
+    # An error of ours must not end the search. The findings at the end of the run name it.
+    with contextlib.suppress(Exception):
+        known = diagnosed(subject, failure)
+        return None if known.hypothesis is None else partial(_explains, subject, known)
+    return None
+
+
+def _explains(subject: Implementation, known: Diagnosis, failure: Verdict) -> bool:
+    with contextlib.suppress(Exception):
+        return explains(subject, known, failure)
+    return False
 
 
 def _concluded(failure: Verdict, law: Law, subject: Implementation) -> Verdict:

@@ -92,8 +92,6 @@ class Refusals:
         self._seen: Counter[tuple[str, str]] = Counter()
         self._cleared: Counter[str] = Counter()
         self._judged = 0
-        # No feature is learnt while a failure is shrunk: the cases must not change then.
-        self.frozen = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -113,7 +111,7 @@ class Refusals:
             If the subject refuses the dtype, or the procedure of the law.
         """
         self._judged += verdict.status is not Status.UNSUPPORTED
-        if self.frozen or verdict.status is not Status.UNSUPPORTED or isinstance(verdict.case, Call):
+        if verdict.status is not Status.UNSUPPORTED or isinstance(verdict.case, Call):
             return
         case = verdict.case
         for feature, message in self._reasons(case):

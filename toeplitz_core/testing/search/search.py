@@ -11,7 +11,6 @@ from typing import Any, cast
 
 from hypothesis import example, given, target
 from hypothesis import seed as seeded
-from hypothesis.errors import Flaky
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
@@ -19,12 +18,15 @@ from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Excuse, Status, Verdict
 from toeplitz_core.testing.oracle.strictest import strictest
+from toeplitz_core.testing.search.changes import OutOfCallsError
 from toeplitz_core.testing.search.effort import Effort, Search, Sweep
 from toeplitz_core.testing.search.law_cases import drawn, drawn_again, swept
 from toeplitz_core.testing.search.refusals import Refusals, RefusesAll
 from toeplitz_core.testing.search.seeding import no_constants_of_modules
+from toeplitz_core.testing.search.smallest import smallest
+from toeplitz_core.testing.search.smallest_call import smallest_call
 from toeplitz_core.testing.search.statistics import note
-from toeplitz_core.testing.search.tally import FINAL_RUNS, SHRINKING_RUNS, Explains, Judge, Tally, failures
+from toeplitz_core.testing.search.tally import FINAL_RUNS, Explains, Judge, Tally, failures
 from toeplitz_core.testing.strategies.domain import EVERYTHING, Domain
 from toeplitz_core.testing.strategies.sweep import convolutions
 from toeplitz_core.testing.subjects.interface import Implementation, Subject
@@ -33,6 +35,10 @@ from toeplitz_core.testing.support import interrupts
 
 # A search tries at most this many times the cases that it is to judge, in at most this many rounds.
 _MOST_TRIED, _MOST_ROUNDS = 4, 12
+# How often a law is checked for the smallest case of a failure; each crash costs a process.
+CALLS = {Status.FAIL: 300, Status.CRASH: 60, Status.TIMEOUT: 60}
+# Seconds after which no smaller case is tried. Only slow subjects need more than the calls take.
+SECONDS = 20.0
 # Calls of more seconds than this are slow, and calls of about ``_QUICK`` seconds are quick enough. Smaller limits on
 # products than this leave too little to check.
 _SLOW, _QUICK, _FEWEST_PRODUCTS = 1.0, 0.05, 64
@@ -60,16 +66,12 @@ class LawError(Exception):
         return LawError, (self.law, self.subject, self.case)  # it is sent between processes
 
 
-class _Broken(Exception):  # noqa: N818  # it carries a verdict to Hypothesis and is not an error of ours
-    """A law failed on a case. Hypothesis shrinks the cases that raise this."""
-
-    def __init__(self, verdict: Verdict) -> None:
-        super().__init__(verdict.message)
-        self.verdict = verdict
+class _Found(BaseException):
+    """A failure that none before explains. A BaseException passes through Hypothesis, which shrinks Exceptions."""
 
 
 class _Stop(BaseException):
-    """An error of our own. A BaseException passes through Hypothesis, which would shrink an Exception."""
+    """An error of our own. A BaseException passes through Hypothesis, which shrinks Exceptions."""
 
     def __init__(self, error: Exception, case: Case | Call) -> None:
         super().__init__()
@@ -161,9 +163,8 @@ def find(
         if isinstance(effort, Sweep):
             tally.unfinished = "not run again"
             cases = (case for case in swept(law, convolutions(effort.steps), dtype, device) if domain.contains(case))
-            failure = _smallest(lambda: _walk(judge, tally, cases), judge, tally, subject)
-            if failure is not None:
-                tally.go_on(failure)
+            if _is_broken(lambda: _walk(judge, tally, cases)):
+                tally.go_on(_final(judge, tally, subject))
         else:
             _search(law, watched, judge, tally, effort, understand)
     except _Stop as stop:
@@ -181,9 +182,11 @@ def _search(
     for number in range(_MOST_ROUNDS):
         before = tally.counts.total() + tally.outside
         test = _round(law, watched, judge, tally, effort, refusals, number, examples)
-        refusals.frozen = False
+        failure = None
         try:
-            failure = _smallest(test, judge, tally, watched.subject)
+            if _is_broken(test):
+                _shrink(judge, tally, watched.domain)
+                failure = _final(judge, tally, watched.subject)
         except RefusesAll:
             return
         if failure is not None:
@@ -208,7 +211,7 @@ def _round(
     number: int,
     examples: int,
 ) -> Callable[[], None]:
-    """Make a Hypothesis test that raises the smallest new failure among this number of cases."""
+    """Make a Hypothesis test of this number of cases, which ends at the first new failure."""
     step, draws = tally.step, watched.claims.draws
 
     def placed(case: Case) -> Case:
@@ -224,9 +227,8 @@ def _round(
         for each in drawn_again(law, case, draws):
             watched.kernels.clear()
             verdict = tally.judged(judge, each)
-            if tally.is_new(verdict):
-                refusals.frozen = True
-                raise _Broken(verdict)
+            if verdict is tally.smallest:
+                raise _Found
             refusals.learn(verdict)
             note(verdict, watched.kernels)
             if verdict.status is Status.PASS and verdict.ratio is not None:
@@ -247,8 +249,8 @@ def _walk(judge: Judge, tally: Tally, cases: Iterable[Case]) -> None:
     """Judge the cases in order, smallest first, until one fails."""
     for case in cases:
         verdict = tally.judged(judge, case)
-        if tally.is_new(verdict):
-            raise _Broken(verdict)
+        if verdict is tally.smallest:
+            raise _Found
 
 
 def _judge(law: Law, subject: Implementation, tally: Tally, excuse: Excusing | None, *, at_once: bool) -> Judge:
@@ -262,7 +264,8 @@ def _judge(law: Law, subject: Implementation, tally: Tally, excuse: Excusing | N
         with interrupts.at_once(at_once):
             verdict = _judged_by(law, subject, case)
         try:
-            excused = None if excuse is None or not verdict.status.is_failure else excuse(verdict)
+            asked = excuse is not None and verdict.status.is_failure and not tally.understands(verdict)
+            excused = excuse(verdict) if excuse is not None and asked else None
         except Exception as error:
             raise _Stop(error, case.replace(law=law.name)) from error
         if excused is None:
@@ -281,11 +284,38 @@ def _judged_by(law: Law, subject: Implementation, case: Case | Call) -> Verdict:
         raise _Stop(error, case.replace(law=law.name)) from error
 
 
-def _smallest(test: Callable[[], None], judge: Judge, tally: Tally, subject: Implementation) -> Verdict | None:
-    """Run a test that raises the first new failure, and return its smallest case with the final message, or None."""
-    failure = _run(test, tally)
-    if failure is None:
-        return None
+def _is_broken(test: Callable[[], None]) -> bool:
+    """Whether a test ends at a new failure, which is then the tally's smallest one."""
+    try:
+        with no_constants_of_modules():
+            test()
+    except _Found:
+        return True
+    return False
+
+
+def _shrink(judge: Judge, tally: Tally, domain: Domain) -> None:
+    """Look for a smaller case of the tally's failure."""
+    failure = tally.smallest
+    assert failure is not None
+    calls = CALLS[failure.status] // tally.runs
+    end = time.monotonic() + SECONDS
+
+    def fails(case: Case | Call) -> bool | None:
+        if tally.out_of_time or time.monotonic() > end:
+            raise OutOfCallsError
+        return tally.judged(judge, case) is tally.smallest if domain.contains(case) else None
+
+    if isinstance(failure.case, Call):
+        smallest_call(failure.case, fails, calls=calls)
+    else:
+        smallest(failure.case, fails, calls=calls, dtypes=(failure.case.dtype,))
+
+
+def _final(judge: Judge, tally: Tally, subject: Implementation) -> Verdict:
+    """The tally's smallest failure with its final message."""
+    failure = tally.smallest
+    assert failure is not None
     message = failure.message
     if tally.out_of_time:
         message = f"{message} (not shrunk to the end, which would take the timeout for each call)"
@@ -300,19 +330,3 @@ def _smallest(test: Callable[[], None], judge: Judge, tally: Tally, subject: Imp
         failed = failures(afresh, failure.case, FINAL_RUNS)
         message = f"{message} (fails again in {failed} of {FINAL_RUNS} runs)"
     return failure.replace(message=message)
-
-
-def _run(test: Callable[[], None], tally: Tally) -> Verdict | None:
-    """Run the test and return its smallest failure, or None."""
-    try:
-        with no_constants_of_modules():
-            test()
-    except _Broken as broken:
-        return broken.verdict
-    except Flaky:
-        if tally.smallest is None:
-            raise
-        if tally.smallest.status is not Status.TIMEOUT:
-            tally.runs = SHRINKING_RUNS
-        return tally.smallest
-    return None

@@ -10,7 +10,7 @@ from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.conditions import Condition, common, necessary
 from toeplitz_core.testing.laws.result import Result, Step, wholly_refused
-from toeplitz_core.testing.laws.verdict import EXCUSED, Excuse, Status, Verdict
+from toeplitz_core.testing.laws.verdict import EXCUSED, Excuse, Status, Verdict, alike
 from toeplitz_core.testing.support.spelling import cases_of
 
 # A law passes only if more than this share of the cases that were not refused proved something, and at least
@@ -68,7 +68,8 @@ class Tally:
         self.found: list[Verdict] = []
         self._understood: list[tuple[str, Condition]] = []
         self._explains: list[Explains] = []
-        self._explain: list[Explains] = []
+        # The last failure that was asked about, and the answer: asking may call the subject.
+        self._asked: tuple[Verdict, bool] | None = None
         # What to report as unfinished if the search ended now.
         self.unfinished = "not shrunk to the end"
         self._announce = announce
@@ -79,15 +80,18 @@ class Tally:
         return self.timeouts >= SHRINKING_TIMEOUTS
 
     def judged(self, judge: Judge, case: Case | Call) -> Verdict:
-        """Judge a case. After a failure that did not repeat, each case runs several times and fails if one run does."""
+        """Judge a case. After a failure that did not repeat, each case runs several times and fails if one run does.
+
+        If it is a failure that none before explains, the verdict is then ``smallest``.
+        """
         if self.out_of_time:
-            return Verdict(Status.PASS, case)  # not run, so that Hypothesis finds nothing smaller and stops
+            return Verdict(Status.PASS, case)  # not run
         verdict = judge(case)
         first = self.smallest is None
         self._add(verdict)
         if verdict.status is Status.TIMEOUT:
             self.timeouts += 1
-        elif first and self.is_new(verdict):
+        elif first and verdict is self.smallest:
             self.runs = 1 if failures(judge, case, CONFIRMATIONS) == CONFIRMATIONS else SHRINKING_RUNS
         for _ in range(self.runs - 1):
             if verdict.status.is_failure:
@@ -96,13 +100,12 @@ class Tally:
             self._add(verdict)
         return verdict
 
-    def is_new(self, verdict: Verdict) -> bool:
-        """Whether a verdict is a failure, and none that was found before explains it."""
-        return (
-            verdict.status.is_failure
-            and not any(kind == verdict.kind and condition.holds(verdict.case) for kind, condition in self._understood)
-            and not any(explains(verdict) for explains in self._explains)
-        )
+    def understands(self, failure: Verdict) -> bool:
+        """Whether one of the failures that were found before explains a failing verdict."""
+        if self._asked is None or self._asked[0] is not failure:
+            alike = (condition.holds(failure.case) for kind, condition in self._understood if kind == failure.kind)
+            self._asked = failure, any(alike) or any(explains(failure) for explains in self._explains)
+        return self._asked[1]
 
     def go_on(self, failure: Verdict, explains: Explains | None = None) -> None:
         """Keep a failure that has been shrunk, so that the search can go on beyond it.
@@ -140,9 +143,14 @@ class Tally:
                 (self._refused if verdict.status is Status.UNSUPPORTED else self._taken).append(verdict.case)
             if verdict.ratio is not None and verdict.status is Status.PASS:
                 self.max_ratio = max(verdict.ratio, self.max_ratio or 0.0)
-        if self.is_new(verdict):
-            self.smallest = verdict  # after a failure, only smaller cases are tried
+        if verdict.status.is_failure and self._is_smaller(verdict) and not self.understands(verdict):
+            self.smallest = verdict
             self.announce()
+
+    def _is_smaller(self, failure: Verdict) -> bool:
+        """Whether a failure is like the one that is being shrunk. After a failure, only smaller cases are tried."""
+        before = self.smallest
+        return before is None or (before.quantity == failure.quantity and alike(before, failure))
 
     def announce(self) -> None:
         """Announce the result as it would be if the search ended now."""

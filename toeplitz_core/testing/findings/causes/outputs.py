@@ -62,7 +62,7 @@ def _batch(trial: Trial) -> Iterator[Hypothesis]:
         ("the result of the previous image", lambda y: y.roll(1, 0)),
         ("the sum over all images", lambda y: y.sum(0, keepdim=True).expand(y.shape)),
     ]
-    bad = trial.wrong.flatten(1).any(1).nonzero().flatten().tolist()
+    bad = trial.wrong_along(0)
     for start in [*BLOCKS, bad[0]] if bad else []:
         changes += [
             (
@@ -226,7 +226,7 @@ def _dropped(trial: Trial) -> Iterator[Hypothesis]:
         return
     for other, value in _others(trial):
         for axis, name in enumerate(trial.axes):
-            starts = trial.wrong.movedim(axis, 0).flatten(1).any(1).nonzero().flatten().tolist()
+            starts = trial.wrong_along(axis)
             first, size = (starts[0], trial.truth.shape[axis]) if starts else (0, 0)
             parts = list(_PARTS)
             if first > 0:
@@ -310,7 +310,7 @@ def _duplicated(trial: Trial) -> Iterator[Hypothesis]:
 
 
 def _start(trial: Trial, axis: int) -> int:
-    return int(trial.wrong.movedim(axis, 0).flatten(1).any(1).nonzero().flatten()[0])
+    return trial.wrong_along(axis)[0]
 
 
 def _first(y: Tensor, axis: int) -> Tensor:

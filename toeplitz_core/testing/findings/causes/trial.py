@@ -87,6 +87,12 @@ class Trial:
         """Whether any element is wrong."""
         return bool(self.wrong.any())
 
+    def wrong_along(self, axis: int) -> list[int]:
+        """The indices along an axis at which any element is wrong."""
+        others = [at for at in range(self.wrong.ndim) if at != axis]
+        found = self.wrong.sum(others) if others else self.wrong
+        return found.nonzero().flatten().tolist()
+
     def explained_by(self, predicted: torch.Tensor | None) -> bool:
         """Whether a prediction is what the subject returned, and is not what is right.
 

@@ -11,8 +11,8 @@ import numpy as np
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.conditions import Condition
 from toeplitz_core.testing.findings.sizes.expressions import Expression, expressions, flags, relations
-from toeplitz_core.testing.findings.sizes.parameters import Asked, OutOfCallsError
 from toeplitz_core.testing.findings.sizes.variations import MODULI, Varied, around, mutated
+from toeplitz_core.testing.search.changes import Asked, OutOfCallsError
 
 # Larger cases take long, and a failure that needs them has a smallest case beyond this limit.
 _MAX_PRODUCTS = 2**20
@@ -118,7 +118,7 @@ class _Candidate:
 class _Known:
     """The cases that have been tried: those that failed, and those that did not."""
 
-    def __init__(self, case: Case, asked: Asked) -> None:
+    def __init__(self, case: Case, asked: Asked[Case]) -> None:
         self.case = case
         self.failing = [case]
         self.passing: list[Case] = []

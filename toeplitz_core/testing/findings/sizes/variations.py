@@ -10,7 +10,7 @@ import numpy as np
 
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
-from toeplitz_core.testing.findings.sizes.parameters import PER_AXIS, changed
+from toeplitz_core.testing.search.changes import PER_AXIS, changed
 
 # The sizes of blocks and vectors, of which a failure may need a full one or a part.
 MODULI = (2, 4, 8, 16, 32)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from toeplitz_core.geometry import ConvGeometry
+from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.laws.registry import LAWS
 from toeplitz_core.testing.strategies.reshaped import legal_layouts
+
+_Tried = TypeVar("_Tried", Case, Call)
 
 # The parameters with one value per axis of an image.
 PER_AXIS = ("kernel_size", "stride", "dilation", "padding")
@@ -72,8 +75,8 @@ class OutOfCallsError(Exception):
     """No call is left to ask about another case."""
 
 
-class Asked:
-    """A predicate on cases that is asked about each case once, and about a limited number of cases.
+class Asked(Generic[_Tried]):
+    """A predicate on cases, or on calls, that is asked about each case once, and about a limited number of cases.
 
     Parameters
     ----------
@@ -83,12 +86,12 @@ class Asked:
         The limit on the calls of ``fails``.
     """
 
-    def __init__(self, fails: Callable[[Case], bool | None], calls: int) -> None:
-        self._fails = fails
+    def __init__(self, fails: Callable[[_Tried], bool | None], calls: int) -> None:
+        self._fails: Callable[[_Tried], bool | None] = fails
         self.left = calls
-        self.answers: dict[Case, bool | None] = {}
+        self.answers: dict[_Tried, bool | None] = {}
 
-    def __call__(self, case: Case) -> bool | None:
+    def __call__(self, case: _Tried) -> bool | None:
         """Whether a case fails; ``OutOfCallsError`` if it has not been asked about and no call is left."""
         if case not in self.answers:
             if self.left <= 0:

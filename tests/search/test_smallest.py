@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.findings.sizes.smallest import smallest
 from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.search.smallest import smallest
 from toeplitz_core.testing.subjects import resolve
 
 LARGE = (

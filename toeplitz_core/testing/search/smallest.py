@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.case.recipe_table import RECIPES
-from toeplitz_core.testing.findings.sizes.parameters import PER_AXIS, Asked, OutOfCallsError, changed
+from toeplitz_core.testing.search.changes import PER_AXIS, Asked, OutOfCallsError, changed
 
 # Dtypes and recipes, the simplest first.
 _DTYPES = tuple(dict.fromkeys(("float32", "float64", *CASE_DTYPES)))
@@ -40,7 +40,7 @@ class Ladder(NamedTuple):
     bisected: bool = True
 
 
-def smallest(case: Case, fails: Callable[[Case], bool | None], *, calls: int) -> Case:
+def smallest(case: Case, fails: Callable[[Case], bool | None], *, calls: int, dtypes: Sequence[str] = _DTYPES) -> Case:
     """The smallest case found that fails as this one does. The law and the device stay.
 
     Every parameter, layout, dtype and recipe in turn takes its smallest value for which the case still fails. Where a
@@ -55,6 +55,8 @@ def smallest(case: Case, fails: Callable[[Case], bool | None], *, calls: int) ->
         Whether a case fails in the same way. It is called at most once for each case.
     calls : int
         The limit on the calls of ``fails``.
+    dtypes : sequence of str
+        The dtypes that are tried, the simplest first.
 
     Examples
     --------
@@ -69,7 +71,7 @@ def smallest(case: Case, fails: Callable[[Case], bool | None], *, calls: int) ->
         before = None
         while before != descent.best:
             before = descent.best
-            for move in _moves(case):
+            for move in _moves(case, dtypes):
                 descent.down(move(descent.best))
     return descent.best
 
@@ -77,7 +79,7 @@ def smallest(case: Case, fails: Callable[[Case], bool | None], *, calls: int) ->
 class _Descent:
     """The smallest failing case so far."""
 
-    def __init__(self, case: Case, asked: Asked) -> None:
+    def __init__(self, case: Case, asked: Asked[Case]) -> None:
         self.best = case
         self._asked = asked
 
@@ -121,7 +123,7 @@ def _cost(case: Case) -> tuple[int, int]:
     return sizes + counts + choices, case.seed
 
 
-def _moves(case: Case) -> Iterator[Callable[[Case], Ladder]]:
+def _moves(case: Case, dtypes: Sequence[str]) -> Iterator[Callable[[Case], Ladder]]:
     """The ladders to go down, each as a function of the case from which it starts."""
     yield partial(_choices, "layouts", ((),))
     yield _plain
@@ -144,7 +146,7 @@ def _moves(case: Case) -> Iterator[Callable[[Case], Ladder]]:
     for operand, _ in case.layouts:
         yield partial(_without_layout, operand)
     yield partial(_choices, "data", _RECIPES)
-    yield partial(_choices, "dtype", _DTYPES)
+    yield partial(_choices, "dtype", dtypes)
     yield partial(_choices, "seed", (0, 1, 2))
 
 
