@@ -275,18 +275,25 @@ def test_the_same_message_with_another_status_is_another_failure():
 
 
 def test_a_failure_that_became_torchs_own_while_it_was_shrunk(monkeypatch: pytest.MonkeyPatch):
-    """The smallest case is compared in full; if torch has that failure, the step is searched again, in full."""
-    asked: list[bool] = []
+    """Smaller cases are not compared with torch, but the smallest is; if torch fails it too, all are compared."""
 
     class Compared:
-        def __init__(self, *_: object, thorough: bool = False) -> None:
-            asked.append(thorough)
-            self._thorough = thorough
+        def __init__(self, *_: object) -> None:
+            pass
 
-        def __call__(self, _: Verdict) -> Excuse | None:
-            return Excuse(Status.SHARED, UNLISTED) if self._thorough else None
+        def __call__(self, verdict: Verdict, *, fill: bool = True) -> Excuse | None:
+            compared.append((verdict.case, fill))
+            return Excuse(Status.SHARED, UNLISTED) if verdict.case.weight[0] == 1 else None
 
+    compared: list[tuple[Case, bool]] = []
     monkeypatch.setattr(judgement, "SharedFailures", Compared)
     subject = TorchSubject("zeros", lambda x, w, b=None, *rest: conv2d(x, w, b, *rest) * 0)
-    (result,) = check(subject, law="forward-exact", dtype="float32", device="cpu", profile="smoke", quiet=True).results
-    assert (result.status, asked) == (Status.SHARED, [False, True])
+    (result,) = check(
+        subject, law="forward-exact", dtype="float32", device="cpu", profile="smoke", max_failures=1, quiet=True
+    ).results
+    assert result.status is Status.FAIL
+    assert result.failure.case.weight == (2, 1, 1, 1)
+    # The first search ends with one output channel, and torch is not asked about any case between.
+    ended = next(number for number, (_, fill) in enumerate(compared) if not fill)
+    assert compared[ended][0].weight == (1, 1, 1, 1)
+    assert compared[ended - 1][0].weight[0] > 1

@@ -38,34 +38,34 @@ class SharedFailures:
     subject : Implementation
     laws : mapping of str to Law
         The laws by name.
-    thorough : bool
-        Whether to fill torch's memory for each failure. By default it is not filled again for failures of a kind that
-        was once found to be the subject's own: most of them are found while one failure is shrunk.
     """
 
-    def __init__(self, subject: Implementation, laws: Mapping[str, Law] = LAWS, *, thorough: bool = False) -> None:
-        self._thorough = thorough
-        self._own: set[str] = set()
+    def __init__(self, subject: Implementation, laws: Mapping[str, Law] = LAWS) -> None:
         self._subject = subject
         self._laws = laws
-        self._ever_called: bool | None = subject.claims.calls_torch
         self._torch: Implementation | None = None
-        if self._ever_called is False:
+        if subject.claims.calls_torch is False:
             return
         if isinstance(subject, IsolatedSubject):
             self._torch = subject.in_role("torch")
         elif isinstance(subject, Subject):
             self._torch = torch_instead_of(subject)
 
-    def __call__(self, verdict: Verdict) -> Excuse | None:
-        """Why a failure does not fail the run: torch itself has it. None if it is the subject's own."""
+    def __call__(self, verdict: Verdict, *, fill: bool = True) -> Excuse | None:
+        """Why a failure does not fail the run: torch itself has it. None if it is the subject's own.
+
+        Parameters
+        ----------
+        fill : bool
+            Whether to run torch with filled memory too, if it is right otherwise.
+        """
         law, case = self._laws.get(str(verdict.case.law)), verdict.case
         if self._torch is None or law is None:
             return None
         if isinstance(self._subject, Subject) and not self._calls_torch(law, case):
             return None
         try:
-            found = self._of_torch(self._torch, law, verdict)
+            found = self._of_torch(self._torch, law, verdict, fill)
             if found is None or not self._calls_torch(law, case):
                 return None
         except SubjectError:  # a worker cannot start, so nothing is known
@@ -74,7 +74,7 @@ class SharedFailures:
         unlisted = f"{UNLISTED}: {case.law}" + (f" {case.dtype}" if isinstance(case, Case) else "")
         return Excuse(Status.SHARED, unlisted if entry is None else entry.name)
 
-    def _of_torch(self, torch: Implementation, law: Law, verdict: Verdict) -> Verdict | None:
+    def _of_torch(self, torch: Implementation, law: Law, verdict: Verdict, fill: bool) -> Verdict | None:
         """The verdict on torch, if it fails in the same way or is the cause of the failure; None otherwise."""
         found = law(torch, verdict.case)
         if found.kind == verdict.kind:
@@ -82,17 +82,10 @@ class SharedFailures:
         if found.status.is_failure and verdict.index is None and self._holds_with_right_calls(law, verdict.case):
             return found
         # A result that depends on what memory held before may be right by chance.
-        if (
-            verdict.status is not Status.FAIL
-            or verdict.kind in self._own
-            or not self._may_call_torch(law, verdict.case)
-        ):
+        if not fill or verdict.status is not Status.FAIL or not self._may_call_torch(law, verdict.case):
             return None
         others = (law(poisoned, verdict.case) for poisoned in torch.poisoned())
-        shared = next((found for found in others if found.kind == verdict.kind), None)
-        if shared is None and not self._thorough:
-            self._own.add(verdict.kind)
-        return shared
+        return next((found for found in others if found.kind == verdict.kind), None)
 
     def _holds_with_right_calls(self, law: Law, case: Case | Call) -> bool:
         """Whether the law holds for the subject if a right convolution takes the place of torch's."""
@@ -101,15 +94,15 @@ class SharedFailures:
         return law(right, case).status is Status.PASS
 
     def _may_call_torch(self, law: Law, case: Case | Call) -> bool:
-        """Whether the subject called torch's convolution when last watched. It may be slow, so that is not repeated."""
-        return self._calls_torch(law, case) if self._ever_called is None else self._ever_called
+        """Whether the subject calls torch's convolution, here or ever. Watching it is slow."""
+        subject = self._subject
+        ever = isinstance(subject, IsolatedSubject) and subject.in_role("watched").ever_called_torch
+        return ever or self._calls_torch(law, case)
 
     def _calls_torch(self, law: Law, case: Case | Call) -> bool:
         """Whether the subject calls torch's convolution when the law is checked on this case."""
-        if self._subject.claims.calls_torch is None:
-            self._ever_called = self._watched(law, case)
-            return self._ever_called
-        return self._subject.claims.calls_torch
+        declared = self._subject.claims.calls_torch
+        return self._watched(law, case) if declared is None else declared
 
     def _watched(self, law: Law, case: Case | Call) -> bool:
         if isinstance(self._subject, IsolatedSubject):

@@ -178,8 +178,7 @@ def run_fork_server(descriptor: int) -> None:
     replies with the exit code of the worker, or None if the worker did not exit in that time and was killed.
     """
     control = Connection(descriptor)
-    with contextlib.suppress(ImportError):  # torch imports it at the first gradient: do so once, not in each worker
-        importlib.import_module("torch.fx.experimental.symbolic_shapes")
+    _import("torch.fx.experimental.symbolic_shapes")  # for all gradients
     _answer(control, True)
     workers: set[int] = set()
     directories: set[Path] = set()
@@ -199,6 +198,8 @@ def run_fork_server(descriptor: int) -> None:
                 connection = Connection(reduction.recv_handle(control))
             except (EOFError, OSError, RuntimeError):
                 continue  # the judge was interrupted between two messages and is about to end
+            for name in message.imports:
+                _import(name)
             pid = os.fork()
             if pid == 0:
                 control.close()
@@ -218,6 +219,12 @@ def run_fork_server(descriptor: int) -> None:
                     os.killpg(pid, signal.SIGKILL)  # processes that the dead worker left behind
             workers.discard(pid)
             _answer(control, None if status is None else os.waitstatus_to_exitcode(status))
+
+
+def _import(name: str) -> None:
+    """Import what torch imports only when it is needed: once here, and not in each worker."""
+    with contextlib.suppress(ImportError):  # another version of torch
+        importlib.import_module(name)
 
 
 def _exit_status(pid: int, timeout: float) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import platform
@@ -48,6 +49,11 @@ PARTING = 2.0
 # as an integer it is large, so a result that uses it is wrong.
 POISONS = (0x80, 0x55)
 _TUNABLES = "GLIBC_TUNABLES"
+# What torch imports at the first call of a procedure. That takes a second, so fork servers do it, and not each worker.
+_FUNCTIONAL = ("torch._dynamo", "torch._decomp.decompositions_for_jvp")
+_IMPORTS: dict[Procedure, tuple[str, ...]] = dict.fromkeys(
+    ("vmap", "functional_gradients", "forward_mode"), _FUNCTIONAL
+)
 
 
 class SubjectError(ValueError):
@@ -101,8 +107,11 @@ class IsolatedSubject:
         self._worker: _Worker | None = None
         self._handshake: Handshake | None = None
         self._slowest_first: float | None = None
+        self._imports: tuple[str, ...] = ()
         self._poisoned: list[IsolatedSubject] = []
         self._beside: dict[Role, IsolatedSubject] = {}
+        # Whether the subject, watched, was ever seen to call torch's own convolution.
+        self.ever_called_torch = False
         sandbox.own(self)
 
     @property
@@ -155,6 +164,7 @@ class IsolatedSubject:
         """Whether a watched subject has called torch's own convolution since this was last asked."""
         assert self._witness is not None
         called = self._witness.stat().st_size > 0
+        self.ever_called_torch = self.ever_called_torch or called
         os.truncate(self._witness, 0)
         return called
 
@@ -214,6 +224,10 @@ class IsolatedSubject:
     def _ask(self, requests: Sequence[Request | Call], lines: Sequence[str]) -> Sequence[Outcome | Answer] | Death:
         """Write the lines to disk and send the requests. End a worker that does not answer or is no longer usable."""
         self._sandbox.write_case(lines)
+        needed = [_IMPORTS.get(request.procedure, ()) for request in requests if isinstance(request, Request)]
+        if self._fork and any(set(names) - set(self._imports) for names in needed):
+            self._imports = tuple(dict.fromkeys((*self._imports, *itertools.chain(*needed))))
+            self.restart()
         fresh = self._worker is None
         try:
             worker = self.start()
@@ -260,6 +274,7 @@ class IsolatedSubject:
                 self._declared,
                 self._role,
                 witness,
+                self._imports,
             )
             try:
                 self._worker = _Worker(sandbox, settings, self._environment, fork=self._fork)

@@ -103,6 +103,8 @@ class Settings:
         Whether to run the subject, to watch it, or to run torch in its place; see :func:`in_role`.
     witness : str
         Path of the file that a watched subject writes to.
+    imports : tuple of str
+        Modules that the fork server imports before it forks the worker, as far as they exist.
     """
 
     subject: str
@@ -115,6 +117,7 @@ class Settings:
     declared: Declared = field(default_factory=Declared)
     role: Role = "subject"
     witness: str = ""
+    imports: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,12 +70,17 @@ def judge(
         if announce is not None:
             announce(_completed(plan, result))
 
-    def searched(shared: SharedFailures | None) -> Result:
+    shared = None if plan.strict else SharedFailures(subject, laws)
+
+    def searched(*, thorough: bool) -> Result:
+        tally = Tally(step, found)
+
         def excuse(verdict: Verdict) -> Excuse | None:
             entry = plan.known.match(step.subject, verdict)
             if entry is not None:
                 return Excuse(Status.KNOWN, entry.name)
-            return None if shared is None else shared(verdict)
+            shrinking = tally.smallest is not None
+            return None if shared is None or (shrinking and not thorough) else shared(verdict)
 
         return find(
             law,
@@ -86,16 +91,14 @@ def judge(
             domain=plan.domain.within(subject.claims.where),
             excuse=excuse,
             understand=partial(_understood, subject),
-            tally=Tally(step, found),
+            tally=tally,
         )
 
     # A subject that runs in this process keeps its usual threads.
     with contextlib.nullcontext() if isinstance(subject, Subject) else _one_thread():
-        result = searched(None if plan.strict else SharedFailures(subject, laws))
-        if result.failure is not None and not plan.strict:
-            thorough = SharedFailures(subject, laws, thorough=True)
-            if any(thorough(failure) is not None for failure in result.failures):
-                result = searched(thorough)  # while a failure was shrunk, it became one of torch's own
+        result = searched(thorough=False)
+        if shared is not None and any(shared(failure, fill=False) is not None for failure in result.failures):
+            result = searched(thorough=True)  # while a failure was shrunk, it became one of torch's own
     if memory is not None and (result.failure is not None or first == memory.recall()):
         memory.keep([failure.case for failure in result.failures])  # keep what cannot be run here
     failures = [explained(subject, _concluded(failure, law, subject)) for failure in result.failures]
