@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from toeplitz_core.testing.laws.result import Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.subjects.symptom import Symptom
 
 _GRAVEST = (Status.CRASH, Status.TIMEOUT, Status.FAIL)
 
@@ -47,7 +49,10 @@ class Finding:
     @property
     def id(self) -> str:
         """The same in other runs, with other seeds and other versions: it depends on subject, cause and symptom."""
-        words = f"{self.subject} {self.cause} {self.failure.symptom}"
+        symptom = self.failure.symptom
+        if symptom is Symptom.WRONG_SHAPE and self.cause != symptom.value:
+            symptom = Symptom.VALUES  # the same mistake may show as another shape, or as wrong numbers
+        words = f"{self.subject} {self.cause} {symptom}"
         found = hashlib.sha256(words.encode()).hexdigest()[:8]
         return found if self.number == 1 else f"{found}-{self.number}"
 
@@ -83,6 +88,10 @@ class Finding:
     def devices(self) -> tuple[str, ...]:
         """The devices on which it shows, in the order of the run."""
         return tuple(dict.fromkeys(step.device for step in self.steps))
+
+    def in_order(self, order: Mapping[Step, int]) -> Finding:
+        """The finding, with its sightings in an order of steps."""
+        return replace(self, sightings=tuple(sorted(self.sightings, key=lambda sight: order.get(sight[0], -1))))
 
     def also_in(self, step: Step, failure: Verdict) -> Finding:
         """The finding, with one more failure that comes from it."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.causes.catalogue import UNKNOWN
-from toeplitz_core.testing.findings.causes.diagnosis import Diagnosis, diagnosed, explains
+from toeplitz_core.testing.findings.causes.diagnosis import PREDICTED, Diagnosis, diagnosed, explains
 from toeplitz_core.testing.findings.finding import Finding
 from toeplitz_core.testing.findings.other_variants import other_variants
 from toeplitz_core.testing.findings.sizes.boundaries import Need, needs
@@ -76,9 +76,13 @@ class Gathering:
             Call no subject: failures are compared by what they look like, and causes stay unknown.
         """
         failures = [(result.step, failure) for result in results for failure in result.failures]
-        for step, failure in failures:
+        # What a mistake predicts comes first: other failures may be consequences of it.
+        for step, failure in sorted(failures, key=lambda found: found[1].symptom not in PREDICTED):
             others = [one.case for at, one in failures if at.subject == step.subject and one.kind == failure.kind]
             self.add(step, failure, others, briefly=briefly)
+        order = {step: number for number, (step, _) in enumerate(failures)}
+        for bug in self._bugs:
+            bug.finding = bug.finding.in_order(order)
 
     def add(
         self, step: Step, failure: Verdict, others: Sequence[Case | Call] = (), *, briefly: bool = False
@@ -147,7 +151,8 @@ class Gathering:
             diagnosis = again if again.cause != UNKNOWN else diagnosis
         needed: tuple[Need, ...] = ()
         if isinstance(found.case, Case) and not fixed and for_needs:
-            needed = needs(found.case, _Fails(subject, law, found, SECONDS[1]), calls=for_needs)
+            symptoms = PREDICTED if diagnosis.hypothesis is not None else ()
+            needed = needs(found.case, _Fails(subject, law, found, SECONDS[1], symptoms), calls=for_needs)
         note = other_variants(found, step.subject, seconds=VARIANT_SECONDS)
         words = tuple(map(str, needed))
         finding = Finding(step.subject, found, diagnosis.cause, diagnosis.evidence, words, note=note)
@@ -162,9 +167,12 @@ class Gathering:
         if isinstance(case, Call) or isinstance(known.case, Call):
             return isinstance(case, Call) and isinstance(known.case, Call) and alike(known, failure)
         subject = self._subjects(step.subject)
-        if bug.diagnosis.hypothesis is not None and failure.symptom is Symptom.VALUES:
+        if bug.diagnosis.hypothesis is not None:
             # A mistake that predicts the numbers outweighs the needs, which are only observed.
-            return explains(subject, bug.diagnosis, failure)
+            if explains(subject, bug.diagnosis, failure):
+                return True
+            if failure.symptom in PREDICTED:
+                return False
         if not all(need.holds(case) for need in bug.needs):
             return False
         return self._both_ways(subject, known, failure)
@@ -190,11 +198,13 @@ class Gathering:
 class _Fails:
     """Whether a case fails in the same way as another one; None for a case that the law or the subject does not take.
 
-    When the time is over, it ends the search as if no call were left.
+    When the time is over, it ends the search as if no call were left. With several ``symptoms``, each is the same way.
     """
 
-    def __init__(self, subject: Implementation, law: Law, failure: Verdict, seconds: float) -> None:
-        self._subject, self._law, self._failure = subject, law, failure
+    def __init__(
+        self, subject: Implementation, law: Law, failure: Verdict, seconds: float, symptoms: Sequence[Symptom] = ()
+    ) -> None:
+        self._subject, self._law, self._failure, self._symptoms = subject, law, failure, symptoms
         self._end = time.monotonic() + seconds
 
     def __call__(self, case: Case) -> bool | None:
@@ -205,7 +215,8 @@ class _Fails:
         verdict = self._law(self._subject, case)
         if verdict.status is Status.UNSUPPORTED:
             return None
-        return verdict.status is self._failure.status and alike(verdict, self._failure)
+        same = verdict.symptom in self._symptoms or alike(verdict, self._failure)
+        return verdict.status is self._failure.status and same
 
 
 def _final(law: Law, subject: Implementation, case: Case, failure: Verdict) -> Verdict:

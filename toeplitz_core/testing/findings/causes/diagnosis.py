@@ -11,7 +11,7 @@ from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.conditions import necessary
 from toeplitz_core.testing.case.recipe_table import RECIPES
-from toeplitz_core.testing.findings.causes import channels, numbers, outputs, windows
+from toeplitz_core.testing.findings.causes import channels, numbers, outputs, shapes, windows
 from toeplitz_core.testing.findings.causes.catalogue import GRADIENT, UNKNOWN, names
 from toeplitz_core.testing.findings.causes.earlier_calls import wrong_calls
 from toeplitz_core.testing.findings.causes.fresh_cases import grown_cases
@@ -49,8 +49,12 @@ _ARITHMETICS = (
 _FEWEST_WRONG, _MOST_PRODUCTS, _SECONDS_OF_ONE = 4, 2**18, 3.0
 # Words for the calls of a law whose result is wrong only because of an earlier call, or because numbers were changed.
 _LATER = ("changed", "other", "overwritten")
+# The symptoms that a mistake may predict.
+PREDICTED = (Symptom.VALUES, Symptom.WRONG_SHAPE)
+# Failures in a gradient that may have no other reason than a wrong result.
+_CONSEQUENCES = (Symptom.REFUSED, Symptom.OTHER, Symptom.WRONG_SHAPE)
 # The kinds of mistakes, the likeliest first: of several that predict all trials, the first is taken.
-_KINDS = (windows, channels, outputs, numbers)
+_KINDS = (windows, shapes, channels, outputs, numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,8 @@ def diagnosed(
     failure = _steady(failure, subject)
     case = failure.call or failure.case
     of_gradient = GRADIENT * (failure.quantity != OUTPUT.of)
+    if failure.symptom is Symptom.WRONG_SHAPE and (found := _of_shape(subject, failure, others, seconds)) is not None:
+        return found
     if failure.symptom not in (Symptom.VALUES, Symptom.RELATION, Symptom.OTHER):
         name = failure.symptom.value
         name = name if name.startswith(GRADIENT) or of_gradient + name not in names() else of_gradient + name
@@ -122,6 +128,18 @@ def diagnosed(
     elif found is not None:
         found = replace(found, cause=of_gradient + found.cause)
     return found or _of_memory(subject, first, of_gradient) or Diagnosis(UNKNOWN, _facts(first))
+
+
+def _of_shape(subject: Implementation, failure: Verdict, others: Sequence[Case], seconds: float) -> Diagnosis | None:
+    """The mistake that predicts another shape, with the numbers in it."""
+    case = failure.call or failure.case
+    if isinstance(case, Call) or failure.quantity != OUTPUT.of:
+        return None
+    data = "integers" if RECIPES[case.data].kind != "storage" else case.data
+    first = tried(subject, case.replace(data=data))
+    if not isinstance(first, Trial) or not first.is_misshapen:
+        return None
+    return _predicted(subject, first, others, time.process_time() + seconds)
 
 
 def _of_memory(subject: Implementation, first: Trial, of_gradient: str) -> Diagnosis | None:
@@ -222,7 +240,7 @@ def _predicted(subject: Implementation, first: Trial, others: Sequence[Case], en
 def _hypotheses(trial: Trial) -> Iterator[Hypothesis]:
     if trial.quantity != OUTPUT.of:
         yield outputs.MISSING
-    for kind in _KINDS:
+    for kind in (shapes,) if trial.is_misshapen else _KINDS:
         yield from kind.hypotheses(trial)
 
 
@@ -295,14 +313,19 @@ def explains(subject: Implementation, known: Diagnosis, failure: Verdict) -> boo
     Details that the first failure could not show may differ: a kernel of one row is the same whether its rows are
     reversed or not. So it may be any mistake with the same identifier that explains both.
     """
-    case = failure.call or failure.case
-    if known.hypothesis is None or failure.symptom is not Symptom.VALUES or isinstance(case, Call):
+    case, quantity = failure.call or failure.case, failure.quantity
+    if known.hypothesis is None or isinstance(case, Call):
+        return False
+    law = LAWS.get(str(failure.case.law))
+    if failure.symptom in _CONSEQUENCES and law is not None and law.procedure != "forward":
+        case, quantity = case.replace(law=None), OUTPUT.of
+    elif failure.symptom not in PREDICTED:
         return False
     # Exact numbers tell more, if the failure shows with them too. A law's call may be wrong for its own numbers, and
     # right for those that its recipe draws first.
     for data, draw in itertools.product(dict.fromkeys(("integers", case.data)), range(DRAWS)):
         drawn = case.replace(data=data, seed=(case.seed + draw) % 2**64)
-        trial = tried(subject, drawn, failure.quantity)
+        trial = tried(subject, drawn, quantity)
         if isinstance(trial, Trial) and trial.is_wrong:
             alike = (one for one in _hypotheses(trial) if one.cause == known.hypothesis.cause)
             both = (trial, *known.trials)

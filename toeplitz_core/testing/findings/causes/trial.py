@@ -46,7 +46,8 @@ class Trial:
     bias, grad : tensor, optional
         The bias, and the gradient of the result; None if there is none.
     exact, truth, actual : tensor
-        The exact quantity, the same rounded once to the dtype of the case, and what the subject returned.
+        The exact quantity, the same rounded once to the dtype of the case, and what the subject returned. An output may
+        have another shape.
     bound : float64 tensor, optional
         The allowed error of each element; None if the result must be exact.
     operands : Operands
@@ -79,13 +80,20 @@ class Trial:
     @property
     def wrong(self) -> torch.Tensor:
         """Which elements are wrong."""
+        if self.is_misshapen:
+            return torch.ones_like(self.truth, dtype=torch.bool)
         right = self._equal(self.truth, self.actual)
         return ~right if self.bound is None else ~(right | ((self.actual - self.exact).abs() <= self.bound))
 
     @property
     def is_wrong(self) -> bool:
         """Whether any element is wrong."""
-        return bool(self.wrong.any())
+        return self.is_misshapen or bool(self.wrong.any())
+
+    @property
+    def is_misshapen(self) -> bool:
+        """Whether the result has another shape."""
+        return self.actual.shape != self.truth.shape
 
     def wrong_along(self, axis: int) -> list[int]:
         """The indices along an axis at which any element is wrong."""
@@ -103,11 +111,13 @@ class Trial:
             return False
         close = self._equal(predicted, self.actual)
         error, dtype = (self.actual - predicted).abs(), self.case.torch_dtype
-        if self.bound is not None:
+        if self.bound is not None and self.bound.numel():
             close |= error <= _SLACK * self.bound.max()
         elif RECIPES[self.case.data].kind == "storage" and self.case.dtype != "int64":
             spacing = torch.finfo(dtype).eps * predicted.abs()
             close |= (predicted.abs() > storage_limit(self.case)) & (error <= _SLACK * spacing)
+        if self.is_misshapen:
+            return bool(close.all())
         wrong = self.wrong
         says_nothing = bool(self._equal(predicted, self.truth)[wrong].any())
         return bool(close.all()) and bool(wrong.any()) and not says_nothing
@@ -155,7 +165,8 @@ def tried(subject: Implementation, case: Case, quantity: str = OUTPUT.of) -> Tri
     truth = rounded_to(case, exact)
     # The first wrong one of several results of the same quantity.
     when, actual = next((one for one in results if not torch.equal(wide(one[1].cpu()), truth)), results[0])
-    if tuple(actual.shape) != tuple(truth.shape) or actual.dtype != case.torch_dtype:
+    comparable = actual.shape == truth.shape or (quantity == OUTPUT.of and actual.ndim == truth.ndim)
+    if not comparable or actual.dtype != case.torch_dtype:
         return outcome
     added = (None,) if case.batch is None and quantity in ("output", "input") else (...,)
     x = wide(operands.input)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import NamedTuple
 
 import torch
 
@@ -21,12 +22,38 @@ _BOTH = ((0, 1), "")
 def hypotheses(_: Trial) -> Iterator[Hypothesis]:
     """The mistakes of this kind that may explain a trial."""
     yield from _kernel()
+    for parameter in wrong_parameters():
+        yield from _taps(parameter)
+    yield from _short()
+    yield from _modes()
+
+
+def wrong_parameters() -> Iterator[WrongParameter]:
+    """Each wrong use of stride, dilation or padding."""
     for name in ("stride", "dilation", "padding"):
         yield from _swapped(name)
         yield from _ignored(name)
     yield from _shifted()
-    yield from _short()
-    yield from _modes()
+
+
+class WrongParameter(NamedTuple):
+    """A parameter that some axes use in a wrong way.
+
+    Parameters
+    ----------
+    cause, detail : str
+        The identifier in the catalogue, and more in words.
+    axes : tuple of int
+        The axes of the image.
+    of : callable
+        From a geometry and an axis to what is used there: ``stride``, ``dilation``, and the zeros ``before`` and
+        ``after`` the image. What is missing is used rightly.
+    """
+
+    cause: str
+    detail: str
+    axes: tuple[int, ...]
+    of: Callable[[ConvGeometry, int], dict[str, int]]
 
 
 def _sets() -> Iterator[tuple[tuple[int, ...], str]]:
@@ -44,17 +71,18 @@ def _kernel() -> Iterator[Hypothesis]:
     yield weighing("kernel-transposed", "read in the other order", lambda _, w: w.mT.reshape(w.shape))
 
 
-def _taps(
-    name: str, detail: str, axes: tuple[int, ...], of: Callable[[ConvGeometry, int], dict[str, int]]
-) -> Iterator[Hypothesis]:
-    """A mistake in a parameter of some axes; windows that leave the image read zeros, or are moved back inside."""
+def _taps(parameter: WrongParameter) -> Iterator[Hypothesis]:
+    """Results of the right shape; windows that leave the image read zeros, or are moved back inside."""
+    cause, detail, axes, of = parameter
     for inside in (False, True):
 
         def change(trial: Trial, right: Reading, inside: bool = inside) -> Reading:
             g = trial.case.geometry
             taps = [right.rows, right.columns]
             for axis in axes:
-                taps[axis] = taps_of(g, axis, kept_inside=inside, **of(g, axis))
+                used = of(g, axis)
+                used.pop("after", None)
+                taps[axis] = taps_of(g, axis, kept_inside=inside, **used)
             if inside:  # such a window begins in the image, even where another mistake moves its taps
                 before = [
                     of(g, axis).get("before", g.pads[axis][0]) if axis in axes else g.pads[axis][0] for axis in (0, 1)
@@ -67,46 +95,49 @@ def _taps(
             return right.replace(rows=taps[0], columns=taps[1])
 
         words = f"{detail}{', with windows kept inside' * inside}".removeprefix(", ")
-        yield reading(name, words, change)
+        yield reading(cause, words, change)
 
 
-def _swapped(name: str) -> Iterator[Hypothesis]:
+def _swapped(name: str) -> Iterator[WrongParameter]:
     def of(g: ConvGeometry, axis: int) -> dict[str, int]:
         if name == "padding":
-            return {"before": g.pads[1 - axis][0]}
+            return dict(zip(("before", "after"), g.pads[1 - axis], strict=True))
         return {name: getattr(g, name)[1 - axis]}
 
-    yield from _taps(f"{name}-swapped", "", (0, 1), of)
-    yield from _taps(f"{name}-swapped", "columns have that of rows", (1,), of)
-    yield from _taps(f"{name}-swapped", "rows have that of columns", (0,), of)
+    yield WrongParameter(f"{name}-swapped", "", (0, 1), of)
+    yield WrongParameter(f"{name}-swapped", "columns have that of rows", (1,), of)
+    yield WrongParameter(f"{name}-swapped", "rows have that of columns", (0,), of)
 
 
-def _ignored(name: str) -> Iterator[Hypothesis]:
+def _ignored(name: str) -> Iterator[WrongParameter]:
     def none(g: ConvGeometry, axis: int) -> dict[str, int]:  # noqa: ARG001  # as the other one
-        return {"before": 0} if name == "padding" else {name: 1}
+        return {"before": 0, "after": 0} if name == "padding" else {name: 1}
 
     def short(g: ConvGeometry, axis: int) -> dict[str, int]:
         return {"stride": min(g.stride[axis], g.kernel_extent[axis])}
 
     for axes, words in _sets():
-        yield from _taps(f"{name}-ignored", words, axes, none)
+        yield WrongParameter(f"{name}-ignored", words, axes, none)
     if name == "stride":
-        yield from _taps("stride-ignored", "beyond the extent of the kernel", (0, 1), short)
+        yield WrongParameter("stride-ignored", "beyond the extent of the kernel", (0, 1), short)
 
 
-def _shifted() -> Iterator[Hypothesis]:
-    yield from _taps(
-        "padding-shifted", "before and behind swapped", (0, 1), lambda g, axis: {"before": g.pads[axis][1]}
+def _shifted() -> Iterator[WrongParameter]:
+    yield WrongParameter(
+        "padding-shifted",
+        "before and behind swapped",
+        (0, 1),
+        lambda g, axis: dict(zip(("after", "before"), g.pads[axis], strict=True)),
     )
     for (axes, words), by in itertools.product(_sets(), (1, -1)):
 
         def of(g: ConvGeometry, axis: int, by: int = by) -> dict[str, int]:
             # There is one zero to move to the other side.
             before, behind = g.pads[axis]
-            return {"before": before + by if (behind if by > 0 else before) else before}
+            return {"before": before + by, "after": behind - by} if (behind if by > 0 else before) else {}
 
         side = "one too many before" if by > 0 else "one too few before"
-        yield from _taps("padding-shifted", f"{side} {words}".rstrip(), axes, of)
+        yield WrongParameter("padding-shifted", f"{side} {words}".rstrip(), axes, of)
 
 
 def _short() -> Iterator[Hypothesis]:

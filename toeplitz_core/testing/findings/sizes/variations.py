@@ -38,7 +38,11 @@ def around(case: Case) -> Iterator[Varied]:
             least = 0 if name == "padding" else 1
             for axis, now in enumerate(values):
                 yield now, least, partial(_with_axis, case, name, axis, same_outputs)
-            if len(set(values)) == 1:
+            if len(set(values)) > 1:  # the failure may need values that differ
+                for value in (*values, max(values) + 1):
+                    made = _with_axes(case, name, g.rank, same_outputs, value)
+                    yield 0, 0, lambda number, made=made: made if number == 1 else None  # type: ignore[misc]
+            else:
                 yield values[0], least, partial(_with_axes, case, name, g.rank, same_outputs)
     for axis, now in enumerate(_per_axis(case, "padding")):
         yield now, 0, partial(_with_half_padding, case, axis)
