@@ -16,7 +16,7 @@ from toeplitz_core.testing.findings.other_variants import other_variants
 from toeplitz_core.testing.findings.sizes.boundaries import Need, needs
 from toeplitz_core.testing.laws import Law
 from toeplitz_core.testing.laws.result import Result, Step
-from toeplitz_core.testing.laws.verdict import Status, Verdict, alike
+from toeplitz_core.testing.laws.verdict import Status, Verdict, alike, raised_alike
 from toeplitz_core.testing.search.changes import OutOfCallsError
 from toeplitz_core.testing.search.repetition import without_chance
 from toeplitz_core.testing.search.smallest import smallest
@@ -173,6 +173,8 @@ class Gathering:
                 return True
             if failure.symptom in PREDICTED:
                 return False
+        if raised_alike(known, failure):  # the line that raises tells more than the needs
+            return True
         if not all(need.holds(case) for need in bug.needs):
             return False
         return self._both_ways(subject, known, failure)

@@ -186,6 +186,16 @@ def alike(one: Verdict, other: Verdict) -> bool:
     return True
 
 
+def raised_alike(one: Verdict, other: Verdict) -> bool:
+    """Whether both are refusals by the same exception, raised by the same lines of the implementation."""
+    lines = []
+    for verdict in (one, other):
+        frames = [line for line in verdict.traceback.splitlines() if line.startswith("  File ")]
+        lines.append([line for line in frames if "site-packages" not in line] or frames)
+    same = one.symptom is other.symptom is Symptom.REFUSED and _words(one) == _words(other)
+    return same and lines[0] == lines[1] != []
+
+
 def _words(verdict: Verdict) -> str:
     return _DTYPES.sub("#", verdict.kind.partition(": ")[2])
 

@@ -13,8 +13,8 @@ from toeplitz_core.geometry import ConvGeometry
 # What a tap reads that lies outside of the image: zero; the nearest pixel; the pixel mirrored at the border; the pixel
 # on the opposite side; the pixel at that address in memory, such as one of the next row; NaN, or another number.
 Outside = Literal["zero", "edge", "reflect", "circular", "memory", "memory of rows"] | float
-# Products computed at a time; convolutions with more are not computed.
-_MOST_PRODUCTS = 2**24
+# Convolutions with more products are not computed, and images of those with more than the second number one at a time.
+_MOST_PRODUCTS, _AT_ONCE = 2**27, 2**22
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,12 @@ class Reading:
         (o_h, k_h), (o_w, k_w) = self.rows.shape, self.columns.shape
         images, _, height, width = x.shape
         outputs, channels = self.channels.shape
-        if images * outputs * channels * o_h * k_h * o_w * k_w > _MOST_PRODUCTS:
+        products = images * outputs * channels * o_h * k_h * o_w * k_w
+        if products > _MOST_PRODUCTS:
             return None
+        if products > _AT_ONCE and images > 1:
+            found = [y for image in x.split(1) if (y := self(image, weight, bias)) is not None]
+            return torch.cat(found)
         if not x.numel():  # nothing is read
             y = x.new_zeros(images, outputs, o_h, o_w)
             return y if bias is None else y + bias[:, None, None]

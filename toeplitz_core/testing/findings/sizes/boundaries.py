@@ -21,7 +21,7 @@ _CLEAN_ROUNDS, _MOST_ROUNDS = 2, 10
 # Fresh cases per round that meet all needs, and how often a case is drawn until one is of the wanted kind.
 _MEETING, _DRAWS = 4, 80
 # How many cases a condition must exclude that could have a plainer reason, because some cases hold by chance.
-_FEW, _SOME = 2, 3
+_FEW, _SOME, _MANY = 2, 3, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,8 @@ def _candidates(known: _Known) -> Iterator[list[_Candidate]]:
     yield [*upper, *(c for expression in plain for c in _remainders(known, expression))]
     held = [_Candidate(text, words, of, _FEW) for text, words, of in relations(rank)]
     held = [candidate for candidate in held if all(map(candidate.holds, known.failing))]
-    yield [*held, *(replace(c, least=_FEW) for expression in related for c in _limits(known, expression))]
+    limits = [c for expression in related for c in _limits(known, expression)]
+    yield [*held, *(replace(c, least=_MANY if "<=" in c.text else _FEW) for c in limits)]
     yield [replace(c, least=_SOME) for expression in products for c in _limits(known, expression)]
 
 
@@ -262,7 +263,7 @@ def _remainders(known: _Known, expression: Expression) -> Iterator[_Candidate]:
             f"{expression.text} {text}",
             f"{expression.words} {text}",
             lambda case, modulus=modulus, wanted=wanted: of(case) % modulus in wanted,  # type: ignore[misc]
-            _FEW,
+            _MANY if expression.text.startswith("kernel_size") else _FEW,
         )
 
 

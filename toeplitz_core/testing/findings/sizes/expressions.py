@@ -11,6 +11,9 @@ from toeplitz_core.testing.case.case import Case
 _OF_AXES = {2: ("height", "width")}
 _SIZES = {"output_size": "output", "input_size": "input", "kernel_size": "kernel"}
 _STEPS = ("stride", "dilation")
+_OF_EACH_AXIS = "zip(input_size, padding, kernel_size, dilation, stride)"
+_ROOM = f"any(n + p[0] + p[1] > (k - 1) * d + 1 for n, p, k, d, s in {_OF_EACH_AXIS})"
+_STEPS_IN_ROOM = _ROOM.replace("any(", "any(s > 1 and ")
 
 
 class Expression(NamedTuple):
@@ -131,12 +134,24 @@ def relations(rank: int) -> Iterator[Relation]:
     yield Relation(
         "any(idle_taps)", "a tap that reads only padding", lambda case: any(ATTRIBUTES["idle_taps"].of(case))
     )
+    yield Relation(_ROOM, "an image larger than the kernel", lambda case: any(map(bool, _room(case))))
+    yield Relation(
+        _STEPS_IN_ROOM,
+        "stride > 1 where the image is larger than the kernel",
+        lambda case: any(step > 1 and room for step, room in zip(case.geometry.stride, _room(case), strict=True)),
+    )
     for sign in ("<", ">"):
         yield Relation(
             f"any(s {sign} k for s, k in zip(stride, kernel_size))",
             f"stride {sign} kernel on some axis",
             _step_and_taps(sign),
         )
+
+
+def _room(case: Case) -> tuple[int, ...]:
+    """The pixels and zeros of each axis beyond one window."""
+    g = case.geometry
+    return tuple(size - extent for size, extent in zip(g.padded_size, g.kernel_extent, strict=True))
 
 
 def _axis_in_words(name: str, axis: int, rank: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -63,11 +63,32 @@ def _with_groups(case: Case, groups: int) -> Case | None:
 def _with_axis(case: Case, name: str, axis: int, same_outputs: bool, value: int) -> Case | None:
     values = list(_per_axis(case, name))
     values[axis] = value
-    return changed(case, same_outputs=same_outputs, **{name: tuple(values)})
+    return _with_parameter(case, name, tuple(values), same_outputs)
+
+
+def _rest(case: Case) -> list[int]:
+    """The pixels of each axis after the last window."""
+    g = case.geometry
+    sizes = zip(g.padded_size, g.kernel_extent, g.stride, strict=True)
+    return [(size - extent) % step for size, extent, step in sizes]
+
+
+def roomy(case: Case | None, more: Sequence[int]) -> Case | None:
+    """The case with larger images: this many pixels more along each axis."""
+    if case is None:
+        return None
+    sizes: dict[str, Any] = {"input_size": tuple(n + m for n, m in zip(case.geometry.input_size, more, strict=True))}
+    return changed(case, **sizes)
 
 
 def _with_axes(case: Case, name: str, rank: int, same_outputs: bool, value: int) -> Case | None:
-    return changed(case, same_outputs=same_outputs, **{name: (value,) * rank})
+    return _with_parameter(case, name, (value,) * rank, same_outputs)
+
+
+def _with_parameter(case: Case, name: str, values: tuple[int, ...], same_outputs: bool) -> Case | None:
+    """The case with another value; with as many outputs as before and as many pixels after the last window if asked."""
+    found = changed(case, same_outputs=same_outputs, **{name: values})
+    return roomy(found, _rest(case)) if same_outputs else found
 
 
 def _with_half_padding(case: Case, axis: int, value: int) -> Case | None:
@@ -128,4 +149,6 @@ def mutated(case: Case, generator: np.random.Generator) -> Case | None:
             parameters[name] = near(now.get(name, case.weight[0] // case.groups), 1)
     groups = parameters.get("groups", case.groups)
     parameters["out_channels"] = groups * parameters.get("out_channels", case.weight[0] // case.groups)
-    return changed(case, same_outputs="input_size" not in parameters and bool(generator.integers(2)), **parameters)
+    found = changed(case, same_outputs="input_size" not in parameters and bool(generator.integers(2)), **parameters)
+    # A small image hides many failures.
+    return found if generator.integers(2) else roomy(found, generator.integers(0, 6, case.geometry.rank).tolist())
