@@ -317,6 +317,8 @@ def explains(subject: Implementation, known: Diagnosis, failure: Verdict) -> boo
     if known.hypothesis is None or isinstance(case, Call):
         return False
     law = LAWS.get(str(failure.case.law))
+    if failure.symptom is Symptom.REFUSED and shapes.have_no_window(known.hypothesis.cause, case):
+        return True
     if failure.symptom in _CONSEQUENCES and law is not None and law.procedure != "forward":
         case, quantity = case.replace(law=None), OUTPUT.of
     elif failure.symptom not in PREDICTED:

@@ -58,10 +58,10 @@ class Reading:
         (o_h, k_h), (o_w, k_w) = self.rows.shape, self.columns.shape
         images, _, height, width = x.shape
         outputs, channels = self.channels.shape
-        products = images * outputs * channels * o_h * k_h * o_w * k_w
-        if products > _MOST_PRODUCTS:
+        count = images * outputs * channels * o_h * k_h * o_w * k_w
+        if count > _MOST_PRODUCTS:
             return None
-        if products > _AT_ONCE and images > 1:
+        if count > _AT_ONCE and images > 1:
             found = [y for image in x.split(1) if (y := self(image, weight, bias)) is not None]
             return torch.cat(found)
         if not x.numel():  # nothing is read

@@ -8,12 +8,14 @@ from functools import partial
 import torch
 
 from toeplitz_core.geometry import ConvGeometry
+from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.causes.hypothesis import Hypothesis
 from toeplitz_core.testing.findings.causes.reading import Reading
 from toeplitz_core.testing.findings.causes.trial import AXES, Trial
 from toeplitz_core.testing.findings.causes.windows import wrong_parameters
 
-_Predict = Callable[[Trial], torch.Tensor | None]
+# From a geometry and an axis to the parameters that are used there.
+_Of = Callable[[ConvGeometry, int], dict[str, int]]
 
 
 def hypotheses(trial: Trial) -> Iterator[Hypothesis]:
@@ -27,17 +29,30 @@ def hypotheses(trial: Trial) -> Iterator[Hypothesis]:
             yield Hypothesis("outputs-dropped", f"the {words} {name} is missing", partial(_without, axis, part))
 
 
-def _natural(
-    axes: tuple[int, ...], of: Callable[[ConvGeometry, int], dict[str, int]], trial: Trial
-) -> torch.Tensor | None:
+def have_no_window(cause: str, case: Case) -> bool:
+    """Whether a mistake with this identifier leaves no window that fits into the image, so that nothing is returned."""
+    parameters = (parameter for parameter in wrong_parameters() if parameter.cause == cause)
+    return any(_taps(case, parameter.axes, parameter.of) is None for parameter in parameters)
+
+
+def _natural(axes: tuple[int, ...], of: _Of, trial: Trial) -> torch.Tensor | None:
     """The convolution with other parameters, and with as many outputs as they give; None if they give none."""
-    g = trial.case.geometry
+    taps = _taps(trial.case, axes, of)
+    if taps is None:
+        return None
+    changed = Reading.of(trial.case.geometry).replace(rows=taps[0], columns=taps[1])
+    return changed(trial.input, trial.weight, trial.bias)
+
+
+def _taps(case: Case, axes: tuple[int, ...], of: _Of) -> list[torch.Tensor] | None:
+    """The pixels that the taps read along each axis; None if no window fits."""
+    g = case.geometry
     taps = []
     for axis in range(2):
         used = of(g, axis) if axis in axes else {}
         stride, dilation = used.get("stride", g.stride[axis]), used.get("dilation", g.dilation[axis])
         before, after = used.get("before", g.pads[axis][0]), used.get("after", g.pads[axis][1])
-        if trial.case.padding == "same":  # its zeros follow from the rest
+        if case.padding == "same" and "before" not in used:  # its zeros follow from the rest
             total = dilation * (g.kernel_size[axis] - 1)
             before, after = total // 2, total - total // 2
         free = g.input_size[axis] + before + after - dilation * (g.kernel_size[axis] - 1) - 1
@@ -45,8 +60,7 @@ def _natural(
             return None
         starts = torch.arange(free // stride + 1) * stride - before
         taps.append(starts[:, None] + torch.arange(g.kernel_size[axis]) * dilation)
-    right = Reading.of(g)
-    return right.replace(rows=taps[0], columns=taps[1])(trial.input, trial.weight, trial.bias)
+    return taps
 
 
 def _without(axis: int, part: slice, trial: Trial) -> torch.Tensor | None:
