@@ -20,8 +20,10 @@ from toeplitz_core.testing.subjects.symptom import Symptom
 IN_CALL = ": in the law's call "
 # A number in a message, also as one of a list; not the 16 of float16.
 _NUMBER = re.compile(r"[-+]?\b(0x[0-9a-f]+|\d+(\.\d+)?(e[-+]?\d+)?j?|inf|nan)\b", re.IGNORECASE)
-# The words for dtypes in the messages of exceptions.
-_DTYPES = re.compile(r"\b(torch\.)?(b?float\d*|complex\w*|double|half|long|int\d+|char|short)\b", re.IGNORECASE)
+# The words for dtypes and devices in messages.
+_DTYPES = re.compile(
+    r"\b(torch\.)?(b?float\d*|complex\w*|double|half|long|int\d+|char|short|cpu|meta|cuda)\b", re.IGNORECASE
+)
 
 
 class Status(StrEnum):

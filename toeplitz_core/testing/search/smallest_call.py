@@ -59,15 +59,18 @@ def _changes(call: Call) -> Iterator[Callable[[Call], Call]]:
         for axis in range(len(operand.shape))
     ]
     yield partial(_with_ones, axes=axes)
+    yield partial(_with_ones, axes=axes, groups="1")
     for name, default in _DEFAULTS.items():
         yield partial(replace, **{name: default})
     for number in (1, 2):
         for chosen in itertools.combinations(axes, number):
             yield partial(_with_ones, axes=chosen)
+            yield partial(_with_ones, axes=chosen, groups="1")
 
 
-def _with_ones(call: Call, axes: Sequence[_Axis]) -> Call:
-    """The call with size 1 on these axes; sizes of 0 stay."""
+def _with_ones(call: Call, axes: Sequence[_Axis], groups: str | None = None) -> Call:
+    """The call with size 1 on these axes, and perhaps with other groups; sizes of 0 stay."""
+    call = call if groups is None else replace(call, groups=groups)
     for name, axis in axes:
         operand = call[name]
         if isinstance(operand, TensorSpec) and operand.shape[axis] > 1:
