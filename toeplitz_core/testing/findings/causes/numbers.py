@@ -148,6 +148,13 @@ def _limits(trial: Trial) -> Iterator[Hypothesis]:
         yield Hypothesis(
             "clamped", "the largest number in place of an infinity", lambda t: t.truth.clamp(-largest, largest)
         )
+    if not bool(trial.truth.isfinite().all()):
+        for sign in (1, -1):  # what a maximum and a minimum make of NaN depends on their order
+            limits = {"nan": sign * largest, "posinf": largest, "neginf": -largest}
+            words = (
+                f"the {'largest' if sign > 0 else 'least'} number in place of NaN, and limits in place of infinities"
+            )
+            yield Hypothesis("clamped", words, partial(lambda limits, t: t.truth.nan_to_num(**limits), limits))
     early = trial.actual.isinf() & trial.truth.isfinite()
     if early.any() and float(trial.truth.abs().nan_to_num(posinf=0).max()) > largest / 2**12:
         yield Hypothesis("overflow-early", "an infinity in place of a number", _early)

@@ -206,7 +206,8 @@ def _candidates(known: _Known) -> Iterator[list[_Candidate]]:
     held = [candidate for candidate in held if all(map(candidate.holds, known.failing))]
     limits = [c for expression in related for c in _limits(known, expression)]
     yield [*held, *(replace(c, least=_MANY if "<=" in c.text else _FEW) for c in limits)]
-    yield [replace(c, least=_SOME) for expression in products for c in _limits(known, expression)]
+    limits = [c for expression in products for c in _limits(known, expression)]
+    yield [replace(c, least=_MANY if "<=" in c.text else _SOME) for c in limits]
 
 
 def _flags(known: _Known) -> list[_Candidate]:
