@@ -66,7 +66,7 @@ def test_one_bug_is_one_finding():
     assert finding.dtypes == ("float32", "float64")
     assert finding.failure.case.geometry.nnz <= 4
     assert any(need.endswith("> 1") for need in finding.needs)
-    assert "of 5 draws" in finding.evidence
+    assert "for 5 random inputs" in finding.evidence
 
 
 def test_an_id_survives_another_seed_and_another_law():

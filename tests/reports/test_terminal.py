@@ -201,7 +201,7 @@ def test_a_finding_is_told_once_before_the_table():
     """During a run, the first failure of each kind is one line; its finding has the rest, and the cell names it."""
     found = failed(result(Status.FAIL, "wrong"), difference=DIFFERENCE, assumed="sums in float32")
     assert found.failure is not None
-    why, sightings = "explains all 5 numbers of 5 draws", ((STEP, str(CASE)),)
+    why, sightings = "predicts every number for 5 random inputs", ((STEP, str(CASE)),)
     needs, note = ("kernel width > 1",), "holds without oneDNN"
     finding = Finding("torch", found.failure, "kernel-flipped", why, needs, sightings, note)
     lines, _ = said(started(), step_ended(found), step_ended(found), ended(found, findings=(finding,)))
@@ -210,7 +210,7 @@ def test_a_finding_is_told_once_before_the_table():
     assert lines[at + 1 : at + 4] == [
         "F1 kernel-flipped: torch (fail)",
         "  cause:  The kernel is reversed along one axis or both, as in a mathematical",
-        "          convolution. Explains all 5 numbers of 5 draws.",
+        "          convolution. Predicts every number for 5 random inputs.",
     ]
     block = lines[at + 1 : next(n for n, line in enumerate(lines) if line.startswith("Checked against"))]
     assert len(block) <= LINES

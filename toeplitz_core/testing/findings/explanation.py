@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from toeplitz_core.bound import Arithmetic
@@ -43,8 +43,8 @@ def explained(subject: Implementation, failure: Verdict) -> Verdict:
     return failure.replace(message=f"{failure.message} (within the bound of {said})")
 
 
-def explanation(subject: Implementation, failure: Verdict) -> str | None:
-    """The name of the arithmetic that explains a wrong number; None if none does."""
+def explanation(subject: Implementation, failure: Verdict, names: Collection[str] = ARITHMETICS) -> str | None:
+    """The name of the first of these arithmetics that explains a wrong number; None if none does."""
     case = failure.case
     pair = next((pair for pair in _PAIRS if case.law in pair), None)
     if pair is None or isinstance(case, Call):
@@ -56,7 +56,7 @@ def explanation(subject: Implementation, failure: Verdict) -> str | None:
     fresh = _fresh(case, pair)
     own = by_dtype(subject.claims.chosen).get(case.dtype)
     for entry in ARITHMETICS.values():
-        if not entry.explains or case.dtype not in entry.dtypes or entry.name == own:
+        if entry.name not in names or not entry.explains or case.dtype not in entry.dtypes or entry.name == own:
             continue
         judged = _Judged(answers, entry.of)
         proven = 0

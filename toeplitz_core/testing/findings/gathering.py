@@ -16,7 +16,7 @@ from toeplitz_core.testing.findings.other_variants import other_variants
 from toeplitz_core.testing.findings.sizes.boundaries import Need, needs
 from toeplitz_core.testing.laws import Law
 from toeplitz_core.testing.laws.result import Result, Step
-from toeplitz_core.testing.laws.verdict import Status, Verdict, alike, raised_alike
+from toeplitz_core.testing.laws.verdict import Status, Verdict, alike, same_refusal
 from toeplitz_core.testing.search.changes import OutOfCallsError
 from toeplitz_core.testing.search.repetition import without_chance
 from toeplitz_core.testing.search.smallest import smallest
@@ -167,13 +167,13 @@ class Gathering:
         if isinstance(case, Call) or isinstance(known.case, Call):
             return isinstance(case, Call) and isinstance(known.case, Call) and alike(known, failure)
         subject = self._subjects(step.subject)
-        if bug.diagnosis.hypothesis is not None:
+        if bug.diagnosis.predicts:
             # A mistake that predicts the numbers outweighs the needs, which are only observed.
             if explains(subject, bug.diagnosis, failure):
                 return True
-            if failure.symptom in PREDICTED:
+            if failure.symptom in PREDICTED and bug.diagnosis.hypothesis is not None:
                 return False
-        if raised_alike(known, failure):  # the line that raises tells more than the needs
+        if same_refusal(known, failure):  # the line that raises tells more than the needs
             return True
         if not all(need.holds(case) for need in bug.needs):
             return False

@@ -188,8 +188,10 @@ def alike(one: Verdict, other: Verdict) -> bool:
     return True
 
 
-def raised_alike(one: Verdict, other: Verdict) -> bool:
-    """Whether both are refusals by the same exception, raised by the same lines of the implementation."""
+def same_refusal(one: Verdict, other: Verdict) -> bool:
+    """Whether both are refusals by the same lines of the implementation, or results detached from the same operands."""
+    if one.symptom is other.symptom is Symptom.DETACHED:
+        return one.said == other.said
     lines = []
     for verdict in (one, other):
         frames = [line for line in verdict.traceback.splitlines() if line.startswith("  File ")]

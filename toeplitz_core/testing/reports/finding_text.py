@@ -34,10 +34,9 @@ def finding_lines(
     failure = finding.failure
     name = f"{finding.cause} ({finding.id})" if number is None else f"F{number} {finding.cause}"
     heading = f"{name}: {finding.subject} ({finding.status})"
-    fixed = labelled("wrong:", shortened(wrapped(failure.message, WIDTH - 10), _MESSAGE))
-    about = shortened(wrapped(cause_in_words(finding, named=False), WIDTH - 10), _EVIDENCE)
-    fixed = labelled("cause:", about) + fixed
-    fixed.append(f"  case:   {failure.case}")
+    cause = wrapped(cause_in_words(finding, named=False), WIDTH - 10)
+    message = wrapped(failure.message.strip(), WIDTH - 10)
+    fixed = [f"  case:   {failure.case}"]
     if finding.needs:
         fixed += labelled("needs:", shortened(wrapped(", ".join(finding.needs), WIDTH - 10), 2))
     fixed += labelled("in:", wrapped(_seen(finding), WIDTH - 10)[:2])
@@ -45,6 +44,11 @@ def finding_lines(
         fixed += labelled("also:", shortened(wrapped(finding.note, WIDTH - 10), 2))
     last = labelled("judged:", wrapped(f"by {failure.assumed}" * bool(failure.assumed), WIDTH - 10)[:1])
     last += [f"  replay: {replay_command(finding.subject, failure) if replay is None else replay}"]
+    # The cause gets the lines that nothing else needs, and then the message.
+    spare = 99 if limit is None else limit - 1 - len(fixed) - len(last) - _EVIDENCE - min(len(message), _MESSAGE)
+    cause = shortened(cause, _EVIDENCE + max(0, spare))
+    message = shortened(message, _MESSAGE + max(0, spare - max(0, len(cause) - _EVIDENCE)))
+    fixed = [*labelled("cause:", cause), *labelled("wrong:", message), *fixed]
     blocks = verdict_blocks(failure)
     room = None if limit is None else limit - 1 - len(fixed) - len(last)
     shown: list[str] = []

@@ -111,7 +111,7 @@ def _understood(subject: Implementation, failure: Verdict) -> Explains | None:
     # An error of ours must not end the search. The findings at the end of the run name it.
     with contextlib.suppress(Exception):
         known = diagnosed(subject, failure)
-        return None if known.hypothesis is None else partial(_explains, subject, known)
+        return partial(_explains, subject, known) if known.predicts else None
     return None
 
 

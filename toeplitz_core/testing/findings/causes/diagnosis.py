@@ -45,6 +45,7 @@ _ARITHMETICS = (
     ("winograd", "transformed"),
     ("fft", "transformed"),
 )
+_ROUNDING = ("narrow-accumulator", *dict(_ARITHMETICS).values())
 # A single result tells of a mistake if at least this many numbers are wrong; larger convolutions take too long.
 _FEWEST_WRONG, _MOST_PRODUCTS, _SECONDS_OF_ONE = 4, 2**18, 3.0
 # Words for the calls of a law whose result is wrong only because of an earlier call, or because numbers were changed.
@@ -71,12 +72,20 @@ class Diagnosis:
         The mistake with all its details; None if the cause is unknown or follows from what happened.
     trials : tuple of Trial
         The wrong results of one geometry that it explains.
+    arithmetic : str
+        The arithmetic within whose bound the results are, if that is what explains them.
     """
 
     cause: str
     evidence: str
     hypothesis: Hypothesis | None = None
     trials: tuple[Trial, ...] = ()
+    arithmetic: str = ""
+
+    @property
+    def predicts(self) -> bool:
+        """Whether it says what other failures of the bug look like."""
+        return self.hypothesis is not None or bool(self.arithmetic)
 
 
 def diagnosed(
@@ -127,6 +136,8 @@ def diagnosed(
         found = None if arithmetic is None else _of_arithmetic(arithmetic, of_gradient)
     elif found is not None:
         found = replace(found, cause=of_gradient + found.cause)
+    if found is not None and not found.arithmetic and found.cause.removeprefix(GRADIENT) in _ROUNDING:
+        found = replace(found, arithmetic=explanation(subject, failure.replace(case=case)) or "")
     return found or _of_memory(subject, first, of_gradient) or Diagnosis(UNKNOWN, _facts(first))
 
 
@@ -184,7 +195,8 @@ def _steady(failure: Verdict, subject: Implementation) -> Verdict:
 def _of_arithmetic(name: str, of_gradient: str) -> Diagnosis:
     said = ARITHMETICS[name].statement.rstrip(".")
     cause = next((cause for words, cause in _ARITHMETICS if words in name), "narrow-accumulator")
-    return Diagnosis(of_gradient + cause, f"within the bound of the arithmetic {name} on 8 fresh draws: {said}")
+    evidence = f"within the bound of the arithmetic {name} on 8 fresh draws: {said}"
+    return Diagnosis(of_gradient + cause, evidence, arithmetic=name)
 
 
 def _of_earlier_calls(subject: Implementation, failure: Verdict) -> Diagnosis:
@@ -271,13 +283,12 @@ def _elsewhere(subject: Implementation, first: Trial, others: Iterable[Case], en
 
 
 def _evidence(found: Hypothesis, wrong: Sequence[Trial], matched: int, fresh: Sequence[Trial] | None) -> str:
-    elements = sum(trial.truth.numel() for trial in wrong)
-    draws = f"{len(wrong)} draws" if len(wrong) > 1 else "1 draw"
+    inputs = f"{len(wrong)} random inputs" if len(wrong) > 1 else "1 random input"
     elsewhere = [trial for trial in fresh or () if trial.is_wrong]
     said = f"here: {found.detail}; " if found.detail else ""
-    said += f"explains all {elements:,} numbers of {draws}"
+    said += f"predicts every number for {inputs}"
     if elsewhere:
-        said += f" and {matched} of {len(elsewhere)} wrong results at other sizes"
+        said += f", and for {matched} of {len(elsewhere)} failing cases of other sizes"
     elif fresh:
         said += "; no other sizes that were tried fail"
     return said
@@ -314,7 +325,12 @@ def explains(subject: Implementation, known: Diagnosis, failure: Verdict) -> boo
     reversed or not. So it may be any mistake with the same identifier that explains both.
     """
     case, quantity = failure.call or failure.case, failure.quantity
-    if known.hypothesis is None or isinstance(case, Call):
+    if isinstance(case, Call):
+        return False
+    judged_alike = known.arithmetic and failure.symptom is Symptom.VALUES and failure.index is not None
+    if judged_alike and explanation(subject, failure.replace(case=case), (known.arithmetic,)) is not None:
+        return True
+    if known.hypothesis is None:
         return False
     law = LAWS.get(str(failure.case.law))
     if failure.symptom is Symptom.REFUSED and shapes.have_no_window(known.hypothesis.cause, case):

@@ -200,8 +200,6 @@ def _formats(trial: Trial) -> Iterator[Hypothesis]:
             name = str(dtype).removeprefix("torch.")
             yield Hypothesis("narrow-accumulator", name, partial(lambda d, t: _summed(t, d), dtype))
         return
-    if trial.truth.is_complex():
-        return
     formats: dict[str, Callable[[Tensor], Tensor]] = {
         "TF32": tf32,
         "TF32 by truncation": lambda v: _cut(v, 13),
@@ -212,7 +210,8 @@ def _formats(trial: Trial) -> Iterator[Hypothesis]:
         "an integer": lambda v: v.round(),
         "int8": lambda v: v.to(torch.int8).double(),
     }
-    for name, change in formats.items():
+    for name, of_reals in formats.items():
+        change = partial(_by_parts, of_reals)
         for which in ("both operands", "weight", "input"):
             yield _rounded(which, name, change)
         if trial.quantity == "output":
@@ -221,12 +220,13 @@ def _formats(trial: Trial) -> Iterator[Hypothesis]:
             )
         else:
             yield Hypothesis("narrow-accumulator", f"rounded to {name}", partial(lambda c, t: c(t.truth), change))
-    yield Hypothesis("narrow-accumulator", "the result is rounded towards zero", _towards_zero)
+    if not trial.truth.is_complex():
+        yield Hypothesis("narrow-accumulator", "the result is rounded towards zero", _towards_zero)
     for step in (2.0**-20, 2.0**-16, 2.0**-10, 2.0**-8):
         yield Hypothesis(
             "narrow-accumulator",
             f"rounded to multiples of {step:g}",
-            partial(lambda s, t: (t.truth / s).round() * s, step),
+            partial(lambda s, t: _by_parts(lambda v: (v / s).round() * s, t.truth), step),
         )
 
 
@@ -237,6 +237,11 @@ def _rounded(which: str, name: str, change: Callable[[Tensor], Tensor]) -> Hypot
         return Reading.of(t.case.geometry)(x, w, b)
 
     return computing("inputs-rounded", f"{which} to {name}", compute)
+
+
+def _by_parts(change: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    """A change of real numbers, applied to real and imaginary parts."""
+    return torch.view_as_complex(change(torch.view_as_real(values))) if values.is_complex() else change(values)
 
 
 def tf32(values: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ class Trial:
         if self.bound is not None and self.bound.numel():
             close |= error <= _SLACK * self.bound.max()
         elif RECIPES[self.case.data].kind == "storage" and self.case.dtype != "int64":
-            spacing = torch.finfo(dtype).eps * predicted.abs()
+            spacing = torch.finfo(dtype).eps * torch.where(predicted.isfinite(), predicted.abs(), 0)
             close |= (predicted.abs() > storage_limit(self.case)) & (error <= _SLACK * spacing)
         if self.is_misshapen:
             return bool(close.all())

@@ -68,7 +68,7 @@ def _kernel() -> Iterator[Hypothesis]:
         flipped = [axis - 2 for axis in axes]
         yield weighing("kernel-flipped", words, partial(lambda dims, _, w: w.flip(dims), flipped))
     yield weighing("kernel-transposed", "", lambda _, w: w.mT if w.shape[-1] == w.shape[-2] else None)
-    yield weighing("kernel-transposed", "read in the other order", lambda _, w: w.mT.reshape(w.shape))
+    yield weighing("kernel-transposed", "its numbers are taken column by column", lambda _, w: w.mT.reshape(w.shape))
 
 
 def _taps(parameter: WrongParameter) -> Iterator[Hypothesis]:
