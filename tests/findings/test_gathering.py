@@ -153,3 +153,50 @@ def test_what_a_subject_does_not_support_is_no_need():
     """The needs name no dtype, although one dtype does not fail: the subject does not support it."""
     (finding,) = found(refuses_half_without_bias)
     assert finding.needs == ("bias",)
+
+
+def doubles_the_bias_of_strides_and_swaps_dilations(c: Convolution) -> Tensor:
+    """Two bugs, which some cases have at once; each alone is found as well."""
+    y = c.replace(dilation=c.dilation[::-1]).value()
+    return y if c.bias is None or max(c.stride) == 1 else y + c.bias[:, None, None]
+
+
+def test_two_bugs_at_once_are_no_third_one():
+    """A case that meets the needs of two bugs is explained by neither alone, and is no finding of its own."""
+    findings = found(doubles_the_bias_of_strides_and_swaps_dilations, law="forward-exact", seed=0, profile="gate")
+    assert {finding.cause: set(finding.needs) for finding in findings} == {
+        "bias-doubled": {"bias", "largest stride > 1"},
+        "dilation-swapped": {"dilation[0] != dilation[1]", "largest kernel > 1"},
+    }
+    assert len(findings) == 2
+
+
+@pytest.mark.parametrize(
+    ("of", "words"), [(slice(0, 1), "the first image alone"), (slice(-1, None), "the last image alone")]
+)
+def test_a_gradient_of_some_images_alone(of: slice, words: str):
+    """The weight gradient is a sum over images; one that leaves some out has a cause."""
+
+    class Part(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor, w: Tensor, c: Convolution) -> Tensor:
+            ctx.save_for_backward(x, w)
+            ctx.c = c
+            return c.replace(input=x, weight=w).value()
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+            x, w = (t.detach().requires_grad_() for t in ctx.saved_tensors)
+            with torch.enable_grad():
+                y = ctx.c.replace(input=x, weight=w).value()
+                some = ctx.c.replace(input=x[of], weight=w).value()
+            return torch.autograd.grad(y, x, grad)[0], torch.autograd.grad(some, w, grad[of])[0], None
+
+    def fault(c: Convolution) -> Tensor:
+        if c.input.ndim == 3 or c.bias is not None:
+            raise NotImplementedError
+        return Part.apply(c.input, c.weight, c)
+
+    (finding,) = found(fault, law="gradients-exact", dtype="float64")
+    assert finding.cause == "gradient-batch-mixed"
+    assert words in finding.evidence

@@ -101,6 +101,7 @@ class Gathering:
         try:
             same = self._same_briefly if briefly else self._same
             bug = next((bug for bug in of_subject if same(bug, step, failure)), None)
+            bug = _overlap(of_subject, failure) if bug is None else bug
             if bug is None:
                 bug = self._brief(step, failure) if briefly else self._understood(step, failure, others)
                 least = bug.finding.failure
@@ -151,8 +152,7 @@ class Gathering:
             diagnosis = again if again.cause != UNKNOWN else diagnosis
         needed: tuple[Need, ...] = ()
         if isinstance(found.case, Case) and not fixed and for_needs:
-            symptoms = PREDICTED if diagnosis.hypothesis is not None else ()
-            needed = needs(found.case, _Fails(subject, law, found, SECONDS[1], symptoms), calls=for_needs)
+            needed = needs(found.case, _Fails(subject, law, found, SECONDS[1], diagnosis), calls=for_needs)
         note = other_variants(found, step.subject, seconds=VARIANT_SECONDS)
         words = tuple(map(str, needed))
         finding = Finding(step.subject, found, diagnosis.cause, diagnosis.evidence, words, note=note)
@@ -197,16 +197,28 @@ class Gathering:
         return asked > 0
 
 
+def _overlap(bugs: Sequence[_Bug], failure: Verdict) -> _Bug | None:
+    """The first of several bugs that the case of a failure has at once, so that none predicts the numbers alone."""
+    case = failure.call or failure.case
+    if failure.symptom not in PREDICTED or isinstance(case, Call):
+        return None
+    known = [bug for bug in bugs if bug.diagnosis.hypothesis is not None and bug.needs]
+    there = [bug for bug in known if all(need.holds(case) for need in bug.needs)]
+    return there[0] if len(there) > 1 else None
+
+
 class _Fails:
     """Whether a case fails in the same way as another one; None for a case that the law or the subject does not take.
 
-    When the time is over, it ends the search as if no call were left. With several ``symptoms``, each is the same way.
+    When the time is over, it ends the search as if no call were left. With a mistake, the way is what that predicts;
+    nothing is known of a case that fails in another way.
     """
 
     def __init__(
-        self, subject: Implementation, law: Law, failure: Verdict, seconds: float, symptoms: Sequence[Symptom] = ()
+        self, subject: Implementation, law: Law, failure: Verdict, seconds: float, known: Diagnosis | None = None
     ) -> None:
-        self._subject, self._law, self._failure, self._symptoms = subject, law, failure, symptoms
+        self._subject, self._law, self._failure = subject, law, failure
+        self._known = known if known is not None and known.hypothesis is not None else None
         self._end = time.monotonic() + seconds
 
     def __call__(self, case: Case) -> bool | None:
@@ -217,8 +229,9 @@ class _Fails:
         verdict = self._law(self._subject, case)
         if verdict.status is Status.UNSUPPORTED:
             return None
-        same = verdict.symptom in self._symptoms or alike(verdict, self._failure)
-        return verdict.status is self._failure.status and same
+        if self._known is not None and verdict.status.is_failure:
+            return explains(self._subject, self._known, verdict) or None
+        return verdict.status is self._failure.status and alike(verdict, self._failure)
 
 
 def _final(law: Law, subject: Implementation, case: Case, failure: Verdict) -> Verdict:

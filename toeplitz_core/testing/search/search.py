@@ -299,7 +299,8 @@ def _shrink(judge: Judge, tally: Tally, domain: Domain) -> None:
     failure = tally.smallest
     assert failure is not None
     calls = CALLS[failure.status] // tally.runs
-    end = time.monotonic() + SECONDS
+    # Calls that do not return have a limit of their own, because each takes the whole timeout.
+    end = math.inf if failure.status is Status.TIMEOUT else time.monotonic() + SECONDS
 
     def fails(case: Case | Call) -> bool | None:
         if tally.out_of_time or time.monotonic() > end:

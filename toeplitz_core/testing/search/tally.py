@@ -26,7 +26,7 @@ PROVEN_SHARE_OF_FEW = 0.125
 CONFIRMATIONS = 3
 SHRINKING_RUNS = 8
 # Shrinking stops after this many calls that did not return, because each takes the whole timeout.
-SHRINKING_TIMEOUTS = 12
+SHRINKING_TIMEOUTS = 8
 FINAL_RUNS = 10
 
 # Returns the verdict on a case.

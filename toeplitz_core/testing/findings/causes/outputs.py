@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
 
 from toeplitz_core.testing.findings.causes.channels import BLOCKS
-from toeplitz_core.testing.findings.causes.hypothesis import Hypothesis
+from toeplitz_core.testing.findings.causes.hypothesis import Hypothesis, reading
 from toeplitz_core.testing.findings.causes.reading import Reading
 from toeplitz_core.testing.findings.causes.trial import Trial
 
@@ -52,6 +53,8 @@ def hypotheses(trial: Trial) -> Iterator[Hypothesis]:
 
 
 def _batch(trial: Trial) -> Iterator[Hypothesis]:
+    if trial.quantity in ("weight", "bias"):
+        yield from _summed_over_images()
     if trial.axes[0] != "image":
         return
     changes: list[tuple[str, Callable[[Tensor], Tensor]]] = [
@@ -200,6 +203,24 @@ def _shifted(trial: Trial) -> Iterator[Hypothesis]:
         )
         if trial.quantity == "weight":
             yield Hypothesis("kernel-flipped", "", lambda t: t.truth.flip(-1, -2))
+
+
+def _summed_over_images() -> Iterator[Hypothesis]:
+    """Gradients in which the sum over the images is wrong."""
+    right = reading("batch-mixed", "", lambda _, right: right)
+    for words, part in (
+        ("of the first image alone", slice(0, 1)),
+        ("of the last image alone", slice(-1, None)),
+        ("of all images but the first", slice(1, None)),
+        ("of all images but the last", slice(0, -1)),
+    ):
+
+        def predict(trial: Trial, part: slice = part) -> Tensor | None:
+            grad = None if trial.grad is None else trial.grad[part]
+            return right.predict(replace(trial, input=trial.input[part], grad=grad))
+
+        yield Hypothesis("batch-mixed", words, predict)
+    yield Hypothesis("batch-mixed", "the mean over the images", lambda t: t.exact / max(1, len(t.input)))
 
 
 def _others(trial: Trial) -> list[tuple[str, Callable[[Tensor, Trial], Tensor | None]]]:

@@ -23,7 +23,10 @@ def hypotheses(trial: Trial) -> Iterator[Hypothesis]:
     if trial.quantity != "output":
         return
     for cause, detail, axes, of in wrong_parameters():
-        yield Hypothesis(cause, detail, partial(_natural, axes, of))
+        yield Hypothesis(cause, detail, partial(_natural, axes, of, False))
+        if trial.case.padding == "same":
+            words = f"{detail}, with the zeros of the right convolution".removeprefix(", ")
+            yield Hypothesis(cause, words, partial(_natural, axes, of, True))
     for axis, name in enumerate(AXES["output"]):
         for words, part in (("last", slice(None, -1)), ("first", slice(1, None))):
             yield Hypothesis("outputs-dropped", f"the {words} {name} is missing", partial(_without, axis, part))
@@ -31,28 +34,35 @@ def hypotheses(trial: Trial) -> Iterator[Hypothesis]:
 
 def have_no_window(cause: str, case: Case) -> bool:
     """Whether a mistake with this identifier leaves no window that fits into the image, so that nothing is returned."""
-    parameters = (parameter for parameter in wrong_parameters() if parameter.cause == cause)
-    return any(_taps(case, parameter.axes, parameter.of) is None for parameter in parameters)
+    return any(
+        _taps(case, parameter.axes, parameter.of, kept) is None
+        for parameter in wrong_parameters()
+        for kept in (False, True)
+        if parameter.cause == cause
+    )
 
 
-def _natural(axes: tuple[int, ...], of: _Of, trial: Trial) -> torch.Tensor | None:
+def _natural(axes: tuple[int, ...], of: _Of, kept: bool, trial: Trial) -> torch.Tensor | None:
     """The convolution with other parameters, and with as many outputs as they give; None if they give none."""
-    taps = _taps(trial.case, axes, of)
+    taps = _taps(trial.case, axes, of, kept)
     if taps is None:
         return None
     changed = Reading.of(trial.case.geometry).replace(rows=taps[0], columns=taps[1])
     return changed(trial.input, trial.weight, trial.bias)
 
 
-def _taps(case: Case, axes: tuple[int, ...], of: _Of) -> list[torch.Tensor] | None:
-    """The pixels that the taps read along each axis; None if no window fits."""
+def _taps(case: Case, axes: tuple[int, ...], of: _Of, kept: bool) -> list[torch.Tensor] | None:
+    """The pixels that the taps read along each axis; None if no window fits.
+
+    The zeros of padding='same' follow from the other parameters, unless those of the right ones are ``kept``.
+    """
     g = case.geometry
     taps = []
     for axis in range(2):
         used = of(g, axis) if axis in axes else {}
         stride, dilation = used.get("stride", g.stride[axis]), used.get("dilation", g.dilation[axis])
         before, after = used.get("before", g.pads[axis][0]), used.get("after", g.pads[axis][1])
-        if case.padding == "same" and "before" not in used:  # its zeros follow from the rest
+        if case.padding == "same" and "before" not in used and not kept:
             total = dilation * (g.kernel_size[axis] - 1)
             before, after = total // 2, total - total // 2
         free = g.input_size[axis] + before + after - dilation * (g.kernel_size[axis] - 1) - 1

@@ -11,7 +11,7 @@ import numpy as np
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.conditions import Condition
 from toeplitz_core.testing.findings.sizes.expressions import Expression, expressions, flags, relations
-from toeplitz_core.testing.findings.sizes.variations import MODULI, Varied, around, mutated
+from toeplitz_core.testing.findings.sizes.variations import MODULI, Varied, around, mutated, plainer
 from toeplitz_core.testing.search.changes import Asked, OutOfCallsError
 
 # Larger cases take long, and a failure that needs them has a smallest case beyond this limit.
@@ -20,6 +20,8 @@ _MAX_PRODUCTS = 2**20
 _CLEAN_ROUNDS, _MOST_ROUNDS = 2, 10
 # Fresh cases per round that meet all needs, and how often a case is drawn until one is of the wanted kind.
 _MEETING, _DRAWS = 4, 80
+# How many other failing cases are tried with one parameter at its plainest.
+_OTHERS = 3
 # How many cases a condition must exclude that could have a plainer reason, because some cases hold by chance.
 _FEW, _SOME, _MANY = 2, 3, 6
 
@@ -88,6 +90,9 @@ def needs(case: Case, fails: Callable[[Case], bool | None], *, calls: int) -> tu
     with contextlib.suppress(OutOfCallsError):
         for varied in around(case):
             known.explore(varied)
+        for other in known.failing[1 : 1 + _OTHERS]:
+            for simpler in plainer(other):
+                known.fails(simpler)
         found = _chosen(known)
         generator = np.random.default_rng(0)
         clean = 0
@@ -200,7 +205,7 @@ def _candidates(known: _Known) -> Iterator[list[_Candidate]]:
     plain, related, products = expressions(known.case)
     single = [c for expression in plain for c in _limits(known, expression)]
     yield [*_flags(known), *(candidate for candidate in single if candidate.least == 1)]
-    upper = [candidate for candidate in single if candidate.least > 1]
+    upper = [replace(candidate, least=_MANY) for candidate in single if candidate.least > 1]
     yield [*upper, *(c for expression in plain for c in _remainders(known, expression))]
     held = [_Candidate(text, words, of, _FEW) for text, words, of in relations(rank)]
     held = [candidate for candidate in held if all(map(candidate.holds, known.failing))]

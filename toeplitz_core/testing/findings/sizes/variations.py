@@ -48,6 +48,15 @@ def around(case: Case) -> Iterator[Varied]:
         yield now, 0, partial(_with_half_padding, case, axis)
 
 
+def plainer(case: Case) -> Iterator[Case]:
+    """The case with each parameter in turn at its plainest on all axes."""
+    ones = (1,) * case.geometry.rank
+    for name, values in (("dilation", ones), ("stride", ones), ("padding", (0,) * len(ones)), ("kernel_size", ones)):
+        found = _with_parameter(case, name, values, True)
+        if found is not None and found != case:
+            yield found
+
+
 def _with(case: Case, name: str, value: int) -> Case | None:
     parameters: dict[str, Any] = {name: value}
     return changed(case, **parameters)
