@@ -6,6 +6,7 @@ import importlib
 import math
 import pickle
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -276,7 +277,7 @@ def test_a_known_failure_of_infinite_error_is_no_target():
 
 @pytest.mark.parametrize("most", [2, 100])
 def test_a_hang_is_shrunk_in_few_calls(most: int, monkeypatch: pytest.MonkeyPatch):
-    """A hang is shrunk in few calls and not confirmed, because each call takes the whole timeout."""
+    """A hang is shrunk in few calls and confirmed once, because each call takes the whole timeout."""
     monkeypatch.setattr("toeplitz_core.testing.search.tally.SHRINKING_TIMEOUTS", most)
     calls: list[Case] = []
 
@@ -287,10 +288,25 @@ def test_a_hang_is_shrunk_in_few_calls(most: int, monkeypatch: pytest.MonkeyPatc
     result = hunt(conv2d, law=law_of(check))
     assert result.status is Status.TIMEOUT
     assert result.failure is not None
-    assert sum(case.geometry.out_channels > 2 for case in calls) <= most
+    assert sum(case.geometry.out_channels > 2 for case in calls) <= most + 1  # it is confirmed once
     assert "runs)" not in result.message
     unfinished = result.failure.message.endswith("(not shrunk to the end, which would take the timeout for each call)")
     assert unfinished == (most == 2)
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(0.2, Status.PASS), (0.0, Status.TIMEOUT)])
+def test_a_slow_call_is_no_hang(seconds: float, status: Status, monkeypatch: pytest.MonkeyPatch):
+    """A case that did not return in time is no hang if it takes long and returns; one that is fast then hung."""
+    monkeypatch.setattr("toeplitz_core.testing.search.tally.SLOW", 0.1)
+    calls: list[Case] = []
+
+    def check(case: Case) -> Status:
+        calls.append(case)
+        if calls.count(case) == 2:
+            time.sleep(seconds)
+        return Status.TIMEOUT if len(calls) == 5 else Status.PASS
+
+    assert hunt(conv2d, law=law_of(check), examples=20).status is status
 
 
 @pytest.mark.parametrize("law", [law for law in LAWS.values() if "float32" in law.dtypes], ids=lambda law: law.name)

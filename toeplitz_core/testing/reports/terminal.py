@@ -90,13 +90,13 @@ class TerminalReport:
         if self._verbose and result.cases and news:
             plain(self._console, result_line(result))
         for failure in result.failures:
-            self._announce(result.subject, failure)
+            self._announce(result.step, failure)
 
-    def _announce(self, subject: str, failure: Verdict) -> None:
+    def _announce(self, step: Step, failure: Verdict) -> None:
         """Print one line for the first failure of each kind; the findings of the end tell the rest."""
-        if (kind := (subject, failure.kind)) not in self._kinds:
+        if (kind := (step.subject, failure.kind)) not in self._kinds:
             self._kinds.add(kind)
-            line = f"{failure.status.upper()} {subject}, {failure.case.law}: {failure.message}"
+            line = f"{failure.status.upper()} {step.subject}, {step.law}: {failure.message}"
             line = line.partition("\n")[0]
             line = line if len(line) <= WIDTH else f"{line[: WIDTH - 4]} ..."
             plain(self._console, line, style=STYLES.get(failure.status))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -28,6 +29,8 @@ SHRINKING_RUNS = 8
 # Shrinking stops after this many calls that did not return, because each takes the whole timeout.
 SHRINKING_TIMEOUTS = 8
 FINAL_RUNS = 10
+# Seconds of a slow check. A case that did not return in time, and then takes longer than this, is only slow.
+SLOW = 1.0
 
 # Returns the verdict on a case.
 Judge = Callable[[Case | Call], Verdict]
@@ -86,8 +89,10 @@ class Tally:
         """
         if self.out_of_time:
             return Verdict(Status.PASS, case)  # not run
-        verdict = judge(case)
         first = self.smallest is None
+        verdict = judge(case)
+        if verdict.status is Status.TIMEOUT and first:
+            verdict = _unless_slow(judge, case, verdict)
         self._add(verdict)
         if verdict.status is Status.TIMEOUT:
             self.timeouts += 1
@@ -190,6 +195,17 @@ class Tally:
             self.outside,
             shared=self.shared,
         )
+
+
+def _unless_slow(judge: Judge, case: Case | Call, verdict: Verdict) -> Verdict:
+    """The verdict of a call that did not return in time; that of a second call if it takes long and returns.
+
+    On a busy machine a slow call may take longer than the timeout. One that hangs now and then is fast otherwise.
+    """
+    begin = time.monotonic()
+    again = judge(case)
+    slow = again.status is not Status.TIMEOUT and time.monotonic() - begin > SLOW
+    return again if slow else verdict
 
 
 def failures(judge: Judge, case: Case | Call, runs: int) -> int:
