@@ -200,3 +200,32 @@ def test_a_gradient_of_some_images_alone(of: slice, words: str):
     (finding,) = found(fault, law="gradients-exact", dtype="float64")
     assert finding.cause == "gradient-batch-mixed"
     assert words in finding.evidence
+
+
+def test_an_exception_of_every_law_is_one_finding():
+    """A function with too few parameters raises the same error in each law, whichever found the failing call."""
+
+    def too_few(x: Tensor, w: Tensor) -> Tensor:
+        return x
+
+    laws = ("forward-exact", "matrix", "gradients-exact", "additive-in-input")
+    record = check(
+        TorchSubject("planted", too_few),
+        law=laws,
+        dtype=("float32", "int64"),
+        device="cpu",
+        profile="smoke",
+        quiet=True,
+    )
+    (finding,) = record.findings
+    assert finding.cause == "refused"
+    assert set(finding.laws) == set(laws)
+
+
+def test_results_that_depend_on_memory_are_one_finding():
+    """Their numbers are not the same twice, so that only the cause can bring them together."""
+    names = ("forward-exact", "stale-memory", "matrix")
+    record = check(
+        "tests.faults.contracts:adds_to_what_memory_held", law=names, dtype="float32", device="cpu", quiet=True
+    )
+    assert [finding.cause for finding in record.findings] == ["stale-memory"]

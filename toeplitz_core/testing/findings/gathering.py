@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.findings.causes.catalogue import UNKNOWN
+from toeplitz_core.testing.findings.causes.catalogue import GRADIENT, UNKNOWN
 from toeplitz_core.testing.findings.causes.diagnosis import PREDICTED, Diagnosis, diagnosed, explains
 from toeplitz_core.testing.findings.finding import Finding
 from toeplitz_core.testing.findings.other_variants import other_variants
@@ -27,6 +27,8 @@ from toeplitz_core.testing.subjects.symptom import Symptom
 CALLS = {Status.FAIL: (300, 200), Status.CRASH: (60, 40), Status.TIMEOUT: (0, 0)}
 # Seconds for the smallest case, and for the boundaries around it. Only slow subjects need more than the calls take.
 SECONDS = (20.0, 20.0)
+# The causes of results that depend on memory or on other calls.
+_OF_STATE = ("stale-memory", "nondeterministic", "buffer-reused")
 # Seconds for the same case under other variants of torch, where the subject is one.
 VARIANT_SECONDS = 12.0
 
@@ -106,7 +108,7 @@ class Gathering:
                 bug = self._brief(step, failure) if briefly else self._understood(step, failure, others)
                 least = bug.finding.failure
                 # What looked like another bug may have the same smallest case.
-                known = (other for other in of_subject if _same_call(other.finding.failure, least))
+                known = (other for other in of_subject if _same_call(other.finding.failure, least) or _kept(other, bug))
                 if (earlier := next(known, None)) is not None:
                     bug = earlier
                 else:
@@ -195,6 +197,15 @@ class Gathering:
             if not verdict.status.is_failure or not alike(verdict, one):
                 return False
         return asked > 0
+
+
+def _kept(earlier: _Bug, later: _Bug) -> bool:
+    """Whether both bugs are that results depend on memory or on other calls, in the same way.
+
+    The numbers of such failures are not the same twice, so nothing tells them apart.
+    """
+    cause = later.finding.cause.removeprefix(GRADIENT)
+    return cause in _OF_STATE and earlier.finding.cause.removeprefix(GRADIENT) == cause
 
 
 def _overlap(bugs: Sequence[_Bug], failure: Verdict) -> _Bug | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from toeplitz_core.testing.laws.registry import LAWS
-from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.laws.verdict import FOUND_BY, Status, Verdict
 from toeplitz_core.testing.subjects.interface import Implementation
 
 # How often a call must fail alone, each time in a fresh process.
@@ -19,7 +19,7 @@ def attributed(verdict: Verdict, subject: Implementation) -> Verdict:
     found = verdict
     while (alone := _alone(found, subject)) is not None:
         found = alone  # the gradients of a wrong result belong to the result in turn
-    return found if found is verdict else found.replace(message=f"{found.message} (found by {verdict.case.law})")
+    return found if found is verdict else found.replace(message=f"{found.message}{FOUND_BY}{verdict.case.law})")
 
 
 def _alone(verdict: Verdict, subject: Implementation) -> Verdict | None:

@@ -18,6 +18,8 @@ from toeplitz_core.testing.subjects.symptom import Symptom
 
 # What begins the words of a message about one of several calls of a law.
 IN_CALL = ": in the law's call "
+# What begins the words about the law that has found the failure of a call.
+FOUND_BY = " (found by "
 # A number in a message, also as one of a list; not the 16 of float16.
 _NUMBER = re.compile(r"[-+]?\b(0x[0-9a-f]+|\d+(\.\d+)?(e[-+]?\d+)?j?|inf|nan)\b", re.IGNORECASE)
 # The words for dtypes and devices in messages.
@@ -142,8 +144,8 @@ class Verdict:
 
     @property
     def said(self) -> str:
-        """The message, without the law's call that it is about."""
-        return self.message.partition(IN_CALL)[0]
+        """The message, without the law's call that it is about, and without the law that has found it."""
+        return self.message.partition(IN_CALL)[0].partition(FOUND_BY)[0]
 
     @property
     def kind(self) -> str:

@@ -46,6 +46,8 @@ _ARITHMETICS = (
     ("fft", "transformed"),
 )
 _ROUNDING = ("narrow-accumulator", *dict(_ARITHMETICS).values())
+# A call that is right in so many runs of a fresh process is wrong only after others, and not by chance.
+_REPEATED = 10
 # A single result tells of a mistake if at least this many numbers are wrong; larger convolutions take too long.
 _FEWEST_WRONG, _MOST_PRODUCTS, _SECONDS_OF_ONE = 4, 2**18, 3.0
 # Words for the calls of a law whose result is wrong only because of an earlier call, or because numbers were changed.
@@ -188,7 +190,8 @@ def _steady(failure: Verdict, subject: Implementation) -> Verdict:
     for _ in range(2):
         subject.restart()
         fresh.append(law(subject, failure.case))
-    if all(verdict.status is Status.PASS for verdict in fresh):
+    repeated = (law(subject, failure.case) for _ in range(_REPEATED))  # in the last of the fresh processes
+    if all(verdict.status is Status.PASS for verdict in (*fresh, *repeated)):
         return failure.replace(
             symptom=Symptom.BUFFER, message="right in a fresh process, and wrong after earlier calls"
         )
