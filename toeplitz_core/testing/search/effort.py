@@ -15,8 +15,7 @@ from toeplitz_core.testing.laws.law import CallLaw, Law
 from toeplitz_core.testing.search.law_cases import too_large
 from toeplitz_core.testing.strategies.sweep import convolutions, number_of_convolutions
 
-# Failures are shrunk as cases: see smallest.py.
-_PHASES = (Phase.explicit, Phase.generate, Phase.target)
+_PHASES = (Phase.explicit, Phase.generate, Phase.target, Phase.shrink)
 # The number of different failures of a law in one dtype after which its search ends.
 MOST_FAILURES = 4
 # The least number of cases per dtype, even for a law with a small share: enough for a few kinds of geometries.
@@ -125,7 +124,9 @@ class Search:
 
     def settings(self, examples: int, draws: int) -> settings:
         """Hypothesis settings for this number of cases, if each example gives ``draws`` of them."""
-        return _settings(-(-examples // draws), climbs=self.profile.climbs)
+        found = _settings(-(-examples // draws), climbs=self.profile.climbs)
+        # A search ends Hypothesis at a failure, and shrinks it as a case: see smallest.py.
+        return settings(found, phases=[phase for phase in found.phases if phase is not Phase.shrink])
 
 
 @dataclass(frozen=True, slots=True)
