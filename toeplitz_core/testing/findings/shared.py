@@ -77,7 +77,7 @@ class SharedFailures:
     def _of_torch(self, torch: Implementation, law: Law, verdict: Verdict, fill: bool) -> Verdict | None:
         """The verdict on torch, if it fails in the same way or is the cause of the failure; None otherwise."""
         found = law(torch, verdict.case)
-        if found.status is Status.TIMEOUT is not verdict.status:  # a busy machine: torch returns as the subject did
+        if found.status is Status.TIMEOUT and verdict.status is not Status.TIMEOUT:  # the machine may be busy
             found = law(torch, verdict.case)
         if found.kind == verdict.kind:
             return found

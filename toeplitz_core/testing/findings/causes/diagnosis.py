@@ -46,7 +46,7 @@ _ARITHMETICS = (
     ("fft", "transformed"),
 )
 _ROUNDING = ("narrow-accumulator", *dict(_ARITHMETICS).values())
-# A call that is right in so many runs of a fresh process is wrong only after others, and not by chance.
+# If a call is right in this many runs of a fresh process, it is not wrong by chance, but after other calls.
 _REPEATED = 10
 # A single result tells of a mistake if at least this many numbers are wrong; larger convolutions take too long.
 _FEWEST_WRONG, _MOST_PRODUCTS, _SECONDS_OF_ONE = 4, 2**18, 3.0
