@@ -84,8 +84,9 @@ def test_json_and_junit(directory: Path):
     read = validated((directory / "run.json").read_text(encoding="utf-8"))
     (found,) = read["results"]
     assert (found["status"], found["subject"], found["law"]) == ("fail", "kernels:two_faults", "forward-exact")
-    assert f"  case:   {found['case']}\n" in result.output
-    assert f"  replay: {found['replay']}\n" in result.output
+    (finding,) = read["findings"]
+    assert f"  case:   {finding['case']}\n" in result.output
+    assert f"  replay: {finding['replay']}\n" in result.output
     assert read["summary"]["exit_code"] == 1
     assert (read["options"]["seed"], read["options"]["examples"]) == (3, 100)
     assert read["known"] is None
@@ -126,7 +127,7 @@ def test_a_sweep_is_in_both_reports(directory: Path):
     written = "--json run.json --junit run.xml"
     result = check("two_faults", f"--law errors --sweep 2 --fail-fast --known groups.toml {written}")
     assert result.exit_code == 1, result.output
-    assert "  case:   input=1x1x1x1 weight=1x1x1x1 bias " in result.output
+    assert "  case:   input=1x1x1x1 weight=1x1x1x1 bias data=one-hot " in result.output
     read = validated((directory / "run.json").read_text(encoding="utf-8"))
     assert [read["options"][name] for name in ("sweep", "profile", "examples", "seed")] == [2, None, None, 0]
     assert [(r["law"], r["status"]) for r in read["results"]] == [("forward-exact", "fail"), ("errors", "not-run")]
@@ -247,7 +248,7 @@ def test_known_failures_do_not_fail_a_run(directory: Path):
     result = check("two_faults", "--known groups.toml --seed 1")
     assert result.exit_code == 1
     assert "known: groups: " in result.output
-    assert "bias law=forward-exact" in result.output
+    assert "bias data=one-hot law=forward-exact" in result.output
     result = check("two_faults", "--known both.toml --json run.json --junit run.xml --fail-stale")
     assert result.exit_code == 0, result.output
     read = validated((directory / "run.json").read_text(encoding="utf-8"))

@@ -99,7 +99,7 @@ def test_a_test_file_of_ones_own(project: pytest.Pytester):
     if not torch.cuda.is_available():
         assert ended.pop("test_inline[forward-exact-float32-cuda]") == "SKIPPED"
         assert ended == EXPECTED
-    case = "input=1x2x1x1 weight=2x1x1x1 groups=2 law=forward-exact"
+    case = "input=1x2x1x1 weight=2x1x1x1 groups=2 data=one-hot law=forward-exact"
     result.stdout.fnmatch_lines(
         [
             "outputs-dropped (????????): kernels:no_groups (fail)",
@@ -107,7 +107,7 @@ def test_a_test_file_of_ones_own(project: pytest.Pytester):
             f"  case:   {case}",
             f'  replay: python -m toeplitz_core replay "{case}" --subject kernels:no_groups',
             "outputs-scaled (????????): <lambda> (fail)",
-            "  case:   input=1x1x1x1 weight=1x1x1x1 law=forward-exact",
+            "  case:   input=1x1x1x1 weight=1x1x1x1 data=one-hot law=forward-exact",
             "  replay: none: this implementation ran in the test's process, *",
             "crash (????????): kernels:crashes (crash)",
             "  wrong:  was killed by SIGSEGV",

@@ -35,7 +35,8 @@ def test_what_each_result_is(project: pytest.Pytester):
     """Only a pass passes; failures and crashes have a replay line; the table is that of check."""
     result = project.runpytest_inprocess(*SUITE, *ONE, *ALL, "--examples=30", "--junitxml=junit.xml")
     result.assert_outcomes(passed=1, failed=4)
-    case = "input=1x2x1x1 weight=2x1x1x1 groups=2 law=forward-exact"
+    case = "input=1x2x1x1 weight=2x1x1x1 groups=2 data=one-hot law=forward-exact"
+    failed = "input=1x2x1x1 weight=2x1x1x1 groups=2 law=forward-exact"
     result.stdout.fnmatch_lines(
         [
             f"toeplitz-core {toeplitz_core.__version__}, torch {torch.__version__}, Python *",
@@ -66,7 +67,7 @@ def test_what_each_result_is(project: pytest.Pytester):
         if found.attrib["name"] == PROPERTY
     ]
     assert [p["status"] for p in properties] == ["pass", "fail", "crash", "fail", "unsupported"]
-    assert properties[1]["case"] == case
+    assert properties[1]["case"] == failed
 
 
 NAMES = [

@@ -25,7 +25,7 @@ from toeplitz_core.testing.oracle.results import expected
 from toeplitz_core.testing.strategies.cases import cases
 from toeplitz_core.testing.strategies.geometries import geometries
 
-EXACT = tuple(name for name, recipe in RECIPES.items() if recipe.kind in ("storage", "accumulator"))
+EXACT = tuple(name for name, recipe in RECIPES.items() if recipe.is_drawn and recipe.kind in ("storage", "accumulator"))
 REAL = tuple(name for name, recipe in RECIPES.items() if recipe.kind == "real")
 # Recipes whose sums cannot overflow.
 TAME = tuple(name for name in REAL if name != "overflow")
@@ -206,6 +206,11 @@ GOLDEN |= {
         [547.0, -631.0, -981.0, 520.0],
         [-2701390.0, 3077082.0],
     ),
+    "one-hot": (
+        [0.0, 0.0, 0.0, 1.0],
+        [0.0, 0.0, 0.0, 0.0],
+        [0.0, 1.0],
+    ),
 }
 
 
@@ -213,12 +218,13 @@ GOLDEN |= {
 @settings(max_examples=25)
 @given(drawn=st.data())
 def test_each_channel_has_one_impulse(dtype: str, drawn: st.DataObject) -> None:
-    """Each channel of an image is zero except for one pixel, which is 1."""
+    """Each channel of an image is zero except for one pixel, which is 1; none is 1 in some of very many channels."""
     case = drawn.draw(cases(geometry=SMALL, dtypes=(dtype,), recipes=("impulse",)))
     x = draw(case).input
     pixels = x.reshape(-1, case.geometry.pixels) if x.numel() else x.reshape(0, 1)
     assert ((pixels == 0) | (pixels == 1)).all()
-    assert ((pixels == 1).sum(1) == 1).all()
+    few = 4 * case.geometry.group_channels * (2 if case.torch_dtype.is_complex else 1) < limit_of(case)
+    assert ((pixels == 1).sum(1) == 1).all() or (not few and ((pixels == 1).sum(1) <= 1).all())
 
 
 @pytest.mark.parametrize("stride", [1, 2])

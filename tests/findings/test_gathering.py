@@ -65,8 +65,17 @@ def test_one_bug_is_one_finding():
     assert set(finding.laws) == set(LAWS_OF_VALUES)
     assert finding.dtypes == ("float32", "float64")
     assert finding.failure.case.geometry.nnz <= 4
+    assert finding.failure.case.data == "one-hot"
+    assert finding.failure.difference is not None
+    assert all({sample.actual, sample.expected} == {"0", "1"} for sample in finding.failure.difference.samples)
     assert any(need.endswith("> 1") for need in finding.needs)
     assert "for 5 random inputs" in finding.evidence
+
+
+def test_a_mistake_that_one_product_does_not_show_keeps_its_numbers():
+    """Results that lose their low bits are shown with numbers that have some."""
+    (finding,) = found(lambda c: c.value().bfloat16().to(c.dtype), law="forward-exact", dtype="float32")
+    assert finding.failure.case.data != "one-hot"
 
 
 def test_an_id_survives_another_seed_and_another_law():
@@ -145,7 +154,7 @@ def test_failures_with_one_smallest_case_are_one_finding(monkeypatch: pytest.Mon
     monkeypatch.setattr(Gathering, "_same", lambda *_: False)
     findings = found(refuses_half_without_bias, law=("forward-exact", "stride"), dtype="float32")
     assert [(finding.cause, str(finding.failure.case)) for finding in findings] == [
-        ("bias-missing", "input=1x1x1x1 weight=1x1x1x1 bias law=forward-exact")
+        ("bias-missing", "input=1x1x1x1 weight=1x1x1x1 bias data=one-hot law=forward-exact")
     ]
 
 

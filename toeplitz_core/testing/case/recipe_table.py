@@ -27,12 +27,18 @@ class Recipe:
     has_gradients : bool
         Whether a gradient of the result can be drawn by the same recipe. This is so for exact numbers of both signs,
         and for real numbers of ordinary size.
+    is_drawn : bool
+        Whether the search draws it. What is not drawn shows a failure that was found with ``integers``.
     """
 
     kind: Kind
     statement: str
     has_gradients: bool = False
+    is_drawn: bool = True
 
+
+# The simplest numbers that show a mistake.
+ONE_HOT = "one-hot"
 
 RECIPES: dict[str, Recipe] = {
     "integers": Recipe(
@@ -58,4 +64,5 @@ RECIPES: dict[str, Recipe] = {
     "overflow": Recipe("real", "sums of magnitudes around the largest number of the format"),
     "subnormal": Recipe("real", "operands or products around and below the smallest normal number"),
     "nonfinite": Recipe("special", "exact integers with NaN, infinities and zeros sprinkled in"),
+    ONE_HOT: Recipe("storage", "one 1 in the weight, and one in the pixel that it meets", is_drawn=False),
 }

@@ -17,7 +17,8 @@ import torch
 from toeplitz_core.bound import format_of
 from toeplitz_core.operator import adjoint, by_image, forward, weight_adjoint
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.case.recipe_table import RECIPES
+from toeplitz_core.testing.case.recipe_table import ONE_HOT, RECIPES
+from toeplitz_core.testing.data.one_hot import one_hot_gradient
 from toeplitz_core.testing.data.operands import Bits, Operands, filled, size
 from toeplitz_core.testing.data.real_numbers import FILLS
 from toeplitz_core.testing.data.recipes import draw
@@ -27,6 +28,8 @@ from toeplitz_core.testing.data.whole_numbers import Signed, accumulator_limit, 
 def draw_with_gradient(case: Case) -> Operands:
     """The operands of a case and the gradient of its result, drawn so that the sums of all gradients fit too."""
     operands = draw(case)
+    if case.data == ONE_HOT:
+        return replace(operands, grad=one_hot_gradient(case))
     if RECIPES[case.data].kind == "real":
         return _real(case, operands)
     return _exact(case, operands)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 
 from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.recipe_table import ONE_HOT
+from toeplitz_core.testing.data.one_hot import one_hot
 from toeplitz_core.testing.data.operands import Operands, filled
 from toeplitz_core.testing.data.real_numbers import FILLS, overflowing_numbers, real_numbers, subnormal_numbers
 from toeplitz_core.testing.data.whole_numbers import accumulator_limit, impulses, storage_limit, whole_numbers
@@ -57,4 +59,5 @@ _DRAWS: dict[str, Callable[[Case], Operands]] = {
     "overflow": overflowing_numbers,
     "subnormal": subnormal_numbers,
     "nonfinite": _nonfinite,
+    ONE_HOT: one_hot,
 }

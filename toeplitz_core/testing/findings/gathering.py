@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,6 +10,8 @@ from dataclasses import dataclass, replace
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.recipe_table import RECIPES
+from toeplitz_core.testing.data.one_hot import one_hot_cases
 from toeplitz_core.testing.findings.causes.catalogue import GRADIENT, UNKNOWN
 from toeplitz_core.testing.findings.causes.diagnosis import PREDICTED, Diagnosis, diagnosed, explains
 from toeplitz_core.testing.findings.finding import Finding
@@ -25,6 +28,8 @@ from toeplitz_core.testing.subjects.symptom import Symptom
 
 # Calls of a law for the smallest case, and for the boundaries around it. Each crash costs a process.
 CALLS = {Status.FAIL: (300, 200), Status.CRASH: (60, 40), Status.TIMEOUT: (0, 0)}
+# Calls with a single product that is not zero.
+ONE_HOT_CALLS = 40
 # Seconds for the smallest case, and for the boundaries around it. Only slow subjects need more than the calls take.
 SECONDS = (20.0, 20.0)
 # The causes of results that depend on memory or on other calls.
@@ -35,10 +40,20 @@ VARIANT_SECONDS = 12.0
 
 @dataclass(slots=True)
 class _Bug:
-    """A finding while failures are gathered."""
+    """A finding while failures are gathered.
+
+    Parameters
+    ----------
+    finding : Finding
+    diagnosis : Diagnosis
+    failure : Verdict
+        What other failures are compared with: the verdict on the smallest case, with numbers that tell the most.
+    needs : tuple of Need
+    """
 
     finding: Finding
     diagnosis: Diagnosis
+    failure: Verdict
     needs: tuple[Need, ...] = ()
 
 
@@ -106,9 +121,9 @@ class Gathering:
             bug = _overlap(of_subject, failure) if bug is None else bug
             if bug is None:
                 bug = self._brief(step, failure) if briefly else self._understood(step, failure, others)
-                least = bug.finding.failure
+                least = bug.failure
                 # What looked like another bug may have the same smallest case.
-                known = (other for other in of_subject if _same_call(other.finding.failure, least) or _kept(other, bug))
+                known = (other for other in of_subject if _same_call(other.failure, least) or _kept(other, bug))
                 if (earlier := next(known, None)) is not None:
                     bug = earlier
                 else:
@@ -130,10 +145,10 @@ class Gathering:
         symptom = failure.symptom
         known = symptom not in (Symptom.VALUES, Symptom.RELATION, Symptom.OTHER)
         diagnosis = Diagnosis(symptom.value if known else UNKNOWN, why)
-        return _Bug(Finding(step.subject, failure, diagnosis.cause, diagnosis.evidence), diagnosis)
+        return _Bug(Finding(step.subject, failure, diagnosis.cause, diagnosis.evidence), diagnosis, failure)
 
     def _same_briefly(self, bug: _Bug, _: Step, failure: Verdict) -> bool:
-        return bug.finding.failure.kind == failure.kind or _same_call(bug.finding.failure, failure)
+        return bug.failure.kind == failure.kind or _same_call(bug.failure, failure)
 
     def _understood(self, step: Step, failure: Verdict, others: Sequence[Case | Call]) -> _Bug:
         """A new bug: its smallest case, its cause, and what it needs."""
@@ -157,12 +172,13 @@ class Gathering:
             needed = needs(found.case, _Fails(subject, law, found, SECONDS[1], diagnosis), calls=for_needs)
         note = other_variants(found, step.subject, seconds=VARIANT_SECONDS)
         words = tuple(map(str, needed))
-        finding = Finding(step.subject, found, diagnosis.cause, diagnosis.evidence, words, note=note)
-        return _Bug(finding, diagnosis, needed)
+        shown = found if fixed else _one_hot(subject, law, found, diagnosis)
+        finding = Finding(step.subject, shown, diagnosis.cause, diagnosis.evidence, words, note=note)
+        return _Bug(finding, diagnosis, found, needed)
 
     def _same(self, bug: _Bug, step: Step, failure: Verdict) -> bool:
         """Whether a failure is another sight of a bug."""
-        known = bug.finding.failure
+        known = bug.failure
         if _same_call(known, failure):
             return True
         case = failure.call or failure.case
@@ -248,7 +264,22 @@ class _Fails:
 def _final(law: Law, subject: Implementation, case: Case, failure: Verdict) -> Verdict:
     """The verdict on a smaller case, without values that change; the verdict before if it does not fail again."""
     found = law(subject, case)
-    return without_chance(found, law, subject) if found.status.is_failure else failure
+    if not found.status.is_failure:
+        return failure
+    return without_chance(found, law, subject).replace(flags=failure.flags)  # of the options of the run
+
+
+def _one_hot(subject: Implementation, law: Law, found: Verdict, diagnosis: Diagnosis) -> Verdict:
+    """Wrong numbers with a single product that is not zero, if one of a few shows the same mistake."""
+    case = found.case
+    if found.symptom is not Symptom.VALUES or isinstance(case, Call) or RECIPES[case.data].kind != "storage":
+        return found
+    fails = _Fails(subject, law, found, SECONDS[0], diagnosis)
+    with contextlib.suppress(OutOfCallsError):
+        for plain in one_hot_cases(case, ONE_HOT_CALLS):
+            if fails(plain):
+                return _final(law, subject, plain, found)
+    return found
 
 
 def _taken(law: Law, case: Case) -> Case | None:

@@ -102,7 +102,7 @@ def laws_of(case: Case | Call) -> list[Law]:
     """The law that a case names, or every law that applies to its data."""
     if isinstance(case, Call) or case.law:
         return [LAWS[str(case.law)]]
-    return [law for law in LAWS.values() if case.data in law.recipes]
+    return [law for law in LAWS.values() if law.takes(case)]
 
 
 def replay(

@@ -8,7 +8,7 @@ from typing import Any
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.case.recipe_table import RECIPES
+from toeplitz_core.testing.case.recipe_table import ONE_HOT, RECIPES
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.oracle.arithmetics import concerning
 from toeplitz_core.testing.subjects.interface import Implementation, Procedure
@@ -29,7 +29,7 @@ class Law:
     check : callable
         From a subject and a case to a verdict.
     recipes : tuple of str
-        The data recipes that it is checked on.
+        The data recipes that it is checked on. With ``integers`` it takes ``one-hot`` too, which is never drawn.
     dtypes : tuple of str
         The dtypes that it applies to.
     procedure : str
@@ -56,7 +56,9 @@ class Law:
 
     def takes(self, case: Case | Call) -> bool:
         """Whether the law is checked on cases with this dtype and data."""
-        return isinstance(case, Case) and case.dtype in self.dtypes and case.data in self.recipes_for(case.dtype)
+        if isinstance(case, Call) or case.dtype not in self.dtypes:
+            return False
+        return ("integers" if case.data == ONE_HOT else case.data) in self.recipes_for(case.dtype)
 
     def __call__(self, subject: Implementation, case: Case | Call) -> Verdict:
         """The verdict on a case under this law. An exception that the subject raises becomes a verdict too."""

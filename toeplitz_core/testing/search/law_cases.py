@@ -55,7 +55,8 @@ def drawn_again(law: Law, case: Case | Call, number: int) -> Iterator[Case | Cal
     if isinstance(case, Call):
         yield case
         return
-    recipes = law.recipes_for(case.dtype)
+    drawn = law.recipes_for(case.dtype)
+    recipes = drawn if case.data in drawn else (case.data, *drawn)
     first = recipes.index(case.data)
     for n in range(number):
         yield case.replace(data=recipes[(first + n) % len(recipes)], seed=case.seed + n // len(recipes))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.conditions import necessary
-from toeplitz_core.testing.case.recipe_table import RECIPES
+from toeplitz_core.testing.case.recipe_table import ONE_HOT, RECIPES
 from toeplitz_core.testing.findings.causes import channels, numbers, outputs, shapes, windows
 from toeplitz_core.testing.findings.causes.catalogue import GRADIENT, UNKNOWN, names
 from toeplitz_core.testing.findings.causes.earlier_calls import wrong_calls
@@ -126,7 +126,7 @@ def diagnosed(
         return _of_earlier_calls(subject, failure)
     if any(word in first.when for word in _LATER):
         return Diagnosis(f"{of_gradient}buffer-reused", f"right at first, and wrong {first.when}")
-    if RECIPES[case.data].kind != "storage":
+    if RECIPES[case.data].kind != "storage" or case.data == ONE_HOT:
         plain = tried(subject, case.replace(data="integers"), failure.quantity)
         if isinstance(plain, Trial) and plain.is_wrong:
             first = plain
@@ -148,7 +148,7 @@ def _of_shape(subject: Implementation, failure: Verdict, others: Sequence[Case],
     case = failure.call or failure.case
     if isinstance(case, Call) or failure.quantity != OUTPUT.of:
         return None
-    data = "integers" if RECIPES[case.data].kind != "storage" else case.data
+    data = case.data if RECIPES[case.data].kind == "storage" and case.data != ONE_HOT else "integers"
     first = tried(subject, case.replace(data=data))
     if not isinstance(first, Trial) or not first.is_misshapen:
         return None

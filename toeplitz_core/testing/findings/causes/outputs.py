@@ -246,6 +246,8 @@ def _dropped(trial: Trial) -> Iterator[Hypothesis]:
     if not trial.is_wrong:
         return
     for other, value in _others(trial):
+        words = "all" if trial.quantity != "output" else "all, whatever the operands are"
+        yield Hypothesis("outputs-dropped", f"{words}: {other}", partial(lambda value, t: value(t.truth, t), value))
         for axis, name in enumerate(trial.axes):
             starts = trial.wrong_along(axis)
             first, size = (starts[0], trial.truth.shape[axis]) if starts else (0, 0)
@@ -260,8 +262,6 @@ def _dropped(trial: Trial) -> Iterator[Hypothesis]:
                     yield _partly("outputs-dropped", f"{words.format(name)}: {other}", axis, part, value)
         if trial.quantity == "output":
             yield Hypothesis("outputs-dropped", f"those whose window lies in padding: {other}", _in_padding(value))
-        words = "all" if trial.quantity != "output" else "all, whatever the operands are"
-        yield Hypothesis("outputs-dropped", f"{words}: {other}", partial(lambda value, t: value(t.truth, t), value))
         flat = trial.wrong.flatten().nonzero().flatten()
         if len(flat):
             first = int(flat[0])

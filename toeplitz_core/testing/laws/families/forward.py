@@ -136,7 +136,9 @@ FORWARD_EXACT = Law(
     "On integers whose sums are exact in the accumulator, the result equals T x + b, rounded once.",
     "wrong taps, strides, padding or groups; operands that are rounded; an accumulator that is too narrow",
     _forward,
-    recipes=tuple(name for name, recipe in RECIPES.items() if recipe.kind in ("storage", "accumulator")),
+    recipes=tuple(
+        name for name, recipe in RECIPES.items() if recipe.is_drawn and recipe.kind in ("storage", "accumulator")
+    ),
     dtypes=CASE_DTYPES,
 )
 FORWARD_BOUND = Law(
