@@ -84,7 +84,7 @@ def test_json_and_junit(directory: Path):
     read = validated((directory / "run.json").read_text(encoding="utf-8"))
     (found,) = read["results"]
     assert (found["status"], found["subject"], found["law"]) == ("fail", "kernels:two_faults", "forward-exact")
-    (finding,) = read["findings"]
+    finding = next(each for each in read["findings"] if each["id"] == found["finding"])
     assert f"  case:   {finding['case']}\n" in result.output
     assert f"  replay: {finding['replay']}\n" in result.output
     assert read["summary"]["exit_code"] == 1
