@@ -95,7 +95,7 @@ def test_json_and_junit(directory: Path):
     (case,) = ET.parse(directory / "run.xml").getroot().iter("testcase")
     failure = case.find("failure")
     assert failure is not None
-    assert found["replay"] in str(failure.text)
+    assert finding["replay"] in str(failure.text)
 
 
 @pytest.mark.parametrize("subject", ["right", "two_faults"])

@@ -15,7 +15,7 @@ from toeplitz_core.geometry import IntOrInts, Padding
 from toeplitz_core.testing.case.case import OPERANDS, Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES, DTYPES
 from toeplitz_core.testing.data.operands import Operands
-from toeplitz_core.testing.findings.causes.diagnosis import of_one_result
+from toeplitz_core.testing.findings.causes.diagnosis import of_one_result, tells_by_one_result
 from toeplitz_core.testing.findings.causes.trial import trial_of
 from toeplitz_core.testing.laws.given_result import are_finite, gradient_verdicts, result_verdict
 from toeplitz_core.testing.laws.judging import in_words
@@ -122,8 +122,9 @@ def assert_conv2d(
     if unsupported := [verdict.message for verdict in verdicts if verdict.status is Status.UNSUPPORTED]:
         raise ValueError(f"arithmetic={arithmetic!r}: {unsupported[0]}")
     wrong = [line for verdict in verdicts if verdict.status.is_failure for line in _said(verdict)]
-    if verdicts[0].symptom is Symptom.VALUES and isinstance(verdicts[0].case, Case):
-        trial = trial_of(verdicts[0].case, operands, Outcome("returned", how, {OUTPUT: result.cpu()}))
+    judged = verdicts[0].case
+    if verdicts[0].symptom is Symptom.VALUES and isinstance(judged, Case) and tells_by_one_result(judged):
+        trial = trial_of(judged, operands, Outcome("returned", how, {OUTPUT: result.cpu()}))
         cause = "" if trial is None or not are_finite(operands) else of_one_result(trial)
         wrong += [f"  cause:  {cause}"] * bool(cause)
     wrong += [f"the {name} gradient is None: no gradient has reached the {name}" for name in missing]

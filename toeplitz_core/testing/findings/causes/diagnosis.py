@@ -306,14 +306,18 @@ def _facts(first: Trial) -> str:
     return f"nothing in the catalogue explains what is wrong: {int(first.wrong.sum())} of {first.truth.numel()} numbers"
 
 
+def tells_by_one_result(case: Case) -> bool:
+    """Whether a convolution is small enough for :func:`of_one_result`."""
+    return case.geometry.nnz * (case.batch or 1) <= _MOST_PRODUCTS
+
+
 def of_one_result(trial: Trial) -> str:
     """The mistake that a single wrong result shows, in words; empty if it shows none.
 
     Nothing can be tried again here. So only a result with many wrong numbers tells of a mistake, and a small one is
     looked at in full.
     """
-    large = trial.case.geometry.nnz * (trial.case.batch or 1) > _MOST_PRODUCTS
-    if large or int(trial.wrong.sum()) < _FEWEST_WRONG:
+    if int(trial.wrong.sum()) < _FEWEST_WRONG:
         return ""
     end = time.process_time() + _SECONDS_OF_ONE
     for hypothesis in _hypotheses(trial):
