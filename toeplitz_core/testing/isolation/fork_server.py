@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import importlib
 import os
 import shutil
@@ -200,6 +201,8 @@ def run_fork_server(descriptor: int) -> None:
                 continue  # the judge was interrupted between two messages and is about to end
             for name in message.imports:
                 _import(name)
+            # A collection in a worker would write to every object that it shares with this process, and so copy them.
+            gc.freeze()
             pid = os.fork()
             if pid == 0:
                 control.close()

@@ -338,9 +338,14 @@ def explains(subject: Implementation, known: Diagnosis, failure: Verdict) -> boo
     case, quantity = failure.call or failure.case, failure.quantity
     if isinstance(case, Call):
         return False
-    judged_alike = known.arithmetic and failure.symptom is Symptom.VALUES and failure.index is not None
-    if judged_alike and explanation(subject, failure.replace(case=case), (known.arithmetic,)) is not None:
-        return True
+    if known.arithmetic and failure.symptom is Symptom.VALUES and failure.index is not None:
+        # The mistake needs one call, the arithmetic many.
+        trial = None if known.hypothesis is None else tried(subject, case, quantity)
+        if known.hypothesis is not None and isinstance(trial, Trial) and trial.is_wrong:
+            if known.hypothesis.explains(trial):
+                return True
+        if explanation(subject, failure.replace(case=case), (known.arithmetic,)) is not None:
+            return True
     if known.hypothesis is None:
         return False
     law = LAWS.get(str(failure.case.law))
