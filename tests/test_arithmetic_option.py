@@ -47,9 +47,10 @@ def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("more", ["", "--inline", "--jobs 2"])
-@pytest.mark.parametrize("name", ["rounds", "wrapped"])
-def test_a_kernel_is_judged_by_the_arithmetic_that_is_chosen(more: str, name: str):
+@pytest.mark.parametrize(
+    ("name", "more"), [("rounds", ""), ("rounds", "--inline"), ("rounds", "--jobs 2"), ("wrapped", "--inline")]
+)
+def test_a_kernel_is_judged_by_the_arithmetic_that_is_chosen(name: str, more: str):
     """A TF32 kernel fails, and passes with ``--arithmetic tf32``: in a worker, inline, and in several processes."""
     subject = f"tf32_kernels:{name}"
     assert call(f"check {subject} {FEW} --arithmetic float32=tf32 {more}").exit_code == 0

@@ -18,7 +18,7 @@ from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.findings.replay import repeated
 from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox
-from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws import LAWS, Law
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.run.subject_pool import missing
 from toeplitz_core.testing.search.effort import PROFILES
@@ -31,7 +31,7 @@ VARIANTS = [name for name, known in SUBJECTS.items() if name != "torch-compile" 
 GPU = ("torch-cuda", "torch-cuda-fp32")
 # Cases per dtype of a law with full effort. The conformance environment runs more for variants with separate kernels.
 # Subjects that use no kernels of torch need fewer: they serve for comparison and do not change with torch.
-EXAMPLES = 25
+EXAMPLES = 15
 OTHER_EXAMPLES = 5
 FORWARD = [law for law in LAWS.values() if law.name in ("forward-exact", "forward-bound", "special-values")]
 OTHERS = [law for law in LAWS.values() if law not in FORWARD]
@@ -56,9 +56,12 @@ def impatient() -> Iterator[Sandbox]:
         yield sandbox
 
 
-def _dtypes_of_other_laws(name: str) -> tuple[str, ...]:
-    """A quarter of the dtypes, and the next quarter for the next variant: they share most of their code."""
-    return CASE_DTYPES[VARIANTS.index(name) % 4 :: 4]
+def _other_laws(name: str) -> dict[str, list[Law]]:
+    """Each other law for one dtype, and for the next one with the next variant: they share most of their code."""
+    found: dict[str, list[Law]] = {}
+    for number, law in enumerate(OTHERS, start=VARIANTS.index(name)):
+        found.setdefault(law.dtypes[number % len(law.dtypes)], []).append(law)
+    return found
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -67,10 +70,9 @@ def test_variant(name: str, isolation: Sandbox) -> None:
     device = "cuda" if name in GPU else "cpu"
     variant = IsolatedSubject(isolation, name, environment(name), fork=device == "cpu")
     results = []
-    for laws, dtypes, examples in (
-        (FORWARD, CASE_DTYPES, FEWER.get(name, EXAMPLES)),
-        (OTHERS, _dtypes_of_other_laws(name), OTHER_EXAMPLES),
-    ):
+    steps = [(FORWARD, CASE_DTYPES, FEWER.get(name, EXAMPLES))]
+    steps += [(laws, (dtype,), OTHER_EXAMPLES) for dtype, laws in _other_laws(name).items()]
+    for laws, dtypes, examples in steps:
         profile = replace(PROFILES["gate"], examples=examples)
         bench = Bench([variant], laws, dtypes, [device], profile, known=KNOWN)
         found = bench.run().came

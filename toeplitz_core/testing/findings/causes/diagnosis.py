@@ -340,10 +340,10 @@ def explains(subject: Implementation, known: Diagnosis, failure: Verdict) -> boo
         return False
     if known.arithmetic and failure.symptom is Symptom.VALUES and failure.index is not None:
         # The mistake needs one call, the arithmetic many.
-        trial = None if known.hypothesis is None else tried(subject, case, quantity)
-        if known.hypothesis is not None and isinstance(trial, Trial) and trial.is_wrong:
-            if known.hypothesis.explains(trial):
-                return True
+        mistake = known.hypothesis
+        trial = None if mistake is None else tried(subject, case, quantity)
+        if mistake is not None and isinstance(trial, Trial) and trial.is_wrong and mistake.explains(trial):
+            return True
         if explanation(subject, failure.replace(case=case), (known.arithmetic,)) is not None:
             return True
     if known.hypothesis is None:

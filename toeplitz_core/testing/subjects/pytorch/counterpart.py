@@ -28,7 +28,15 @@ Role = Literal["subject", "watched", "corrected", "torch"]
 _CONVOLUTION = re.compile(r"conv(?!ert)")
 
 
-class ConvolutionWatch(TorchDispatchMode):
+class _Mode(TorchDispatchMode):
+    """A mode whose first operator does not import torch's compiler, which takes seconds."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+class ConvolutionWatch(_Mode):
     """A mode that notes when torch's own convolution is called, also by autograd and by ``torch.func``.
 
     Parameters
@@ -70,7 +78,7 @@ class ConvolutionWatch(TorchDispatchMode):
             )
 
 
-class RightConvolution(TorchDispatchMode):
+class RightConvolution(_Mode):
     """A mode that computes forward convolutions by :func:`toeplitz_core.conv2d` in place of torch's own."""
 
     def __torch_dispatch__(
