@@ -83,6 +83,22 @@ WRONG = {
         "tests.faults.gradients:rounds_gradients_to_bfloat16",
         "input=2x8x12x12 weight=16x8x3x3 bias data=normal law=gradients-bound",
     ),
+    "double-backward": (
+        "tests.faults.gradients:forgets_how_gradients_depend",
+        "input=1x2x5x5 weight=3x2x3x3 law=double-backward",
+    ),
+    "double-backward-alone": (
+        "tests.faults.training:doubles_second_derivatives_of_the_weight_alone",
+        "input=1x2x5x5 weight=3x2x3x3 law=double-backward",
+    ),
+    "forward-mode": (
+        "tests.faults.training:doubles_what_it_carries_forward",
+        "input=1x2x5x5 weight=3x2x3x3 bias law=forward-mode",
+    ),
+    "functional-gradients": (
+        "tests.faults.gradients:is_constant_in_weight_within_torch_func",
+        "input=1x2x5x5 weight=3x2x3x3 bias law=functional-gradients",
+    ),
     "writes-input": ("tests.faults.memory:writes_its_input", "input=1x2x5x5 weight=3x2x3x3 law=contract"),
     "buffer": ("tests.faults.contracts:returns_a_reused_buffer", "input=1x2x5x5 weight=3x2x3x3 bias law=contract"),
     "arrays": ("tests.findings.test_reproducer:flipped", "input=1x1x3x3 weight=1x1x2x2 law=forward-exact"),
@@ -123,6 +139,13 @@ RIGHT = [
     "input=1x2x6x5 weight=2x2x2x2 dtype=complex64 bias law=gradients-exact",
     "input=2x2x6x5 weight=2x2x2x2 bias law=contract",
     "input=2x2x6x5 weight=2x2x2x2 bias law=vmap",
+    "input=2x2x6x5 weight=2x2x2x2 padding=1 bias law=adjoint",
+    *(
+        f"input=2x4x6x5 weight=2x2x3x2 padding=same groups=2 bias dtype={dtype} law={law}"
+        for law in ("double-backward", "forward-mode", "functional-gradients")
+        for dtype in ("float32", "complex64")
+    ),
+    "input=2x5x5 weight=2x2x2x2 stride=2 law=functional-gradients layout.weight=channels_last",
     "input=2x2x6x5 weight=2x2x2x2 bias law=stale-memory",
     *(
         f"input=2x4x7x6 weight=6x2x3x2 groups=2 bias law=forward-exact layout.input={layout} layout.weight={layout}"
@@ -197,7 +220,7 @@ class Own(Subject):
         ("input=1x1x1x1 weight=1x1x1x1 law=forward-exact", "naive", "through code of the suite"),
         ("input=1x1x1x1 weight=1x1x1x1 law=forward-exact", "tests.findings.test_reproducer:Own", "class of the suite"),
         ("input=1x1x1 weight=1x1x1 law=forward-exact", "torch", "only cases with 2 axes"),
-        ("input=1x1x1x1 weight=1x1x1x1 law=double-backward", "torch", "compares several calls"),
+        ("input=1x1x1x1 weight=1x1x1x1 law=composition", "torch", "compares several calls"),
         ("input=1x1x1 weight=1x1x1x1 law=vmap", "torch", "only batches"),
         ("input=1x9x3x3 weight=1x9x3x3 data=overflow law=forward-bound", "torch", "may overflow"),
     ],

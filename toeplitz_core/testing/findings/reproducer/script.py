@@ -11,11 +11,12 @@ import torch
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.recipe_table import RECIPES
-from toeplitz_core.testing.data.gradient_operands import draw_with_gradient
+from toeplitz_core.testing.data.gradient_operands import draw_with_directions, draw_with_gradient
 from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.findings.reproducer import parts
 from toeplitz_core.testing.findings.reproducer.call_script import call_script
+from toeplitz_core.testing.findings.reproducer.derivatives import DERIVED
 from toeplitz_core.testing.findings.reproducer.literals import PACKED, WRITTEN_OUT, laid_out, values
 from toeplitz_core.testing.findings.reproducer.targets import NotExportable, Target, target
 from toeplitz_core.testing.findings.reproducer.wrapping import assembled
@@ -32,7 +33,8 @@ from toeplitz_core.testing.subjects.outcome import OUTPUT
 # The laws that a script can show, with the test in the script.
 _TESTS = {
     **dict.fromkeys(("forward-exact", "forward-bound", "special-values", "no-channels"), parts.FORWARD),
-    **dict.fromkeys(("gradients-exact", "gradients-bound"), parts.GRADIENTS),
+    **dict.fromkeys(("gradients-exact", "gradients-bound", "adjoint"), parts.GRADIENTS),
+    **DERIVED,
     "contract": parts.CONTRACT,
     "vmap": parts.VMAP,
     "stale-memory": parts.FORWARD,
@@ -121,8 +123,9 @@ class _Script:
             self.test = parts.GRADIENTS
         if self.test == parts.VMAP and case.batch is None:
             raise NotExportable("law 'vmap' makes a batch of an input without one; only batches are exported")
-        self.derived = self.test in (parts.GRADIENTS, parts.VMAP)
-        self.operands = draw_with_gradient(case) if self.derived else draw(case)
+        self.derived = self.test in (parts.GRADIENTS, parts.VMAP, *DERIVED.values())
+        draws = draw_with_directions if "DIRECTIONS" in self.test else draw_with_gradient
+        self.operands = draws(case) if self.derived else draw(case)
         self.used: dict[str, str] = {}
 
     def text(self) -> str:
@@ -142,8 +145,11 @@ class _Script:
         constants += [f"SUMS = torch.{'int64' if case.dtype == 'int64' else 'float64'}"] if self.used else []
         operands = [f"{_variable(name)} = {values(t) if t is not None else None}" for name, t in given.items()]
         operands = operands[: 4 if self.derived else 3]
+        if "DIRECTIONS" in self.test:
+            directions = [f"    {name!r}: {values(t)}," for name, t in self.operands.directions.items()]
+            operands += ["DIRECTIONS = {", *directions, "}"]
         lines = [f"    {name!r}: {text}," for name, text in needed.items()]
-        wanted = ["EXPECTED = {", *lines, "}"]
+        wanted = ["EXPECTED = {", *lines, "}"] if lines else []
         placed = [line for name, t in given.items() if t is not None for line in self._placed(name, t)]
         helpers = [parts.DIFFERS, *self.used.values(), *[parts.GUARDED] * (self.beyond is not None)]
         if any("packed(" in line for line in (*operands, *wanted)):
@@ -185,6 +191,12 @@ class _Script:
             raise NotExportable("a sum may overflow, so that a script would have to know which results may be infinite")
         if RECIPES[case.data].kind == "special":
             return {"out": _special(case, operands, reference, bound, arithmetic.algorithms)}
+        if self.test in DERIVED.values():
+            hows = [subject.gradient_arithmetic(case, name) for name in ("input", "weight")]
+            if bounded or not all(is_exact(how, case, reference) for how in hows):
+                raise NotExportable("its derivatives are judged within a bound, which a script cannot derive")
+            self.used |= {"wide": parts.WIDE, "reference": parts.REFERENCE}
+            return {}
         found = {"out": self._one("out", reference, bound)}
         if self.test == parts.GRADIENTS:
             for name, one in expected_gradients(case, operands).items():
