@@ -5,7 +5,7 @@ The script takes the same derivatives of the call and of the reference in float6
 
 from __future__ import annotations
 
-# What tests need besides the reference. ``call`` is the call under test, or the reference.
+# What tests need besides the reference. ```call`` is the call under test, or the reference.
 _WRONG = '''
 def wrong():
     """Whether a derivative is wrong."""
@@ -43,8 +43,10 @@ def derivatives(call, x, weight, bias, grad):
         with torch.autograd.forward_ad.dual_level():
             duals = dict(operands)
             for name in chosen:
-                duals[name] = torch.autograd.forward_ad.make_dual(operands[name], DIRECTIONS[name].to(operands[name].dtype))
-            result = torch.autograd.forward_ad.unpack_dual(call(duals["input"], duals["weight"], duals.get("bias")))
+                along = DIRECTIONS[name].to(operands[name].dtype)
+                duals[name] = torch.autograd.forward_ad.make_dual(operands[name], along)
+            y = call(duals["input"], duals["weight"], duals.get("bias"))
+            result = torch.autograd.forward_ad.unpack_dual(y)
             found[f"result with {' and '.join(chosen)}"] = result.primal.clone()
             tangent = result.tangent
             found[f"along {' and '.join(chosen)}"] = None if tangent is None else tangent.clone()
