@@ -138,6 +138,10 @@ def test_the_same_with_several_jobs():
         documents.append(document(session.run(*[events.append] * (jobs == 2))))
         session.close()
         assert documents[-1]["options"].pop("jobs") == jobs
+        assert f"--jobs={jobs}" in documents[-1]["options"].pop("command") or jobs == 1
+        timing = documents[-1].pop("timing")
+        assert len(timing["steps"]) == len(documents[-1]["results"])
+        assert 0 < sum(step["seconds"] for step in timing["steps"]) < jobs * timing["seconds"]
     assert documents[0] == documents[1]
     # The results have the plan's order, not the order in which they came.
     assert [r["subject"] for r in documents[1]["results"]] == [name for name in subjects for _ in range(4)]

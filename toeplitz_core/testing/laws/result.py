@@ -61,6 +61,8 @@ class Result:
         What to do about calls that took long; empty if none did.
     shared : Counter of str
         How many cases torch itself fails too, by the name of the entry for torch.
+    refuses : tuple of str
+        The features of cases that the subject refuses, so that they are not drawn: groups, a bias, and so on.
     """
 
     step: Step
@@ -78,6 +80,7 @@ class Result:
     outside: int = 0
     slow: str = ""
     shared: Counter[str] = field(default_factory=Counter)
+    refuses: tuple[str, ...] = ()
 
     @property
     def failures(self) -> tuple[Verdict, ...]:

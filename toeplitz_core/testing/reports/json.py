@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from toeplitz_core.testing.findings.shared import listed_for_torch
+from toeplitz_core.testing.laws.accuracy import Accuracy
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.run.events import Ended, Event
 from toeplitz_core.testing.run.record import (
     Record,
     counted,
     finding_document,
+    number,
     result_document,
     versions_and_platform,
 )
 from toeplitz_core.testing.support.files import check_writable, write_atomically
 
 # The first number changes when older readers would misread the document; the second when fields are added.
-SCHEMA_VERSION = "1.6"
+SCHEMA_VERSION = "1.7"
 
 
 def to_json(record: Record) -> str:
@@ -33,6 +36,11 @@ def document(record: Record) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "environment": versions_and_platform(),
         "options": dict(record.options),
+        "timing": {
+            "date": record.timing.date,
+            "seconds": round(record.timing.seconds, 3),
+            "steps": [{**asdict(step), "seconds": round(seconds, 3)} for step, seconds in record.timing.steps.items()],
+        },
         "summary": {
             "exit_code": record.exit_code,
             "ended": record.ended,
@@ -44,6 +52,7 @@ def document(record: Record) -> dict[str, Any]:
         },
         "results": [_result(record, result) for result in (*record.results, *record.unreached)],
         "findings": [finding_document(finding) for finding in record.findings],
+        "accuracy": [_accuracy(found) for found in record.accuracy],
         "known": _known(record) if record.known.entries else None,
         "shared": [_shared(name, count) for name, count in sorted(record.shared.items())],
     }
@@ -57,6 +66,11 @@ def _result(record: Record, result: Result) -> dict[str, Any]:
         if finding is not None:
             of_failure |= {"finding": finding.id, "cause": finding.cause}
     return found
+
+
+def _accuracy(found: Accuracy) -> dict[str, Any]:
+    errors = {name: {k: number(v) for k, v in asdict(getattr(found, name)).items()} for name in ("of_bound", "ulps")}
+    return {**asdict(found), **errors}
 
 
 def _known(record: Record) -> list[dict[str, Any]]:

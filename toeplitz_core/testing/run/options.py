@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -274,6 +275,18 @@ class Options:
     def flags(self) -> tuple[str, ...]:
         """Those without a value that decide whether a case fails, so that its replay needs them too."""
         return ("--differentiable",) * self.differentiable + ("--strict",) * self.strict
+
+    @property
+    def command(self) -> str:
+        """The command line that has these options, whatever driver they came from."""
+        words = ["toeplitz-core", "check", *self.subject]
+        for option in OPTIONS.values():
+            value = getattr(self, option.key)
+            if option.name == "subject" or value == type(self).__dataclass_fields__[option.key].default:
+                continue
+            given = value if isinstance(value, tuple) else (value,)
+            words += [f"--{option.name}"] if value is True else [f"--{option.name}={each}" for each in given]
+        return shlex.join(words)
 
     def document(self) -> dict[str, Any]:
         """All options as JSON values, defaults included."""

@@ -19,6 +19,7 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.finding import Finding
 from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.findings.known_failures.staleness import Stale
+from toeplitz_core.testing.laws.accuracy import Accuracy
 from toeplitz_core.testing.laws.difference import Difference
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
@@ -29,6 +30,26 @@ from toeplitz_core.testing.subjects.symptom import Symptom
 UNPROVEN = (Status.MISTRUSTED, Status.UNSUPPORTED)
 
 Ending = Literal["completed", "stopped at the first failure", "interrupted", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When a run began, and how long it took.
+
+    Parameters
+    ----------
+    date : str
+        When it began, in UTC, as ISO 8601 has it.
+    seconds : float
+        How long it took, with the search for causes.
+    steps : mapping of Step to float
+        The seconds of each step, all its rounds together. Steps of parallel processes overlap. Those that an earlier
+        part of a resumed run has judged are not there.
+    """
+
+    date: str = ""
+    seconds: float = 0.0
+    steps: Mapping[Step, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +80,10 @@ class Record:
         Number of completed rounds; None without ``time``.
     findings : sequence of Finding
         The bugs behind the failures, the gravest first.
+    accuracy : sequence of Accuracy
+        The errors on the same operands in every run; for subjects whose law ``forward-bound`` is checked.
+    timing : Timing
+        When the run began, and how long it and its steps took.
     """
 
     results: Sequence[Result]
@@ -72,6 +97,8 @@ class Record:
     unreached: Sequence[Result] = ()
     rounds: int | None = None
     findings: Sequence[Finding] = ()
+    accuracy: Sequence[Accuracy] = ()
+    timing: Timing = field(default_factory=Timing)
 
     def finding_of(self, step: Step, failure: Verdict) -> Finding | None:
         """The finding that a failure belongs to; None without one."""
@@ -142,6 +169,8 @@ def result_document(result: Result) -> dict[str, Any]:
         "zero_signs": result.zero_signs,
         "refused": result.refused or None,
     }
+    if result.refuses:
+        found["refuses"] = list(result.refuses)
     if result.outside:
         found["outside"] = result.outside
     if result.failure is not None:
@@ -222,6 +251,7 @@ def read_result(document: Mapping[str, Any]) -> Result:
         tuple(_read_failure(other) for other in document.get("others", ())),
         document.get("outside", 0),
         shared=Counter(document.get("shared", {})),
+        refuses=tuple(document.get("refuses", ())),
     )
 
 

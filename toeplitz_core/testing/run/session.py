@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -13,6 +15,8 @@ from toeplitz_core.testing.findings.known_failures.staleness import Stale
 from toeplitz_core.testing.isolation.isolated_subject import SubjectError
 from toeplitz_core.testing.isolation.sandbox import Sandbox, clear_abandoned_sandboxes
 from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.accuracy import Accuracy, accuracy
+from toeplitz_core.testing.laws.families.forward import FORWARD_BOUND
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.run import judgement
 from toeplitz_core.testing.run.events import Adopted, Consumer, Ended, Event, Failed, Started
@@ -24,7 +28,8 @@ from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import Plan, Task
 from toeplitz_core.testing.run.record import Ending, Record
 from toeplitz_core.testing.run.rounds import Progress, tasks
-from toeplitz_core.testing.run.subject_pool import SubjectPool
+from toeplitz_core.testing.run.stopwatch import Stopwatch
+from toeplitz_core.testing.run.subject_pool import SubjectPool, why_not_run
 from toeplitz_core.testing.subjects import Subject, check_name, check_undeclared
 from toeplitz_core.testing.support import interrupts
 from toeplitz_core.testing.support.files import check_writable
@@ -146,8 +151,8 @@ class Session:
         clear_abandoned_sandboxes()
         clear_abandoned_journals()
         self.pool.keep_last_case(journal.directory / "last.case")
-        progress = Progress(self.plan)
-        told: list[Consumer] = [progress, *consumers]
+        progress, stopwatch = Progress(self.plan), Stopwatch()
+        told: list[Consumer] = [progress, stopwatch, *consumers]
 
         def emit(event: Event) -> None:
             journal(event)
@@ -157,6 +162,7 @@ class Session:
         code: ExitCode | None = None
         stopped, failed = "", None
         stale: list[Stale] = []
+        measured: list[Accuracy] = []
         try:
             with interrupts.noted():
                 emit(Started(self.plan, self.options, str(journal.path)))
@@ -169,6 +175,7 @@ class Session:
                 stale = self.stale(progress.results)
                 self._adopt(progress.results, emit)
                 self.gathering.gather(progress.results)
+                measured = list(self._accuracy())
         except KeyboardInterrupt:
             code, stopped = ExitCode.INTERRUPTED, "interrupted"
         except Exception as raised:  # noqa: BLE001  # earlier results are reported after any error
@@ -182,7 +189,9 @@ class Session:
                 emit(_failed(failed, error))
             if code is not None:
                 self.gathering.gather(progress.results, briefly=True)
-            record = self._record(progress, code, stopped, error, stale)
+            record = replace(
+                self._record(progress, code, stopped, error, stale), accuracy=measured, timing=stopwatch.timing
+            )
             keep = True
             try:
                 _tell_all(consumers, Ended(record, self._left_out(record, stopped)))
@@ -222,6 +231,16 @@ class Session:
             rounds=None if self.plan.time is None else progress.rounds,
             findings=self.gathering.findings,
         )
+
+    def _accuracy(self) -> Iterator[Accuracy]:
+        """The accuracy of each subject, dtype and device whose law of rounding errors is checked."""
+        law = self.plan.laws.get(FORWARD_BOUND.name)
+        for name, device, dtype in itertools.product(self.plan.subjects, self.plan.devices, self.plan.dtypes):
+            subject = self.pool[name]
+            asked = not (why_not_run(subject, device) or subject.claims.not_asked(dtype, FORWARD_BOUND.procedure))
+            if law is not None and dtype in law.dtypes and asked:
+                found = accuracy(subject, dtype, device, self.plan.domain.within(subject.claims.where).contains)
+                yield from () if found is None else (found,)
 
     @property
     def left_out(self) -> list[str]:
@@ -266,12 +285,16 @@ class Session:
 def shown_options(options: Options, plan: Plan) -> dict[str, object]:
     """The options that reports show: those on which the results depend."""
     return {
+        "command": options.command,
         "subjects": list(plan.subjects),
         "laws": list(plan.laws),
         "dtypes": list(plan.dtypes),
         "devices": list(plan.devices),
         "arithmetic": list(plan.declared.arithmetic),
         **plan.effort.document(),
+        "where": options.where,
+        "max_products": options.max_products,
+        "max_failures": options.max_failures,
         "seed": plan.seed,
         "time": plan.time,
         "sweep": options.sweep,

@@ -189,6 +189,8 @@ def _search(
                 failure = _final(judge, tally, watched.subject)
         except RefusesAll:
             return
+        finally:
+            tally.refuses = refusals.names
         if failure is not None:
             goes_on = understand is not None and len(tally.found) + 1 < effort.failures
             tally.go_on(failure, understand(failure) if understand is not None and goes_on else None)

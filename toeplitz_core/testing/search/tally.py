@@ -60,6 +60,8 @@ class Tally:
         self.assumed: Counter[str] = Counter()
         self.zeros = self.zero_signs = 0
         self.refused = ""
+        # The names of the features that the subject refuses.
+        self.refuses: tuple[str, ...] = ()
         self.runs = 1
         self.timeouts = 0
         # The cases that were refused, and the others.
@@ -194,6 +196,7 @@ class Tally:
             found[1:],
             self.outside,
             shared=self.shared,
+            refuses=self.refuses,
         )
 
 
@@ -258,4 +261,5 @@ def merged_results(rounds: Sequence[Result]) -> Result:
         zero_signs=sum(result.zero_signs for result in rounds),
         refused=next((result.refused for result in reversed(rounds) if result.refused), ""),
         shared=shared,
+        refuses=tuple(dict.fromkeys(name for result in rounds for name in result.refuses)),
     )
