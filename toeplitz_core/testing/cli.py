@@ -21,11 +21,15 @@ from toeplitz_core.testing.findings.reproducer.exported import exported
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.oracle.arithmetics import ARITHMETICS
+from toeplitz_core.testing.reports.compared import comparison_lines
 from toeplitz_core.testing.reports.json import JsonReport
+from toeplitz_core.testing.reports.markdown import comparison_markdown
 from toeplitz_core.testing.reports.replayed_cases import debug, replay_all
 from toeplitz_core.testing.reports.show import show_case
 from toeplitz_core.testing.reports.terminal import OUR_ERROR
 from toeplitz_core.testing.reports.text import filled, laws_table, plain
+from toeplitz_core.testing.run.comparison.comparison import DEFAULT, Limits, compared
+from toeplitz_core.testing.run.comparison.facts import Facts
 from toeplitz_core.testing.run.exit_code import ExitCode
 from toeplitz_core.testing.run.options import OPTIONS, Options, merged_options
 from toeplitz_core.testing.run.pyproject import TABLE, VARIABLE, project
@@ -45,6 +49,11 @@ _RUNS = (
 _PDB = (
     "Debug CASE: one run in this process, then Python's debugger. It is in the frame of the subject that raised, or "
     "stops at each call of the subject if a result is wrong. q quits. A crash ends the command."
+)
+
+_FAIL_ON = (
+    "What ends with 1, separated by commas: findings (new ones), support (less than before), accuracy:FACTOR (errors "
+    "that are more than so many times as large), time:FACTOR."
 )
 
 # The options that replay shares with check. Others do not apply to it.
@@ -251,6 +260,31 @@ def _export(
         typer.echo(found.text, nl=False)
     else:
         _usage(write_atomically, path, found.text)
+
+
+@app.command("compare")
+def _compare(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The JSON of the earlier run, or a baseline.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The JSON of the later run, or a baseline.")],
+    fail_on: Annotated[str, typer.Option(metavar="KINDS", help=_FAIL_ON)] = DEFAULT,
+    markdown: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Also write it to this file as Markdown.")
+    ] = None,
+) -> None:
+    """Compare two runs: new findings, gone and changed ones, what is supported, accuracy and time.
+
+    Runs are compared on the subjects, laws, dtypes and devices that both have.
+
+    Exit codes: 0 nothing that fails, 1 something of --fail-on, 2 wrong usage, or the runs cannot be compared.
+    """
+    limits = _usage(Limits.of, fail_on)
+    path = None if markdown is None else _usage(check_writable, markdown)
+    comparison = _usage(lambda: compared(Facts.read(old), Facts.read(new)))
+    for line in comparison_lines(comparison, limits):
+        plain(console(), line)
+    if path is not None:
+        _usage(write_atomically, path, comparison_markdown(comparison, limits))
+    raise typer.Exit(ExitCode.FAILURE if comparison.fails(limits) else ExitCode.ALL_HOLD)
 
 
 @app.command()

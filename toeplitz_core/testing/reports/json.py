@@ -10,6 +10,7 @@ from typing import Any
 from toeplitz_core.testing.findings.shared import listed_for_torch
 from toeplitz_core.testing.laws.accuracy import Accuracy
 from toeplitz_core.testing.laws.result import Result
+from toeplitz_core.testing.run.comparison.comparison import Comparison, Limits
 from toeplitz_core.testing.run.events import Ended, Event
 from toeplitz_core.testing.run.record import (
     Record,
@@ -25,12 +26,12 @@ from toeplitz_core.testing.support.files import check_writable, write_atomically
 SCHEMA_VERSION = "1.7"
 
 
-def to_json(record: Record) -> str:
+def to_json(record: Record, comparison: Comparison | None = None) -> str:
     """The document as ASCII text that ends in a line feed."""
-    return json.dumps(document(record), indent=2, allow_nan=False) + "\n"
+    return json.dumps(document(record, comparison), indent=2, allow_nan=False) + "\n"
 
 
-def document(record: Record) -> dict[str, Any]:
+def document(record: Record, comparison: Comparison | None = None) -> dict[str, Any]:
     """The document as dictionaries and lists."""
     return {
         "schema_version": SCHEMA_VERSION,
@@ -53,6 +54,7 @@ def document(record: Record) -> dict[str, Any]:
         "results": [_result(record, result) for result in (*record.results, *record.unreached)],
         "findings": [finding_document(finding) for finding in record.findings],
         "accuracy": [_accuracy(found) for found in record.accuracy],
+        "comparison": None if comparison is None else _comparison(comparison),
         "known": _known(record) if record.known.entries else None,
         "shared": [_shared(name, count) for name, count in sorted(record.shared.items())],
     }
@@ -66,6 +68,18 @@ def _result(record: Record, result: Result) -> dict[str, Any]:
         if finding is not None:
             of_failure |= {"finding": finding.id, "cause": finding.cause}
     return found
+
+
+def _comparison(found: Comparison) -> dict[str, Any]:
+    return {
+        "baseline": found.old.name,
+        "new": [finding.id for finding in found.appeared],
+        "gone": [finding.id for finding in found.gone],
+        "changed": [changed.new.id for changed in found.changed],
+        "lost": [{**asdict(each.step), "what": each.what} for each in found.lost],
+        "gained": [{**asdict(each.step), "what": each.what} for each in found.gained],
+        "fails": list(found.fails(Limits())),
+    }
 
 
 def _accuracy(found: Accuracy) -> dict[str, Any]:
@@ -124,7 +138,7 @@ class JsonReport:
         if not isinstance(event, Ended):
             return
         if self._path == "-":
-            self._stdout.write(to_json(event.record))
+            self._stdout.write(to_json(event.record, event.comparison))
             self._stdout.flush()
         else:
-            write_atomically(self._path, to_json(event.record))
+            write_atomically(self._path, to_json(event.record, event.comparison))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from toeplitz_core.testing.reports.json import JsonReport
 from toeplitz_core.testing.reports.junit import JunitReport
+from toeplitz_core.testing.reports.markdown import MarkdownReport
 from toeplitz_core.testing.run.events import Consumer
 from toeplitz_core.testing.run.options import Options
 
@@ -15,4 +16,6 @@ def report_files(options: Options) -> list[Consumer]:
         files.append(JsonReport(options.json))
     if options.junit is not None:
         files.append(JunitReport(options.junit))
+    if options.markdown is not None:
+        files.append(MarkdownReport(options.markdown))
     return files

@@ -14,10 +14,12 @@ from toeplitz_core.testing.isolation.sandbox import TIMEOUT
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Step
 from toeplitz_core.testing.laws.verdict import Verdict
+from toeplitz_core.testing.reports.compared import comparison_lines
 from toeplitz_core.testing.reports.finding_text import finding_lines, findings_heading
 from toeplitz_core.testing.reports.remarks import print_known, print_remarks
 from toeplitz_core.testing.reports.table import print_summary, print_tables
 from toeplitz_core.testing.reports.text import STYLES, WIDTH, plain, print_verdict, prose, result_line
+from toeplitz_core.testing.run.comparison.comparison import Limits
 from toeplitz_core.testing.run.events import Adopted, Ended, Event, Failed, Started, StepEnded
 from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import Plan
@@ -120,6 +122,9 @@ class TerminalReport:
         if record.rounds is not None and self._plan is not None:
             plain(console, f"time: {record.rounds} rounds in {self._plan.time:g} s, each with its own seed")
         print_known(console, record)
+        if event.comparison is not None:
+            for line in comparison_lines(event.comparison, Limits()):
+                plain(console, line)
         print_summary(console, record.results)
         if record.ended in ("interrupted", "error"):
             plain(console, f"to resume this run: python -m toeplitz_core check --resume {self._journal}")
@@ -139,8 +144,19 @@ def header(plan: Plan) -> str:
 def options_line(options: Options) -> str:
     """The chosen options that the header of a run does not name."""
     names = (
-        *("verbose", "where", "max_products", "arithmetic", "time", "jobs", "timeout", "known"),
-        *("fail_fast", "fail_stale", "strict", "inline", "differentiable", "resume"),
+        *(
+            "verbose",
+            "where",
+            "max_products",
+            "arithmetic",
+            "time",
+            "jobs",
+            "timeout",
+            "known",
+            "baseline",
+            "min_judged",
+        ),
+        *("baseline", "min_judged", "fail_fast", "fail_stale", "strict", "inline", "differentiable", "resume"),
     )
     usual = {"jobs": 1, "timeout": TIMEOUT}
     chosen = {name: value for name in names if (value := getattr(options, name)) and value != usual.get(name)}

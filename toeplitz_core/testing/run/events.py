@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from toeplitz_core.testing.laws.result import Result
+from toeplitz_core.testing.run.comparison.comparison import Comparison
 from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import Plan, Task
 from toeplitz_core.testing.run.record import Record
@@ -117,10 +118,13 @@ class Ended:
         The results, and how the run ended.
     left_out : sequence of str
         What was not run, with the reasons.
+    comparison : Comparison, optional
+        How the run differs from its baseline; None without one, or if the run was cut short.
     """
 
     record: Record
     left_out: Sequence[str] = ()
+    comparison: Comparison | None = None
 
 
 Event = Started | StepStarted | FailureFound | StepEnded | Adopted | Failed | Ended

@@ -200,6 +200,39 @@ class Options:
         in_table=False,
         pytest="toeplitz-core check --write-known",
     )
+    baseline: str | None = _option(
+        None,
+        str,
+        "Compare the run with this file, which --write-baseline wrote, or with the JSON of a run. Findings that stand "
+        "in it do not fail the run; new findings do, and less support than before.",
+        metavar="FILE",
+        pytest="toeplitz-core check --baseline",
+    )
+    write_baseline: str | None = _option(
+        None,
+        str,
+        "Write what this run found, and what is supported, to this file, for --baseline. One line per fact.",
+        metavar="FILE",
+        in_table=False,
+        pytest="toeplitz-core check --write-baseline",
+    )
+    min_judged: float | None = _option(
+        None,
+        float,
+        "Exit with 3 if a smaller share of the cases of a subject was judged, from 0 to 1. The rest was refused, or "
+        "could not tell right from wrong.",
+        least=0,
+        most=1,
+        metavar="SHARE",
+    )
+    markdown: str | None = _option(
+        None,
+        str,
+        "Write a summary to this file as Markdown, for a CI job or a pull request.",
+        metavar="FILE",
+        in_table=False,
+        pytest="toeplitz-core check --markdown",
+    )
     json: str | None = _option(
         None,
         str,
@@ -230,7 +263,7 @@ class Options:
             if value is not None and value != ():
                 object.__setattr__(self, option.key, option.checked(value))
         by_dtype(self.arithmetic)
-        files = {name: getattr(self, name) for name in ("write_known", "json", "junit")}
+        files = {name: getattr(self, name) for name in ("write_known", "write_baseline", "markdown", "json", "junit")}
         taken: dict[str, str] = {}
         for name, path in files.items():
             if path not in (None, "-") and (other := taken.setdefault(os.path.realpath(path), name)) != name:

@@ -21,7 +21,7 @@ from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.findings.known_failures.staleness import Stale
 from toeplitz_core.testing.laws.accuracy import Accuracy
 from toeplitz_core.testing.laws.difference import Difference
-from toeplitz_core.testing.laws.result import Result, Step
+from toeplitz_core.testing.laws.result import Result, Step, wholly_refused
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.subjects.outcome import OUTPUT
 from toeplitz_core.testing.subjects.symptom import Symptom
@@ -82,6 +82,8 @@ class Record:
         The bugs behind the failures, the gravest first.
     accuracy : sequence of Accuracy
         The errors on the same operands in every run; for subjects whose law ``forward-bound`` is checked.
+    accepted : collection of str
+        The ids of findings that stand in the baseline, so that they do not fail the run.
     timing : Timing
         When the run began, and how long it and its steps took.
     """
@@ -98,6 +100,7 @@ class Record:
     rounds: int | None = None
     findings: Sequence[Finding] = ()
     accuracy: Sequence[Accuracy] = ()
+    accepted: Collection[str] = ()
     timing: Timing = field(default_factory=Timing)
 
     def finding_of(self, step: Step, failure: Verdict) -> Finding | None:
@@ -109,6 +112,22 @@ class Record:
         """The number of the finding that a failure belongs to, from 1 on; None without one."""
         numbered = enumerate(self.findings, start=1)
         return next((number for number, finding in numbered if finding.covers(step, failure)), None)
+
+    def is_accepted(self, result: Result) -> bool:
+        """Whether all failures of a result belong to findings of the baseline."""
+        findings = [self.finding_of(result.step, failure) for failure in result.failures]
+        return bool(findings) and all(found is not None and found.id in self.accepted for found in findings)
+
+    @property
+    def judged(self) -> Mapping[str, float]:
+        """The share of the cases of each subject that proved something, where a law was not refused as a whole."""
+        counts: dict[str, Counter[Status]] = {}
+        for result in self.results:
+            if result.cases and not (result.status is Status.UNSUPPORTED and wholly_refused(result.counts)):
+                counts.setdefault(result.subject, Counter()).update(result.counts)
+        return {
+            subject: 1 - sum(found[status] for status in UNPROVEN) / found.total() for subject, found in counts.items()
+        }
 
     @property
     def statuses(self) -> Counter[Status]:

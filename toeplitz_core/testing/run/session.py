@@ -18,7 +18,10 @@ from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.accuracy import Accuracy, accuracy
 from toeplitz_core.testing.laws.families.forward import FORWARD_BOUND
 from toeplitz_core.testing.laws.result import Result, Step
+from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.run import judgement
+from toeplitz_core.testing.run.comparison.comparison import Comparison, Limits, compared
+from toeplitz_core.testing.run.comparison.facts import Facts
 from toeplitz_core.testing.run.events import Adopted, Consumer, Ended, Event, Failed, Started
 from toeplitz_core.testing.run.executors import Executor, JudgeDied, Judges, ThisProcess
 from toeplitz_core.testing.run.exit_code import ExitCode, exit_code
@@ -32,7 +35,7 @@ from toeplitz_core.testing.run.stopwatch import Stopwatch
 from toeplitz_core.testing.run.subject_pool import SubjectPool, why_not_run
 from toeplitz_core.testing.subjects import Subject, check_name, check_undeclared
 from toeplitz_core.testing.support import interrupts
-from toeplitz_core.testing.support.files import check_writable
+from toeplitz_core.testing.support.files import check_writable, write_atomically
 
 # The reason for steps that were not run because of --time.
 SPENT = "the time budget was spent"
@@ -80,6 +83,14 @@ class Session:
             path = check_writable(options.write_known)
             there = path.is_file() and path.stat().st_size
             self._adopting = KnownFailures.load(path) if there else KnownFailures()
+        if options.write_baseline is not None:
+            check_writable(options.write_baseline)
+        self._baseline = None if options.baseline is None else Facts.read(options.baseline)
+        if self._baseline is not None and not set(self.subjects) & set(self._baseline.subjects):
+            raise ValueError(
+                f"baseline={options.baseline!r} is of {', '.join(self._baseline.subjects)}, and the run of "
+                f"{', '.join(self.subjects)}: no subject is in both"
+            )
         self._gathering: Gathering | None = None
         # The ids of findings that a test has told of.
         self.told: set[str] = set()
@@ -192,9 +203,10 @@ class Session:
             record = replace(
                 self._record(progress, code, stopped, error, stale), accuracy=measured, timing=stopwatch.timing
             )
+            record, comparison = self._compared(record)
             keep = True
             try:
-                _tell_all(consumers, Ended(record, self._left_out(record, stopped)))
+                _tell_all(consumers, Ended(record, self._left_out(record, stopped), comparison))
                 keep = code is not None
             finally:
                 journal.close(keep=keep)
@@ -241,6 +253,29 @@ class Session:
             if law is not None and dtype in law.dtypes and asked:
                 found = accuracy(subject, dtype, device, self.plan.domain.within(subject.claims.where).contains)
                 yield from () if found is None else (found,)
+
+    def _compared(self, record: Record) -> tuple[Record, Comparison | None]:
+        """The record as the baseline and --min-judged have it, and how it differs from the baseline."""
+        comparison = None
+        if record.ended == "completed":
+            facts = Facts.of(record)
+            if self._baseline is not None:
+                comparison = compared(self._baseline, facts)
+                record = replace(record, accepted=frozenset(self._baseline.findings))
+                record = replace(record, exit_code=self._code(record, failed=bool(comparison.fails(Limits()))))
+            if self.options.write_baseline is not None:
+                write_atomically(self.options.write_baseline, facts.baseline())
+        share = min(record.judged.values(), default=0.0)
+        if record.exit_code == ExitCode.ALL_HOLD and share < (self.options.min_judged or 0):
+            record = replace(record, exit_code=ExitCode.NOTHING_PROVEN)
+        return record, comparison
+
+    def _code(self, record: Record, *, failed: bool) -> ExitCode:
+        """The exit code of a run with a baseline: what stands there counts as known."""
+        results = [replace(r, status=Status.KNOWN) if record.is_accepted(r) else r for r in record.results]
+        refused = record.stale if self.options.fail_stale else ()
+        code = exit_code(results, required_devices=self.options.device, refused_stale=refused)
+        return ExitCode.FAILURE if failed else code
 
     @property
     def left_out(self) -> list[str]:

@@ -1,0 +1,1 @@
+"""Two runs compared: what each of them says in facts, and how the facts differ."""

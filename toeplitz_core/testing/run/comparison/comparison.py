@@ -1,0 +1,280 @@
+"""How a run differs from an earlier one: findings, what is supported, accuracy and time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+from toeplitz_core.testing.laws.accuracy import Accuracy
+from toeplitz_core.testing.laws.result import Step
+from toeplitz_core.testing.run.comparison.facts import Facts, FindingFact, StepFact
+from toeplitz_core.testing.support.spelling import legal_words
+
+# The share of judged cases varies by chance: two searches that draw other cases differ by less than this.
+_LESS_JUDGED = 0.15
+# What may fail a comparison, and the default.
+KINDS = ("findings", "support", "accuracy", "time")
+DEFAULT = "findings,support"
+_FACTOR = re.compile(r"\d+(\.\d+)?x?")
+# A change of accuracy or time by less than this factor is not reported: times vary.
+_WORTH_TELLING = {"accuracy": 1.1, "time": 1.25}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What fails a comparison.
+
+    Parameters
+    ----------
+    findings, support : bool
+        Whether new findings fail it, and whether less support does.
+    accuracy, time : float, optional
+        By which factor errors, or the time of the run, may grow; None for any.
+    """
+
+    findings: bool = True
+    support: bool = True
+    accuracy: float | None = None
+    time: float | None = None
+
+    @classmethod
+    def of(cls, text: str) -> Limits:
+        """Read them from text such as ``findings,support,accuracy:2x,time:1.5x``.
+
+        Raises
+        ------
+        ValueError
+            If a word is none of these, or a factor is missing or less than 1.
+
+        Examples
+        --------
+        >>> Limits.of("findings,accuracy:2x")
+        Limits(findings=True, support=False, accuracy=2.0, time=None)
+        """
+        found: dict[str, bool | float] = {"findings": False, "support": False}
+        for part in filter(None, (part.strip() for part in text.split(","))):
+            name, _, factor = part.partition(":")
+            if name not in KINDS:
+                raise ValueError(f"fail-on={part!r}: {legal_words(name, KINDS)}")
+            if name in ("findings", "support"):
+                if factor:
+                    raise ValueError(f"fail-on={part!r}: {name} has no factor")
+                found[name] = True
+            elif not _FACTOR.fullmatch(factor) or float(factor.removesuffix("x")) < 1:
+                raise ValueError(f"fail-on={part!r}: {name} needs a factor of at least 1, as in {name}:2x")
+            else:
+                found[name] = float(factor.removesuffix("x"))
+        return cls(**found)  # type: ignore[arg-type]  # by name
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A finding that both runs have.
+
+    Parameters
+    ----------
+    old, new : FindingFact
+    """
+
+    old: FindingFact
+    new: FindingFact
+
+    @property
+    def what(self) -> tuple[str, ...]:
+        """The names of the fields that differ."""
+        return tuple(f.name for f in fields(self.old) if getattr(self.old, f.name) != getattr(self.new, f.name))
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """A step of which one run says less than the other.
+
+    Parameters
+    ----------
+    step : Step
+    what : str
+        What is lost or gained, in words.
+    """
+
+    step: Step
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """The accuracy of a subject in one dtype, in both runs.
+
+    Parameters
+    ----------
+    old, new : Accuracy
+    """
+
+    old: Accuracy
+    new: Accuracy
+
+    @property
+    def factor(self) -> float:
+        """By which factor the errors in ulps have grown: the median, or 99 percent of them, whichever grew more.
+
+        The largest error is not compared: it is that of a sum that cancels, and says little.
+        """
+        pairs = ((self.old.ulps.median, self.new.ulps.median), (self.old.ulps.most, self.new.ulps.most))
+        return max(new / old if old else (1.0 if not new else float("inf")) for old, new in pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How a new run differs from an old one.
+
+    Parameters
+    ----------
+    old, new : Facts
+    appeared, gone : tuple of FindingFact
+        Findings that only the new run has, and only the old one, of the steps that both have.
+    changed : tuple of Changed
+        Findings of both with another case, other conditions, dtypes, laws or devices.
+    lost, gained : tuple of Support
+        Steps that are less supported now, and more.
+    drifts : tuple of Drift
+        Accuracy that changed.
+    slower : float, optional
+        By which factor the whole run takes longer; None if this is not known.
+    not_compared : tuple of str
+        What the runs do not share, in words.
+    """
+
+    old: Facts
+    new: Facts
+    appeared: tuple[FindingFact, ...]
+    gone: tuple[FindingFact, ...]
+    changed: tuple[Changed, ...]
+    lost: tuple[Support, ...]
+    gained: tuple[Support, ...]
+    drifts: tuple[Drift, ...]
+    slower: float | None
+    not_compared: tuple[str, ...]
+
+    @property
+    def tells(self) -> bool:
+        """Whether anything differs but times."""
+        return bool(self.appeared or self.gone or self.changed or self.lost or self.gained or self.drifts)
+
+    def fails(self, limits: Limits) -> tuple[str, ...]:
+        """The reasons to fail, in words; empty if there are none."""
+        found = []
+        if limits.findings and self.appeared:
+            found.append(_counted(len(self.appeared), "new finding"))
+        if limits.support and self.lost:
+            found.append("less is supported")
+        worst = max((drift.factor for drift in self.drifts), default=1.0)
+        if limits.accuracy is not None and worst > limits.accuracy:
+            found.append(f"errors are {worst:.3g} times as large, and may be {limits.accuracy:g} times")
+        if limits.time is not None and self.slower is not None and self.slower > limits.time:
+            found.append(f"the run takes {self.slower:.3g} times as long, and may take {limits.time:g} times")
+        return tuple(found)
+
+
+def compared(old: Facts, new: Facts) -> Comparison:
+    """Compare two runs on what they share.
+
+    Raises
+    ------
+    ValueError
+        If they share no step; the message names the subjects of both.
+    """
+    shared = [step for step in new.steps if step in old.steps]
+    if not shared:
+        raise ValueError(
+            f"{old.name} and {new.name} have nothing to compare: the first is of {_listed(old)}, the second of "
+            f"{_listed(new)}, and no subject, law, dtype and device is in both"
+        )
+    there = [finding for finding in new.findings.values() if _concerns(finding, shared)]
+    before = [finding for finding in old.findings.values() if _concerns(finding, shared)]
+    changes = [Changed(old.findings[found.id], found) for found in there if found.id in old.findings]
+    differing = {step: _support(old.steps[step], new.steps[step]) for step in shared}
+    drifts = [Drift(old.accuracy[key], found) for key, found in new.accuracy.items() if key in old.accuracy]
+    alike = [drift for drift in drifts if drift.old.geometries == drift.new.geometries]
+    slower = None
+    if old.seconds and new.seconds and set(old.steps) == set(new.steps):
+        slower = new.seconds / old.seconds
+    return Comparison(
+        old,
+        new,
+        tuple(finding for finding in there if finding.id not in old.findings),
+        tuple(finding for finding in before if finding.id not in new.findings),
+        tuple(changed for changed in changes if changed.what),
+        tuple(Support(step, lost) for step, (lost, _) in differing.items() if lost),
+        tuple(Support(step, gained) for step, (_, gained) in differing.items() if gained),
+        tuple(drift for drift in alike if _is_worth_telling("accuracy", drift.factor)),
+        slower,
+        tuple(_not_compared(old, new, len(drifts) - len(alike))),
+    )
+
+
+def _support(old: StepFact, new: StepFact) -> tuple[str, str]:
+    """What of a step is lost and what is gained, in words."""
+    if old.is_supported != new.is_supported:
+        one = new if old.is_supported else old
+        words = f"{old.status} -> {new.status}" + (f" ({one.why})" if one.why else "")
+        return (words, "") if old.is_supported else ("", words)
+    if not new.is_supported:
+        return "", ""
+    lost, gained = ([f for f in one.refuses if f not in other.refuses] for one, other in ((new, old), (old, new)))
+    if lost or gained:
+        return f"refuses {', '.join(lost)}" * bool(lost), f"takes {', '.join(gained)}" * bool(gained)
+    words = f"{old.judged:.0%} -> {new.judged:.0%} of the cases judged"
+    return words * (new.judged < old.judged - _LESS_JUDGED), words * (new.judged > old.judged + _LESS_JUDGED)
+
+
+def _concerns(finding: FindingFact, shared: list[Step]) -> bool:
+    """Whether a finding may show in the steps that both runs have."""
+    return any(
+        step.subject in finding.subjects
+        and step.law in finding.laws
+        and step.dtype in finding.dtypes
+        and (not finding.devices or step.device in finding.devices)
+        for step in shared
+    )
+
+
+def _not_compared(old: Facts, new: Facts, other_geometries: int) -> list[str]:
+    """What differs between the runs themselves, so that less is compared or differences may have other reasons."""
+    found = []
+    for one, other, word in ((old, new, "old"), (new, old, "new")):
+        only = [step for step in one.steps if step not in other.steps]
+        if only:
+            subjects = ", ".join(dict.fromkeys(step.subject for step in only))
+            found.append(f"{len(only)} steps are only in the {word} run ({subjects})")
+    for name in ("profile", "examples", "seed", "where", "max_products"):
+        values = [facts.options.get(name) for facts in (old, new)]
+        if values[0] != values[1] and old.options and new.options:
+            found.append(f"{name} differs: {values[0]}, now {values[1]}")
+    versions = {name: (value, new.environment.get(name)) for name, value in old.environment.items() if new.environment}
+    found += [f"{name} differs: {value}, now {now}" for name, (value, now) in versions.items() if value != now]
+    if other_geometries:
+        found.append(f"accuracy of {other_geometries} dtypes: measured on different numbers of geometries")
+    for facts in (old, new):
+        if facts.newer:
+            found.append(f"{facts.name} has schema {facts.newer}: fields that are new in it are not read")
+    return found
+
+
+def _is_worth_telling(kind: str, factor: float) -> bool:
+    return not 1 / _WORTH_TELLING[kind] < factor < _WORTH_TELLING[kind]
+
+
+def _listed(facts: Facts) -> str:
+    return ", ".join(facts.subjects) or "no subject"
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}" + "s" * (count != 1)
+
+
+def grouped(found: Sequence[Support]) -> Mapping[tuple[str, str, str], list[Step]]:
+    """Steps together whose support changed in the same way, by subject, device and words."""
+    groups: dict[tuple[str, str, str], list[Step]] = {}
+    for each in found:
+        groups.setdefault((each.step.subject, each.step.device, each.what), []).append(each.step)
+    return groups
