@@ -6,14 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.reports.records import CASE, GAPS, LINE, RECORD, RESULTS, result
+from tests.reports.records import CASE, GAPS, LINE, RECORD, RESULTS, of_step, result
+from toeplitz_core.testing.findings.finding import Finding
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.reports.junit import JunitReport, to_junit
 from toeplitz_core.testing.run.events import Ended, Failed
-from toeplitz_core.testing.run.record import Record
+from toeplitz_core.testing.run.record import Record, Timing
 
 
 def parsed(record: Record) -> tuple[ET.Element, list[ET.Element]]:
@@ -33,11 +35,11 @@ def outcome(case: ET.Element) -> str:
 
 
 def test_junit_of_every_status():
-    """A failing law is a failure, nothing proven is an error, not-run is skipped; known and shared failures pass."""
+    """A failing law is a failure, nothing proven is an error; not-run, known and shared failures are skipped."""
     suite, cases = parsed(RECORD)
-    wanted = ["passed", "passed", *["failure"] * 4, "error", "error", "skipped", "passed", "passed", "skipped"]
+    wanted = ["passed", "passed", *["failure"] * 4, "error", "error", "skipped", "skipped", "skipped", "skipped"]
     assert [outcome(case) for case in cases] == [*wanted, "skipped"]
-    assert [suite.get(name) for name in ("failures", "errors", "skipped")] == ["4", "2", "3"]
+    assert [suite.get(name) for name in ("failures", "errors", "skipped")] == ["4", "2", "5"]
     assert {(case.get("classname"), case.get("name")) for case in cases[:-1]} == {
         ("torch", "forward-bound[float32-cpu]")
     }
@@ -53,9 +55,40 @@ def test_junit_of_every_status():
     properties = {p.get("name"): p.get("value") for p in cases[9].iter("property")}
     assert properties["known: listed"] == "3 cases"
     assert (cases[-1].get("classname"), cases[-1].get("name")) == ("known failures", "listed")
+    for case, said in ((9, "known: listed"), (10, "shared: torch itself fails this: vmap-of-an-empty-batch; ")):
+        excused = cases[case].find("skipped")
+        assert excused is not None
+        assert str(excused.get("message")).startswith(said)
     absent = cases[11].find("skipped")
     assert absent is not None
     assert absent.get("message") == "torch sees no CUDA device"
+
+
+def test_times_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each test case has its time, and the file of the module that its subject names, relative to the directory."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "kernels.py").write_text("", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    found = of_step(result(Status.PASS), subject="mine.kernels:conv2d")
+    timing = Timing("2026-11-30T11:00:00Z", 12.5, {found.step: 3.25})
+    suite, (case, other) = parsed(
+        replace(RECORD, results=[found, result(Status.PASS)], exit_code=0, stale=[], timing=timing)
+    )
+    assert (suite.get("time"), suite.get("timestamp")) == ("12.500", "2026-11-30T11:00:00Z")
+    assert (case.get("time"), case.get("file")) == ("3.250", str(Path("mine") / "kernels.py"))
+    assert (other.get("time"), other.get("file")) == ("0.000", None)
+
+
+def test_what_the_baseline_has_is_skipped():
+    """A failure whose finding stands in the baseline is skipped, with its text; any other is a failure."""
+    (failing,) = (found for found in RESULTS if found.status is Status.CRASH)
+    assert failing.failure is not None
+    finding = Finding("torch", failing.failure, "crash", "").also_in(failing.step, failing.failure)
+    record = replace(RECORD, results=[failing], findings=[finding], stale=[], accepted=[finding.id])
+    (case,) = parsed(replace(record, exit_code=0))[1]
+    assert outcome(case) == "skipped"
+    assert "SIGSEGV" in str(case.find("skipped").get("message"))  # type: ignore[union-attr]  # it is there
+    assert [outcome(case) for case in parsed(replace(record, accepted=[]))[1]] == ["failure"]
 
 
 def test_junit_is_as_grave_as_the_exit_code():

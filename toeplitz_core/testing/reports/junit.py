@@ -1,14 +1,18 @@
 """A run as JUnit XML for CI systems: one test case per subject, law, dtype and device.
 
 A law that fails is a ``failure``. There is an ``error`` if nothing is proven, if a required device is missing, or if
-the run was interrupted or ended by an error of our own. A report is green only if the exit code is 0. A step that was
-not run or that the subject does not support is ``skipped``, with the reason. Known failures pass, with a property for
-each entry. Properties also count the mistrusted and unsupported cases, if there are any.
+the run was interrupted or ended by an error of our own. A report is green only if the exit code is 0. A step is
+``skipped``, with the reason, if it was not run, if the subject does not support it, or if it fails only in ways that
+are known, shared with torch, or in the baseline. Properties count the mistrusted and unsupported cases, and those of
+each known failure.
 """
 
 from __future__ import annotations
 
+import functools
 import re
+import sys
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from toeplitz_core.testing.findings.shared import in_words
@@ -28,15 +32,18 @@ _FORBIDDEN = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 def to_junit(record: Record) -> str:
     """The document as text."""
-    suite = ET.Element("testsuite", name="toeplitz-core")
+    times = {"time": f"{record.timing.seconds:.3f}", "timestamp": record.timing.date}
+    suite = ET.Element("testsuite", {"name": "toeplitz-core", **times})
     properties = ET.SubElement(suite, "properties")
     for name, value in (*versions_and_platform().items(), *record.options.items()):
         _property(properties, name, value)
     told: dict[str, str] = {}
     for result in record.results:
-        suite.append(
-            _case(result, required=result.device in record.required_devices, details=_details(record, result, told))
-        )
+        required, details = result.device in record.required_devices, _details(record, result, told)
+        case = _case(result, required=required, accepted=record.is_accepted(result), details=details)
+        case.set("time", f"{record.timing.steps.get(result.step, 0.0):.3f}")
+        case.set("timestamp", record.timing.date)
+        suite.append(case)
     for result in record.unreached:
         suite.append(_case(result, required=False))
     for stale in record.stale:
@@ -53,7 +60,7 @@ def to_junit(record: Record) -> str:
     suite.set("tests", str(len(cases)))
     for kind, attribute in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
         suite.set(attribute, str(sum(case.find(kind) is not None for case in cases)))
-    root = ET.Element("testsuites", name="toeplitz-core")
+    root = ET.Element("testsuites", {"name": "toeplitz-core", "tests": str(len(cases)), **times})
     root.append(suite)
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=False) + "\n"
@@ -88,9 +95,11 @@ def _details(record: Record, result: Result, told: dict[str, str]) -> str:
     return "\n\n".join("\n".join(lines) for lines in blocks)
 
 
-def _case(result: Result, *, required: bool, details: str = "") -> ET.Element:
+def _case(result: Result, *, required: bool, accepted: bool = False, details: str = "") -> ET.Element:
     name = f"{result.law}[{result.dtype}-{result.device}]"
     case = ET.Element("testcase", classname=_text(result.subject), name=_text(name))
+    if file := _file(result.subject):
+        case.set("file", _text(file))
     properties = ET.SubElement(case, "properties")
     _property(properties, "cases", result.cases)
     for status in UNPROVEN:
@@ -106,7 +115,10 @@ def _case(result: Result, *, required: bool, details: str = "") -> ET.Element:
         _property(properties, f"known: {entry}", cases_of(count))
     for name, count in result.shared.items():
         _property(properties, f"shared: {in_words(name)}", cases_of(count))
-    if result.failure is not None and result.status.is_failure:
+    excused = [*(f"known: {entry}" for entry in result.known), *(f"shared: {in_words(name)}" for name in result.shared)]
+    if result.failure is not None and accepted:
+        _outcome(case, "skipped", "in the baseline", result.failure.message, details)
+    elif result.failure is not None and result.status.is_failure:
         _outcome(case, "failure", result.status.value, result.failure.message, details)
     elif result.nothing_proven:
         _outcome(case, "error", "nothing proven", result.message)
@@ -114,7 +126,23 @@ def _case(result: Result, *, required: bool, details: str = "") -> ET.Element:
         _outcome(case, "error", "device is missing", result.message)
     elif result.status in (Status.NOT_RUN, Status.UNSUPPORTED):
         _outcome(case, "skipped", result.status.value, result.message)
+    elif result.status in EXCUSED:
+        _outcome(case, "skipped", result.status.value, "; ".join(excused))
     return case
+
+
+@functools.cache
+def _file(subject: str) -> str:
+    """The file of the module that a subject names, relative to the working directory; empty if it is not found."""
+    module = subject.partition(":")[0]
+    if module == subject:  # a registered name
+        return ""
+    for folder in map(Path, ("", *sys.path)):
+        for file in (folder / f"{module.replace('.', '/')}.py", folder / module.replace(".", "/") / "__init__.py"):
+            if file.is_file():
+                found = file.absolute()
+                return str(found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else found)
+    return ""
 
 
 def _property(parent: ET.Element, name: str, value: object) -> None:

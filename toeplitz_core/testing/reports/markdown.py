@@ -83,6 +83,8 @@ def _unproven(record: Record) -> Iterator[str]:
     said = [f"{count} {word}" for word, count in counts.items()]
     excused = {"known": record.matched, "shared with torch": record.shared}
     said += [f"{len(entries)} {word}" for word, entries in excused.items() if entries]
+    if less := record.too_little_judged:
+        yield f"Judged too little: {_escaped(less)}."
     if said:
         yield f"Not checked, or excused: {', '.join(said)}."
 

@@ -110,6 +110,7 @@ class TerminalReport:
             plain(console, findings_heading(record.findings))
         for number, finding in enumerate(record.findings, start=1):
             heading, *lines = finding_lines(finding, number)
+            heading += " (in the baseline)" * (finding.id in record.accepted)
             plain(console, heading, style=STYLES.get(finding.status))
             for line in lines:
                 plain(console, line)
@@ -122,6 +123,8 @@ class TerminalReport:
         if record.rounds is not None and self._plan is not None:
             plain(console, f"time: {record.rounds} rounds in {self._plan.time:g} s, each with its own seed")
         print_known(console, record)
+        if said := record.too_little_judged:
+            prose(console, f"judged too little: {said}")
         if event.comparison is not None:
             for line in comparison_lines(event.comparison, Limits()):
                 plain(console, line)

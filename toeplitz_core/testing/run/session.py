@@ -265,8 +265,7 @@ class Session:
                 record = replace(record, exit_code=self._code(record, failed=bool(comparison.fails(Limits()))))
             if self.options.write_baseline is not None:
                 write_atomically(self.options.write_baseline, facts.baseline())
-        share = min(record.judged.values(), default=0.0)
-        if record.exit_code == ExitCode.ALL_HOLD and share < (self.options.min_judged or 0):
+        if record.exit_code == ExitCode.ALL_HOLD and record.too_little_judged:
             record = replace(record, exit_code=ExitCode.NOTHING_PROVEN)
         return record, comparison
 
@@ -330,6 +329,7 @@ def shown_options(options: Options, plan: Plan) -> dict[str, object]:
         "where": options.where,
         "max_products": options.max_products,
         "max_failures": options.max_failures,
+        "min_judged": options.min_judged,
         "seed": plan.seed,
         "time": plan.time,
         "sweep": options.sweep,

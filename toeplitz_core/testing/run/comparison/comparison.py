@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -120,7 +121,7 @@ class Drift:
         The largest error is not compared: it is that of a sum that cancels, and says little.
         """
         pairs = ((self.old.ulps.median, self.new.ulps.median), (self.old.ulps.most, self.new.ulps.most))
-        return max(new / old if old else (1.0 if not new else float("inf")) for old, new in pairs)
+        return max(1.0 if new == old else new / old if old else math.inf for old, new in pairs)
 
 
 @dataclass(frozen=True, slots=True)
