@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,7 +28,9 @@ from toeplitz_core.testing.subjects.interface import Implementation
 from toeplitz_core.testing.subjects.symptom import Symptom
 
 # Calls of a law for the smallest case, and for the boundaries around it. Each crash costs a process.
-CALLS = {Status.FAIL: (300, 200), Status.CRASH: (60, 40), Status.TIMEOUT: (0, 0)}
+CALLS = {Status.FAIL: (300, 200), Status.CRASH: (60, 40), Status.TIMEOUT: (60, 0)}
+# Calls that do not return, each of which takes the whole timeout, after which no smaller case is tried.
+HANGS = 8
 # Calls with a single product that is not zero.
 ONE_HOT_CALLS = 40
 # Seconds for the smallest case, and for the boundaries around it. Only slow subjects need more than the calls take.
@@ -246,14 +249,16 @@ class _Fails:
     ) -> None:
         self._subject, self._law, self._failure = subject, law, failure
         self._known = known if known is not None and known.hypothesis is not None else None
-        self._end = time.monotonic() + seconds
+        self._end = math.inf if failure.status is Status.TIMEOUT else time.monotonic() + seconds
+        self._hangs = 0
 
     def __call__(self, case: Case) -> bool | None:
-        if time.monotonic() > self._end:
+        if time.monotonic() > self._end or self._hangs >= HANGS:
             raise OutOfCallsError
         if not self._law.takes(case):
             return None
         verdict = self._law(self._subject, case)
+        self._hangs += verdict.status is Status.TIMEOUT
         if verdict.status is Status.UNSUPPORTED:
             return None
         if self._known is not None and verdict.status.is_failure:
