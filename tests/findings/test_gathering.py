@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from tests.faults.convolution import Convolution, implementation
+from tests.helpers.running import law_of
 from toeplitz_core.testing import check
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.finding import Finding
-from toeplitz_core.testing.findings.gathering import Gathering
+from toeplitz_core.testing.findings.gathering import HANGS, Gathering
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
@@ -115,6 +116,24 @@ def failing(law: str, message: str, symptom: Symptom, status: Status = Status.FA
     case = Case.parse(f"input=1x1x1x1 weight=1x1x1x1 law={law}")
     failure = Verdict(status, case, message, symptom=symptom)
     return Result(Step("nowhere", law, "float32", "cpu"), status, failure=failure, message=message)
+
+
+def test_a_hang_is_shrunk_by_few_calls():
+    """A call that does not return is made smaller until a few smaller ones have not returned either."""
+    hung = []
+
+    def status(case: Case) -> Status:
+        hangs = case.weight[0] > 2
+        hung.extend([case] * hangs)
+        return Status.TIMEOUT if hangs else Status.PASS
+
+    law = law_of(status, "forward-exact")
+    gathering = Gathering(lambda _: TorchSubject("mine", torch.conv2d), {law.name: law})
+    case = Case.parse("input=2x3x9x9 weight=40x3x3x3 law=forward-exact")
+    finding = gathering.add(Step("mine", law.name, "float32", "cpu"), law(TorchSubject("mine", torch.conv2d), case))
+    assert 2 < finding.failure.case.weight[0] < 40
+    assert finding.failure.case.geometry.nnz < case.geometry.nnz / 10
+    assert len(hung) <= 1 + HANGS + 1  # the first and the last one too
 
 
 def test_an_interrupted_run_calls_no_subject():

@@ -26,8 +26,8 @@ PROVEN_SHARE_OF_FEW = 0.125
 # and how often the smallest case runs in the end (``FINAL_RUNS``).
 CONFIRMATIONS = 3
 SHRINKING_RUNS = 8
-# Shrinking stops after this many calls that did not return, because each takes the whole timeout. Every law may meet the
-# same hang, so only its finding is shrunk further.
+# Shrinking stops after this many calls that did not return, because each takes the whole timeout. Every law may meet
+# the same hang, so only its finding is shrunk further.
 SHRINKING_TIMEOUTS = 2
 FINAL_RUNS = 10
 # Seconds of a slow check. A case that did not return in time, and then takes longer than this, is only slow.
