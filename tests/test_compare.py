@@ -102,6 +102,22 @@ def test_the_same_again(kernel: Path):
     assert len(text.splitlines()) <= 10
 
 
+def test_a_run_that_cannot_be_compared(kernel: Path):
+    """A named device that is missing, or a run that was cut short, is no success, and the reason is printed."""
+    meta = CHECK.replace("--inline --device cpu", "--device meta")
+    result = call(f"{meta} --baseline base.json")
+    assert result.exit_code == 3, result.output
+    assert "no subject, law, dtype and device is in both" in unfolded(result.output)
+    written(kernel, CHANGES["wrong"])
+    assert call(f"{CHECK} --write-baseline base.json").exit_code == 1
+    result = call(f"{CHECK} --baseline base.json --fail-fast --junit now.xml")
+    assert result.exit_code == 1
+    assert "fails: the new run was cut short: stopped at the first failure" in unfolded(result.output)
+    written(kernel, CHANGES["less"])
+    assert call(f"{CHECK} --baseline right.json --junit now.xml").exit_code == 1
+    assert 'type="less is supported"' in (kernel / "now.xml").read_text(encoding="utf-8")
+
+
 def test_min_judged(kernel: Path):
     """Less than the given share of judged cases ends with 3, and the reports say so."""
     result = call(f"{CHECK} --min-judged 0.999 --markdown now.md --json now.json")
@@ -124,5 +140,9 @@ def test_what_cannot_be_compared(kernel: Path):
     assert other.exit_code == 2
     assert "is of baselined:conv2d, and the run of torch" in unfolded(other.stderr)
     assert call("compare right.json right.json --fail-on everything").exit_code == 2
+    assert call("compare base.json right.json --fail-on time:9x").exit_code == 2
+    assert call("compare base.json right.json --markdown right.json").exit_code == 2
+    assert call(f"{CHECK} --baseline base.json --json base.json").exit_code == 2
+    assert call(f"{CHECK} --write-baseline -").exit_code == 2
     assert call(f"{CHECK} --write-baseline none/base.json").exit_code == 2
     assert call(f"{CHECK} --write-baseline base.json --json base.json").exit_code == 2

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -53,8 +55,11 @@ _PDB = (
 
 _FAIL_ON = (
     "What ends with 1, separated by commas: findings (new ones), support (less than before), accuracy:FACTOR (errors "
-    "that are more than so many times as large), time:FACTOR."
+    "that are more than so many times as large), time:FACTOR. Repeatable. The default is findings,support."
 )
+
+# Errors of the machine, such as a full disk, for which nobody's code is to blame.
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
 # The options that replay shares with check. Others do not apply to it.
 _OF_REPLAY = ("subject", "known", "strict", "arithmetic", "timeout", "inline", "differentiable")
@@ -82,10 +87,13 @@ def main() -> None:
         raise
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
-    except Exception:  # noqa: BLE001  # any exception that gets here is a bug of ours
+    except Exception as error:  # noqa: BLE001  # most exceptions that get here are bugs of ours
         errors = console(stderr=True)
-        plain(errors, traceback.format_exc().rstrip())
-        plain(errors, OUR_ERROR)
+        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+            plain(errors, f"error: {error}")
+        else:
+            plain(errors, traceback.format_exc().rstrip())
+            plain(errors, OUR_ERROR)
         sys.exit(ExitCode.OUR_ERROR)
 
 
@@ -266,7 +274,7 @@ def _export(
 def _compare(
     old: Annotated[str, typer.Argument(metavar="OLD", help="The JSON of the earlier run, or a baseline.")],
     new: Annotated[str, typer.Argument(metavar="NEW", help="The JSON of the later run, or a baseline.")],
-    fail_on: Annotated[str, typer.Option(metavar="KINDS", help=_FAIL_ON)] = DEFAULT,
+    fail_on: Annotated[list[str] | None, typer.Option(metavar="KINDS", help=_FAIL_ON)] = None,
     markdown: Annotated[
         str | None, typer.Option(metavar="FILE", help="Also write it to this file as Markdown.")
     ] = None,
@@ -277,9 +285,17 @@ def _compare(
 
     Exit codes: 0 nothing that fails, 1 something of --fail-on, 2 wrong usage, or the runs cannot be compared.
     """
-    limits = _usage(Limits.of, fail_on)
+    limits = _usage(Limits.of, DEFAULT if fail_on is None else ",".join(fail_on))
     path = None if markdown is None else _usage(check_writable, markdown)
+    if path is not None and (markdown == "-" or path.resolve() in (Path(old).resolve(), Path(new).resolve())):
+        raise _wrong_usage(f"markdown={markdown!r} must be a file of its own")
     comparison = _usage(lambda: compared(Facts.read(old), Facts.read(new)))
+    if limits.time is not None and comparison.slower is None:
+        raise _wrong_usage(
+            "fail-on=time: one of the files has no time, as a baseline has none, or other steps were run"
+        )
+    if limits.accuracy is not None and not comparison.measured:
+        raise _wrong_usage("fail-on=accuracy: no accuracy is in both files, measured on the same geometries")
     for line in comparison_lines(comparison, limits):
         plain(console(), line)
     if path is not None:

@@ -121,7 +121,10 @@ def test_accuracy():
     assert not of(old, replace(RIGHT, accuracy=[measured(0.51)])).drifts
     other = of(old, replace(RIGHT, accuracy=[measured(9.0, geometries=3)]))
     assert not other.drifts
+    assert not other.measured
     assert any("accuracy of 1 dtypes" in said for said in other.not_compared)
+    endless = [replace(RIGHT, accuracy=[measured(float("inf"))])] * 2
+    assert of(*endless).fails(Limits.of("accuracy:1x")) == ()
 
 
 def test_what_runs_do_not_share():
@@ -129,18 +132,40 @@ def test_what_runs_do_not_share():
     more = run(result(Status.PASS), OTHER, of_step(FAILING, subject="mine:conv"), options={"seed": 7})
     comparison = of(RIGHT, more)
     assert not comparison.tells
-    assert "1 steps are only in the new run (mine:conv)" in comparison.not_compared
+    only = "only the new run has 1 step: mine:conv; cpu; float32; forward-bound"
+    assert only in comparison.not_compared
+    assert comparison_lines(comparison, Limits())[-1] == "no difference in what both have"
     assert "seed differs: 0, now 7" in comparison.not_compared
     with pytest.raises(ValueError, match="the first is of torch, the second of mine:conv"):
         of(RIGHT, run(of_step(FAILING, subject="mine:conv")))
 
 
-def test_a_run_that_was_cut_short_lacks_no_support():
-    """Steps that an interrupted run did not reach are not compared."""
+def test_a_run_that_was_cut_short():
+    """Steps that an interrupted run did not reach are no lost support, but it cannot be said that nothing is lost."""
     unreached = [of_step(result(Status.NOT_RUN, "interrupted", cases=0), law="stride")]
     cut = replace(run(result(Status.PASS)), ended="interrupted", unreached=unreached)
     assert not of(RIGHT, cut).lost
-    assert "1 steps are only in the old run (torch)" in of(RIGHT, cut).not_compared
+    assert "only the old run has 1 step: torch; cpu; float32; stride, because the other was cut short: interrupted" in (
+        of(RIGHT, cut).not_compared
+    )
+    assert of(RIGHT, cut).fails(Limits()) == ("the new run was cut short: interrupted",)
+    assert of(cut, RIGHT).fails(Limits()) == ()
+
+
+def test_a_failure_without_a_finding():
+    """A step that held and fails now fails the comparison, even if no finding says why."""
+    comparison = of(RIGHT, replace(WRONG, findings=()))
+    assert comparison.unexplained == (STEP,)
+    assert comparison.fails(Limits()) == ("1 step that held, without a finding",)
+    assert not of(RIGHT, WRONG).unexplained
+
+
+def test_only_shared_laws_are_compared():
+    """A finding has not changed because fewer laws were run."""
+    assert FAILING.failure is not None
+    also = finding().also_in(OTHER.step, FAILING.failure)
+    old = run(FAILING, of_step(FAILING, law="stride"), findings=(also,))
+    assert not of(old, run(FAILING, findings=(finding(),))).changed
 
 
 def test_facts_survive_their_files(tmp_path: Path):
@@ -166,9 +191,13 @@ def test_facts_survive_their_files(tmp_path: Path):
     [
         ('{"schema_version": "1.7",\n "results": [', ":2:14: no JSON, or cut short"),
         ("[]", "neither the JSON of a run"),
-        ('{"schema_version": "2.0"}', "schema_version=2.0 must be 1.x"),
+        ('{"schema_version": "2.0"}', "schema_version='2.0' must be 1.x"),
+        ('{"baseline_version": "1"}', "baseline_version='1' must be 1"),
+        ("[" * 100_000, "too many brackets"),
+        ('{"baseline_version": 1, "results": [], "options": "x"}', "a field is missing or wrong"),
+        ('{"schema_version": "1.7", "results": [], "timing": {"seconds": "x"}}', "could not convert string to float"),
         ('{"baseline_version": 2}', "baseline_version=2 must be 1"),
-        ('{"schema_version": "1.7"}', "a field is missing or has a wrong type: KeyError"),
+        ('{"schema_version": "1.7"}', "a field is missing or wrong: KeyError"),
     ],
 )
 def test_what_is_no_run_is_refused(tmp_path: Path, text: str, said: str):
@@ -190,12 +219,20 @@ def test_a_newer_schema_is_read_and_said(tmp_path: Path):
     assert any("has schema 1.99" in said for said in comparison.not_compared)
 
 
-@pytest.mark.parametrize("text", ["finding", "findings:2x", "accuracy", "time:0.5x", "accuracy:x"])
+@pytest.mark.parametrize("text", ["", ",", "finding", "findings:2x", "accuracy", "time:0.5x", "accuracy:x"])
 def test_what_cannot_fail_a_comparison(text: str):
     """A word that is not known, or a factor that is missing or too small, is refused."""
     with pytest.raises(ValueError, match="fail-on="):
         Limits.of(text)
-    assert Limits.of("") == Limits(findings=False, support=False)
+
+
+@pytest.mark.parametrize("judged", ["NaN", "true", '"1.0"', "2.5"])
+def test_a_share_is_a_number(tmp_path: Path, judged: str):
+    """A share that is no number from 0 to 1 is refused."""
+    text = Facts.of(RIGHT).baseline().replace('"judged": 1.0', f'"judged": {judged}')
+    (tmp_path / "base.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"base\.json: .*judged="):
+        Facts.read(tmp_path / "base.json")
 
 
 def test_markdown_of_a_comparison():

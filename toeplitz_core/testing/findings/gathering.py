@@ -124,9 +124,13 @@ class Gathering:
             bug = _overlap(of_subject, failure) if bug is None else bug
             if bug is None:
                 bug = self._brief(step, failure) if briefly else self._understood(step, failure, others)
+                # What looked like another bug may show on its smallest case that it is not.
                 least = bug.failure
-                # What looked like another bug may have the same smallest case.
-                known = (other for other in of_subject if _same_call(other.failure, least) or _kept(other, bug))
+                known = (
+                    other
+                    for other in of_subject
+                    if _same_call(other.failure, least) or _kept(other, bug) or same(other, step, least)
+                )
                 if (earlier := next(known, None)) is not None:
                     bug = earlier
                 else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from toeplitz_core.testing.laws.accuracy import Accuracy
 from toeplitz_core.testing.reports.text import filled
 from toeplitz_core.testing.run.comparison.comparison import Changed, Comparison, Drift, Limits, Support, grouped
 from toeplitz_core.testing.run.comparison.facts import Facts, FindingFact
@@ -25,6 +24,8 @@ def comparison_facts(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
     """The facts of a comparison by their label, the most important first. Further lines of a fact can be copied."""
     yield "compared", [f"{_run(comparison.old)} with {_run(comparison.new)}"]
     yield "new finding", [_finding(found) for found in comparison.appeared]
+    without = [Support(step, "held, and fails now, without a finding") for step in comparison.unexplained]
+    yield "fails", _supports(without)
     yield "less supported", _supports(comparison.lost)
     yield "changed finding", [_changed(found) for found in comparison.changed]
     yield "gone", [_finding(found) for found in comparison.gone]
@@ -40,7 +41,9 @@ def verdict_line(comparison: Comparison, limits: Limits) -> str:
     """Whether a comparison fails, and why."""
     if reasons := comparison.fails(limits):
         return f"fails: {', '.join(reasons)}"
-    return "nothing that fails" if comparison.tells else "no difference but time"
+    if comparison.tells:
+        return "nothing that fails"
+    return "no difference in what both have" if comparison.not_compared else "no difference but time"
 
 
 def _run(facts: Facts) -> str:
@@ -79,12 +82,9 @@ def _supports(found: Sequence[Support]) -> list[str]:
 
 
 def _drift(drift: Drift) -> str:
-    new = drift.new
-
-    def errors(one: Accuracy) -> str:
-        return f"{one.ulps.median:g} (half), {one.ulps.most:g} (99 %), {one.ulps.largest:g} (all)"
-
+    old, new, (half, most) = drift.old.ulps, drift.new.ulps, drift.factors
+    where = f"{drift.new.subject} {drift.new.dtype} {drift.new.device}"
     return (
-        f"{new.subject} {new.dtype} {new.device}: errors of at most {errors(drift.old)} ulps, now {errors(new)}: "
-        f"{drift.factor:.3g} times"
+        f"{where}: half of the errors are at most {old.median:g} ulps, "
+        f"now {new.median:g} ({half:.3g} times); 99 percent at most {old.most:g}, now {new.most:g} ({most:.3g} times)"
     )

@@ -18,8 +18,10 @@ from xml.etree import ElementTree as ET
 from toeplitz_core.testing.findings.shared import in_words
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import EXCUSED, Status
+from toeplitz_core.testing.reports.compared import comparison_facts
 from toeplitz_core.testing.reports.finding_text import finding_lines
 from toeplitz_core.testing.reports.text import verdict_lines
+from toeplitz_core.testing.run.comparison.comparison import Comparison, Limits
 from toeplitz_core.testing.run.events import Ended, Event
 from toeplitz_core.testing.run.exit_code import ExitCode
 from toeplitz_core.testing.run.record import UNPROVEN, Record, versions_and_platform
@@ -30,7 +32,7 @@ from toeplitz_core.testing.support.spelling import cases_of
 _FORBIDDEN = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def to_junit(record: Record) -> str:
+def to_junit(record: Record, comparison: Comparison | None = None) -> str:
     """The document as text."""
     times = {"time": f"{record.timing.seconds:.3f}", "timestamp": record.timing.date}
     suite = ET.Element("testsuite", {"name": "toeplitz-core", **times})
@@ -55,7 +57,7 @@ def to_junit(record: Record) -> str:
     red = any(suite.find(f"testcase/{kind}") is not None for kind in ("failure", "error"))
     if record.error or (record.exit_code and not red):
         case = ET.SubElement(suite, "testcase", classname="toeplitz-core", name="run")
-        _outcome(case, "error", *_why_red(record))
+        _outcome(case, "error", *_why_red(record, comparison))
     cases = suite.findall("testcase")
     suite.set("tests", str(len(cases)))
     for kind, attribute in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
@@ -66,12 +68,17 @@ def to_junit(record: Record) -> str:
     return ET.tostring(root, encoding="unicode", xml_declaration=False) + "\n"
 
 
-def _why_red(record: Record) -> tuple[str, str]:
+def _why_red(record: Record, comparison: Comparison | None) -> tuple[str, str]:
     """Type and message of the error of a run that failed although none of its test cases did."""
     if record.error:
         return "error of toeplitz-core", record.error
     if record.ended != "completed":
         return record.ended, f"the run ended with exit code {record.exit_code}"
+    if comparison is not None and (reasons := comparison.fails(Limits())):
+        said = [f"{label}: {text}" for label, texts in comparison_facts(comparison) for text in texts]
+        return ", ".join(reasons), "\n".join(said)
+    if less := record.too_little_judged:
+        return "judged too little", less
     ran = [result for result in record.results if result.status is not Status.NOT_RUN]
     held = {result.subject for result in ran if result.status in (Status.PASS, *EXCUSED)}
     without = ", ".join(dict.fromkeys(result.subject for result in ran if result.subject not in held))
@@ -178,4 +185,4 @@ class JunitReport:
     def __call__(self, event: Event) -> None:
         """Write the record if the event is the end of the run."""
         if isinstance(event, Ended):
-            write_atomically(self._path, to_junit(event.record))
+            write_atomically(self._path, to_junit(event.record, event.comparison))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 
 from toeplitz_core.testing.findings.finding import Finding
@@ -44,10 +43,12 @@ def _run(record: Record, comparison: Comparison | None) -> Iterator[str]:
     yield f"### toeplitz-core: {_escaped(listed(subjects))}: {word}"
     yield ""
     ran = [result for result in record.results if result.status is not Status.NOT_RUN]
-    held = sum(result.status in (Status.PASS, *EXCUSED) for result in ran)
-    laws = counted(list(dict.fromkeys(result.law for result in ran)), "law", most=1)
-    dtypes = ", ".join(dict.fromkeys(result.dtype for result in ran))
-    yield f"{record.counts.total()} cases; {held} of {len(ran)} hold (each law with each dtype): {laws}; {dtypes}."
+    claimed = [result for result in ran if result.status is not Status.UNSUPPORTED or result.nothing_proven]
+    held = sum(result.status in (Status.PASS, *EXCUSED) for result in claimed)
+    laws = counted(list(dict.fromkeys(result.law for result in claimed)), "law", most=1)
+    dtypes = ", ".join(dict.fromkeys(result.dtype for result in claimed))
+    where = f" (each law with each dtype): {laws}; {dtypes}" if claimed else ""
+    yield f"{record.counts.total()} cases; {held} of {len(claimed)} hold{where}."
     for number, finding in enumerate(record.findings[:_FINDINGS], start=1):
         yield from _finding(number, finding, accepted=finding.id in record.accepted)
     if more := len(record.findings) - _FINDINGS:
@@ -76,11 +77,11 @@ def _finding(number: int, finding: Finding, *, accepted: bool) -> Iterator[str]:
 
 def _unproven(record: Record) -> Iterator[str]:
     """What was not checked, counted."""
-    counts: Counter[str] = Counter()
+    missing: dict[str, list[str]] = {}
     for result in (*record.results, *record.unreached):
         if result.status in (Status.UNSUPPORTED, Status.NOT_RUN, Status.MISTRUSTED):
-            counts[result.status.value] += 1
-    said = [f"{count} {word}" for word, count in counts.items()]
+            missing.setdefault(result.status.value, []).append(result.dtype)
+    said = [f"{len(of)} {word} ({', '.join(dict.fromkeys(of))})" for word, of in missing.items()]
     excused = {"known": record.matched, "shared with torch": record.shared}
     said += [f"{len(entries)} {word}" for word, entries in excused.items() if entries]
     if less := record.too_little_judged:

@@ -264,6 +264,11 @@ class Options:
                 object.__setattr__(self, option.key, option.checked(value))
         by_dtype(self.arithmetic)
         files = {name: getattr(self, name) for name in ("write_known", "write_baseline", "markdown", "json", "junit")}
+        for name in ("write_baseline", "markdown"):
+            if getattr(self, name) == "-":
+                raise ValueError(f"{name.replace('_', '-')}='-' must be a file")
+        if self.baseline is not None:
+            files |= {"baseline": self.baseline} if self.write_baseline is None else {}
         taken: dict[str, str] = {}
         for name, path in files.items():
             if path not in (None, "-") and (other := taken.setdefault(os.path.realpath(path), name)) != name:

@@ -133,7 +133,9 @@ class Record:
     def too_little_judged(self) -> str:
         """Which subjects had too few of their cases judged, in words; empty if none had, or if nobody asked."""
         wanted = self.options.get("min_judged")
-        said = [f"{name} {share:.0%}" for name, share in self.judged.items() if wanted is not None and share < wanted]
+        if not isinstance(wanted, int | float):
+            return ""
+        said = [f"{name} {share:.0%}" for name, share in self.judged.items() if share < wanted]
         return f"{', '.join(said)} of the cases, and min-judged={wanted} asks for more" if said else ""
 
     @property

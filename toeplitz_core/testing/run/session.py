@@ -256,15 +256,17 @@ class Session:
 
     def _compared(self, record: Record) -> tuple[Record, Comparison | None]:
         """The record as the baseline and --min-judged have it, and how it differs from the baseline."""
-        comparison = None
-        if record.ended == "completed":
-            facts = Facts.of(record)
-            if self._baseline is not None:
+        comparison, facts = None, Facts.of(record)
+        if record.ended in ("completed", "stopped at the first failure") and self._baseline is not None:
+            record = replace(record, accepted=frozenset(self._baseline.findings))
+            if set(facts.steps) & set(self._baseline.steps):
                 comparison = compared(self._baseline, facts)
-                record = replace(record, accepted=frozenset(self._baseline.findings))
-                record = replace(record, exit_code=self._code(record, failed=bool(comparison.fails(Limits()))))
-            if self.options.write_baseline is not None:
-                write_atomically(self.options.write_baseline, facts.baseline())
+            failed = comparison is not None and bool(comparison.fails(Limits()))
+            record = replace(record, exit_code=self._code(record, failed=failed))
+            if comparison is None and record.exit_code == ExitCode.ALL_HOLD:
+                record = replace(record, exit_code=ExitCode.NOTHING_PROVEN)
+        if record.ended == "completed" and self.options.write_baseline is not None:
+            write_atomically(self.options.write_baseline, facts.baseline())
         if record.exit_code == ExitCode.ALL_HOLD and record.too_little_judged:
             record = replace(record, exit_code=ExitCode.NOTHING_PROVEN)
         return record, comparison
@@ -285,6 +287,8 @@ class Session:
     def _left_out(self, record: Record, stopped: str) -> list[str]:
         """What was not run, with the reasons."""
         lines = self.left_out
+        if self._baseline is not None and not set(Facts.of(record).steps) & set(self._baseline.steps):
+            lines = [*lines, f"the comparison with {self._baseline.name}: no subject, law, dtype and device is in both"]
         if missed := len(self.steps) - len(record.results):
             lines.append(f"{missed} of {len(self.steps)} (each law with each dtype): {stopped}")
         return lines

@@ -11,6 +11,7 @@ from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.conditions import necessary
 from toeplitz_core.testing.case.recipe_table import ONE_HOT, RECIPES
+from toeplitz_core.testing.data.one_hot import one_hot_cases
 from toeplitz_core.testing.findings.causes import channels, numbers, outputs, shapes, windows
 from toeplitz_core.testing.findings.causes.catalogue import GRADIENT, UNKNOWN, names
 from toeplitz_core.testing.findings.causes.earlier_calls import wrong_calls
@@ -130,11 +131,11 @@ def diagnosed(
         plain = tried(subject, case.replace(data="integers"), failure.quantity)
         if isinstance(plain, Trial) and plain.is_wrong:
             first = plain
-        elif (arithmetic := explanation(subject, failure.replace(case=case))) is not None:
+        elif (arithmetic := _rounding(subject, failure.replace(case=case))) is not None:
             return _of_arithmetic(arithmetic, of_gradient)
     found = _predicted(subject, first, others, end)
     if found is None and RECIPES[case.data].kind == "storage":
-        arithmetic = explanation(subject, failure.replace(case=case))
+        arithmetic = _rounding(subject, failure.replace(case=case))
         found = None if arithmetic is None else _of_arithmetic(arithmetic, of_gradient)
     elif found is not None:
         found = replace(found, cause=of_gradient + found.cause)
@@ -197,6 +198,21 @@ def _steady(failure: Verdict, subject: Implementation) -> Verdict:
         )
     same = fresh[0].status.is_failure and fresh[0].difference == fresh[1].difference
     return fresh[0] if same else failure
+
+
+def _rounding(subject: Implementation, failure: Verdict) -> str | None:
+    """The arithmetic within whose bound the results are, unless the product of 1 and 1 is wrong; None without one."""
+    name = explanation(subject, failure)
+    case = failure.case
+    if name is None or isinstance(case, Call) or _of_arithmetic(name, "").cause == "transformed":
+        return name  # a transform may spoil any product
+    return None if _is_wrong_for_one(subject, case, failure.quantity) else name
+
+
+def _is_wrong_for_one(subject: Implementation, case: Case, quantity: str) -> bool:
+    """Whether the product of 1 and 1 is wrong, which no rounding of numbers or sums can be."""
+    trials = [tried(subject, plain, quantity) for plain in one_hot_cases(case.replace(data="integers"), DRAWS)]
+    return any(isinstance(trial, Trial) and trial.is_wrong for trial in trials)
 
 
 def _of_arithmetic(name: str, of_gradient: str) -> Diagnosis:

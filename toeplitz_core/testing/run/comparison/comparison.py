@@ -9,8 +9,9 @@ from dataclasses import dataclass, fields
 
 from toeplitz_core.testing.laws.accuracy import Accuracy
 from toeplitz_core.testing.laws.result import Step
+from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.run.comparison.facts import Facts, FindingFact, StepFact
-from toeplitz_core.testing.support.spelling import legal_words
+from toeplitz_core.testing.support.spelling import counted, legal_words
 
 # The share of judged cases varies by chance: two searches that draw other cases differ by less than this.
 _LESS_JUDGED = 0.15
@@ -18,8 +19,8 @@ _LESS_JUDGED = 0.15
 KINDS = ("findings", "support", "accuracy", "time")
 DEFAULT = "findings,support"
 _FACTOR = re.compile(r"\d+(\.\d+)?x?")
-# A change of accuracy or time by less than this factor is not reported: times vary.
-_WORTH_TELLING = {"accuracy": 1.1, "time": 1.25}
+# A change of accuracy by less than this factor is not reported.
+_WORTH_TELLING = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,10 @@ class Limits:
         Limits(findings=True, support=False, accuracy=2.0, time=None)
         """
         found: dict[str, bool | float] = {"findings": False, "support": False}
-        for part in filter(None, (part.strip() for part in text.split(","))):
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        if not parts:
+            raise ValueError(f"fail-on={text!r} names nothing; {legal_words('', KINDS)}")
+        for part in parts:
             name, _, factor = part.partition(":")
             if name not in KINDS:
                 raise ValueError(f"fail-on={part!r}: {legal_words(name, KINDS)}")
@@ -115,13 +119,19 @@ class Drift:
     new: Accuracy
 
     @property
-    def factor(self) -> float:
-        """By which factor the errors in ulps have grown: the median, or 99 percent of them, whichever grew more.
+    def factors(self) -> tuple[float, float]:
+        """By which factor the errors in ulps have grown: half of them, and 99 percent of them.
 
         The largest error is not compared: it is that of a sum that cancels, and says little.
         """
         pairs = ((self.old.ulps.median, self.new.ulps.median), (self.old.ulps.most, self.new.ulps.most))
-        return max(1.0 if new == old else new / old if old else math.inf for old, new in pairs)
+        half, most = (1.0 if new == old else new / old if old else math.inf for old, new in pairs)
+        return half, most
+
+    @property
+    def factor(self) -> float:
+        """The larger of the factors."""
+        return max(self.factors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +149,10 @@ class Comparison:
         Steps that are less supported now, and more.
     drifts : tuple of Drift
         Accuracy that changed.
+    measured : int
+        Number of subjects, dtypes and devices whose accuracy both runs have.
+    unexplained : tuple of Step
+        Steps that held and fail now, without a finding that says why.
     slower : float, optional
         By which factor the whole run takes longer; None if this is not known.
     not_compared : tuple of str
@@ -153,21 +167,28 @@ class Comparison:
     lost: tuple[Support, ...]
     gained: tuple[Support, ...]
     drifts: tuple[Drift, ...]
+    measured: int
+    unexplained: tuple[Step, ...]
     slower: float | None
     not_compared: tuple[str, ...]
 
     @property
     def tells(self) -> bool:
-        """Whether anything differs but times."""
-        return bool(self.appeared or self.gone or self.changed or self.lost or self.gained or self.drifts)
+        """Whether anything differs, in what both runs have, but times."""
+        findings = self.appeared or self.gone or self.changed or self.unexplained
+        return bool(findings or self.lost or self.gained or self.drifts)
 
     def fails(self, limits: Limits) -> tuple[str, ...]:
         """The reasons to fail, in words; empty if there are none."""
         found = []
         if limits.findings and self.appeared:
             found.append(_counted(len(self.appeared), "new finding"))
+        if limits.findings and self.unexplained:
+            found.append(f"{_counted(len(self.unexplained), 'step')} that held, without a finding")
         if limits.support and self.lost:
             found.append("less is supported")
+        if limits.support and self.new.ended != "completed":
+            found.append(f"the new run was cut short: {self.new.ended}")
         worst = max((drift.factor for drift in self.drifts), default=1.0)
         if limits.accuracy is not None and worst > limits.accuracy:
             found.append(f"errors are {worst:.3g} times as large, and may be {limits.accuracy:g} times")
@@ -192,7 +213,9 @@ def compared(old: Facts, new: Facts) -> Comparison:
         )
     there = [finding for finding in new.findings.values() if _concerns(finding, shared)]
     before = [finding for finding in old.findings.values() if _concerns(finding, shared)]
-    changes = [Changed(old.findings[found.id], found) for found in there if found.id in old.findings]
+    both = [(old.findings[found.id], found) for found in there if found.id in old.findings]
+    changes = [Changed(one.within(shared), other.within(shared)) for one, other in both]
+    failing = [s for s in shared if old.steps[s].holds and Status(new.steps[s].status).is_failure]
     differing = {step: _support(old.steps[step], new.steps[step]) for step in shared}
     drifts = [Drift(old.accuracy[key], found) for key, found in new.accuracy.items() if key in old.accuracy]
     alike = [drift for drift in drifts if drift.old.geometries == drift.new.geometries]
@@ -207,7 +230,9 @@ def compared(old: Facts, new: Facts) -> Comparison:
         tuple(changed for changed in changes if changed.what),
         tuple(Support(step, lost) for step, (lost, _) in differing.items() if lost),
         tuple(Support(step, gained) for step, (_, gained) in differing.items() if gained),
-        tuple(drift for drift in alike if _is_worth_telling("accuracy", drift.factor)),
+        tuple(drift for drift in alike if _is_worth_telling(drift)),
+        len(alike),
+        tuple(step for step in failing if not any(_concerns(finding, [step]) for finding in new.findings.values())),
         slower,
         tuple(_not_compared(old, new, len(drifts) - len(alike))),
     )
@@ -245,8 +270,8 @@ def _not_compared(old: Facts, new: Facts, other_geometries: int) -> list[str]:
     for one, other, word in ((old, new, "old"), (new, old, "new")):
         only = [step for step in one.steps if step not in other.steps]
         if only:
-            subjects = ", ".join(dict.fromkeys(step.subject for step in only))
-            found.append(f"{len(only)} steps are only in the {word} run ({subjects})")
+            cut = "" if other.ended == "completed" else f", because the other was cut short: {other.ended}"
+            found.append(f"only the {word} run has {_counted(len(only), 'step')}: {_steps(only)}{cut}")
     for name in ("profile", "examples", "seed", "where", "max_products"):
         values = [facts.options.get(name) for facts in (old, new)]
         if values[0] != values[1] and old.options and new.options:
@@ -261,8 +286,15 @@ def _not_compared(old: Facts, new: Facts, other_geometries: int) -> list[str]:
     return found
 
 
-def _is_worth_telling(kind: str, factor: float) -> bool:
-    return not 1 / _WORTH_TELLING[kind] < factor < _WORTH_TELLING[kind]
+def _is_worth_telling(drift: Drift) -> bool:
+    return any(not 1 / _WORTH_TELLING < factor < _WORTH_TELLING for factor in drift.factors)
+
+
+def _steps(steps: Sequence[Step]) -> str:
+    """Steps in words: their subjects, devices and dtypes, and the laws, counted if they are many."""
+    names = ("subject", "device", "dtype")
+    said = [", ".join(dict.fromkeys(getattr(step, name) for step in steps)) for name in names]
+    return "; ".join((*said, counted(list(dict.fromkeys(step.law for step in steps)), "law")))
 
 
 def _listed(facts: Facts) -> str:

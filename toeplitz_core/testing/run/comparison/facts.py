@@ -6,8 +6,8 @@ A baseline is JSON with one line per fact, sorted, so that a change of it reads 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,18 @@ class FindingFact:
     def read(cls, document: Mapping[str, Any]) -> FindingFact:
         """From its dictionary in the JSON of a run or in a baseline."""
         ident, cause, status, case = (str(document[name]) for name in ("id", "cause", "status", "case"))
-        subjects, needs, laws, dtypes = (tuple(document[name]) for name in ("subjects", "needs", "laws", "dtypes"))
-        return cls(ident, subjects, cause, status, case, needs, laws, dtypes, tuple(document.get("devices", ())))
+        subjects, needs, laws, dtypes = (_words(document[name]) for name in ("subjects", "needs", "laws", "dtypes"))
+        return cls(ident, subjects, cause, status, case, needs, laws, dtypes, _words(document.get("devices", [])))
+
+    def within(self, steps: Collection[Step]) -> FindingFact:
+        """The finding with only those laws, dtypes and devices that some of these steps have."""
+        laws, dtypes, devices = ({getattr(step, name) for step in steps} for name in ("law", "dtype", "device"))
+        return replace(
+            self,
+            laws=tuple(law for law in self.laws if law in laws),
+            dtypes=tuple(dtype for dtype in self.dtypes if dtype in dtypes),
+            devices=tuple(device for device in self.devices if device in devices),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +90,11 @@ class StepFact:
     why: str = ""
 
     @property
+    def holds(self) -> bool:
+        """Whether the law holds."""
+        return self.status == Status.PASS
+
+    @property
     def is_supported(self) -> bool:
         """Whether the step says something about the subject: it holds or fails."""
         status = Status(self.status)
@@ -89,13 +104,13 @@ class StepFact:
     def read(cls, document: Mapping[str, Any]) -> StepFact:
         """From the dictionary of a result in the JSON of a run, or from a line of a baseline."""
         if "judged" in document and "counts" not in document:
-            judged = float(document["judged"])
+            judged = _share(document["judged"])
         else:
             counts = document["counts"]
             proven = sum(counts.values()) - sum(counts[status.value] for status in UNPROVEN)
             judged = round(proven / max(1, sum(counts.values())), _DIGITS)
         status = str(document["status"])
-        fact = cls(status, judged, tuple(document.get("refuses", ())))
+        fact = cls(status, judged, _words(document.get("refuses", [])))
         why = "" if fact.is_supported else str(document.get("message") or "")
         return cls(fact.status, fact.judged, fact.refuses, why)
 
@@ -120,6 +135,8 @@ class Facts:
         How long it took; None if this is not known, as in a baseline.
     newer : str
         The version of the schema if it is newer than this program, so that some fields are not read; else empty.
+    ended : str
+        How the run ended, as in the JSON. A run that was cut short has not reached all of its steps.
     """
 
     name: str
@@ -131,6 +148,7 @@ class Facts:
     date: str = ""
     seconds: float | None = None
     newer: str = ""
+    ended: str = "completed"
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -151,6 +169,7 @@ class Facts:
             record.options,
             record.timing.date,
             record.timing.seconds,
+            ended=record.ended,
         )
 
     @classmethod
@@ -167,6 +186,8 @@ class Facts:
             document = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: {error}") from None
+        except RecursionError:
+            raise ValueError(f"{path}: no JSON of this program: too many brackets in each other") from None
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}:{error.lineno}:{error.colno}: no JSON, or cut short: {error.msg}") from None
         if not isinstance(document, dict) or not {"schema_version", "baseline_version"} & set(document):
@@ -175,35 +196,35 @@ class Facts:
             )
         try:
             return cls._of_document(document, str(path))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}: a field is missing or has a wrong type: {error!r}") from None
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{path}: a field is missing or wrong: {error!r}") from None
 
     @classmethod
     def _of_document(cls, document: Mapping[str, Any], name: str) -> Facts:
         newer = ""
         if "baseline_version" in document:
             if document["baseline_version"] != BASELINE:
-                raise ValueError(f"{name}: baseline_version={document['baseline_version']} must be {BASELINE}")
+                raise ValueError(f"baseline_version={document['baseline_version']!r} must be {BASELINE}")
         else:
             version = str(document["schema_version"])
             first, _, second = version.partition(".")
             if first != str(SCHEMA[0]):
-                raise ValueError(f"{name}: schema_version={version} must be {SCHEMA[0]}.x")
+                raise ValueError(f"schema_version={version!r} must be {SCHEMA[0]}.x")
             newer = version if int(second or 0) > SCHEMA[1] else ""
-        timing = document.get("timing") or {}
+        environment, options, timing = (dict(document.get(key) or {}) for key in ("environment", "options", "timing"))
+        ended = str(document.get("summary", {}).get("ended", "completed"))
+        seconds = timing.get("seconds")
         return cls(
             name,
             {found["id"]: FindingFact.read(found) for found in document.get("findings", ())},
-            _reached(
-                {_step(found): StepFact.read(found) for found in document["results"]},
-                document.get("summary", {}).get("ended", "completed"),
-            ),
+            _reached({_step(found): StepFact.read(found) for found in document["results"]}, ended),
             {(f["subject"], f["dtype"], f["device"]): _accuracy(f) for f in document.get("accuracy", ())},
-            document.get("environment", {}),
-            document.get("options", {}),
-            timing.get("date", ""),
-            timing.get("seconds"),
+            environment,
+            options,
+            str(timing.get("date", "")),
+            None if seconds is None else float(seconds),
             newer,
+            ended,
         )
 
     def baseline(self) -> str:
@@ -228,6 +249,18 @@ def _reached(steps: dict[Step, StepFact], ended: str) -> dict[Step, StepFact]:
     """The steps without those that a run which was cut short did not reach."""
     cut = ended != "completed"
     return {step: fact for step, fact in steps.items() if not (cut and fact.status == Status.NOT_RUN)}
+
+
+def _words(found: object) -> tuple[str, ...]:
+    if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
+        raise TypeError(f"{found!r} must be a list of strings")
+    return tuple(found)
+
+
+def _share(found: object) -> float:
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= 1:
+        raise TypeError(f"judged={found!r} must be a number from 0 to 1")
+    return float(found)
 
 
 def _step(document: Mapping[str, Any]) -> Step:
