@@ -79,6 +79,12 @@ def test_a_mistake_that_one_product_does_not_show_keeps_its_numbers():
     assert finding.failure.case.data != "one-hot"
 
 
+def test_no_rounding_explains_that_one_product_is_wrong():
+    """A result that is a little too large is within the bound of TF32, but 1 times 1 is 1 for rounded operands too."""
+    causes = {finding.cause for finding in found(lambda c: c.value() * (1 + 2**-21), dtype="float32")}
+    assert causes.isdisjoint({"inputs-rounded", "narrow-accumulator", "subnormals-flushed"})
+
+
 def test_an_id_survives_another_seed_and_another_law():
     """An id depends on subject, cause and symptom alone."""
     (one,) = found(flips)
@@ -101,6 +107,29 @@ def test_two_bugs_are_two_findings():
     """Two bugs of one kernel are told apart, though each law meets both."""
     causes = {finding.cause for finding in found(flips_and_drops)}
     assert causes == {"kernel-flipped", "outputs-dropped"}
+
+
+def drops_and_adds_in_groups(c: Convolution) -> Tensor:
+    """The last column is missing in wide results; if there are groups, one is added to these, too."""
+    y = c.value()
+    if y.shape[-1] <= 2:
+        return y
+    y[..., -1] = 0
+    return y + 1 if c.groups > 1 else y
+
+
+def test_a_bug_does_not_hide_behind_one_that_it_needs():
+    """A case that needs all that another bug needs, and more, is another finding if its numbers are others."""
+    first, second = found(drops_and_adds_in_groups, law=("forward-exact", "forward-bound"))
+    assert (first.cause, second.cause) == ("outputs-dropped", "unknown")
+    assert second.failure.case.geometry.groups > 1 == first.failure.case.geometry.groups
+
+
+def test_no_smaller_case_is_outside_the_domain():
+    """The smallest case of a finding is one that the kernel is for."""
+    (finding,) = found(flips, where="groups > 1 and stride == (2, 2)")
+    assert finding.failure.case.groups > 1
+    assert finding.failure.case.stride == (2, 2)
 
 
 def test_exceptions_of_all_dtypes_are_one_finding():

@@ -24,6 +24,7 @@ from toeplitz_core.testing.laws.verdict import Status, Verdict, alike, same_refu
 from toeplitz_core.testing.search.changes import OutOfCallsError
 from toeplitz_core.testing.search.repetition import without_chance
 from toeplitz_core.testing.search.smallest import smallest
+from toeplitz_core.testing.strategies.domain import EVERYTHING, Domain
 from toeplitz_core.testing.subjects.interface import Implementation
 from toeplitz_core.testing.subjects.symptom import Symptom
 
@@ -71,11 +72,19 @@ class Gathering:
         The laws by name.
     polish : bool
         Whether to look for a smaller case of each bug.
+    domain : Domain
+        The cases that the subjects are for. No other is tried as a smaller one.
     """
 
     def __init__(
-        self, subjects: Callable[[str], Implementation], laws: Mapping[str, Law], *, polish: bool = True
+        self,
+        subjects: Callable[[str], Implementation],
+        laws: Mapping[str, Law],
+        *,
+        polish: bool = True,
+        domain: Domain = EVERYTHING,
     ) -> None:
+        self._domain = domain
         self._polish = polish
         self._subjects = subjects
         self._laws = laws
@@ -123,7 +132,7 @@ class Gathering:
             bug = next((bug for bug in of_subject if same(bug, step, failure)), None)
             bug = _overlap(of_subject, failure) if bug is None else bug
             if bug is None:
-                bug = self._brief(step, failure) if briefly else self._understood(step, failure, others)
+                bug = self._brief(step, failure) if briefly else self._understood(step, failure, others, of_subject)
                 # What looked like another bug may show on its smallest case that it is not.
                 least = bug.failure
                 known = (
@@ -157,14 +166,16 @@ class Gathering:
     def _same_briefly(self, bug: _Bug, _: Step, failure: Verdict) -> bool:
         return bug.failure.kind == failure.kind or _same_call(bug.failure, failure)
 
-    def _understood(self, step: Step, failure: Verdict, others: Sequence[Case | Call]) -> _Bug:
-        """A new bug: its smallest case, its cause, and what it needs."""
+    def _understood(self, step: Step, failure: Verdict, others: Sequence[Case | Call], earlier: Sequence[_Bug]) -> _Bug:
+        """A new bug: its smallest case, which no earlier one explains, its cause, and what it needs."""
         subject, law = self._subjects(step.subject), self._laws[str(failure.case.law)]
+        domain = self._domain.within(subject.claims.where)
         for_smallest, for_needs = CALLS[failure.status]
         fixed = isinstance(failure.case, Call) or (failure.difference is not None and bool(failure.difference.varies))
         found = failure
         if isinstance(failure.case, Case) and self._polish and not fixed and for_smallest:
-            fails = _Fails(subject, law, failure, SECONDS[0])
+            apart = [bug.diagnosis for bug in earlier if bug.diagnosis.hypothesis is not None]
+            fails = _Fails(subject, law, failure, SECONDS[0], domain=domain, apart=apart)
             least = smallest(failure.case, fails, calls=for_smallest)
             if least != failure.case:
                 found = _final(law, subject, least, failure)
@@ -176,7 +187,8 @@ class Gathering:
             diagnosis = again if again.cause != UNKNOWN else diagnosis
         needed: tuple[Need, ...] = ()
         if isinstance(found.case, Case) and not fixed and for_needs:
-            needed = needs(found.case, _Fails(subject, law, found, SECONDS[1], diagnosis), calls=for_needs)
+            fails = _Fails(subject, law, found, SECONDS[1], diagnosis, domain)
+            needed = needs(found.case, fails, calls=for_needs)
         note = other_variants(found, step.subject, seconds=VARIANT_SECONDS)
         words = tuple(map(str, needed))
         shown = found if fixed else _one_hot(subject, law, found, diagnosis)
@@ -245,12 +257,21 @@ class _Fails:
     """Whether a case fails in the same way as another one; None for a case that the law or the subject does not take.
 
     When the time is over, it ends the search as if no call were left. With a mistake, the way is what that predicts;
-    nothing is known of a case that fails in another way.
+    nothing is known of a case that fails in another way, or that one of the mistakes ``apart`` explains.
     """
 
     def __init__(
-        self, subject: Implementation, law: Law, failure: Verdict, seconds: float, known: Diagnosis | None = None
+        self,
+        subject: Implementation,
+        law: Law,
+        failure: Verdict,
+        seconds: float,
+        known: Diagnosis | None = None,
+        domain: Domain = EVERYTHING,
+        apart: Sequence[Diagnosis] = (),
     ) -> None:
+        self._domain = domain
+        self._apart = apart
         self._subject, self._law, self._failure = subject, law, failure
         self._known = known if known is not None and known.hypothesis is not None else None
         self._end = math.inf if failure.status is Status.TIMEOUT else time.monotonic() + seconds
@@ -259,7 +280,7 @@ class _Fails:
     def __call__(self, case: Case) -> bool | None:
         if time.monotonic() > self._end or self._hangs >= HANGS:
             raise OutOfCallsError
-        if not self._law.takes(case):
+        if not self._law.takes(case) or not self._domain.contains(case):
             return None
         verdict = self._law(self._subject, case)
         self._hangs += verdict.status is Status.TIMEOUT
@@ -267,6 +288,8 @@ class _Fails:
             return None
         if self._known is not None and verdict.status.is_failure:
             return explains(self._subject, self._known, verdict) or None
+        if verdict.status.is_failure and any(explains(self._subject, one, verdict) for one in self._apart):
+            return None
         return verdict.status is self._failure.status and alike(verdict, self._failure)
 
 

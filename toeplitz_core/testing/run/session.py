@@ -110,7 +110,8 @@ class Session:
     def gathering(self) -> Gathering:
         """The findings of this session."""
         if self._gathering is None:
-            self._gathering = Gathering(self.pool.__getitem__, {**LAWS, **self.plan.laws})
+            laws = {**LAWS, **self.plan.laws}
+            self._gathering = Gathering(self.pool.__getitem__, laws, domain=self.plan.domain)
         return self._gathering
 
     def start(self) -> None:

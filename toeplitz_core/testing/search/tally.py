@@ -118,16 +118,19 @@ class Tally:
     def go_on(self, failure: Verdict, explains: Explains | None = None) -> None:
         """Keep a failure that has been shrunk, so that the search can go on beyond it.
 
-        Later failures of the same kind that meet its necessary conditions are counted, but are no new ones.
+        Later failures that it explains are counted, but are no new ones.
 
         Parameters
         ----------
         explains : callable, optional
-            Returns whether the cause of the failure explains another one, which then is no new one either.
+            Returns whether the cause of the failure explains another one. If it is not known, the failure explains
+            those of its kind that meet its necessary conditions.
         """
         self.found.append(failure)
-        self._explains += [] if explains is None else [explains]
-        self._understood.append((failure.kind, necessary(failure.case)))
+        if explains is None:
+            self._understood.append((failure.kind, necessary(failure.case)))
+        else:
+            self._explains.append(explains)
         self.smallest, self.runs, self.unfinished = None, 1, "not shrunk to the end"
 
     @property
