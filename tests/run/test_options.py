@@ -41,7 +41,8 @@ def test_every_key_is_read(project: Path):
         "time = 60\njobs = 0\ntimeout = 2\n"
         'known = ["lists/known.toml", "/more.toml"]\nfail-fast = true\nfail-stale = true\n'
         "strict = true\ninline = false\nverbose = true\n"
-        'where = "groups == 1"\nmax-products = 9\nmax-failures = 2\ndifferentiable = true',
+        'where = "groups == 1"\nmax-products = 9\nmax-failures = 2\ndifferentiable = true\n'
+        'baseline = "base.json"\nmin-judged = 0.5\n',
     )
     table = read_table(project)
     assert table == {
@@ -66,6 +67,8 @@ def test_every_key_is_read(project: Path):
         "where": "groups == 1",
         "max_products": 9,
         "max_failures": 2,
+        "baseline": str(project.resolve() / "base.json"),
+        "min_judged": 0.5,
     }
     assert table.keys() == {option.key for option in OPTIONS.values() if option.in_table}
 

@@ -39,7 +39,7 @@ def read_table(directory: str | Path | None = None) -> dict[str, Any]:
     Returns
     -------
     dict
-        The options by their keys. The paths of ``known`` are absolute.
+        The options by their keys. The paths of ``known`` and ``baseline`` are absolute.
 
     Raises
     ------
@@ -65,6 +65,8 @@ def read_table(directory: str | Path | None = None) -> dict[str, Any]:
         raise ValueError(f"{file}: [{TABLE}]: {error}") from None
     if "known" in options:
         options["known"] = tuple(str(file.parent / name) for name in options["known"])
+    if "baseline" in options:
+        options["baseline"] = str(file.parent / options["baseline"])
     return options
 
 
