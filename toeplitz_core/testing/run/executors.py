@@ -10,6 +10,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -138,6 +139,8 @@ class _Judge:
         self.connection, theirs = context.Pipe()
         sent = (theirs, plan, timeout, last_case, dict(os.environ))
         self._process = context.Process(target=_main, args=sent, daemon=False)
+        if can_fork:
+            resource_tracker.ensure_running()  # where it is started, it unblocks the signals that are blocked below
         with theirs, interrupts.blocked(), without_main():  # only this process handles Ctrl-C, also during the start
             self._process.start()
 
