@@ -118,6 +118,15 @@ def test_a_run_that_cannot_be_compared(kernel: Path):
     assert 'type="less is supported"' in (kernel / "now.xml").read_text(encoding="utf-8")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="not run: needs /dev/full")
+def test_a_full_disk_loses_no_other_report(kernel: Path):
+    """If one report cannot be written in the end, the others are."""
+    result = call(f"{CHECK} --write-baseline /dev/full --json now.json --markdown now.md")
+    assert isinstance(result.exception, OSError)
+    assert (kernel / "now.json").exists()
+    assert (kernel / "now.md").exists()
+
+
 def test_min_judged(kernel: Path):
     """Less than the given share of judged cases ends with 3, and the reports say so."""
     result = call(f"{CHECK} --min-judged 0.999 --markdown now.md --json now.json")

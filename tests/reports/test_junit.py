@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tests.reports.records import CASE, GAPS, LINE, RECORD, RESULTS, of_step, result
 from toeplitz_core.testing.findings.finding import Finding
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.reports.junit import JunitReport, to_junit
+from toeplitz_core.testing.reports.junit import to_junit
+from toeplitz_core.testing.reports.report_files import ReportFile
 from toeplitz_core.testing.run.events import Ended, Failed
 from toeplitz_core.testing.run.record import Record, Timing
 
@@ -149,7 +150,7 @@ def test_the_report_is_written_when_the_run_has_ended(tmp_path: Path):
     """Only the end of a run writes the file, and replaces what was there."""
     path = tmp_path / "run.xml"
     path.write_text("before", encoding="utf-8")
-    report = JunitReport(str(path))
+    report = ReportFile(str(path), lambda ended: to_junit(ended.record))
     report(Failed("LawError: x"))
     assert path.read_text(encoding="utf-8") == "before"
     report(Ended(RECORD))

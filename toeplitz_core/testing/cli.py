@@ -55,7 +55,7 @@ _PDB = (
 
 _FAIL_ON = (
     "What ends with 1, separated by commas: findings (new ones), support (less than before), accuracy:FACTOR (errors "
-    "that are more than so many times as large), time:FACTOR. Repeatable. The default is findings,support."
+    "grew by more than this factor), time:FACTOR (so did the time). Repeatable. The default is findings,support."
 )
 
 # Errors of the machine, such as a full disk, for which nobody's code is to blame.

@@ -22,10 +22,8 @@ from toeplitz_core.testing.reports.compared import comparison_facts
 from toeplitz_core.testing.reports.finding_text import finding_lines
 from toeplitz_core.testing.reports.text import verdict_lines
 from toeplitz_core.testing.run.comparison.comparison import Comparison, Limits
-from toeplitz_core.testing.run.events import Ended, Event
 from toeplitz_core.testing.run.exit_code import ExitCode
 from toeplitz_core.testing.run.record import UNPROVEN, Record, versions_and_platform
-from toeplitz_core.testing.support.files import check_writable, write_atomically
 from toeplitz_core.testing.support.spelling import cases_of
 
 # Characters that XML 1.0 (section 2.2) forbids, and the carriage return, which XML readers turn into a line feed.
@@ -164,25 +162,3 @@ def _outcome(case: ET.Element, kind: str, of: str, message: str, details: str = 
 def _text(text: str) -> str:
     """Replace the characters that XML forbids by backslash escapes."""
     return _FORBIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
-class JunitReport:
-    """Write the record of a run as JUnit XML when the run ends.
-
-    Parameters
-    ----------
-    path : str
-
-    Raises
-    ------
-    ValueError
-        If the file cannot be written.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = check_writable(path)
-
-    def __call__(self, event: Event) -> None:
-        """Write the record if the event is the end of the run."""
-        if isinstance(event, Ended):
-            write_atomically(self._path, to_junit(event.record, event.comparison))

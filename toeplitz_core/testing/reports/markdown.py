@@ -10,10 +10,8 @@ from toeplitz_core.testing.laws.verdict import EXCUSED, Status
 from toeplitz_core.testing.reports.compared import comparison_facts, verdict_line
 from toeplitz_core.testing.reports.finding_text import cause_in_words
 from toeplitz_core.testing.run.comparison.comparison import Comparison, Limits
-from toeplitz_core.testing.run.events import Ended, Event
 from toeplitz_core.testing.run.exit_code import ExitCode
 from toeplitz_core.testing.run.record import Record, replay_command, versions_and_platform
-from toeplitz_core.testing.support.files import check_writable, write_atomically
 from toeplitz_core.testing.support.spelling import counted, listed
 
 # More findings than this are only counted: GitHub takes at most a megabyte, and nobody reads more.
@@ -111,25 +109,3 @@ def _comparison(comparison: Comparison, limits: Limits) -> Iterator[str]:
 
 def _escaped(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", text)
-
-
-class MarkdownReport:
-    """Write a summary of the run as Markdown when the run ends.
-
-    Parameters
-    ----------
-    path : str
-
-    Raises
-    ------
-    ValueError
-        If the file cannot be written.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = check_writable(path)
-
-    def __call__(self, event: Event) -> None:
-        """Write the summary if the event is the end of the run."""
-        if isinstance(event, Ended):
-            write_atomically(self._path, run_markdown(event.record, event.comparison))

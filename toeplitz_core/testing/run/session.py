@@ -35,7 +35,7 @@ from toeplitz_core.testing.run.stopwatch import Stopwatch
 from toeplitz_core.testing.run.subject_pool import SubjectPool, why_not_run
 from toeplitz_core.testing.subjects import Subject, check_name, check_undeclared
 from toeplitz_core.testing.support import interrupts
-from toeplitz_core.testing.support.files import check_writable, write_atomically
+from toeplitz_core.testing.support.files import check_writable
 
 # The reason for steps that were not run because of --time.
 SPENT = "the time budget was spent"
@@ -83,8 +83,6 @@ class Session:
             path = check_writable(options.write_known)
             there = path.is_file() and path.stat().st_size
             self._adopting = KnownFailures.load(path) if there else KnownFailures()
-        if options.write_baseline is not None:
-            check_writable(options.write_baseline)
         self._baseline = None if options.baseline is None else Facts.read(options.baseline)
         if self._baseline is not None and not set(self.subjects) & set(self._baseline.subjects):
             raise ValueError(
@@ -266,8 +264,6 @@ class Session:
             record = replace(record, exit_code=self._code(record, failed=failed))
             if comparison is None and record.exit_code == ExitCode.ALL_HOLD:
                 record = replace(record, exit_code=ExitCode.NOTHING_PROVEN)
-        if record.ended == "completed" and self.options.write_baseline is not None:
-            write_atomically(self.options.write_baseline, facts.baseline())
         if record.exit_code == ExitCode.ALL_HOLD and record.too_little_judged:
             record = replace(record, exit_code=ExitCode.NOTHING_PROVEN)
         return record, comparison

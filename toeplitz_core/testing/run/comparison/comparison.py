@@ -47,7 +47,7 @@ class Limits:
         Raises
         ------
         ValueError
-            If a word is none of these, or a factor is missing or less than 1.
+            If a word is unknown, or a factor is missing or less than 1.
 
         Examples
         --------
