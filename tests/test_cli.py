@@ -18,7 +18,7 @@ from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result as Found
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.run import judgement
+from toeplitz_core.testing.run.execution import judgement
 from toeplitz_core.testing.subjects import SUBJECTS
 
 pytestmark = pytest.mark.usefixtures("own_journals")

@@ -15,7 +15,7 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result as Found
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.run import judgement
+from toeplitz_core.testing.run.execution import judgement
 from toeplitz_core.testing.search.search import find
 
 pytestmark = pytest.mark.usefixtures("own_journals")

@@ -18,7 +18,7 @@ from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result as Found
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.run import judgement
+from toeplitz_core.testing.run.execution import judgement
 from toeplitz_core.testing.search.search import find
 
 CHECK = "check {} --dtype float32 --device cpu --inline --law forward-exact "

@@ -20,7 +20,7 @@ from toeplitz_core.testing.findings.replay import RUNS, read_cases, repeated, re
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.run.subject_pool import SubjectPool
+from toeplitz_core.testing.run.execution.subject_pool import SubjectPool
 from toeplitz_core.testing.subjects import TorchSubject
 from toeplitz_core.testing.subjects.declared import Declared
 

@@ -25,7 +25,7 @@ from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.verdict import UNLISTED, Excuse, Status, Verdict
-from toeplitz_core.testing.run import judgement
+from toeplitz_core.testing.run.execution import judgement
 from toeplitz_core.testing.subjects import TorchSubject
 from toeplitz_core.testing.subjects.pytorch.counterpart import ConvolutionWatch, torch_instead_of
 from toeplitz_core.testing.subjects.symptom import Symptom

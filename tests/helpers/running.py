@@ -19,11 +19,11 @@ from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Excuse, Status, Verdict
 from toeplitz_core.testing.run.events import Consumer, Event, StepEnded
-from toeplitz_core.testing.run.executors import ThisProcess
-from toeplitz_core.testing.run.judgement import judge
+from toeplitz_core.testing.run.execution.executors import ThisProcess
+from toeplitz_core.testing.run.execution.judgement import judge
+from toeplitz_core.testing.run.execution.subject_pool import SubjectPool
 from toeplitz_core.testing.run.plan import Plan, Task
 from toeplitz_core.testing.run.rounds import Progress, tasks
-from toeplitz_core.testing.run.subject_pool import SubjectPool
 from toeplitz_core.testing.search.effort import PROFILES, Profile, Search, Sweep
 from toeplitz_core.testing.search.search import find
 from toeplitz_core.testing.search.tally import Tally

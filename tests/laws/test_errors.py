@@ -25,7 +25,7 @@ from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.families.errors import definition
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.run.known_upkeep import hanging, stale
+from toeplitz_core.testing.run.execution.known_upkeep import hanging, stale
 from toeplitz_core.testing.search.effort import PROFILES
 from toeplitz_core.testing.search.seeding import no_constants_of_modules
 from toeplitz_core.testing.strategies import calls as strategy

@@ -20,8 +20,8 @@ from rich.console import Console
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.checking import carry_out
-from toeplitz_core.testing.reports.json import JsonReport
-from toeplitz_core.testing.reports.replayed_cases import replay_all
+from toeplitz_core.testing.reports.cases.replayed_cases import replay_all
+from toeplitz_core.testing.reports.files.json import JsonReport
 from toeplitz_core.testing.run.events import Ended, Event
 from toeplitz_core.testing.run.record import Record
 from toeplitz_core.testing.subjects import TorchSubject
@@ -301,7 +301,9 @@ def test_the_reports_are_written_whatever_is_pressed(
 @BOTH
 def test_an_interrupt_before_the_first_step(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """An interrupt while subjects are imported ends the run at once, and its report is written."""
-    monkeypatch.setattr("toeplitz_core.testing.run.subject_pool.SubjectPool.__getitem__", lambda *_: interrupt(number))
+    monkeypatch.setattr(
+        "toeplitz_core.testing.run.execution.subject_pool.SubjectPool.__getitem__", lambda *_: interrupt(number)
+    )
     record, _ = checked(TorchSubject("ours", conv2d), json=str(tmp_path / "run.json"))
     assert (record.exit_code, record.ended, list(record.results)) == (130, "interrupted", [])
     assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["summary"]["exit_code"] == 130

@@ -13,8 +13,8 @@ import pytest
 from tests.run.test_session import at, options
 from toeplitz_core.testing.checking import check
 from toeplitz_core.testing.laws.result import Result
-from toeplitz_core.testing.run import judgement
 from toeplitz_core.testing.run.events import Consumer, Ended, Event, FailureFound, Started, StepEnded
+from toeplitz_core.testing.run.execution import judgement
 from toeplitz_core.testing.run.journal import KEPT_DAYS, VERSION, Journal, Resumed
 from toeplitz_core.testing.run.options import merged_options
 from toeplitz_core.testing.run.plan import Task
@@ -119,7 +119,9 @@ def test_a_step_that_was_cut_short_is_run_again(judged: list[Task]):
 def test_a_run_may_be_resumed_more_than_once(judged: list[Task], monkeypatch: pytest.MonkeyPatch):
     """A resumed run can be interrupted too; its journal then has the results of both runs."""
     journal = cut(1)
-    monkeypatch.setattr("toeplitz_core.testing.reports.report_files.JsonReport", lambda _: at(3, interrupts.request))
+    monkeypatch.setattr(
+        "toeplitz_core.testing.reports.files.report_files.JsonReport", lambda _: at(3, interrupts.request)
+    )
     assert resumed(journal, json="-").exit_code == 130
     assert len(judged) == 3
     assert resumed(journal).exit_code == 1

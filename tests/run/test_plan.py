@@ -12,10 +12,10 @@ from toeplitz_core import conv2d
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.run.execution.subject_pool import missing
 from toeplitz_core.testing.run.exit_code import exit_code
 from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import UNSAFE_LAYOUTS, Plan
-from toeplitz_core.testing.run.subject_pool import missing
 from toeplitz_core.testing.search.effort import PROFILES, Search, Sweep
 from toeplitz_core.testing.subjects import TorchSubject
 

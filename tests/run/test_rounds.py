@@ -14,8 +14,8 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.run import judgement
 from toeplitz_core.testing.run.events import StepEnded
+from toeplitz_core.testing.run.execution import judgement
 from toeplitz_core.testing.run.plan import Task
 from toeplitz_core.testing.run.rounds import Progress, tasks
 from toeplitz_core.testing.search.effort import Search

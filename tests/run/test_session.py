@@ -15,7 +15,6 @@ from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.isolation.isolated_subject import SubjectError
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.run import judgement
 from toeplitz_core.testing.run.events import (
     Adopted,
     Consumer,
@@ -27,6 +26,7 @@ from toeplitz_core.testing.run.events import (
     StepEnded,
     StepStarted,
 )
+from toeplitz_core.testing.run.execution import judgement
 from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import SAFE_LAYOUTS
 from toeplitz_core.testing.run.record import Record

@@ -20,7 +20,7 @@ from toeplitz_core.testing.laws.families.forward import forward_verdict
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.oracle.algorithms import MatrixUnits, Winograd
 from toeplitz_core.testing.oracle.arithmetics import BFLOAT16_ROUNDING, TF32_ROUNDING
-from toeplitz_core.testing.run.subject_pool import why_not_run
+from toeplitz_core.testing.run.execution.subject_pool import why_not_run
 from toeplitz_core.testing.subjects import SUBJECTS, Subject, TorchSubject
 from toeplitz_core.testing.subjects.libraries.naive import conv2d as by_loops
 

@@ -20,7 +20,7 @@ from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS, Law
 from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.run.subject_pool import missing
+from toeplitz_core.testing.run.execution.subject_pool import missing
 from toeplitz_core.testing.search.effort import PROFILES
 from toeplitz_core.testing.subjects import SUBJECTS, environment
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from toeplitz_core.testing.reports.report_files import report_files
+from toeplitz_core.testing.reports.files.report_files import report_files
 from toeplitz_core.testing.reports.terminal import TerminalReport
 from toeplitz_core.testing.run.events import Consumer
 from toeplitz_core.testing.run.journal import Resumed

@@ -23,19 +23,19 @@ from toeplitz_core.testing.findings.reproducer.exported import exported
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.oracle.arithmetics import ARITHMETICS
+from toeplitz_core.testing.reports.cases.replayed_cases import debug, replay_all
+from toeplitz_core.testing.reports.cases.show import show_case
 from toeplitz_core.testing.reports.compared import comparison_lines
-from toeplitz_core.testing.reports.json import JsonReport
-from toeplitz_core.testing.reports.markdown import comparison_markdown
-from toeplitz_core.testing.reports.replayed_cases import debug, replay_all
-from toeplitz_core.testing.reports.show import show_case
+from toeplitz_core.testing.reports.files.json import JsonReport
+from toeplitz_core.testing.reports.files.markdown import comparison_markdown
 from toeplitz_core.testing.reports.terminal import OUR_ERROR
 from toeplitz_core.testing.reports.text import filled, laws_table, plain
 from toeplitz_core.testing.run.comparison.comparison import DEFAULT, Limits, compared
 from toeplitz_core.testing.run.comparison.facts import Facts
+from toeplitz_core.testing.run.execution.subject_pool import SubjectPool
 from toeplitz_core.testing.run.exit_code import ExitCode
 from toeplitz_core.testing.run.options import OPTIONS, Options, merged_options
 from toeplitz_core.testing.run.pyproject import TABLE, VARIABLE, project
-from toeplitz_core.testing.run.subject_pool import SubjectPool
 from toeplitz_core.testing.subjects import SUBJECTS, Implementation, Subject, check_name, check_undeclared
 from toeplitz_core.testing.subjects.entry_points import dangling, described_entry, passed_over, plugged_in
 from toeplitz_core.testing.support import interrupts

@@ -15,8 +15,8 @@ from toeplitz_core.testing.laws.accuracy import Accuracy, Errors
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.reports.compared import comparison_lines
-from toeplitz_core.testing.reports.json import to_json
-from toeplitz_core.testing.reports.markdown import comparison_markdown
+from toeplitz_core.testing.reports.files.json import to_json
+from toeplitz_core.testing.reports.files.markdown import comparison_markdown
 from toeplitz_core.testing.run.comparison.comparison import Comparison, Limits, compared
 from toeplitz_core.testing.run.comparison.facts import Facts
 from toeplitz_core.testing.run.record import Record, Timing

@@ -19,20 +19,20 @@ from toeplitz_core.testing.laws.accuracy import Accuracy, accuracy
 from toeplitz_core.testing.laws.families.forward import FORWARD_BOUND
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.run import judgement
 from toeplitz_core.testing.run.comparison.comparison import Comparison, Limits, compared
 from toeplitz_core.testing.run.comparison.facts import Facts
 from toeplitz_core.testing.run.events import Adopted, Consumer, Ended, Event, Failed, Started
-from toeplitz_core.testing.run.executors import Executor, JudgeDied, Judges, ThisProcess
+from toeplitz_core.testing.run.execution import judgement
+from toeplitz_core.testing.run.execution.executors import Executor, JudgeDied, Judges, ThisProcess
+from toeplitz_core.testing.run.execution.known_upkeep import NOT_CHECKED, adopted, hanging, stale
+from toeplitz_core.testing.run.execution.subject_pool import SubjectPool, why_not_run
 from toeplitz_core.testing.run.exit_code import ExitCode, exit_code
 from toeplitz_core.testing.run.journal import Journal, Resumed, clear_abandoned_journals
-from toeplitz_core.testing.run.known_upkeep import NOT_CHECKED, adopted, hanging, stale
 from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import Plan, Task
 from toeplitz_core.testing.run.record import Ending, Record
 from toeplitz_core.testing.run.rounds import Progress, tasks
 from toeplitz_core.testing.run.stopwatch import Stopwatch
-from toeplitz_core.testing.run.subject_pool import SubjectPool, why_not_run
 from toeplitz_core.testing.subjects import Subject, check_name, check_undeclared
 from toeplitz_core.testing.support import interrupts
 from toeplitz_core.testing.support.files import check_writable

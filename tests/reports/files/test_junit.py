@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tests.reports.records import CASE, GAPS, LINE, RECORD, RESULTS, of_step, result
 from toeplitz_core.testing.findings.finding import Finding
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.reports.junit import to_junit
-from toeplitz_core.testing.reports.report_files import ReportFile
+from toeplitz_core.testing.reports.files.junit import to_junit
+from toeplitz_core.testing.reports.files.report_files import ReportFile
 from toeplitz_core.testing.run.events import Ended, Failed
 from toeplitz_core.testing.run.record import Record, Timing
 

@@ -25,7 +25,7 @@ from toeplitz_core.testing.oracle.expected_gradients import expected_by_image, e
 from toeplitz_core.testing.oracle.results import expected
 from toeplitz_core.testing.oracle.special_values import Classes, classes
 from toeplitz_core.testing.oracle.strictest import strictest
-from toeplitz_core.testing.reports.shown_numbers import ROWS, SMALL, WIDTH, field, number_text, sizes, tensor
+from toeplitz_core.testing.reports.cases.shown_numbers import ROWS, SMALL, WIDTH, field, number_text, sizes, tensor
 from toeplitz_core.testing.subjects.outcome import OUTPUT, Outcome, ResultName
 
 if TYPE_CHECKING:

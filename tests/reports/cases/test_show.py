@@ -21,8 +21,8 @@ from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.data.gradient_operands import draw_with_gradient
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.reports.show import show_case
-from toeplitz_core.testing.reports.shown_numbers import WIDTH
+from toeplitz_core.testing.reports.cases.show import show_case
+from toeplitz_core.testing.reports.cases.shown_numbers import WIDTH
 from toeplitz_core.testing.subjects import TorchSubject
 from toeplitz_core.testing.subjects.pytorch.variants import torch_subject
 

@@ -18,8 +18,8 @@ from toeplitz_core.testing.laws import LAWS, Law
 from toeplitz_core.testing.laws.attribution import attributed
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Excuse, Status, Verdict
+from toeplitz_core.testing.run.execution.subject_pool import SubjectPool, why_not_run
 from toeplitz_core.testing.run.plan import Plan, Task
-from toeplitz_core.testing.run.subject_pool import SubjectPool, why_not_run
 from toeplitz_core.testing.search.repetition import without_chance
 from toeplitz_core.testing.search.search import find
 from toeplitz_core.testing.search.tally import Explains, Tally

@@ -23,9 +23,9 @@ from tests.helpers.running import Run
 from toeplitz_core.testing.checking import check
 from toeplitz_core.testing.isolation.sandbox import clear_abandoned_sandboxes
 from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.reports.json import document
+from toeplitz_core.testing.reports.files.json import document
 from toeplitz_core.testing.run.events import Event, Started, StepEnded, StepStarted
-from toeplitz_core.testing.run.executors import JudgeDied, Judges
+from toeplitz_core.testing.run.execution.executors import JudgeDied, Judges
 from toeplitz_core.testing.run.journal import Resumed
 from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import Plan

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from toeplitz_core.testing.isolation.sandbox import Sandbox
-from toeplitz_core.testing.run import judgement
 from toeplitz_core.testing.run.events import Consumer, FailureFound, StepEnded, StepStarted
+from toeplitz_core.testing.run.execution import judgement
+from toeplitz_core.testing.run.execution.subject_pool import SubjectPool
 from toeplitz_core.testing.run.plan import Plan, Task
-from toeplitz_core.testing.run.subject_pool import SubjectPool
 from toeplitz_core.testing.support import interrupts
 from toeplitz_core.testing.support.importable import without_main
 

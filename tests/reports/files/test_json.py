@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.reports.records import CASE, GAPS, LINE, RECORD, RESULTS, TRACEBACK, result
 from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.reports.json import SCHEMA_VERSION, JsonReport, document, to_json
+from toeplitz_core.testing.reports.files.json import SCHEMA_VERSION, JsonReport, document, to_json
 from toeplitz_core.testing.run.events import Ended, Failed
 from toeplitz_core.testing.run.record import Record, read_result, result_document
 

@@ -18,13 +18,13 @@ from toeplitz_core.testing.findings.shared import in_words
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import EXCUSED, Status, Verdict
+from toeplitz_core.testing.reports.files.json import JsonReport
 from toeplitz_core.testing.reports.finding_text import cause_in_words
-from toeplitz_core.testing.reports.json import JsonReport
 from toeplitz_core.testing.reports.text import plain, print_note, print_verdict
 from toeplitz_core.testing.run.events import Ended
+from toeplitz_core.testing.run.execution.subject_pool import why_not_run
 from toeplitz_core.testing.run.exit_code import ExitCode
 from toeplitz_core.testing.run.record import Record
-from toeplitz_core.testing.run.subject_pool import why_not_run
 from toeplitz_core.testing.subjects.interface import Implementation, Subject
 from toeplitz_core.testing.support import interrupts
 from toeplitz_core.testing.support.spelling import cases_of

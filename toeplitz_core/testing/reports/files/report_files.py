@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from toeplitz_core.testing.reports.json import JsonReport
-from toeplitz_core.testing.reports.junit import to_junit
-from toeplitz_core.testing.reports.markdown import run_markdown
+from toeplitz_core.testing.reports.files.json import JsonReport
+from toeplitz_core.testing.reports.files.junit import to_junit
+from toeplitz_core.testing.reports.files.markdown import run_markdown
 from toeplitz_core.testing.run.comparison.facts import Facts
 from toeplitz_core.testing.run.events import Consumer, Ended, Event
 from toeplitz_core.testing.run.options import Options

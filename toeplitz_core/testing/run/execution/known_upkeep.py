@@ -10,9 +10,9 @@ from toeplitz_core.testing.findings.known_failures.staleness import Stale, stale
 from toeplitz_core.testing.findings.replay import repeated
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.run.judgement import judge
+from toeplitz_core.testing.run.execution.judgement import judge
+from toeplitz_core.testing.run.execution.subject_pool import SubjectPool
 from toeplitz_core.testing.run.plan import Plan, Task
-from toeplitz_core.testing.run.subject_pool import SubjectPool
 
 # A failing law is searched again at most this many times while its failures are adopted. Each search finds another
 # fault; listing more of them than this is not useful.

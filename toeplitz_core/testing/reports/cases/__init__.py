@@ -1,0 +1,1 @@
+"""What `show` and `replay` print about single cases."""
