@@ -293,6 +293,7 @@ def test_killed(start: Start, tmp_path: Path, jobs: int, all_at_once: bool):
             os.kill(pid, signal.SIGKILL)
     assert running.wait(timeout=60) == -signal.SIGKILL
     assert_nobody_is_left(running.pid)
+    assert all(path.name.startswith("toeplitz-core-run-") for path in tmp_path.iterdir()), "only the journal is left"
     (journal,) = tmp_path.glob("toeplitz-core-run-*/journal.jsonl")
     ended = [event.result for event in Resumed.read(journal).events if isinstance(event, StepEnded)]
     announced = printed.splitlines()[-1].removesuffix(" ...")
@@ -300,9 +301,12 @@ def test_killed(start: Start, tmp_path: Path, jobs: int, all_at_once: bool):
     assert any(
         f"{failure.case.law}: {failure.message}".startswith(announced.partition(", ")[2]) for failure in failures
     )
+    left = [path for path in sandboxes if path.exists()]
     if all_at_once:
-        assert any(path.exists() for path in sandboxes)
-        clear_abandoned_sandboxes()
+        assert left
+    else:
+        assert all(any(path.glob("pymp-*")) for path in left), "its judges remove all but the socket of their parent"
+    clear_abandoned_sandboxes()
     assert not any(path.exists() for path in sandboxes)
 
 

@@ -45,7 +45,7 @@ class Sandbox:
     def __init__(self, *, timeout: float = TIMEOUT, memory: int | None = MEMORY, last_case: Path | None = None) -> None:
         self.timeout = timeout
         self.memory = memory
-        self._directory = OwnedDirectory(_KIND, _in_memory())
+        self._directory = shared_directory()
         self._last_case: TextIO | None = None
         if last_case is not None:
             self.keep_last_case(last_case)
@@ -105,6 +105,11 @@ class Sandbox:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def shared_directory() -> OwnedDirectory:
+    """A new directory for files that processes share. The next run removes it if this process is killed."""
+    return OwnedDirectory(_KIND, _in_memory())
 
 
 def clear_abandoned_sandboxes() -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import pickle
 import signal
+import tempfile
 import threading
 import traceback
 from collections.abc import Iterator
-from multiprocessing import resource_tracker
+from multiprocessing import resource_tracker, util
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from toeplitz_core.testing.isolation.sandbox import Sandbox
+from toeplitz_core.testing.isolation.sandbox import Sandbox, shared_directory
 from toeplitz_core.testing.run.events import Consumer, FailureFound, StepEnded, StepStarted
 from toeplitz_core.testing.run.execution import judgement
 from toeplitz_core.testing.run.execution.subject_pool import SubjectPool
@@ -140,6 +142,7 @@ class _Judge:
         sent = (theirs, plan, timeout, last_case, dict(os.environ))
         self._process = context.Process(target=_main, args=sent, daemon=False)
         if can_fork:
+            _own_socket_directory()
             resource_tracker.ensure_running()  # where it is started, it unblocks the signals that are blocked below
         with theirs, interrupts.blocked(), without_main():  # only this process handles Ctrl-C, also during the start
             self._process.start()
@@ -180,6 +183,18 @@ class _Judge:
         self._process.kill()
         self._process.join()
         self.connection.close()
+
+
+@functools.cache
+def _own_socket_directory() -> None:
+    """Put the socket of multiprocessing's fork server where the next run removes it if this process is killed."""
+    directory = shared_directory()
+    util.Finalize(None, directory.remove, exitpriority=-101)  # after multiprocessing has removed its own in it, at -100
+    tempfile.tempdir, before = str(directory.path), tempfile.tempdir
+    try:
+        util.get_temp_dir()
+    finally:
+        tempfile.tempdir = before
 
 
 class _Error:
