@@ -12,8 +12,8 @@ from filelock import FileLock, Timeout
 
 PREFIX = "toeplitz-core-"
 _LOCK = "owner.lock"
-# Seconds. A directory without a lock may be so new that its owner has not locked it yet; an older one is abandoned.
-_SETTLED = 60.0
+# Seconds. A directory whose lock is free, or not there yet, may be so new that its owner has not taken the lock.
+_SETTLED = 2.0
 # Seconds. A search for abandoned directories takes the lock of each one for less than this.
 _MOMENT = 1.0
 
@@ -60,16 +60,12 @@ def is_owned(path: Path, kind: str) -> bool:
 
 
 def abandoned(kind: str, parent: Path | None = None) -> Iterator[Path]:
-    """The directories of a kind whose owners have died."""
+    """The directories of a kind whose owners have died. Each is locked until the next one is asked for."""
     for path in sorted((parent or Path(tempfile.gettempdir())).glob(f"{PREFIX}{kind}-*")):
         lock = path / _LOCK
         try:
-            if not lock.exists():
-                if time.time() - path.stat().st_mtime > _SETTLED:
+            if time.time() - (lock if lock.exists() else path).stat().st_mtime > _SETTLED:
+                with FileLock(lock, timeout=0):
                     yield path
-                continue
-            with FileLock(lock, timeout=0):
-                pass
         except (Timeout, OSError):  # the owner lives, or it is another user's
             continue
-        yield path
