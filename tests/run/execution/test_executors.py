@@ -305,7 +305,7 @@ def test_killed(start: Start, tmp_path: Path, jobs: int, all_at_once: bool):
     if all_at_once:
         assert left
     else:
-        assert all(any(path.glob("pymp-*")) for path in left), "its judges remove all but the socket of their parent"
+        assert all(any(path.glob("listener-*")) for path in left), "judges remove all but the socket of their parent"
     time.sleep(2.1)  # a directory this young may be one that is just being made
     clear_abandoned_sandboxes()
     assert not any(path.exists() for path in sandboxes)

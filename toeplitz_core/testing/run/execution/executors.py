@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import multiprocessing
 import os
 import pickle
 import signal
-import tempfile
 import threading
 import traceback
 from collections.abc import Iterator
-from multiprocessing import resource_tracker, util
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -189,12 +189,8 @@ class _Judge:
 def _own_socket_directory() -> None:
     """Put the socket of multiprocessing's fork server where the next run removes it if this process is killed."""
     directory = shared_directory()
-    util.Finalize(None, directory.remove, exitpriority=-101)  # after multiprocessing has removed its own in it, at -100
-    tempfile.tempdir, before = str(directory.path), tempfile.tempdir
-    try:
-        util.get_temp_dir()
-    finally:
-        tempfile.tempdir = before
+    atexit.register(directory.remove)
+    multiprocessing.current_process()._config["tempdir"] = str(directory.path)  # type: ignore[attr-defined]
 
 
 class _Error:
