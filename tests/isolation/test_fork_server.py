@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,12 +16,13 @@ from tests.helpers.paths import CHECKOUT
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.isolation import fork_server
-from toeplitz_core.testing.isolation.fork_server import ForkServer
+from toeplitz_core.testing.isolation.fork_server import ForkServer, adopt
 from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.subjects.interface import Environment
 
 CASE = Case.parse("input=1x1x1x1 weight=1x1x1x1")
+PROC = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="not run: needs /proc")
 PLAIN, OTHER = Environment(), Environment((("TOEPLITZ_TEST_VALUE", "1"),))
 
 
@@ -119,3 +122,51 @@ def test_they_end_with_the_process() -> None:
     assert done.stderr == ""
     with pytest.raises(ProcessLookupError):
         os.kill(int(done.stdout), 0)
+
+
+@PROC
+def test_a_copy_serves_another_process(given_back: list[ForkServer]) -> None:
+    """A process takes the copy that it was given, whose workers are its own; a copy that was killed is not used."""
+    server = ForkServer.taken(PLAIN)
+    for copy in (server.copy(), server.copy()):
+        adopt(copy)
+        with Sandbox() as sandbox:
+            worker = IsolatedSubject(sandbox, "torch").start()
+            mine = sandbox.fork_server(PLAIN)
+            assert mine.pid not in (0, server.pid)
+            assert parent(worker.pid) == mine.pid
+        assert given_back == [mine]
+        os.kill(mine.pid, signal.SIGKILL)
+        copy.poll(10)
+        assert mine.has_died
+        assert not mine.is_usable
+        given_back.clear()
+    with Sandbox() as sandbox:
+        server.give_back()
+        assert sandbox.fork_server(PLAIN) is server
+        assert IsolatedSubject(sandbox, "torch").run(CASE, draw(CASE)).message == ""
+
+
+@PROC
+def test_a_copy_ends_with_its_connection(given_back: list[ForkServer]) -> None:
+    """A copy ends when the process that controls it has ended, and so closed the connection."""
+    server = ForkServer.taken(PLAIN)
+    copy = server.copy()
+    pid = copy.recv()
+    assert parent(pid) == server.pid
+    copy.close()
+    server.close()
+    assert given_back == []
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.02)
+    raise AssertionError("it lives")
+
+
+def parent(pid: int) -> int:
+    """The process id of the parent of a process."""
+    return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])

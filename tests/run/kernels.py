@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
+import struct
 import time
 from pathlib import Path
 
@@ -38,8 +41,9 @@ def slow_int64(x: Tensor, *args: Tensor) -> Tensor:
 
 
 def kills_its_judge(x: Tensor, *args: Tensor) -> Tensor:
-    """Kills the judge, the parent of its parent, in int64."""
-    if "int64" in str(x.dtype):
-        stat = Path(f"/proc/{os.getppid()}/stat").read_text(encoding="utf-8")
-        os.kill(int(stat.rpartition(")")[2].split()[1]), signal.SIGKILL)
+    """Kills the judge in int64: the process that made the socket of this worker."""
+    for path in Path("/proc/self/fd").iterdir() if "int64" in str(x.dtype) else ():
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(path.name))) as end:
+            (judge, _, _) = struct.unpack("3i", end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            os.kill(judge, signal.SIGKILL)
     return conv2d(x, *args)

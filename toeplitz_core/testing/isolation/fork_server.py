@@ -5,6 +5,7 @@ fork server of the standard library cannot be used: there is one per process, an
 start, while each subject may need another environment.
 
 A run gives its fork servers back at its end, and the next run of this process takes them: torch is not imported again.
+Judges in other processes take copies of the first one, which are forked from it, for the same reason.
 """
 
 from __future__ import annotations
@@ -56,15 +57,21 @@ class ForkServer:
     ----------
     variables : dict of str to str
         All its environment variables.
+    copy : Connection, optional
+        The connection to a copy of another fork server with these variables; a new process is started if not given.
     """
 
-    def __init__(self, variables: dict[str, str]) -> None:
+    def __init__(self, variables: dict[str, str], copy: Connection | None = None) -> None:
         self.variables = variables
         self._judge = os.getpid()
-        self._connection, theirs = Pipe()
-        self._ready = False
+        self.pid = 0  # until it is ready
         # Whether a message has been sent whose answer has not come: an interrupt may arrive in between.
         self.is_waiting = False
+        self.process: subprocess.Popen[bytes] | None = None
+        if copy is not None:
+            self._connection = copy
+            return
+        self._connection, theirs = Pipe()
         with theirs:
             path = [entry or os.getcwd() for entry in sys.path]  # noqa: PTH109  # sys.path holds strings
             start = _START.format(path=path, descriptor=theirs.fileno())
@@ -79,9 +86,7 @@ class ForkServer:
     @classmethod
     def taken(cls, environment: Environment) -> ForkServer:
         """A fork server that another run has given back, or else a new one."""
-        variables = {**DEFAULTS, **os.environ, **dict(environment.variables)}
-        for name in _CHANGING:
-            variables.pop(name, None)
+        variables = _variables(environment)
         for server in list(_GIVEN_BACK):
             if server.variables == variables and server.is_usable:
                 _GIVEN_BACK.remove(server)
@@ -105,7 +110,9 @@ class ForkServer:
     @property
     def has_died(self) -> bool:
         """True if it was killed; it never exits by itself while this process lives."""
-        return self.process.poll() is not None
+        if self.process is not None:
+            return self.process.poll() is not None
+        return bool(self.pid) and not self.is_waiting and self._connection.poll()  # it says nothing unasked
 
     def fork(self, settings: Settings, connection: Connection) -> int:
         """Fork a worker that answers on a connection, and return its process id.
@@ -115,19 +122,41 @@ class ForkServer:
         ForkServerDied
         """
         try:
-            if not self._ready:
-                with interrupts.at_once():
-                    self._connection.poll(None)
-                self._ready = self._connection.recv()
+            self._await()
             self.is_waiting = True
             self._connection.send(settings)
-            reduction.send_handle(self._connection, connection.fileno(), self.process.pid)
+            reduction.send_handle(self._connection, connection.fileno(), self.pid)
             pid: int = self._connection.recv()
             self.is_waiting = False
         except (EOFError, OSError) as error:
             self._bury()
             raise ForkServerDied(f"the process that starts workers has died: {error!r}") from error
         return pid
+
+    def copy(self) -> Connection:
+        """A connection to a copy of this process, which ends when the connection is closed everywhere.
+
+        Raises
+        ------
+        ForkServerDied
+        """
+        ours, theirs = Pipe()
+        with theirs:
+            try:
+                self._await()
+                self._connection.send(None)
+                reduction.send_handle(self._connection, theirs.fileno(), self.pid)
+            except (EOFError, OSError) as error:
+                self._bury()
+                raise ForkServerDied(f"the process that starts workers has died: {error!r}") from error
+        return ours
+
+    def _await(self) -> None:
+        """Wait until it is ready."""
+        if not self.pid:
+            with interrupts.at_once():
+                self._connection.poll(None)
+            self.pid = self._connection.recv()
 
     def reap(self, pid: int, timeout: float) -> int | None:
         """The exit code of a worker, negative for a signal; None if it had to be killed after the timeout."""
@@ -149,7 +178,9 @@ class ForkServer:
         self._connection.close()
         if self._judge != os.getpid():  # this process was forked by the one that owns it
             return
-        if not self._ready:  # it has forked nothing yet, and would finish its imports first
+        if self.process is None:
+            return
+        if not self.pid:  # it has forked nothing yet, and would finish its imports first
             self._bury()
             return
         try:
@@ -158,8 +189,25 @@ class ForkServer:
             self._bury()
 
     def _bury(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        elif self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+
+def adopt(copy: Connection) -> None:
+    """Let this process take a copy of another process's fork server instead of starting its own."""
+    _GIVEN_BACK.append(ForkServer(_variables(Environment()), copy))
+
+
+def _variables(environment: Environment) -> dict[str, str]:
+    """All variables of a fork server for subjects with an environment."""
+    variables = {**DEFAULTS, **os.environ, **dict(environment.variables)}
+    for name in _CHANGING:
+        variables.pop(name, None)
+    return variables
 
 
 @atexit.register
@@ -176,11 +224,12 @@ def run_fork_server(descriptor: int) -> None:
     """Report that the process is ready, then fork workers until the judge closes the connection.
 
     For ``Settings`` and a connection, it replies with the process id of a new worker. For (process id, seconds), it
-    replies with the exit code of the worker, or None if the worker did not exit in that time and was killed.
+    replies with the exit code of the worker, or None if the worker did not exit in that time and was killed. For None
+    and a connection, it makes a copy of itself that is controlled by that connection.
     """
     control = Connection(descriptor)
     _import("torch.fx.experimental.symbolic_shapes")  # for all gradients
-    _answer(control, True)
+    _answer(control, os.getpid())
     workers: set[int] = set()
     directories: set[Path] = set()
     while True:
@@ -211,6 +260,14 @@ def run_fork_server(descriptor: int) -> None:
             connection.close()
             workers.add(pid)
             _answer(control, pid)
+        elif message is None:
+            connection = Connection(reduction.recv_handle(control))
+            replaced = control if os.fork() == 0 else connection
+            replaced.close()
+            if replaced is control:
+                os.setpgid(0, 0)
+                control, workers, directories = connection, set(), set()
+                _answer(control, os.getpid())
         else:
             pid, timeout = message
             status = _exit_status(pid, timeout)

@@ -12,21 +12,26 @@ import signal
 import threading
 import traceback
 from collections.abc import Iterator
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from toeplitz_core.testing.isolation.fork_server import ForkServer, adopt
 from toeplitz_core.testing.isolation.sandbox import Sandbox, shared_directory
 from toeplitz_core.testing.run.events import Consumer, FailureFound, StepEnded, StepStarted
 from toeplitz_core.testing.run.execution import judgement
 from toeplitz_core.testing.run.execution.subject_pool import SubjectPool
 from toeplitz_core.testing.run.plan import Plan, Task
+from toeplitz_core.testing.subjects.interface import Environment
 from toeplitz_core.testing.support import interrupts
 from toeplitz_core.testing.support.importable import without_main
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
+
+
+_CAN_FORK = hasattr(os, "fork")
 
 
 class Executor(Protocol):
@@ -98,12 +103,16 @@ class Judges:
             If a judge raises it.
         """
         judges: list[_Judge] = []
+        server = ForkServer.taken(Environment()) if _CAN_FORK else None
         try:
+            if _CAN_FORK:
+                _start_forkserver()
             while True:
                 interrupts.raise_if_requested()
                 idle = next((each for each in judges if each.task is None), None)
                 if idle is None and len(judges) < self._count:
-                    idle = _Judge(self._plan, self._timeout, self._directory / f"judge-{len(judges)}.case")
+                    copy = None if server is None else server.copy()
+                    idle = _Judge(self._plan, self._timeout, self._directory / f"judge-{len(judges)}.case", copy)
                     judges.append(idle)
                 if idle is not None and (task := next(tasks, None)) is not None:
                     idle.begin(task)
@@ -115,6 +124,8 @@ class Judges:
         finally:
             for each in judges:
                 each.kill()
+            if server is not None:
+                server.give_back()
 
     def _wait(self, judges: list[_Judge], emit: Consumer) -> None:
         """Wait for messages of the judges, and emit their events."""
@@ -128,24 +139,17 @@ class Judges:
 class _Judge:
     """Our end of a judge process."""
 
-    def __init__(self, plan: Plan, timeout: float, last_case: Path) -> None:
+    def __init__(self, plan: Plan, timeout: float, last_case: Path, copy: Connection | None) -> None:
         self._last_case = last_case
         self.task: Task | None = None
-        # A judge that is forked from this process would lack its threads. It is forked from a process that has imported
-        # what judges need and has no threads. That process keeps the variables of its start, so they are sent.
-        can_fork = hasattr(os, "fork")
-        context: ForkServerContext | SpawnContext = (
-            multiprocessing.get_context("forkserver") if can_fork else multiprocessing.get_context("spawn")
-        )
-        context.set_forkserver_preload([__name__])
+        context = _context()
         self.connection, theirs = context.Pipe()
-        sent = (theirs, plan, timeout, last_case, dict(os.environ))
+        sent = (theirs, copy, plan, timeout, last_case, dict(os.environ))
         self._process = context.Process(target=_main, args=sent, daemon=False)
-        if can_fork:
-            _own_socket_directory()
-            resource_tracker.ensure_running()  # where it is started, it unblocks the signals that are blocked below
         with theirs, interrupts.blocked(), without_main():  # only this process handles Ctrl-C, also during the start
             self._process.start()
+        if copy is not None:
+            copy.close()
 
     def begin(self, task: Task) -> None:
         """Send a task to the judge."""
@@ -185,12 +189,28 @@ class _Judge:
         self.connection.close()
 
 
+def _context() -> ForkServerContext | SpawnContext:
+    """How judges start.
+
+    A judge that is forked from this process would lack its threads. It is forked from a process that has imported what
+    judges need and has no threads. That process keeps the variables of its start, so they are sent.
+    """
+    return multiprocessing.get_context("forkserver") if _CAN_FORK else multiprocessing.get_context("spawn")
+
+
 @functools.cache
-def _own_socket_directory() -> None:
-    """Put the socket of multiprocessing's fork server where the next run removes it if this process is killed."""
+def _start_forkserver() -> None:
+    """Start the process that judges are forked from, and do not wait for its imports.
+
+    Its socket is put where the next run removes it if this process is killed.
+    """
     directory = shared_directory()
     atexit.register(directory.remove)
     multiprocessing.current_process()._config["tempdir"] = str(directory.path)  # type: ignore[attr-defined]
+    _context().set_forkserver_preload([__name__])
+    resource_tracker.ensure_running()  # where it is started, it unblocks the signals that are blocked below
+    with interrupts.blocked():
+        forkserver.ensure_running()
 
 
 class _Error:
@@ -212,13 +232,22 @@ class _Error:
 # The functions below run in a judge process.
 
 
-def _main(connection: Connection, plan: Plan, timeout: float, last_case: Path, variables: dict[str, str]) -> None:
+def _main(
+    connection: Connection,
+    copy: Connection | None,
+    plan: Plan,
+    timeout: float,
+    last_case: Path,
+    variables: dict[str, str],
+) -> None:
     """Judge tasks until this process is killed or its parent has ended."""
     os.environ.clear()
     os.environ.update(variables)
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent handles those of a terminal or a container
         signal.signal(number, lambda *_: None)  # not SIG_IGN, which our child processes would inherit
     interrupts.unblock()
+    if copy is not None:
+        adopt(copy)
     os.dup2(2, 1)  # the parent's standard output may hold a JSON document
     threading.Thread(target=_end_with_parent, daemon=True).start()
     pool = SubjectPool(lambda: Sandbox(timeout=timeout, last_case=last_case), declared=plan.declared)
