@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from toeplitz_core.testing.findings.matrices import Matrices
 from toeplitz_core.testing.laws.result import Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.subjects.symptom import Symptom
@@ -35,6 +36,10 @@ class Finding:
         More about the bug, such as which other variants of the subject have it; empty if there is no more.
     number : int
         1, or more for further bugs of the same subject with the same cause and symptom.
+    matrices : Matrices, optional
+        ``T`` and the matrix that the subject has; None without one.
+    no_matrices : str
+        Why there is none, in a sentence; empty if there is one, or if it would say nothing.
     """
 
     subject: str
@@ -45,6 +50,8 @@ class Finding:
     sightings: tuple[tuple[Step, str], ...] = ()
     note: str = ""
     number: int = 1
+    matrices: Matrices | None = None
+    no_matrices: str = ""
 
     @property
     def id(self) -> str:

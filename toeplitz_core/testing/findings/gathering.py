@@ -16,7 +16,9 @@ from toeplitz_core.testing.data.one_hot import one_hot_cases
 from toeplitz_core.testing.findings.causes.catalogue import GRADIENT, UNKNOWN
 from toeplitz_core.testing.findings.causes.diagnosis import PREDICTED, Diagnosis, diagnosed, explains
 from toeplitz_core.testing.findings.finding import Finding
+from toeplitz_core.testing.findings.matrices import Matrices
 from toeplitz_core.testing.findings.other_variants import other_variants
+from toeplitz_core.testing.findings.recovery import recovered
 from toeplitz_core.testing.findings.sizes.boundaries import Need, needs
 from toeplitz_core.testing.laws import Law
 from toeplitz_core.testing.laws.result import Result, Step
@@ -192,7 +194,17 @@ class Gathering:
         note = other_variants(found, step.subject, seconds=VARIANT_SECONDS)
         words = tuple(map(str, needed))
         shown = found if fixed else _one_hot(subject, law, found, diagnosis)
-        finding = Finding(step.subject, shown, diagnosis.cause, diagnosis.evidence, words, note=note)
+        seen, why = _matrices(subject, shown, diagnosis)
+        finding = Finding(
+            step.subject,
+            shown,
+            diagnosis.cause,
+            diagnosis.evidence,
+            words,
+            note=note,
+            matrices=seen,
+            no_matrices=why,
+        )
         return _Bug(finding, diagnosis, found, needed)
 
     def _same(self, bug: _Bug, step: Step, failure: Verdict) -> bool:
@@ -232,6 +244,14 @@ class Gathering:
             if not verdict.status.is_failure or not alike(verdict, one):
                 return False
         return asked > 0
+
+
+def _matrices(subject: Implementation, failure: Verdict, diagnosis: Diagnosis) -> tuple[Matrices | None, str]:
+    """The matrices of a finding, or why there are none."""
+    if diagnosis.cause.removeprefix(GRADIENT) in _OF_STATE:
+        return None, "The results depend on memory or on other calls, so they have no matrix."
+    found = recovered(subject, failure)
+    return (found, "") if isinstance(found, Matrices) else (None, found)
 
 
 def _kept(earlier: _Bug, later: _Bug) -> bool:

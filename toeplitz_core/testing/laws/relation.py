@@ -116,7 +116,7 @@ class Convolution:
         weight = self.weight if weight is None else weight
         offset = (self.bias if bias else None) if isinstance(bias, bool) else bias
         operands = Operands(x, weight, offset, 0.0)
-        kept = tuple((name, layout) for name, layout in self.case.layouts if _can_have(operands, name, layout))
+        kept = tuple((name, layout) for name, layout in self.case.layouts if can_have(operands, name, layout))
         changes = {"layouts": kept, **parameters}
         case = self.case.replace(input=tuple(x.shape), weight=tuple(weight.shape), bias=offset is not None, **changes)
         return self._run(case, operands)
@@ -201,7 +201,7 @@ def _judged_with_bounds(arithmetic: Arithmetic, case: Case, operands: Operands, 
     return judge_bound(arithmetic, case, output, reference, has_bias=case.bias)
 
 
-def _can_have(operands: Operands, name: str, layout: str) -> bool:
+def can_have(operands: Operands, name: str, layout: str) -> bool:
     """Whether an operand can have a layout without a change of its values."""
     values = getattr(operands, name, None)
     if values is None or values.ndim not in layouts_of(name)[layout][2]:

@@ -228,6 +228,8 @@ def finding_document(finding: Finding) -> dict[str, Any]:
         "needs": list(finding.needs),
         "where": where or None,
         "note": finding.note or None,
+        "matrices": None if finding.matrices is None else finding.matrices.document(),
+        "no_matrices": finding.no_matrices or None,
         "replay": replay_command(finding.subject, failure),
         "traceback": failure.traceback or None,
     }

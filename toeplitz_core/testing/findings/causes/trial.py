@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.data.whole_numbers import storage_limit
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.families.gradients import DerivativeCheck, gradients_verdict
+from toeplitz_core.testing.laws.judging import exact_on_integers
 from toeplitz_core.testing.oracle.expected import Expected
 from toeplitz_core.testing.oracle.results import expected
 from toeplitz_core.testing.subjects.interface import Implementation
@@ -56,6 +58,8 @@ class Trial:
         Whether the quantity is the result of a convolution, or its first gradient.
     when : str
         In which of several calls the numbers were wrong; empty for the plain one.
+    rounds : bool
+        Whether the declared arithmetic may round whole numbers, whose sums are exact in others.
     """
 
     case: Case
@@ -71,6 +75,7 @@ class Trial:
     operands: Operands
     plain: bool = True
     when: str = ""
+    rounds: bool = False
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -137,7 +142,12 @@ def rounded_to(case: Case, values: torch.Tensor) -> torch.Tensor:
     return wide(values.to(case.torch_dtype))
 
 
-def tried(subject: Implementation, case: Case, quantity: str = OUTPUT.of) -> Trial | Outcome:
+def tried(
+    subject: Implementation,
+    case: Case,
+    quantity: str = OUTPUT.of,
+    change: Callable[[Operands], Operands] = lambda operands: operands,
+) -> Trial | Outcome:
     """The trial of a subject on a case, or the outcome if the subject returned no such quantity.
 
     Parameters
@@ -146,14 +156,16 @@ def tried(subject: Implementation, case: Case, quantity: str = OUTPUT.of) -> Tri
         Its law decides which procedure computes the quantity, if that is no plain result or gradient.
     quantity : str
         ``output``, the operand whose gradient is asked for, or another result of the law's procedure.
+    change : callable
+        Takes the operands that the case draws, and returns those of the call.
     """
     check = LAWS[case.law].check if case.law in LAWS else None
     of = check if isinstance(check, DerivativeCheck) else gradients_verdict
     if quantity == OUTPUT.of and of is not check:
-        operands, reference = draw(case), None
+        operands, reference = change(draw(case)), None
         outcome = subject.run(case, operands)
     else:
-        operands = of.draw(case)
+        operands = change(of.draw(case))
         outcome = subject.run(case, operands, of.procedure)
         reference = None if quantity == OUTPUT.of else of.expected(case, operands).get(quantity)
     results = [(name.when, y) for name, y in outcome.results.items() if name.of == quantity]
@@ -187,6 +199,7 @@ def tried(subject: Implementation, case: Case, quantity: str = OUTPUT.of) -> Tri
         operands,
         plain=quantity == OUTPUT.of or of.procedure in ("gradients", "functional_gradients", "transposed"),
         when=when,
+        rounds=not exact_on_integers(outcome.gradients.get(quantity, outcome.arithmetic), case),
     )
 
 
