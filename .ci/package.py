@@ -56,6 +56,9 @@ def check_wheel(wheel: Path) -> None:
         "testing/cli.py",
         "testing/suite.py",
         "testing/reports/schema.json",
+        "testing/reports/page/templates/page.html",
+        "testing/reports/page/templates/style.css",
+        "testing/reports/page/templates/page.js",
         "testing/corpus/known_torch.toml",
     ):
         require(f"toeplitz_core/{wanted}" in names, f"{wheel.name} lacks toeplitz_core/{wanted}")
@@ -93,7 +96,9 @@ def check_suite(nowhere: Path, script: Path) -> None:
     for processes in ((), ("-n", "2")):
         subprocess.run([*pytest, *SUITE, "--subject=torch", *FEW, *processes], cwd=nowhere, env=environment, check=True)
     (nowhere / "kernels.py").write_text(KERNELS, encoding="utf-8")
-    subprocess.run([script, "check", "kernels:conv2d", *FEW], cwd=nowhere, env=environment, check=True)
+    page = nowhere / "page.html"
+    subprocess.run([script, "check", "kernels:conv2d", *FEW, "--html", page], cwd=nowhere, env=environment, check=True)
+    require("kernels:conv2d" in page.read_text(encoding="utf-8"), "the installed package wrote another page")
 
 
 def require(condition: bool, message: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +40,6 @@ class Matrices:
     >>> one = Matrices("output", True, (1, 1, 1, 2), (1, 1, 1, 2), (1, 1, 1, 2), ((1, 0), (0, 1)), ((1, 0), (1, 0)))
     >>> one.wrong
     ((1, 0), (1, 1))
-    >>> one.row(1)
-    (0, 0, 0, 1)
     """
 
     quantity: str
@@ -54,14 +51,6 @@ class Matrices:
     actual: Rows
     offset: tuple[float, ...] = ()
     actual_offset: tuple[float, ...] = ()
-
-    @classmethod
-    def read(cls, document: Mapping[str, Any]) -> Matrices:
-        """Read them back from their dictionary."""
-        shapes = {name: tuple(document[name]) for name in ("rows", "actual_rows", "columns")}
-        entries = {name: tuple(map(_numbers, document[name])) for name in ("expected", "actual")}
-        offsets = {name: _numbers(document[name]) for name in ("offset", "actual_offset")}
-        return cls(document["quantity"], document["numbered"], **shapes, **entries, **offsets)
 
     def document(self) -> dict[str, Any]:
         """They as a dictionary for JSON, in which numbers that are not finite are words."""
@@ -83,7 +72,8 @@ class Matrices:
         """The rows and columns of the entries that differ; empty if the shapes do."""
         if not self.comparable:
             return ()
-        return tuple(map(tuple, np.argwhere(np.array(self.expected) != np.array(self.actual)).tolist()))
+        rows, columns = np.nonzero(np.array(self.expected) != np.array(self.actual))
+        return tuple(zip(rows.tolist(), columns.tolist(), strict=True))
 
     @property
     def wrong_offsets(self) -> tuple[int, ...]:
@@ -97,18 +87,6 @@ class Matrices:
         """Whether anything differs."""
         return not self.comparable or bool(self.wrong or self.wrong_offsets)
 
-    def row(self, number: int) -> tuple[int, ...]:
-        """The index in the result of a row of the right matrix."""
-        return tuple(int(at) for at in np.unravel_index(number, self.rows))
-
-    def column(self, number: int) -> tuple[int, ...]:
-        """The index in the image, or in the gradient, of a column."""
-        return tuple(int(at) for at in np.unravel_index(number, self.columns))
-
 
 def _words(row: tuple[float, ...]) -> list[float | str]:
     return [value if math.isfinite(value) else str(value) for value in row]
-
-
-def _numbers(row: list[float | str]) -> tuple[float, ...]:
-    return tuple(float(value) for value in row)

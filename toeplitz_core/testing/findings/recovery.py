@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -122,18 +123,18 @@ def _read(
     rows, columns = _shapes(case, quantity)
     basis = torch.eye(math.prod(columns), dtype=case.torch_dtype)
     shape = case.input if varied == "input" else case.output_shape
-    first = replace(operands, **{varied: basis[0].view(shape)})
+    first = _given(operands, varied, basis[0].view(shape))
     # A basis image may not repeat itself, as some layouts ask for.
     kept = tuple((name, layout) for name, layout in case.layouts if can_have(first, name, layout))
     plain = case.replace(data="integers", layouts=kept)
     # The result for zeros comes first. It is subtracted from all others.
     vectors = [torch.zeros_like(basis[0]), *basis] if varied == "input" else list(basis)
-    trials = []
+    trials: list[Trial] = []
     for vector in vectors:
         if time.monotonic() > end:
             raise _Unread(f"The matrix was not read: its {len(vectors)} calls take too long.")
-        given = replace(operands, **{varied: vector.view(shape)})
-        trial = tried(subject, plain, quantity, lambda _, given=given: given)  # type: ignore[misc]  # bound at once
+        given = _given(operands, varied, vector.view(shape))
+        trial = tried(subject, plain, quantity, partial(_taken, given))
         if not isinstance(trial, Trial):
             why = trial.message.partition("\n")[0] or "another kind of result"
             raise _Unread(f"The matrix was not read: for one of the basis images, the subject had no result ({why}).")
@@ -141,14 +142,26 @@ def _read(
             raise _Unread("The matrix is not drawn: the declared arithmetic rounds whole numbers too.")
         if trials and trial.actual.shape != trials[0].actual.shape:
             raise _Unread("The matrix was not read: the shape of the result changes from image to image.")
+        if trial.actual.numel() > MOST_ROWS:
+            raise _Unread(f"The matrix is not drawn: the subject returns {trial.actual.numel():,} elements.")
         trials.append(trial)
     right, actual = (_columns([getattr(t, name) for t in trials]) for name in ("truth", "actual"))
     returned = tuple(trials[0].actual.shape)
     if varied == "grad":
         return Matrices(quantity, numbered, rows, returned, columns, _entries(right), _entries(actual))
-    offsets = (tuple(side[:, 0].tolist()) for side in (right, actual))
-    sides = (_entries(side[:, 1:] - side[:, :1]) for side in (right, actual))
-    return Matrices(quantity, numbered, rows, returned, columns, *sides, *offsets)
+    offset, actual_offset = (tuple(side[:, 0].tolist()) for side in (right, actual))
+    expected, found = (_entries(side[:, 1:] - side[:, :1]) for side in (right, actual))
+    return Matrices(quantity, numbered, rows, returned, columns, expected, found, offset, actual_offset)
+
+
+def _given(operands: Operands, varied: str, values: torch.Tensor) -> Operands:
+    """The operands with other images, or with another incoming gradient."""
+    return replace(operands, input=values) if varied == "input" else replace(operands, grad=values)
+
+
+def _taken(given: Operands, _: Operands) -> Operands:
+    """The given operands in place of those that were drawn."""
+    return given
 
 
 def _columns(results: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -63,9 +63,9 @@ def finding_lines(
 
 def cause_in_words(finding: Finding, *, named: bool = True) -> str:
     """The cause of a finding with its definition and its evidence; ``named`` begins with its identifier."""
-    said = _sentence(finding.evidence) if finding.cause == UNKNOWN else definition(finding.cause)
+    said = sentence(finding.evidence) if finding.cause == UNKNOWN else definition(finding.cause)
     if finding.cause != UNKNOWN and not finding.failure.message.startswith(finding.evidence):
-        said += f" {_sentence(finding.evidence)}"
+        said += f" {sentence(finding.evidence)}"
     return f"{finding.cause}: {said}" if named else said
 
 
@@ -75,7 +75,8 @@ def _seen(finding: Finding) -> str:
     return f"{found}; {', '.join(finding.devices)}"
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """A text with a capital letter at its beginning and one full stop at its end."""
     return text[:1].upper() + text[1:].rstrip(".") + "."
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from rich.console import Console
 
 from toeplitz_core.testing.findings.shared import in_words
 from toeplitz_core.testing.laws.result import Result
-from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.laws.verdict import EXCUSED, Status
 from toeplitz_core.testing.reports.text import STYLES, prose
 from toeplitz_core.testing.run.record import Record
 from toeplitz_core.testing.subjects.outcome import FORWARD_ONLY
@@ -17,32 +18,68 @@ from toeplitz_core.testing.support.spelling import cases_of, counted
 
 # A subject may give a different reason, or declare a different arithmetic, for each case. The JSON report has them all.
 MOST_LINES = 6
+_STYLES = {status.value: STYLES[status] for status in EXCUSED}
+
+
+class Remark(NamedTuple):
+    """A remark on a run.
+
+    Parameters
+    ----------
+    kind : str
+        What it is about, such as ``not run``.
+    text : str
+    """
+
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.text}"
 
 
 def print_remarks(console: Console, results: Sequence[Result], left_out: Sequence[str] = ()) -> None:
     """Print what was not proven, refused or not run, with the reasons, and by which arithmetic results were judged."""
+    for remark in remarks(results, left_out):
+        prose(console, str(remark))
+
+
+def remarks(results: Sequence[Result], left_out: Sequence[str] = (), *, most: int = MOST_LINES) -> Iterator[Remark]:
+    """What was not proven, refused or not run, with the reasons, and by which arithmetic results were judged.
+
+    Parameters
+    ----------
+    left_out : sequence of str
+        What was not run, with the reasons.
+    most : int
+        The largest number of remarks of one kind, where each case may have another reason.
+    """
     ran = [r for r in results if r.status is not Status.NOT_RUN]
     who = _who(ran)
-    unproven = [f"{r.status}: {r.subject} {r.law} {r.dtype} {r.device}: {r.message}" for r in ran if r.nothing_proven]
-    _print_most(console, unproven, "nothing proven")
+    unproven = [
+        Remark(r.status.value, f"{r.subject} {r.law} {r.dtype} {r.device}: {r.message}")
+        for r in ran
+        if r.nothing_proven
+    ]
+    yield from _most(unproven, "nothing proven", most)
     for line in _forward_only(who, ran):
-        prose(console, line)
+        yield Remark(FORWARD_ONLY.rstrip(": "), line)
     wholly = [(r, r.message) for r in ran if r.status is Status.UNSUPPORTED and not r.nothing_proven]
     wholly = [(r, message) for r, message in wholly if not message.startswith(FORWARD_ONLY)]
-    _print_most(console, [f"unsupported: {line}" for line in _by_reason(who, wholly)], "unsupported")
     partly = [(r, r.refused) for r in ran if 0 < r.counts[Status.UNSUPPORTED] < r.cases]
-    _print_most(console, [f"unsupported in part: {line}" for line in _by_reason(who, partly)], "unsupported in part")
+    for kind, refusals in (("unsupported", wholly), ("unsupported in part", partly)):
+        yield from _most([Remark(kind, line) for line in _by_reason(who, refusals)], kind, most)
     if doubtful := [r for r in ran if r.counts[Status.MISTRUSTED]]:
         count, cases = sum(r.counts[Status.MISTRUSTED] for r in doubtful), sum(r.cases for r in ran)
         share = f"{count} of {cases_of(cases)} could not have told right from wrong"
-        prose(console, f"mistrusted: {share}: {_names(doubtful, 'law')}")
+        yield Remark("mistrusted", f"{share}: {_names(doubtful, 'law')}")
     absent = {(r.subject, r.device): r.message for r in results if r.status is Status.NOT_RUN}
     for line in (*(f"{subject} on {device}: {reason}" for (subject, device), reason in absent.items()), *left_out):
-        prose(console, f"not run: {line}")
+        yield Remark("not run", line)
     for line in _signed_zeros(who, ran):
-        prose(console, f"signed zeros: {line}")
-    if judged := _assumed(results):
-        prose(console, f"judged by: {judged}")
+        yield Remark("signed zeros", line)
+    if judged := _assumed(results, most):
+        yield Remark("judged by", judged)
 
 
 def _who(results: Sequence[Result]) -> dict[tuple[str, str], str]:
@@ -78,7 +115,7 @@ def _forward_only(who: dict[tuple[str, str], str], ran: Sequence[Result]) -> Ite
         dtypes = f"{_names(results, 'dtype')}: " * any(r.status is not Status.UNSUPPORTED for r in others)
         reason = results[0].message.removeprefix(FORWARD_ONLY)
         yield (
-            f"{FORWARD_ONLY}{who[one]}{dtypes}{reason}; {len(laws)} law{'s' * (len(laws) > 1)} of derivatives not "
+            f"{who[one]}{dtypes}{reason}; {len(laws)} law{'s' * (len(laws) > 1)} of derivatives not "
             "checked (--differentiable makes this a failure)"
         )
 
@@ -96,14 +133,14 @@ def _by_reason(who: dict[tuple[str, str], str], refusals: Sequence[tuple[Result,
     return lines
 
 
-def _print_most(console: Console, lines: Sequence[str], kind: str) -> None:
-    for line in lines[:MOST_LINES]:
-        prose(console, line)
-    if len(lines) > MOST_LINES:
-        prose(console, f"{kind}: {len(lines) - MOST_LINES} more lines: see --json")
+def _most(found: Sequence[Remark], kind: str, most: int) -> Iterator[Remark]:
+    """The first remarks of a kind, and how many more there are."""
+    yield from found[:most]
+    if len(found) > most:
+        yield Remark(kind, f"{len(found) - most} more lines: see --json")
 
 
-def _assumed(results: Sequence[Result]) -> str:
+def _assumed(results: Sequence[Result], most: int) -> str:
     """The arithmetics that results were judged by, each with the subjects and dtypes; the most frequent first."""
     judged: dict[str, dict[str, Counter[str]]] = {}
     for result in results:
@@ -114,16 +151,22 @@ def _assumed(results: Sequence[Result]) -> str:
     for arithmetic, subjects in sorted(judged.items(), key=lambda item: -sum(c.total() for c in item[1].values())):
         of = "; ".join(f"{subject} {', '.join(d)}" if several else ", ".join(d) for subject, d in subjects.items())
         said.append(f"{arithmetic} ({of})")
-    more = len(said) - MOST_LINES
-    return ", ".join(said[:MOST_LINES]) + (f", and {more} more: see --json" if more > 0 else "")
+    more = len(said) - most
+    return ", ".join(said[:most]) + (f", and {more} more: see --json" if more > 0 else "")
 
 
 def print_known(console: Console, record: Record) -> None:
     """Print the known and the shared failures, with counts and reasons, and the stale entries."""
+    for remark in known_remarks(record):
+        prose(console, str(remark), style=_STYLES.get(remark.kind))
+
+
+def known_remarks(record: Record) -> Iterator[Remark]:
+    """The known and the shared failures, with counts and reasons, and the stale entries."""
     for entry in record.known.entries:
         if count := record.matched[entry.name]:
-            prose(console, f"known: {entry.name}: {cases_of(count)}: {entry.reason}", style=STYLES[Status.KNOWN])
+            yield Remark("known", f"{entry.name}: {cases_of(count)}: {entry.reason}")
     for name, count in sorted(record.shared.items()):
-        prose(console, f"shared: {in_words(name)}: {cases_of(count)}", style=STYLES[Status.SHARED])
+        yield Remark("shared", f"{in_words(name)}: {cases_of(count)}")
     for stale in record.stale:
-        prose(console, f"stale: {stale.entry.name} for {stale.subject}: {stale.why}")
+        yield Remark("stale", f"{stale.entry.name} for {stale.subject}: {stale.why}")

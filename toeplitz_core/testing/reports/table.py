@@ -73,12 +73,12 @@ def _table(record: Record, results: Sequence[Result], more: Sequence[str]) -> Ta
         counts = sum((r.counts for r in row.values()), Counter[Status]())
         judged = counts.total() - sum(counts[status] for status in UNPROVEN)
         cells = [_cell(record, row[dtype]) if dtype in row else "" for dtype in dtypes]
-        last = {"cases": str(counts.total()), "judged": _share(judged, counts.total())}
+        last = {"cases": str(counts.total()), "judged": share(judged, counts.total())}
         table.add_row(f" {escape(law)}", *cells, *(last[heading] for heading in more))
     return table
 
 
-def _share(part: int, whole: int) -> str:
+def share(part: int, whole: int) -> str:
     """A share in whole percent, rounded down, so that only all is 100%."""
     if not whole:
         return "-"

@@ -233,6 +233,15 @@ class Options:
         in_table=False,
         pytest="toeplitz-core check --markdown",
     )
+    html: str | None = _option(
+        None,
+        str,
+        "Write a page for browsers to this file: findings with their matrices, tables, accuracy, versions. It loads "
+        "nothing from a network. It needs jinja2, from the extra 'html'.",
+        metavar="FILE",
+        in_table=False,
+        pytest="toeplitz-core check --html",
+    )
     json: str | None = _option(
         None,
         str,
@@ -250,8 +259,8 @@ class Options:
     resume: str | None = _option(
         None,
         str,
-        "Resume the run that wrote this journal, with its options. Only --jobs, --json, --junit and --verbose may be "
-        "changed.",
+        "Resume the run that wrote this journal, with its options. Only --jobs, --verbose and the files to "
+        "write may be changed.",
         metavar="JOURNAL",
         in_table=False,
         pytest="--lf",
@@ -263,8 +272,8 @@ class Options:
             if value is not None and value != ():
                 object.__setattr__(self, option.key, option.checked(value))
         by_dtype(self.arithmetic)
-        files = {name: getattr(self, name) for name in ("write_known", "write_baseline", "markdown", "json", "junit")}
-        for name in ("write_baseline", "markdown"):
+        files = {name: getattr(self, name) for name in _FILES}
+        for name in ("write_baseline", "markdown", "html"):
             if getattr(self, name) == "-":
                 raise ValueError(f"{name.replace('_', '-')}='-' must be a file")
         if self.baseline is not None:
@@ -334,6 +343,8 @@ class Options:
 OPTIONS: Mapping[str, Option] = {
     name: Option(name=name, **f.metadata) for f in fields(Options) for name in [f.name.replace("_", "-")]
 }
+# The options that name a file to write.
+_FILES = ("write_known", "write_baseline", "markdown", "html", "json", "junit")
 # The options of a search, which a sweep does not use. pyproject.toml may have them: they apply to other runs.
 _OF_A_SEARCH = ("profile", "examples", "seed", "time")
 # Python code may use the plural.

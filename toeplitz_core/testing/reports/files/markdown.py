@@ -9,20 +9,13 @@ from toeplitz_core.testing.findings.finding import Finding
 from toeplitz_core.testing.laws.verdict import EXCUSED, Status
 from toeplitz_core.testing.reports.compared import comparison_facts, verdict_line
 from toeplitz_core.testing.reports.finding_text import cause_in_words
+from toeplitz_core.testing.reports.headline import claimed_of, subjects_of, verdict_in_words
 from toeplitz_core.testing.run.comparison.comparison import Comparison, Limits
-from toeplitz_core.testing.run.exit_code import ExitCode
 from toeplitz_core.testing.run.record import Record, replay_command, versions_and_platform
 from toeplitz_core.testing.support.spelling import counted, listed
 
 # More findings than this are only counted: GitHub takes at most a megabyte, and nobody reads more.
 _FINDINGS = 20
-_WORDS = {
-    ExitCode.ALL_HOLD: "all laws hold",
-    ExitCode.FAILURE: "failed",
-    ExitCode.NOTHING_PROVEN: "too little is proven",
-    ExitCode.OUR_ERROR: "ended by an error of toeplitz-core",
-    ExitCode.INTERRUPTED: "interrupted",
-}
 # Characters that Markdown or HTML would read.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
@@ -33,15 +26,9 @@ def run_markdown(record: Record, comparison: Comparison | None = None) -> str:
 
 
 def _run(record: Record, comparison: Comparison | None) -> Iterator[str]:
-    subjects = list(dict.fromkeys(result.subject for result in (*record.results, *record.unreached)))
-    code = ExitCode(record.exit_code)
-    word = _WORDS[code]
-    if code is ExitCode.ALL_HOLD and record.findings:
-        word = "no finding that is not in the baseline"
-    yield f"### toeplitz-core: {_escaped(listed(subjects))}: {word}"
+    yield f"### toeplitz-core: {_escaped(listed(subjects_of(record)))}: {verdict_in_words(record)}"
     yield ""
-    ran = [result for result in record.results if result.status is not Status.NOT_RUN]
-    claimed = [result for result in ran if result.status is not Status.UNSUPPORTED or result.nothing_proven]
+    claimed = claimed_of(record)
     held = sum(result.status in (Status.PASS, *EXCUSED) for result in claimed)
     laws = counted(list(dict.fromkeys(result.law for result in claimed)), "law", most=1)
     dtypes = ", ".join(dict.fromkeys(result.dtype for result in claimed))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 
 from toeplitz_core.testing.reports.files.json import JsonReport
 from toeplitz_core.testing.reports.files.junit import to_junit
@@ -39,7 +40,13 @@ class ReportFile:
 
 
 def report_files(options: Options) -> list[Consumer]:
-    """The consumers of events that write the files of these options."""
+    """The consumers of events that write the files of these options.
+
+    Raises
+    ------
+    ValueError
+        If a file cannot be written, or if a package is missing that makes it.
+    """
     files: list[Consumer] = []
     if options.json is not None:
         files.append(JsonReport(options.json))
@@ -47,9 +54,20 @@ def report_files(options: Options) -> list[Consumer]:
         files.append(ReportFile(options.junit, lambda ended: to_junit(ended.record, ended.comparison)))
     if options.markdown is not None:
         files.append(ReportFile(options.markdown, lambda ended: run_markdown(ended.record, ended.comparison)))
+    if options.html is not None:
+        if find_spec("jinja2") is None:
+            raise ValueError(f"html={options.html!r} needs jinja2: python -m pip install 'toeplitz_core[html]'")
+        files.append(ReportFile(options.html, _page))
     if options.write_baseline is not None:
         files.append(ReportFile(options.write_baseline, _baseline))
     return files
+
+
+def _page(ended: Ended) -> str:
+    """The page of a run."""
+    from toeplitz_core.testing.reports.page.page import page  # noqa: PLC0415  # it needs jinja2, which is optional
+
+    return page(ended.record, ended.comparison, ended.left_out)
 
 
 def _baseline(ended: Ended) -> str:
