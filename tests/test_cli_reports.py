@@ -229,7 +229,7 @@ def test_a_replay_is_written(directory: Path):
     assert call(f"replay '{ONE}' --json none/run.json").exit_code == 2
 
 
-@pytest.mark.parametrize("option", ["--json", "--junit", "--write-known"])
+@pytest.mark.parametrize("option", ["--json", "--junit", "--html", "--write-known"])
 def test_file_that_cannot_be_written(option: str):
     """If an output file cannot be written, that is a usage error before anything runs."""
     for path in ("none/run", "."):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.command_line import call, unfolded, validated
+from tests.helpers.html import Document
 
 pytestmark = pytest.mark.usefixtures("own_journals", "own_command_line")
 
@@ -93,13 +94,16 @@ def test_what_the_baseline_has_does_not_fail(kernel: Path):
 def test_the_same_again(kernel: Path):
     """The same run again differs in nothing; its baseline is the same file; the summary has at most ten lines."""
     before = (kernel / "base.json").read_text(encoding="utf-8")
-    result = call(f"{CHECK} --baseline base.json --write-baseline base.json --markdown now.md")
+    result = call(f"{CHECK} --baseline base.json --write-baseline base.json --markdown now.md --html now.html")
     assert result.exit_code == 0, result.output
     assert "no difference but time" in result.output
     assert (kernel / "base.json").read_text(encoding="utf-8") == before
     text = (kernel / "now.md").read_text(encoding="utf-8")
     assert text.startswith("### toeplitz-core: baselined:conv2d: all laws hold\n")
     assert len(text.splitlines()) <= 10
+    page = Document((kernel / "now.html").read_text(encoding="utf-8")).text
+    assert "The baseline is base.json" in page
+    assert "There is no finding." in page
 
 
 def test_a_run_that_cannot_be_compared(kernel: Path):
@@ -119,12 +123,15 @@ def test_a_run_that_cannot_be_compared(kernel: Path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="not run: needs /dev/full")
-def test_a_full_disk_loses_no_other_report(kernel: Path):
+@pytest.mark.parametrize(
+    ("full", "others"), [("--write-baseline", "--html now.html"), ("--html", "--write-baseline now.html")]
+)
+def test_a_full_disk_loses_no_other_report(kernel: Path, full: str, others: str):
     """If one report cannot be written in the end, the others are."""
-    result = call(f"{CHECK} --write-baseline /dev/full --json now.json --markdown now.md")
+    result = call(f"{CHECK} {full} /dev/full --json now.json --markdown now.md {others}")
     assert isinstance(result.exception, OSError)
-    assert (kernel / "now.json").exists()
-    assert (kernel / "now.md").exists()
+    for name in ("now.json", "now.md", "now.html"):
+        assert (kernel / name).exists()
 
 
 def test_min_judged(kernel: Path):

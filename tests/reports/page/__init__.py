@@ -1,0 +1,1 @@
+"""Tests of toeplitz_core.testing.reports.page."""
