@@ -168,6 +168,7 @@ def test_what_was_not_judged_is_said_with_its_reason():
     text = Document(written(RECORD, left_out=["law x: the plan has it not"])).text
     for said in (
         "forward-bound is not for int64", "could not have told right from wrong", "It is so.",
-        "torch itself fails this", "torch sees no CUDA device", "its example holds", "law x: the plan has it not", "sums in float32",
+        "torch itself fails this", "torch sees no CUDA device", "its example holds",
+        "law x: the plan has it not", "sums in float32",
     ):  # fmt: skip
         assert said in text, said

@@ -21,14 +21,15 @@ for (const button of all("button[data-copy]")) {
 
 // Some browsers let the keyboard scroll only what can have the focus.
 const scrollable = () => {
-  for (const box of all(".scroll, pre")) {
-    if (box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight) box.tabIndex = 0;
-    else box.removeAttribute("tabindex");
-  }
+  const boxes = all(".scroll, pre");
+  const longer = boxes.map((box) => box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight);
+  boxes.forEach((box, at) => { if (longer[at]) box.tabIndex = 0; else box.removeAttribute("tabindex"); });
 };
-addEventListener("resize", scrollable);
-document.addEventListener("toggle", scrollable, true);
-scrollable();
+let pending = 0;
+const later = () => { pending ||= requestAnimationFrame(() => { pending = 0; scrollable(); }); };
+addEventListener("resize", later);
+document.addEventListener("toggle", later, true);
+later();
 
 const reveal = () => {
   const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
@@ -40,7 +41,8 @@ const reveal = () => {
   details.querySelector("summary").focus({ preventScroll: true });
 };
 addEventListener("hashchange", reveal);
-reveal();
+// At first the browser goes to the address itself, which would take the focus away again.
+addEventListener("load", () => setTimeout(reveal));
 
 const tools = document.querySelector(".tools");
 if (tools) {
