@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import platform
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+import torch
 
 from toeplitz_core.testing.findings.finding import Finding
 from toeplitz_core.testing.findings.reproducer.apart import Script
@@ -225,8 +227,12 @@ def _unjudged(record: Record, left_out: Sequence[str]) -> tuple[tuple[str, Seque
 
 
 def _versions(record: Record) -> dict[str, str]:
-    """The versions of everything, those of the subjects' libraries too."""
-    found = versions_and_platform() | {"platform": platform.platform()}
+    """The versions of everything on which results may depend: also torch's libraries, and those of the subjects."""
+    found = versions_and_platform() | {"instructions": torch.backends.cpu.get_cpu_capability()}
+    if one_dnn := re.search(r"DNN v([\d.]+)", torch.__config__.show()):
+        found["oneDNN"] = one_dnn[1]
+    if torch.version.cuda is not None:
+        found |= {"CUDA": torch.version.cuda, "cuDNN": str(torch.backends.cudnn.version())}
     for name in subjects_of(record):
         if name in SUBJECTS:
             found |= SUBJECTS[name].versions
