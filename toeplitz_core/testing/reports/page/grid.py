@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-# The sizes of a cell in pixels, with the number of columns up to which it is used.
-_SIZES = ((8, 40), (16, 30), (28, 20), (48, 13), (10**9, 10))
-# Text is written into cells of at least this size, and next to rows and columns up to this number.
-_WITH_TEXT, _LABELLED = 20, 28
+# The sizes of a cell in pixels, with the number of rows and columns up to which it is used. Two matrices stand beside
+# each other in a window of 1280 pixels.
+_SIZES = ((8, 40), (16, 23), (22, 20), (42, 10), (10**9, 6.5))
+# Cells of at least this size have text in them, and their rows and columns have labels.
+_WITH_TEXT = 20
 # The width of a character in units of the size of the font.
 _CHARACTER = 0.62
 _FONT, _SMALL, _GAP = 13.0, 11.0, 6.0
@@ -105,8 +106,13 @@ class Grid:
 
     @property
     def has_text(self) -> bool:
-        """Whether cells are large enough for text."""
+        """Whether cells are large enough for text and labels."""
         return self.size >= _WITH_TEXT
+
+    @property
+    def inset(self) -> float:
+        """The distance of the frame of a cell from its edge: half the width of the frame."""
+        return 1.5 if self.has_text else 0.75
 
     @property
     def font(self) -> float:
@@ -122,18 +128,18 @@ class Grid:
     @property
     def left(self) -> float:
         """The room for the labels of rows."""
-        if len(self.rows) > _LABELLED or not self.row_labels:
+        if not self.has_text or not self.row_labels:
             return 2.0
         return max(map(len, self.row_labels)) * _SMALL * _CHARACTER + _GAP
 
     @property
     def _turned(self) -> bool:
-        return max(map(len, self.column_labels), default=0) * _SMALL * _CHARACTER > self.cell_width
+        return max(map(len, self.column_labels), default=0) * _SMALL * _CHARACTER + _GAP > self.cell_width
 
     @property
     def top(self) -> float:
         """The room for the labels of columns."""
-        if self.columns > _LABELLED or not self.column_labels:
+        if not self.has_text or not self.column_labels:
             return 2.0
         return max(map(len, self.column_labels)) * _SMALL * _CHARACTER + _GAP if self._turned else _SMALL + _GAP
 
