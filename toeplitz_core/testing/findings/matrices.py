@@ -53,7 +53,7 @@ class Matrices:
     actual_offset: tuple[float, ...] = ()
 
     def document(self) -> dict[str, Any]:
-        """They as a dictionary for JSON, in which numbers that are not finite are words."""
+        """A dictionary for JSON. Numbers that are not finite are words in it."""
         return {
             "quantity": self.quantity,
             "numbered": self.numbered,

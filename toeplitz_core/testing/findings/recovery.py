@@ -104,7 +104,7 @@ def _shapes(case: Case, quantity: str) -> tuple[tuple[int, ...], tuple[int, ...]
 
 
 def _operands(case: Case) -> Sequence[tuple[bool, Operands]]:
-    """The operands that stay the same in all calls: counted through, and those of the case if they are whole."""
+    """The operands that stay the same in all calls: 1, 2, 3 and so on; then those of the case, if they are whole."""
     found = []
     sizes = (case.input, case.weight, case.weight[:1])
     if math.prod(case.weight) + case.weight[0] <= storage_limit(case) >= math.prod(case.input):

@@ -187,7 +187,7 @@ def _statement(found: Matrices, rows: _Axis, columns: _Axis, wrong: int, *, has_
         "output": "The weight holds", "input": "The weight holds", "weight": "The image holds", "bias": "Operands hold"
     }[found.quantity]  # fmt: skip
     numbers = f"{others} 1, 2, 3 and so on" if found.numbered else f"{others} the numbers of the case"
-    said = f"A row is an element of {what} ({rows.names}), a column one of {basis} ({columns.names})."
+    said = f"Each row is an element of {what} ({rows.names}). Each column is an element of {basis} ({columns.names})."
     said += " The last column, b, is the result for an image of zeros." * has_bias
     if found.comparable:
         differ = f"{wrong} of {len(found.expected) * (len(found.expected[0]) + has_bias)} entries differ."

@@ -34,7 +34,7 @@ _REMARKS, _FACTS = 40, 40
 # The length of a date in ISO 8601, to the minute.
 _MINUTES = 16
 _TONES = {ExitCode.ALL_HOLD: "good", ExitCode.FAILURE: "bad"}
-# What to say of remarks that are grouped under a heading.
+# The headings of remarks, by their kind.
 _KINDS = {
     "mistrusted": "Cases that could not have told right from wrong",
     "unsupported": "Not supported by the subject",

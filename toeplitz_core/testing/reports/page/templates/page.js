@@ -67,7 +67,7 @@ if (tools) {
   }
 }
 
-// On paper, cards are open, and what is long stays folded unless a reader has opened it.
+// On paper, cards are open. Scripts and tracebacks stay folded unless a reader has opened them.
 let folded = [];
 addEventListener("beforeprint", () => {
   folded = cards.map((card) => card.querySelector("details")).filter((details) => !details.open);
