@@ -127,9 +127,10 @@ def test_a_run_that_cannot_be_compared(kernel: Path):
     ("full", "others"), [("--write-baseline", "--html now.html"), ("--html", "--write-baseline now.html")]
 )
 def test_a_full_disk_loses_no_other_report(kernel: Path, full: str, others: str):
-    """If one report cannot be written in the end, the others are."""
+    """If one report cannot be written in the end, the others are, and the error names the file."""
     result = call(f"{CHECK} {full} /dev/full --json now.json --markdown now.md {others}")
     assert isinstance(result.exception, OSError)
+    assert "'/dev/full'" in str(result.exception)
     for name in ("now.json", "now.md", "now.html"):
         assert (kernel / name).exists()
 

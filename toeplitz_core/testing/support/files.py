@@ -22,9 +22,18 @@ def check_writable(path: str | Path) -> Path:
 def write_atomically(path: str | Path, text: str) -> None:
     """Write a text file atomically: a reader, or a crash, leaves either the old text or all of the new text."""
     target = Path(path).resolve()  # a symbolic link stays a link
-    if target.exists() and not target.is_file():  # a pipe or a terminal
-        target.write_text(text, encoding="utf-8")
-        return
+    try:
+        if target.exists() and not target.is_file():  # a pipe or a terminal
+            target.write_text(text, encoding="utf-8")
+        else:
+            _replace(target, text)
+    except OSError as error:
+        error.filename = str(path)  # a full disk names no file
+        raise
+
+
+def _replace(target: Path, text: str) -> None:
+    """Write a file next to the target, and put it in its place."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         temporary.write_text(text, encoding="utf-8", newline="\n")
