@@ -29,10 +29,13 @@ class Remark(NamedTuple):
     kind : str
         What it is about, such as ``not run``.
     text : str
+    link : str
+        An address that says more; empty without one.
     """
 
     kind: str
     text: str
+    link: str = ""
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.text}"
@@ -165,7 +168,7 @@ def known_remarks(record: Record) -> Iterator[Remark]:
     """The known and the shared failures, with counts and reasons, and the stale entries."""
     for entry in record.known.entries:
         if count := record.matched[entry.name]:
-            yield Remark("known", f"{entry.name}: {cases_of(count)}: {entry.reason}")
+            yield Remark("known", f"{entry.name}: {cases_of(count)}: {entry.reason}", entry.link)
     for name, count in sorted(record.shared.items()):
         yield Remark("shared", f"{in_words(name)}: {cases_of(count)}")
     for stale in record.stale:

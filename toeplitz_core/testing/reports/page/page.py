@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import resources
@@ -18,6 +19,8 @@ from toeplitz_core.testing.reports.page.view import view
 from toeplitz_core.testing.run.comparison.comparison import Comparison
 from toeplitz_core.testing.run.record import Record
 from toeplitz_core.testing.subjects.declared import Declared
+
+_ADDRESS = re.compile(r"(https?://[^\s<>\"'()]+)")
 
 
 def page(
@@ -49,6 +52,7 @@ def page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["linked"] = _linked
     template = environment.get_template("page.html")
     hashes = {"style_hash": _hash(style), "program_hash": _hash(program)}
     return template.render(v=view(record, comparison, left_out, write), style=style, program=program, **hashes)
@@ -61,6 +65,13 @@ def _file(name: str) -> str:
 def _hash(text: str) -> str:
     """The source expression by which a Content-Security-Policy allows an inline text (W3C, CSP 3, section 2.3.1)."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _linked(text: str) -> Markup:
+    """A text in which addresses are links. Only a reader who follows one loads anything."""
+    parts = _ADDRESS.split(str(finalized(text)))
+    link = Markup('<a href="{0}" rel="noreferrer">{0}</a>')
+    return Markup("").join(link.format(part) if at % 2 else part for at, part in enumerate(parts))
 
 
 def _declared(record: Record) -> Declared:

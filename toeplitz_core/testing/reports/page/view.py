@@ -222,7 +222,9 @@ def _unjudged(record: Record, left_out: Sequence[str]) -> tuple[tuple[str, Seque
     results = record.results if left_out else (*record.results, *record.unreached)
     found: list[Remark] = [*remarks(results, left_out, most=_REMARKS), *known_remarks(record)]
     for remark in found:
-        groups.setdefault(_KINDS.get(remark.kind, remark.kind.capitalize()), []).append(shown(remark.text))
+        groups.setdefault(_KINDS.get(remark.kind, remark.kind.capitalize()), []).append(
+            shown(f"{remark.text} {remark.link}".rstrip())
+        )
     return tuple(groups.items())
 
 
