@@ -14,12 +14,8 @@ from typer.testing import Result
 
 from tests.helpers.command_line import ONE, call, unfolded, validated
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.laws.result import Result as Found
 from toeplitz_core.testing.laws.verdict import Status, Verdict
-from toeplitz_core.testing.run.execution import judgement
-from toeplitz_core.testing.search.search import find
 
 CHECK = "check {} --dtype float32 --device cpu --inline --law forward-exact "
 KERNELS = """
@@ -229,7 +225,7 @@ def test_a_replay_is_written(directory: Path):
     assert call(f"replay '{ONE}' --json none/run.json").exit_code == 2
 
 
-@pytest.mark.parametrize("option", ["--json", "--junit", "--html", "--write-known"])
+@pytest.mark.parametrize("option", ["--json", "--junit", "--html"])
 def test_file_that_cannot_be_written(option: str):
     """If an output file cannot be written, that is a usage error before anything runs."""
     for path in ("none/run", "."):
@@ -304,74 +300,15 @@ def test_entry_in_a_layout_that_is_not_run_is_left_alone(directory: Path):
     [
         ("--known none.toml", "No such file"),
         ("--known wrong.toml", "wrong.toml: failure 1: law='forward': did you mean "),
-        ("--write-known wrong.toml", "wrong.toml: failure 1: unknown key 'raison'"),
         ("--fail-stale", "fail-stale needs known=FILE"),
     ],
 )
 def test_wrong_list(directory: Path, options: str, said: str):
     """A missing or wrong list is a usage error that says what is wrong."""
-    wrong = GROUPS.replace("reason", "raison") if "write" in options else GROUPS.replace("forward-exact", "forward")
-    (directory / "wrong.toml").write_text(wrong, encoding="utf-8")
+    (directory / "wrong.toml").write_text(GROUPS.replace("forward-exact", "forward"), encoding="utf-8")
     result = check("right", options)
     assert result.exit_code == 2
     assert said in unfolded(result.stderr)
-
-
-def test_adopting_turns_the_gate_green(directory: Path):
-    """``--write-known`` lists every fault that the gate finds, so that the next run with the list passes."""
-    result = check("two_faults", "--write-known adopted.toml")
-    assert result.exit_code == 1
-    assert "adopted: 2 entries, written to adopted.toml" in result.output
-    listed = KnownFailures.load(directory / "adopted.toml", laws=LAWS)
-    assert {(entry.example.groups > 1, entry.example.bias) for entry in listed.entries} == {
-        (True, False),
-        (False, True),
-    }
-    assert all(entry.reason.startswith("adopted on 2") for entry in listed.entries)
-    text = (directory / "adopted.toml").read_text(encoding="utf-8")
-    result = check("two_faults", "--known adopted.toml --fail-stale --write-known adopted.toml")
-    assert result.exit_code == 0, result.output
-    assert (directory / "adopted.toml").read_text(encoding="utf-8") == text
-    # A second list gets only the entries that the first one lacks.
-    result = check("two_faults", "--known groups.toml --write-known rest.toml")
-    assert len(KnownFailures.load(directory / "rest.toml").entries) == 1
-
-
-def interrupted_at_the_second_search(monkeypatch: pytest.MonkeyPatch, *, at_its_end: bool = False) -> list[object]:
-    """Simulate Ctrl-C in the second search; return the list of searches."""
-    searches: list[object] = []
-
-    def interrupted(*args: object, **options: object) -> Found:
-        searches.append(args)
-        if len(searches) < 2:
-            return find(*args, **options)
-        if at_its_end:
-            find(*args, **options)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(judgement, "find", interrupted)
-    return searches
-
-
-def test_interrupted_before_adopting(directory: Path, monkeypatch: pytest.MonkeyPatch):
-    """Failures found before Ctrl-C are adopted without a further search, and printed with their arithmetic."""
-    searches = interrupted_at_the_second_search(monkeypatch)
-    result = check("two_faults", "--dtype float64 --write-known adopted.toml")
-    assert result.exit_code == 130
-    assert len(searches) == 2
-    assert "adopted: 2 entries, written to adopted.toml" in result.output
-    assert len(KnownFailures.load(directory / "adopted.toml").entries) == 2
-    assert "\n  judged: by sums in float32\n" in result.output
-
-
-def test_interrupted_while_adopting(directory: Path, monkeypatch: pytest.MonkeyPatch):
-    """Ctrl-C during the search for more faults keeps what was adopted, and each failure is listed once."""
-    searches = interrupted_at_the_second_search(monkeypatch, at_its_end=True)
-    result = check("two_faults", "--write-known adopted.toml --json run.json")
-    assert result.exit_code == 130
-    assert len(searches) == 2
-    assert len(KnownFailures.load(directory / "adopted.toml").entries) == 2
-    assert len(validated((directory / "run.json").read_text(encoding="utf-8"))["results"]) == 1
 
 
 def test_a_known_failure_of_another_version_is_named(directory: Path):

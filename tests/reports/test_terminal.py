@@ -265,12 +265,19 @@ def test_an_error_of_our_own_goes_to_the_errors():
     assert said(started(), Failed("a judge process was killed"))[1] == ["error: a judge process was killed"]
 
 
+ADOPTED = Adopted("k.toml", tuple("abcdefg"), ("gone",), 2, "--known k.toml")
+
+
 def test_the_end_says_what_else_came():
     """The end reports rounds, known failures, stale entries, what was left out, and what was adopted."""
     spent = replace(RECORD, rounds=4, ended="completed")
-    lines, _ = said(started(time=2.0), Adopted("k.toml", 2), Ended(spent, ["errors: it is not swept"]))
+    lines, _ = said(started(time=2.0), ADOPTED, Ended(spent, ["errors: it is not swept"]))
     for line in (
-        "adopted: 2 entries, written to k.toml",
+        "k.toml: 7 added, 1 removed, 2 kept",
+        "  added: f",
+        "  added: 1 more",
+        "  removed: gone",
+        "the next run with --known k.toml will be green",
         "time: 4 rounds in 2 s, each with its own seed",
         "known: listed: 3 cases: It is so.",
         "stale: listed for torch: its example holds",

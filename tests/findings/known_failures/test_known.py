@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.helpers.known_failures import ENTRY, GROUPED, failing, load, result
+from tests.helpers.known_failures import ENTRY, GROUPED, failing, load
 from tests.helpers.running import search
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
@@ -112,57 +112,6 @@ def test_file_that_is_not_there(tmp_path: Path):
     """A missing file is an error, not an empty list."""
     with pytest.raises(ValueError, match="No such file"):
         KnownFailures.load(tmp_path / "none.toml")
-
-
-# Adopting
-
-
-def test_adopted_failure_is_known(tmp_path: Path):
-    """An adopted entry can be written and loaded again, and matches its failure."""
-    path = tmp_path / "known.toml"
-    found = failing(status=Status.CRASH).replace(message='a "quote", \x1b, \x7f, \\, \n and ⊗')
-    known = KnownFailures().adopt([result(found, "torch-channels-last")], "2030-01-02")
-    known.write(path)
-    again = KnownFailures.load(path)
-    assert [str(entry) for entry in again.entries] == [str(entry) for entry in known.entries]
-    entry = again.match("torch-channels-last", found)
-    assert entry is not None
-    assert entry.reason == f"adopted on 2030-01-02: {found.message}"
-    assert entry.status is Status.CRASH
-    assert dict(entry.versions) == {"torch": f"=={torch.__version__.partition('+')[0]}"}
-    assert entry.applies
-    for subject in ("mine", "torch.nn.functional:conv2d"):  # not named after an installed package
-        assert KnownFailures().adopt([result(found, subject)], "2030-01-02").entries[0].versions == ()
-    assert "\nversions = { torch = " in path.read_text(encoding="utf-8")
-    assert "[[failure]]\nname = " in path.read_text(encoding="utf-8")
-
-
-def test_adopting_adds_what_is_lacking(tmp_path: Path):
-    """An existing file keeps its text and comments, and gets only entries for failures that none matches yet."""
-    path = tmp_path / "known.toml"
-    path.write_text(f"# Mine.\n{ENTRY}", encoding="utf-8")
-    known = KnownFailures.load(path)
-    same = known.adopt([result(failing())], "2030-01-02")
-    assert same == known
-    other = failing("input=1x1x1x1 weight=1x1x1x1 bias")
-    grown = known.adopt([result(failing()), result(other), result(other)], "2030-01-02")
-    assert len(grown.entries) == 2
-    for _ in range(2):  # the second time there is nothing to add
-        grown.write(path)
-        text = path.read_text(encoding="utf-8")
-        assert text.startswith(f"# Mine.\n{ENTRY}")
-        assert len(tomllib.loads(text)["failure"]) == 2
-    matched = KnownFailures.load(path).match("mine", other)
-    assert matched is not None
-    assert matched.name == "mine-forward-exact-float32-1"
-
-
-def test_nothing_to_adopt(tmp_path: Path):
-    """Without failures, the written list is empty and can be loaded."""
-    path = tmp_path / "known.toml"
-    passing = result(failing(status=Status.PASS))
-    KnownFailures().adopt([passing], "2030-01-02").write(path)
-    assert KnownFailures.load(path) == KnownFailures()
 
 
 @given(reason=st.text(min_size=1).filter(str.strip), subject=st.text(min_size=1).filter(str.strip))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Iterator
 
 import torch
 from rich.console import Console
@@ -16,7 +17,7 @@ from toeplitz_core.testing.laws.result import Step
 from toeplitz_core.testing.laws.verdict import Verdict
 from toeplitz_core.testing.reports.compared import comparison_lines
 from toeplitz_core.testing.reports.finding_text import finding_lines, findings_heading
-from toeplitz_core.testing.reports.remarks import print_known, print_remarks
+from toeplitz_core.testing.reports.remarks import MOST_LINES, print_known, print_remarks
 from toeplitz_core.testing.reports.table import print_summary, print_tables
 from toeplitz_core.testing.reports.text import STYLES, WIDTH, plain, print_verdict, prose, result_line
 from toeplitz_core.testing.run.comparison.comparison import Limits
@@ -59,7 +60,8 @@ class TerminalReport:
             case StepEnded():
                 self._step(event)
             case Adopted():
-                plain(self._console, f"adopted: {event.entries} entries, written to {event.path}")
+                for line in _adopted(event):
+                    plain(self._console, line)
             case Failed():
                 self._progress.stop()
                 plain(self._errors, event.traceback or f"error: {event.error}")
@@ -131,6 +133,16 @@ class TerminalReport:
         print_summary(console, record.results)
         if record.ended in ("interrupted", "error"):
             plain(console, f"to resume this run: python -m toeplitz_core check --resume {self._journal}")
+
+
+def _adopted(event: Adopted) -> Iterator[str]:
+    """What was changed in a list of known failures, and what the next run with it does."""
+    yield f"{event.path}: {len(event.added)} added, {len(event.removed)} removed, {event.kept} kept"
+    for word, names in (("added", event.added), ("removed", event.removed)):
+        yield from (f"  {word}: {name}" for name in names[:MOST_LINES])
+        yield from [f"  {word}: {len(names) - MOST_LINES} more"] * (len(names) > MOST_LINES)
+    will = f"will not be green: {event.red}" if event.red else "will be green"
+    yield f"the next run with {event.chosen} {will}"
 
 
 def header(plan: Plan) -> str:

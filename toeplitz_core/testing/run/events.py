@@ -78,18 +78,28 @@ class StepEnded:
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """The failures of the run were added to a list of known failures.
+    """The file of a list of known failures was updated.
 
     Parameters
     ----------
     path : str
         The file of the list.
-    entries : int
-        Number of new entries.
+    added, removed : tuple of str
+        The names of new entries, and of those whose example holds now.
+    kept : int
+        Number of other entries.
+    chosen : str
+        The options with which the next run reads all lists of this run, and draws the same cases.
+    red : str
+        Why that run would not end with 0, or why this is not known; empty if it would.
     """
 
     path: str
-    entries: int
+    added: tuple[str, ...]
+    removed: tuple[str, ...] = ()
+    kept: int = 0
+    chosen: str = ""
+    red: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,9 @@ import itertools
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 
 from toeplitz_core.testing.findings.gathering import Gathering
-from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.findings.known_failures.staleness import Stale
 from toeplitz_core.testing.isolation.isolated_subject import SubjectError
 from toeplitz_core.testing.isolation.sandbox import Sandbox, clear_abandoned_sandboxes
@@ -21,10 +19,11 @@ from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.run.comparison.comparison import Comparison, Limits, compared
 from toeplitz_core.testing.run.comparison.facts import Facts
-from toeplitz_core.testing.run.events import Adopted, Consumer, Ended, Event, Failed, Started
+from toeplitz_core.testing.run.events import Consumer, Ended, Event, Failed, Started
 from toeplitz_core.testing.run.execution import judgement
+from toeplitz_core.testing.run.execution.adoption import Adoption
 from toeplitz_core.testing.run.execution.executors import Executor, JudgeDied, Judges, ThisProcess
-from toeplitz_core.testing.run.execution.known_upkeep import NOT_CHECKED, adopted, hanging, stale
+from toeplitz_core.testing.run.execution.known_upkeep import NOT_CHECKED, hanging, stale
 from toeplitz_core.testing.run.execution.subject_pool import SubjectPool, why_not_run
 from toeplitz_core.testing.run.exit_code import ExitCode, exit_code
 from toeplitz_core.testing.run.journal import Journal, Resumed, clear_abandoned_journals
@@ -35,7 +34,6 @@ from toeplitz_core.testing.run.rounds import Progress, tasks
 from toeplitz_core.testing.run.stopwatch import Stopwatch
 from toeplitz_core.testing.subjects import Subject, check_name, check_undeclared
 from toeplitz_core.testing.support import interrupts
-from toeplitz_core.testing.support.files import check_writable
 
 # The reason for steps that were not run because of --time.
 SPENT = "the time budget was spent"
@@ -78,11 +76,7 @@ class Session:
                 check_name(name)
                 check_undeclared(name, options.arithmetic)
         self.plan = Plan.of(options, tuple(self.subjects), inline=here)
-        self._adopting = None
-        if options.write_known is not None:
-            path = check_writable(options.write_known)
-            there = path.is_file() and path.stat().st_size
-            self._adopting = KnownFailures.load(path) if there else KnownFailures()
+        self._adoption = None if options.write_known is None else Adoption(options.write_known, options, self.plan)
         self._baseline = None if options.baseline is None else Facts.read(options.baseline)
         if self._baseline is not None and not set(self.subjects) & set(self._baseline.subjects):
             raise ValueError(
@@ -183,7 +177,8 @@ class Session:
                 stopped = "stopped at the first failure" if progress.stopped else SPENT
                 stopped = stopped if len(progress.results) < len(self.steps) else ""
                 stale = self.stale(progress.results)
-                self._adopt(progress.results, emit)
+                if self._adoption is not None:
+                    emit(self._adoption.in_full(self.pool, progress.results, stale, self._red))
                 self.gathering.gather(progress.results)
                 measured = list(self._accuracy())
         except KeyboardInterrupt:
@@ -191,8 +186,8 @@ class Session:
         except Exception as raised:  # noqa: BLE001  # earlier results are reported after any error
             code, stopped, failed = ExitCode.OUR_ERROR, "an error of toeplitz-core", raised
         with interrupts.ignored():  # a second interrupt would lose the reports
-            if code is ExitCode.INTERRUPTED:
-                self._adopt(progress.results, emit, briefly=True)
+            if code is ExitCode.INTERRUPTED and self._adoption is not None:
+                emit(self._adoption.in_brief(progress.results))
             error = ""
             if failed is not None:
                 error = f"{type(failed).__name__}: {failed}"
@@ -297,19 +292,16 @@ class Session:
         """
         return stale(self.plan, self.pool, results, slow=self.options.fail_stale)
 
-    def _adopt(self, results: Sequence[Result], emit: Consumer, *, briefly: bool = False) -> None:
-        """Add the failures to the list of --write-known, if given; then search for further failures and add them too.
-
-        With ``briefly``, there is no further search.
-        """
-        if self._adopting is None or self.options.write_known is None:
-            return
-        grown, date = self._adopting, datetime.now(UTC).date().isoformat()
-        for grown in adopted(self.plan, self.pool, results, self._adopting, date):
-            grown.write(self.options.write_known)
-            if briefly:
-                break
-        emit(Adopted(self.options.write_known, len(grown.entries) - len(self._adopting.entries)))
+    def _red(self, results: Sequence[Result], unneeded: Sequence[Stale]) -> str:
+        """Why a run with these results and stale entries would not end with 0; empty if it would."""
+        if self.plan.time is not None:
+            return "with --time, it may search for longer"
+        if len(results) < len(self.steps):
+            return "this run was cut short"
+        refused = unneeded if self.options.fail_stale else ()
+        code = exit_code(results, required_devices=self.options.device, refused_stale=refused)
+        record, _ = self._compared(Record(results, code, options=shown_options(self.options, self.plan)))
+        return "" if record.exit_code == ExitCode.ALL_HOLD else f"it would end with {int(record.exit_code)}"
 
     def close(self) -> None:
         """End all workers. The next step starts new ones."""

@@ -1,4 +1,4 @@
-"""Lists of known failures: load, match, extend and write them."""
+"""Lists of known failures: load, match and extend them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,6 @@ from toeplitz_core.testing.findings.known_failures.entry import Entry, installed
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Verdict
 from toeplitz_core.testing.subjects import SUBJECTS
-from toeplitz_core.testing.support.files import write_atomically
-
-_HEADER = """\
-# Failures that are known, for `toeplitz-core check --known`.
-# toeplitz_core/testing/findings/known_failures/entry.py explains the keys,
-# toeplitz_core/testing/case/attributes.py the names in a condition.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +75,11 @@ class KnownFailures:
         """The entry that a failing verdict would count for, if other versions were installed; or None."""
         return next((e for e in self.entries if not e.applies and e.describes(subject, verdict)), None)
 
-    def adopt(self, results: Iterable[Result], date: str) -> KnownFailures:
+    def adopt(self, results: Iterable[Result], date: str, taken: Collection[str] = ()) -> KnownFailures:
         """The list with a new entry for each failure of the results that no entry matches yet.
 
-        ``date`` goes into the reason of the entries. An entry for a library is limited to its installed version.
+        ``date`` goes into the reason of the entries. An entry for a library is limited to its installed version. No new
+        entry has one of the names ``taken``, which other lists have.
         """
         grown = self
         for result, found in [(each, failure) for each in results for failure in each.failures]:
@@ -93,7 +87,9 @@ class KnownFailures:
                 continue
             law = found.case.law or result.law  # of the wrong call, if that is not the law which found it
             entry = Entry(
-                name=_free_name(f"{result.subject}-{law}-{result.dtype}", grown.entries),
+                name=_free_name(
+                    f"{result.subject}-{law}-{result.dtype}", {*taken, *(entry.name for entry in grown.entries)}
+                ),
                 subjects=(result.subject,),
                 laws=(law,),
                 condition=necessary(found.case),
@@ -105,16 +101,6 @@ class KnownFailures:
             grown = KnownFailures((*grown.entries, entry))
         return grown
 
-    def write(self, path: str | Path) -> None:
-        """Write the list to a file. An existing file keeps its text and gets only the missing entries."""
-        path = Path(path)
-        text, there = _HEADER, KnownFailures()
-        if path.exists() and path.stat().st_size:
-            text, there = path.read_text(encoding="utf-8"), KnownFailures.load(path)
-        names = {entry.name for entry in there.entries}
-        lacking = [str(entry) for entry in self.entries if entry.name not in names]
-        write_atomically(path, "\n".join((text, *lacking)) if lacking or not there.entries else text)
-
 
 def _versions(subject: str) -> tuple[tuple[str, str], ...]:
     """The library that a registered subject is named after (torch for torch-channels-last), with its version."""
@@ -123,7 +109,6 @@ def _versions(subject: str) -> tuple[tuple[str, str], ...]:
     return () if version is None else ((package, f"=={Version(version).public}"),)
 
 
-def _free_name(wanted: str, entries: Collection[Entry]) -> str:
-    taken = {entry.name for entry in entries}
+def _free_name(wanted: str, taken: Collection[str]) -> str:
     numbered = (f"{wanted}-{number}" for number in range(1, len(taken) + 2))
     return next(name for name in numbered if name not in taken)

@@ -25,11 +25,14 @@ class Stale:
         The name of the subject that no longer needs it.
     why : str
         The observation that shows this, as text for reports.
+    holds : bool
+        Whether its example holds. If not, it fails in a way that the entry does not describe.
     """
 
     entry: Entry
     subject: str
     why: str
+    holds: bool = False
 
 
 def stale_entries(
@@ -63,21 +66,22 @@ def stale_entries(
         for subject in entry.subjects:
             if steps & _steps(subject, example):
                 met = any(entry.name in r.known for r in ran if r.subject == subject)
-                if (why := _why_stale(entry, subject, replays(subject, example), met=met)) is not None:
-                    found.append(Stale(entry, subject, why))
+                if (stale := _stale(entry, subject, replays(subject, example), met=met)) is not None:
+                    found.append(stale)
     return found
 
 
-def _why_stale(entry: Entry, subject: str, replays: Iterator[Verdict], *, met: bool) -> str | None:
-    """Why an entry is stale; None if it is not."""
+def _stale(entry: Entry, subject: str, replays: Iterator[Verdict], *, met: bool) -> Stale | None:
+    """Whether an entry is stale, and why; None if it is not."""
     verdict = next(replays)
     while verdict.status is Status.PASS and (again := next(replays, None)) is not None:
         verdict = again
     if verdict.status is Status.PASS:
-        return "its example holds"
+        return Stale(entry, subject, "its example holds", holds=True)
     if met or entry.speaks_for(subject, verdict):
         return None
-    return f"it matches nothing; its example ends as {verdict.status}: {verdict.message}".removesuffix(": ")
+    why = f"it matches nothing; its example ends as {verdict.status}: {verdict.message}".removesuffix(": ")
+    return Stale(entry, subject, why)
 
 
 def _steps(subject: str, example: Case | Call) -> set[Step]:

@@ -1,22 +1,16 @@
-"""Maintain a list of known failures: find stale entries, and add new ones."""
+"""Find the stale entries among the known failures of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable
 
-from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.findings.known_failures.staleness import Stale, stale_entries
 from toeplitz_core.testing.findings.replay import repeated
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status
-from toeplitz_core.testing.run.execution.judgement import judge
 from toeplitz_core.testing.run.execution.subject_pool import SubjectPool
-from toeplitz_core.testing.run.plan import Plan, Task
+from toeplitz_core.testing.run.plan import Plan
 
-# A failing law is searched again at most this many times while its failures are adopted. Each search finds another
-# fault; listing more of them than this is not useful.
-ADOPTION_ROUNDS = 20
 NOT_CHECKED = "not checked for staleness, because its example hangs; --fail-stale checks it"
 
 
@@ -53,24 +47,3 @@ def stale(plan: Plan, pool: SubjectPool, results: Iterable[Result], *, slow: boo
             takes=lambda case: (law := plan.laws.get(str(case.law))) is None or law.takes(case),
         )
     return found
-
-
-def adopted(
-    plan: Plan, pool: SubjectPool, results: Sequence[Result], there: KnownFailures, date: str
-) -> Iterator[KnownFailures]:
-    """Add entries for the failures to the list ``there``, and search again until no other failure is found.
-
-    Each step of the iteration yields the list so far.
-    """
-    own = plan.known.entries
-    names = {entry.name for entry in own}
-    failing = [result for result in results if result.status.is_failure]
-    for _ in range(ADOPTION_ROUNDS):
-        there = there.adopt(failing, date)
-        yield there
-        if not failing:
-            return
-        known = KnownFailures((*own, *(entry for entry in there.entries if entry.name not in names)))
-        longer = replace(plan, known=known, remembers=False)
-        again = [judge(longer, pool, Task(result.step)) for result in failing]
-        failing = [result for result in again if result.status.is_failure]
