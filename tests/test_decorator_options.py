@@ -107,7 +107,7 @@ def test_the_table_says_what_the_decorator_does_not(tmp_path: Path, monkeypatch:
         ({"fail_fast": True}, "-x"),
         ({"fail_stale": True}, "toeplitz-core check --fail-stale"),
         ({"write_known": "k.toml"}, "toeplitz-core check --write-known"),
-        ({"json": "run.json"}, "toeplitz-core check --json"),
+        ({"json": "run.json"}, "--toeplitz-json"),
         ({"junit": "run.xml"}, "--junit-xml"),
         ({"resume": "journal.jsonl"}, "--lf"),
     ],

@@ -139,7 +139,7 @@ def test_known_failures_where_they_are_not_to_be(project: pytest.Pytester):
         ("--jobs=2", "--jobs is not for pytest: use -n of pytest-xdist"),
         ("--fail-fast", "--fail-fast is not for pytest: use -x"),
         ("--write-known=k.toml", "--write-known is not for pytest: use toeplitz-core check --write-known"),
-        ("--json=run.json", "--json is not for pytest: use toeplitz-core check --json"),
+        ("--json=run.json", "--json is not for pytest: use --toeplitz-json"),
         ("--junit=run.xml", "--junit is not for pytest: use --junit-xml"),
         ("--resume=journal.jsonl", "--resume is not for pytest: use --lf"),
     ],

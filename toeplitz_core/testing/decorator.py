@@ -26,7 +26,7 @@ import pytest
 
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws.result import Step
-from toeplitz_core.testing.reports.pytest_result import conclude, reported, stopped
+from toeplitz_core.testing.reports.pytest_result import conclude, reported, stopped, told_by
 from toeplitz_core.testing.run.options import OPTIONS, Options, by_key, merged_options
 from toeplitz_core.testing.run.pyproject import project
 from toeplitz_core.testing.run.session import Session
@@ -61,14 +61,16 @@ class LawTest:
     def __call__(self) -> None:
         """Search for a case that breaks the law, and end the test as passed, failed, skipped or xfailed."""
         item = _running_test()
-        result = reported(item, self.session, self.step)
+        replay = None if self.session.subjects[self.step.subject] is None else _NO_REPLAY
+        result = reported(item, self.session, self.step, replay)
         conclude(
             result,
             known=self.session.plan.known,
             required_devices=self.session.options.device,
-            replay=None if self.session.subjects[self.step.subject] is None else _NO_REPLAY,
+            replay=replay,
             stopped=stopped(item, self.session, result),
             session=self.session,
+            told=told_by(item),
         )
 
 

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
+import queue
+import shlex
+import signal
 import sys
+import threading
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +25,9 @@ from toeplitz_core.testing import suite
 from toeplitz_core.testing.decorator import COMMAND_LINE
 from toeplitz_core.testing.findings.known_failures.staleness import Stale
 from toeplitz_core.testing.isolation.isolated_subject import SubjectError
-from toeplitz_core.testing.laws.result import Result, Step
-from toeplitz_core.testing.reports.pytest_result import PROPERTY
+from toeplitz_core.testing.laws.result import Result
+from toeplitz_core.testing.reports.finding_text import print_findings
+from toeplitz_core.testing.reports.pytest_session import TEXTS, SessionRecord
 from toeplitz_core.testing.reports.remarks import print_known, print_remarks
 from toeplitz_core.testing.reports.table import print_summary, print_tables
 from toeplitz_core.testing.reports.terminal import header, options_line
@@ -30,9 +35,9 @@ from toeplitz_core.testing.reports.text import plain
 from toeplitz_core.testing.run.exit_code import ExitCode, exit_code
 from toeplitz_core.testing.run.options import OPTIONS, merged_options
 from toeplitz_core.testing.run.pyproject import project
-from toeplitz_core.testing.run.record import Record, read_result
+from toeplitz_core.testing.run.record import Ending, Record
 from toeplitz_core.testing.run.session import Session
-from toeplitz_core.testing.search.tally import merged_results
+from toeplitz_core.testing.support import interrupts
 from toeplitz_core.testing.support.option import Option
 
 # The session of this pytest run.
@@ -61,7 +66,12 @@ def _add_options(parser: pytest.Parser) -> None:
         return
     taken = {name for option in there for name in option.names()}
     group = parser.getgroup("toeplitz_core", "toeplitz_core: convolutions checked against their matrix")
+    for name in TEXTS:
+        said = f"Write the results and findings of all tests, of all workers together, to this file as {name.upper()}."
+        group.addoption(f"--toeplitz-{name}", dest=f"toeplitz_file_{name}", metavar="FILE", help=said)
     for option in OPTIONS.values():
+        if option.name in TEXTS and f"--{option.name}" in taken:
+            continue
         word = f"toeplitz-{option.name}" if {f"--{option.name}", f"--no-{option.name}"} & taken else option.name
         more: dict[str, Any] = {"action": "append" if option.repeatable else "store"}
         if option.kind is bool:
@@ -86,13 +96,13 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         given = _given(config)
         session = _session(config, given)
+        driver = Driver(config, session, explicit="subject" in given)
     except ValueError as error:
         raise pytest.UsageError(str(error)) from None
     config.stash[SESSION] = session
     # Decorators run when test files are imported, where there is no config object.
     before = COMMAND_LINE.set(given)
     config.add_cleanup(lambda: COMMAND_LINE.reset(before))
-    driver = Driver(config, session, explicit="subject" in given)
     config.pluginmanager.register(driver, "toeplitz_core driver")
 
 
@@ -152,8 +162,10 @@ class Driver:
         self.config = config
         self.session = session
         self.explicit = explicit
-        self.reported: dict[str, Result] = {}
-        self.stale: list[Stale] = []
+        self.is_worker = hasattr(config, "workerinput")
+        command = shlex.join(["pytest", *map(str, config.invocation_params.args)])
+        self.tests = SessionRecord(session, command, {} if self.is_worker else _files(config))
+        self.record = self.tests.record()
 
     def pytest_report_header(self) -> list[str]:
         """Echo the options, so that a typo shows."""
@@ -163,7 +175,10 @@ class Driver:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
         """Import the subjects of the command line. A missing one ends pytest before anything runs."""
-        if not self.explicit or hasattr(self.config, "workerinput") or self.config.option.collectonly:
+        if self.is_worker or self.config.option.collectonly:
+            return
+        self._end_by_sigterm_as_by_ctrl_c()
+        if not self.explicit:
             return
         try:
             self.session.start()
@@ -173,46 +188,57 @@ class Driver:
         if self.config.pluginmanager.hasplugin("dsession"):
             self.session.close()  # under xdist, tests run in other processes with their own workers
 
+    def _end_by_sigterm_as_by_ctrl_c(self) -> None:
+        """Let pytest end with its summary and its files if it is terminated."""
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            self.config.add_cleanup(partial(signal.signal, signal.SIGTERM, signal.SIG_DFL))  # type: ignore[arg-type]
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep the result in the report of a test."""
-        if report.when == "call":
-            for name, value in report.user_properties:
-                if name == PROPERTY:
-                    self.reported[report.nodeid] = read_result(json.loads(str(value)))
+        """Keep what the report of a test has for the record. An interrupt waits until that is done."""
+        if not self.is_worker:
+            with interrupts.noted():
+                self.tests.add(report)
 
-    @property
-    def results(self) -> dict[Step, Result]:
-        """One result per step, steps of the options first. Decorated tests may add steps, or results for these."""
-        found: dict[Step, list[Result]] = {}
-        for result in self.reported.values():
-            found.setdefault(result.step, []).append(result)
-        ran = {step: [r for r in results if r.cases] or results[-1:] for step, results in found.items()}
-        order = [step for step in self.session.steps if step in ran]
-        return {step: merged_results(ran[step]) for step in dict.fromkeys([*order, *ran])}
+    def _add_waiting_reports(self) -> None:
+        """Add the reports that workers of pytest-xdist had sent when the session ended, and that it has not read."""
+        dsession = self.config.pluginmanager.getplugin("dsession")
+        with contextlib.suppress(queue.Empty):
+            while dsession is not None:
+                event, found = dsession.queue.get_nowait()
+                if event == "testreport":
+                    found["rep"].node = found["node"]
+                    self.tests.add(found["rep"])
 
-    @property
-    def asked_for(self) -> list[Result]:
+    def _asked_for(self, record: Record) -> list[Result]:
         """The results of the steps that the options name."""
-        results, steps = self.results, set(self.session.steps)
-        return [result for step, result in results.items() if step in steps]
+        steps = set(self.session.steps)
+        return [result for result in record.results if result.step in steps]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Look for stale entries. Fail the session if nothing is proven, or if stale entries are refused."""
-        asked_for = self.asked_for
-        if hasattr(self.config, "workerinput") or not asked_for:
+        """Look for stale entries, and write the files. Fail if nothing is proven, or if stale entries are refused."""
+        if self.is_worker:
             return
-        with contextlib.suppress(SubjectError):  # the tests of the missing subject have failed already
-            self.stale = self.session.stale(asked_for)
-        refused = self.stale and self.session.options.fail_stale
+        self._add_waiting_reports()
+        asked_for = self._asked_for(self.tests.record())
+        stale: list[Stale] = []
+        if asked_for and session.exitstatus != pytest.ExitCode.INTERRUPTED:
+            with contextlib.suppress(SubjectError):  # the tests of the missing subject have failed already
+                stale = self.session.stale(asked_for)
+        refused = stale and self.session.options.fail_stale
+        self.record = self.tests.record(_ending(session), stale, _workers(self.config))
         if session.exitstatus == pytest.ExitCode.OK and (self._proved_nothing or refused):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        with interrupts.ignored():
+            self.tests.write(self.record)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print the table of the command line."""
-        if self.reported:
+        """Print the findings of all tests, each once, and the table of the command line. With -q, there is no table."""
+        quiet = -self.config.get_verbosity()
+        if self.tests and quiet < (2 if self.record.findings else 1):
             terminalreporter.section("toeplitz_core")
-            terminalreporter.write(self._summary())
+            terminalreporter.write(self._summary(table=quiet < 1))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_unconfigure(self) -> None:
@@ -222,23 +248,46 @@ class Driver:
     @property
     def _proved_nothing(self) -> bool:
         """Whether a subject was named, and the command ``check`` would exit with 3."""
-        asked_for = self.asked_for
+        asked_for = self._asked_for(self.record)
         return self.explicit and bool(asked_for) and exit_code(asked_for) is ExitCode.NOTHING_PROVEN
 
-    def _summary(self) -> str:
-        results, asked_for = list(self.results.values()), self.asked_for
+    def _summary(self, *, table: bool) -> str:
+        record = self.record
         writer = self.config.get_terminal_writer()
         # Rich reads from the file which characters can be printed.
         file = io.TextIOWrapper(io.BytesIO(), encoding=getattr(sys.__stdout__, "encoding", None) or "utf-8")
         # In a log, 160 columns keep the table unfolded.
         width = writer.fullwidth if writer.hasmarkup else 160
         console = Console(file=file, force_terminal=writer.hasmarkup, width=width, emoji=False)
-        print_tables(console, Record(results, 0))
-        print_remarks(console, results, self.session.left_out if asked_for else ())
-        record = Record(asked_for, 0, known=self.session.plan.known, stale=self.stale)
-        print_known(console, record)
-        print_summary(console, results)
+        print_findings(console, record, self.tests.tests_of, self.tests.replay_of)
+        if table:
+            print_tables(console, record)
+            print_remarks(console, record.results, self.session.left_out if self._asked_for(record) else ())
+            print_known(console, record)
+            print_summary(console, record.results)
         if self._proved_nothing:
             plain(console, "nothing proven: no law could be checked on a subject that the command line names")
         file.seek(0)
         return file.read()
+
+
+def _files(config: pytest.Config) -> dict[str, str]:
+    """The paths of the files to write, by the names of their reports."""
+    given = {name: getattr(config.option, f"toeplitz_file_{name}", None) for name in TEXTS}
+    if wrong := [name for name, path in given.items() if path == "-"]:
+        raise ValueError(f"toeplitz-{wrong[0]}='-' must be a file")
+    return {name: str(config.invocation_params.dir / path) for name, path in given.items() if path is not None}
+
+
+def _workers(config: pytest.Config) -> int:
+    """The number of processes that run tests."""
+    return len(getattr(config.option, "tx", None) or [""]) if config.pluginmanager.hasplugin("dsession") else 1
+
+
+def _ending(session: pytest.Session) -> Ending:
+    """How the session ended, in the words of a record."""
+    if session.exitstatus == pytest.ExitCode.INTERNAL_ERROR:
+        return "error"
+    if session.shouldfail:  # also the reason for an interrupt of pytest-xdist
+        return "stopped at the first failure"
+    return "interrupted" if session.exitstatus == pytest.ExitCode.INTERRUPTED else "completed"

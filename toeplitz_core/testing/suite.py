@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from toeplitz_core.testing.reports.pytest_result import conclude, reported, stopped
+from toeplitz_core.testing.reports.pytest_result import conclude, reported, stopped, told_by
 
 if TYPE_CHECKING:
     import pytest
@@ -30,4 +30,5 @@ def test_law(toeplitz_step: Step, toeplitz_session: Session, request: pytest.Fix
         required_devices=toeplitz_session.options.device,
         stopped=stopped(request.node, toeplitz_session, result),
         session=toeplitz_session,
+        told=told_by(request.node),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.conditions import Condition
 from toeplitz_core.testing.findings.known_failures.entry import Entry
 from toeplitz_core.testing.findings.known_failures.known import KnownFailures
+from toeplitz_core.testing.findings.known_failures.known_file import KnownFile
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status
@@ -122,6 +124,13 @@ def test_entry_round_trip(reason: str, subject: str):
     entry = Entry("n", (subject, "b"), ("law", "other"), Condition("groups > 1"), case, reason, versions, link="x")
     (table,) = tomllib.loads(str(entry))["failure"]
     assert Entry.parse(table, 1) == entry
+
+
+def test_without_tomlkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Without tomlkit, the error names the extra that has it."""
+    monkeypatch.setitem(sys.modules, "tomlkit", None)
+    with pytest.raises(ValueError, match=r"write-known needs tomlkit, .*: pip install 'toeplitz-core\[testing\]'"):
+        KnownFile(tmp_path / "known.toml")
 
 
 # In a search

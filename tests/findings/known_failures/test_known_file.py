@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tomllib
 from pathlib import Path
 
@@ -152,10 +151,3 @@ def test_a_file_that_is_no_list(tmp_path: Path, text: str, said: str):
         KnownFile(path)
     assert said in str(caught.value)
     assert path.read_text(encoding="utf-8") == text
-
-
-def test_without_tomlkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Without tomlkit, the error names the extra that has it."""
-    monkeypatch.setitem(sys.modules, "tomlkit", None)
-    with pytest.raises(ValueError, match=r"write-known needs tomlkit, .*: pip install 'toeplitz-core\[testing\]'"):
-        KnownFile(tmp_path / "known.toml")

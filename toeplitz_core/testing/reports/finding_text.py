@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
 
 from toeplitz_core.testing.findings.causes.catalogue import UNKNOWN, definition
 from toeplitz_core.testing.findings.finding import Finding
-from toeplitz_core.testing.reports.text import WIDTH, filled, labelled, shortened, verdict_blocks, wrapped
-from toeplitz_core.testing.run.record import replay_command
+from toeplitz_core.testing.reports.text import (
+    STYLES,
+    WIDTH,
+    filled,
+    labelled,
+    plain,
+    shortened,
+    verdict_blocks,
+    wrapped,
+)
+from toeplitz_core.testing.run.record import Record, replay_command
 from toeplitz_core.testing.support.spelling import counted
 
 # The largest number of lines for one finding.
@@ -83,3 +94,25 @@ def sentence(text: str) -> str:
 def findings_heading(findings: Sequence[Finding]) -> str:
     """What stands above the findings of a run."""
     return "1 finding:" if len(findings) == 1 else f"{len(findings)} findings, the gravest first:"
+
+
+def print_findings(
+    console: Console, record: Record, tests_of: Callable[[Finding], int], replay_of: Callable[[Finding], str]
+) -> None:
+    """Print the findings of tests, which have told them already: three lines for each.
+
+    Parameters
+    ----------
+    tests_of : callable
+        Returns how many tests fail for a finding.
+    replay_of : callable
+        Returns the command that replays it.
+    """
+    if record.findings:
+        plain(console, findings_heading(record.findings))
+    for number, finding in enumerate(record.findings, start=1):
+        tests = f"{(count := tests_of(finding))} test{'s' * (count != 1)}"
+        heading = f"F{number} {finding.cause} ({finding.id}): {finding.subject}, {tests}"
+        plain(console, heading, style=STYLES.get(finding.status))
+        plain(console, f"  case:   {finding.failure.case}")
+        plain(console, f"  replay: {replay_of(finding)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
@@ -18,7 +18,8 @@ from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.reports.finding_text import finding_lines
 from toeplitz_core.testing.reports.terminal import OUR_ERROR
 from toeplitz_core.testing.reports.text import printable, result_line, verdict_lines
-from toeplitz_core.testing.run.record import replay_command, result_document
+from toeplitz_core.testing.run.contribution import Contribution
+from toeplitz_core.testing.run.record import replay_command
 from toeplitz_core.testing.run.session import Session
 from toeplitz_core.testing.subjects import resolve
 from toeplitz_core.testing.support.importable import needed_path
@@ -26,53 +27,97 @@ from toeplitz_core.testing.support.spelling import cases_of
 
 # The property of a test that holds its result as JSON. pytest passes it to every report, also from another process.
 PROPERTY = "toeplitz_core"
+# How the error of a test ends that has not said anything else.
+UNENDED = ": its test did not end"
+_TOLD = pytest.StashKey[set[str]]()
 
 
-def _lines(result: Result, failure: Verdict, replay: str | None, session: Session | None) -> list[str]:
+def _lines(result: Result, failure: Verdict, replay: str | None, session: Session | None, told: set[str]) -> list[str]:
     """The lines for a failure. The first test that fails for a finding tells it; later tests name it in one line."""
-    command = replay or _command(result.subject, failure)
     findings = () if session is None else session.gathering.findings
     finding = next((finding for finding in findings if finding.covers(result.step, failure)), None)
-    if session is None or finding is None:
-        return verdict_lines(result.subject, failure, command)
-    if finding.id in session.told:
+    if finding is None:
+        return verdict_lines(result.subject, failure, replay or _command(result.subject, failure))
+    if finding.id in told:
         return [f"{finding.cause} ({finding.id}), as in an earlier test; here: {failure.case}"]
-    session.told.add(finding.id)
+    told.add(finding.id)
     return finding_lines(finding, None, replay=replay or _command(result.subject, finding.failure), limit=None)
 
 
-def reported(item: pytest.Item | None, session: Session, step: Step) -> Result:
+def told_by(item: pytest.Item | None) -> set[str]:
+    """The ids of the findings that tests of this process have told, whatever session of the suite found them."""
+    return set() if item is None else item.config.stash.setdefault(_TOLD, set())
+
+
+def reported(item: pytest.Item | None, session: Session, step: Step, replay: str | None = None) -> Result:
     """Run a step; add its result to the report of a test: in words, as JSON, and as Hypothesis's statistics.
 
-    An interrupt ends the tests. What the step had found by then is reported.
+    A failure is reported as soon as it is found, so that nothing is lost if the process ends. An interrupt ends the
+    tests. What the step had found by then is reported.
     """
     if item is None:
-        return _judged(session, step, [])
+        return _judged(session, step, lambda _: None)
 
     def keep_statistics(found: Any) -> None:
         found["nodeid"] = item.nodeid
         item.hypothesis_statistics = describe_statistics(found)  # type: ignore[attr-defined]  # its plugin looks for it
 
+    def contribution(result: Result) -> Contribution:
+        return Contribution.of(session, result, lambda one: replay or _command(one.subject, one.failure))
+
     announced: list[Result] = []
+
+    def announce(result: Result) -> None:
+        announced.append(result)
+        _send(item, contribution(result))
+
+    _send(item, Contribution(error=f"{step}{UNENDED}"))
     try:
         # As Hypothesis's own plugin does for its tests, so that --hypothesis-show-statistics works here.
         with collector.with_value(keep_statistics):  # type: ignore[arg-type]  # its default is None
-            result = _judged(session, step, announced)
+            result = _judged(session, step, announce)
     except KeyboardInterrupt:
         if not announced:
             raise
         result = announced[-1]
         item.session.shouldstop = "interrupted"
+    except (Exception, pytest.fail.Exception) as error:
+        absent = isinstance(error, pytest.fail.Exception)
+        item.user_properties.append(
+            _property(Contribution(error=str(error) if absent else f"{type(error).__name__}: {error}"))
+        )
+        raise
     # As the fixture record_property does, but without its warning that strict readers of JUnit XML refuse properties.
-    item.user_properties.append((PROPERTY, json.dumps(result_document(result), allow_nan=False)))
+    item.user_properties.append(_property(contribution(result)))
     item.add_report_section("call", "toeplitz_core", f"{result_line(result)}, seed {session.plan.seed}")
     return result
 
 
-def _judged(session: Session, step: Step, announced: list[Result]) -> Result:
+def _send(item: pytest.Item, found: Contribution) -> None:
+    """Report what is known before the test ends, in case that it does not.
+
+    pytest and pytest-xdist pass on a report of a setup that passed, and show nothing of it.
+    """
+    report = pytest.TestReport(
+        item.nodeid, item.location, {}, "passed", None, "setup", user_properties=[_property(found)]
+    )
+    item.ihook.pytest_runtest_logreport(report=report)
+
+
+def _property(found: Contribution) -> tuple[str, str]:
+    return PROPERTY, json.dumps(found.document(), allow_nan=False)
+
+
+def contribution_in(report: pytest.TestReport) -> Contribution | None:
+    """What a test contributes to the record of the session, from its report; None from other reports."""
+    found = [str(value) for name, value in report.user_properties if name == PROPERTY]
+    return Contribution.read(json.loads(found[-1])) if found and report.when != "teardown" else None
+
+
+def _judged(session: Session, step: Step, announce: Callable[[Result], None]) -> Result:
     """Run a step. A missing subject fails the test with one line; an error of our own says that it is ours."""
     try:
-        return session.result(step, announced.append)
+        return session.result(step, announce)
     except SubjectError as error:
         absent = str(error)
     except Exception as error:
@@ -89,6 +134,7 @@ def conclude(
     replay: str | None = None,
     stopped: Stop | None = None,
     session: Session | None = None,
+    told: set[str] | None = None,
 ) -> None:
     """End a test with the outcome of its result: return if it passes, else raise pytest's fail, skip or xfail.
 
@@ -103,10 +149,13 @@ def conclude(
     stopped : Stop, optional
         Where the failure occurs in this process. The debugger of pytest then opens there.
     session : Session, optional
-        Its findings are told instead of the single failures, each of them once.
+        Its findings are told instead of the single failures.
+    told : set of str, optional
+        The ids of findings that earlier tests have told, so that they are only named. Those told here are added.
     """
     if result.status.is_failure:
-        lines = [line for failure in result.failures for line in _lines(result, failure, replay, session)]
+        told = set() if told is None else told
+        lines = [line for failure in result.failures for line in _lines(result, failure, replay, session, told)]
         if stopped is not None:
             lines.append(f"  debug:  {_stopped_at(stopped)}")
         failed = pytest.fail.Exception(printable("\n".join(lines)), pytrace=False)

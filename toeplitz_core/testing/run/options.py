@@ -248,7 +248,7 @@ class Options:
         "Write the results to this file as JSON; - means standard output.",
         metavar="FILE",
         in_table=False,
-        pytest="toeplitz-core check --json",
+        pytest="--toeplitz-json",
     )
     junit: str | None = _option(
         None, str, "Write the results to this file as JUnit XML.", metavar="FILE", in_table=False, pytest="--junit-xml"

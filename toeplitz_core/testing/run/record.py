@@ -202,10 +202,10 @@ def result_document(result: Result) -> dict[str, Any]:
     if result.outside:
         found["outside"] = result.outside
     if result.failure is not None:
-        found |= _failure_document(result.subject, result.failure)
+        found |= failure_document(result.subject, result.failure)
     if result.others:
         found["others"] = [
-            {"status": other.status.value, **_failure_document(result.subject, other)} for other in result.others
+            {"status": other.status.value, **failure_document(result.subject, other)} for other in result.others
         ]
     return found
 
@@ -235,7 +235,8 @@ def finding_document(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _failure_document(subject: str, failure: Verdict) -> dict[str, Any]:
+def failure_document(subject: str, failure: Verdict) -> dict[str, Any]:
+    """A failing verdict as a dictionary, as in the schema of the JSON report, without its status."""
     return {
         "case": str(failure.case),
         "message": failure.message,
@@ -265,7 +266,7 @@ def read_result(document: Mapping[str, Any]) -> Result:
         If the dictionary is not a result.
     """
     status, ratio = Status(document["status"]), document["max_ratio"]
-    failure = _read_failure(document) if "case" in document else None
+    failure = read_failure(document) if "case" in document else None
     return Result(
         Step(document["subject"], document["law"], document["dtype"], document["device"]),
         status,
@@ -278,14 +279,15 @@ def read_result(document: Mapping[str, Any]) -> Result:
         document.get("zeros", 0),
         document.get("zero_signs", 0),
         document.get("refused") or "",
-        tuple(_read_failure(other) for other in document.get("others", ())),
+        tuple(read_failure(other) for other in document.get("others", ())),
         document.get("outside", 0),
         shared=Counter(document.get("shared", {})),
         refuses=tuple(document.get("refuses", ())),
     )
 
 
-def _read_failure(document: Mapping[str, Any]) -> Verdict:
+def read_failure(document: Mapping[str, Any]) -> Verdict:
+    """Read a failing verdict back from its dictionary, to which its status was added."""
     ratio = document["ratio"]
     return Verdict(
         Status(document["status"]),

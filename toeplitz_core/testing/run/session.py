@@ -84,8 +84,6 @@ class Session:
                 f"{', '.join(self.subjects)}: no subject is in both"
             )
         self._gathering: Gathering | None = None
-        # The ids of findings that a test has told of.
-        self.told: set[str] = set()
         self.pool = SubjectPool(
             partial(Sandbox, timeout=options.timeout) if sandbox is None else sandbox,
             here=here,

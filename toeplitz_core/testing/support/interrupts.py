@@ -39,7 +39,8 @@ def noted() -> Iterator[None]:
         _requested = _raising = False
     if threading.current_thread() is threading.main_thread() and not _depth:
         for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
-            if signal.getsignal(number) is usual or signal.getsignal(number) == usual:
+            # A driver may end by SIGTERM as by Ctrl-C.
+            if signal.getsignal(number) in (usual, signal.default_int_handler):
                 before[number] = signal.signal(number, _note)
     _depth += 1
     try:
