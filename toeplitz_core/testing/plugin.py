@@ -230,8 +230,9 @@ class Driver:
         self.record = self.tests.record(_ending(session), stale, _workers(self.config))
         if session.exitstatus == pytest.ExitCode.OK and (self._proved_nothing or refused):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        with interrupts.ignored():
-            self.tests.write(self.record)
+        if not self.config.option.collectonly:
+            with interrupts.ignored():
+                self.tests.write(self.record)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the findings of all tests, each once, and the table of the command line. With -q, there is no table."""
@@ -281,7 +282,8 @@ def _files(config: pytest.Config) -> dict[str, str]:
 
 def _workers(config: pytest.Config) -> int:
     """The number of processes that run tests."""
-    return len(getattr(config.option, "tx", None) or [""]) if config.pluginmanager.hasplugin("dsession") else 1
+    dsession = config.pluginmanager.getplugin("dsession")  # of pytest-xdist
+    return 1 if dsession is None else len(dsession.nodemanager.specs)
 
 
 def _ending(session: pytest.Session) -> Ending:

@@ -195,7 +195,8 @@ class Options:
     write_known: str | None = _option(
         None,
         str,
-        "Add the failures of this run to this list of known failures (TOML).",
+        "Update this list of known failures (TOML) in place: add the failures of this run, and remove entries whose "
+        "example was run again and holds.",
         metavar="FILE",
         in_table=False,
         pytest="toeplitz-core check --write-known",
