@@ -173,6 +173,15 @@ def test_a_session_that_is_cut_short(
     assert failed["message"] == "raised RuntimeError: wrong (not shrunk to the end)"
 
 
+def test_a_second_interrupt(project: pytest.Pytester):
+    """A second Ctrl-C, while pytest handles the first one, does not make a session complete."""
+    project.makepyfile(test_mine=CUT_SHORT.format(end="raise KeyboardInterrupt"))
+    project.makeconftest("def pytest_keyboard_interrupt(): raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        project.runpytest_inprocess(*LOADED, "--toeplitz-json=run.json")
+    assert written(project)["summary"]["ended"] == "interrupted"
+
+
 @pytest.mark.parametrize(
     ("path", "said"),
     [("-", "toeplitz-json='-' must be a file"), ("none/run.json", "must be in a directory that exists")],

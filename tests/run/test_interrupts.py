@@ -58,6 +58,19 @@ def in_noted(function: Callable[[], object]) -> None:
         function()
 
 
+def test_a_driver_that_sigterm_ends_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch):
+    """SIGTERM raises once, also while interrupts are noted, if it comes twice at once, as ``timeout`` sends it."""
+    undo = interrupts.raise_at_sigterm()
+    try:
+        for run in (lambda function: function(), in_noted):
+            monkeypatch.setattr(interrupts, "_noted_at", -10.0)
+            with pytest.raises(KeyboardInterrupt):
+                run(lambda: interrupt(signal.SIGTERM))
+            interrupt(signal.SIGTERM)
+    finally:
+        undo()
+
+
 @BOTH
 def test_an_interrupt_is_raised_by_the_next_check(number: int):
     """A signal raises nothing where it arrives. The next check raises, and so does every later one."""

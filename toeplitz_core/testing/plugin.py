@@ -10,11 +10,8 @@ import contextlib
 import io
 import queue
 import shlex
-import signal
 import sys
-import threading
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +163,7 @@ class Driver:
         command = shlex.join(["pytest", *map(str, config.invocation_params.args)])
         self.tests = SessionRecord(session, command, {} if self.is_worker else _files(config))
         self.record = self.tests.record()
+        self.is_complete = False
 
     def pytest_report_header(self) -> list[str]:
         """Echo the options, so that a typo shows."""
@@ -177,7 +175,7 @@ class Driver:
         """Import the subjects of the command line. A missing one ends pytest before anything runs."""
         if self.is_worker or self.config.option.collectonly:
             return
-        self._end_by_sigterm_as_by_ctrl_c()
+        self.config.add_cleanup(interrupts.raise_at_sigterm())
         if not self.explicit:
             return
         try:
@@ -188,11 +186,12 @@ class Driver:
         if self.config.pluginmanager.hasplugin("dsession"):
             self.session.close()  # under xdist, tests run in other processes with their own workers
 
-    def _end_by_sigterm_as_by_ctrl_c(self) -> None:
-        """Let pytest end with its summary and its files if it is terminated."""
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
-            self.config.add_cleanup(partial(signal.signal, signal.SIGTERM, signal.SIG_DFL))  # type: ignore[arg-type]
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, Any, Any]:
+        """Note whether the tests ran to their end. A second interrupt may hide the first one from the exit status."""
+        result = yield
+        self.is_complete = True
+        return result
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep what the report of a test has for the record. An interrupt waits until that is done."""
@@ -227,12 +226,20 @@ class Driver:
             with contextlib.suppress(SubjectError):  # the tests of the missing subject have failed already
                 stale = self.session.stale(asked_for)
         refused = stale and self.session.options.fail_stale
-        self.record = self.tests.record(_ending(session), stale, _workers(self.config))
+        self.record = self.tests.record(self._ending(session), stale, _workers(self.config))
         if session.exitstatus == pytest.ExitCode.OK and (self._proved_nothing or refused):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if not self.config.option.collectonly:
             with interrupts.ignored():
                 self.tests.write(self.record)
+
+    def _ending(self, session: pytest.Session) -> Ending:
+        """How the session ended, in the words of a record."""
+        if session.exitstatus == pytest.ExitCode.INTERNAL_ERROR:
+            return "error"
+        if session.shouldfail:  # also the reason for an interrupt of pytest-xdist
+            return "stopped at the first failure"
+        return "completed" if self.is_complete else "interrupted"
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the findings of all tests, each once, and the table of the command line. With -q, there is no table."""
@@ -284,12 +291,3 @@ def _workers(config: pytest.Config) -> int:
     """The number of processes that run tests."""
     dsession = config.pluginmanager.getplugin("dsession")  # of pytest-xdist
     return 1 if dsession is None else len(dsession.nodemanager.specs)
-
-
-def _ending(session: pytest.Session) -> Ending:
-    """How the session ended, in the words of a record."""
-    if session.exitstatus == pytest.ExitCode.INTERNAL_ERROR:
-        return "error"
-    if session.shouldfail:  # also the reason for an interrupt of pytest-xdist
-        return "stopped at the first failure"
-    return "interrupted" if session.exitstatus == pytest.ExitCode.INTERRUPTED else "completed"

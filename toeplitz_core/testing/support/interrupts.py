@@ -12,7 +12,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -39,8 +39,7 @@ def noted() -> Iterator[None]:
         _requested = _raising = False
     if threading.current_thread() is threading.main_thread() and not _depth:
         for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
-            # A driver may end by SIGTERM as by Ctrl-C.
-            if signal.getsignal(number) in (usual, signal.default_int_handler):
+            if signal.getsignal(number) in (usual, _raise_once):
                 before[number] = signal.signal(number, _note)
     _depth += 1
     try:
@@ -65,6 +64,26 @@ def _note(_number: int, _frame: FrameType | None) -> None:
         _noted_at = now
     request()
     if _raising or again:
+        raise KeyboardInterrupt
+
+
+def raise_at_sigterm() -> Callable[[], None]:
+    """Let SIGTERM raise ``KeyboardInterrupt``, as Ctrl-C does, unless it has a handler; return what undoes this."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        return lambda: None
+    signal.signal(signal.SIGTERM, _raise_once)
+
+    def undo() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    return undo
+
+
+def _raise_once(_number: int, _frame: FrameType | None) -> None:
+    global _noted_at  # noqa: PLW0603
+    now = time.monotonic()
+    if now - _noted_at > _ONE_REQUEST:
+        _noted_at = now
         raise KeyboardInterrupt
 
 
