@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -61,14 +62,21 @@ def in_noted(function: Callable[[], object]) -> None:
 def test_a_driver_that_sigterm_ends_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch):
     """SIGTERM raises once, also while interrupts are noted, if it comes twice at once, as ``timeout`` sends it."""
     undo = interrupts.raise_at_sigterm()
+    reached: list[str] = []
+
+    def interrupted(name: str) -> None:
+        interrupt(signal.SIGTERM)
+        reached.append(name)
+
     try:
-        for run in (lambda function: function(), in_noted):
+        for name, run in (("at once", lambda function: function()), ("noted", in_noted)):
             monkeypatch.setattr(interrupts, "_noted_at", -10.0)
             with pytest.raises(KeyboardInterrupt):
-                run(lambda: interrupt(signal.SIGTERM))
+                run(partial(interrupted, name))
             interrupt(signal.SIGTERM)
     finally:
         undo()
+    assert reached == ["noted"]  # raised at the end of the block
 
 
 @BOTH
