@@ -84,7 +84,7 @@ def test_one_record_of_all_tests(project: pytest.Pytester):
     assert finding["dtypes"] == ["float64", "float32"]
     assert [each.get("finding") for each in alone["results"]] == [found[1]] * 4 + [None] * 2
 
-    result = project.runpytest_inprocess(*LOADED, "-n2", "--toeplitz-json=both.json")
+    result = project.runpytest_inprocess(*LOADED, "-n2", "--toeplitz-json=both.json", "--toeplitz-html=run.html")
     result.assert_outcomes(passed=2, failed=4)
     assert sum(head.startswith("F1") for head in heads(result)) == 1
     both = written(project, "both.json")
@@ -93,6 +93,7 @@ def test_one_record_of_all_tests(project: pytest.Pytester):
         del document["timing"], document["options"]["command"]
     assert both == alone
     assert call(f"compare {project.path / 'run.json'} {project.path / 'both.json'}").exit_code == 0
+    assert f">{found[1]}<" in (project.path / "run.html").read_text(encoding="utf-8")
 
     for chosen in (["--lf"], FAILED, ["-k", "colours or test_one or test_two"]):
         result = project.runpytest_inprocess(*LOADED, "-v", "-rN", *chosen)

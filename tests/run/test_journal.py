@@ -243,7 +243,8 @@ def test_old_journals_are_removed(temporary: Path):
     old, new, asked_for = cut(1), cut(1), cut(1)
     living = OwnedDirectory("run")
     for journal in (old, asked_for):
-        os.utime(journal, (0, journal.stat().st_mtime - (KEPT_DAYS + 1) * 24 * 3600))
+        for path in (journal, journal.parent / "owner.lock"):
+            os.utime(path, (0, path.stat().st_mtime - (KEPT_DAYS + 1) * 24 * 3600))
     assert resumed(asked_for).exit_code == 1
     assert set(temporary.iterdir()) == {new.parent, living.path}
     living.remove()

@@ -24,7 +24,7 @@ from toeplitz_core.testing.findings.known_failures.staleness import Stale
 from toeplitz_core.testing.isolation.isolated_subject import SubjectError
 from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.reports.finding_text import print_findings
-from toeplitz_core.testing.reports.pytest_session import TEXTS, SessionRecord
+from toeplitz_core.testing.reports.pytest_session import FILES, SessionRecord
 from toeplitz_core.testing.reports.remarks import print_known, print_remarks
 from toeplitz_core.testing.reports.table import print_summary, print_tables
 from toeplitz_core.testing.reports.terminal import header, options_line
@@ -63,11 +63,11 @@ def _add_options(parser: pytest.Parser) -> None:
         return
     taken = {name for option in there for name in option.names()}
     group = parser.getgroup("toeplitz_core", "toeplitz_core: convolutions checked against their matrix")
-    for name in TEXTS:
+    for name in FILES:
         said = f"Write the results and findings of all tests, of all workers together, to this file as {name.upper()}."
         group.addoption(f"--toeplitz-{name}", dest=f"toeplitz_file_{name}", metavar="FILE", help=said)
     for option in OPTIONS.values():
-        if option.name in TEXTS and f"--{option.name}" in taken:
+        if option.name in FILES and f"--{option.name}" in taken:
             continue
         word = f"toeplitz-{option.name}" if {f"--{option.name}", f"--no-{option.name}"} & taken else option.name
         more: dict[str, Any] = {"action": "append" if option.repeatable else "store"}
@@ -281,7 +281,7 @@ class Driver:
 
 def _files(config: pytest.Config) -> dict[str, str]:
     """The paths of the files to write, by the names of their reports."""
-    given = {name: getattr(config.option, f"toeplitz_file_{name}", None) for name in TEXTS}
+    given = {name: getattr(config.option, f"toeplitz_file_{name}", None) for name in FILES}
     if wrong := [name for name, path in given.items() if path == "-"]:
         raise ValueError(f"toeplitz-{wrong[0]}='-' must be a file")
     return {name: str(config.invocation_params.dir / path) for name, path in given.items() if path is not None}

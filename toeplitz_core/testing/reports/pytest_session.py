@@ -13,9 +13,8 @@ from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.findings.known_failures.staleness import Stale
 from toeplitz_core.testing.laws.result import Step
 from toeplitz_core.testing.reports.files.json import to_json
-from toeplitz_core.testing.reports.files.report_files import ReportFile
+from toeplitz_core.testing.reports.files.report_files import ReportFile, html_file
 from toeplitz_core.testing.reports.pytest_result import UNENDED, contribution_in
-from toeplitz_core.testing.run.comparison.comparison import Comparison
 from toeplitz_core.testing.run.contribution import Contribution, joined
 from toeplitz_core.testing.run.events import Ended
 from toeplitz_core.testing.run.exit_code import ExitCode, exit_code
@@ -23,8 +22,11 @@ from toeplitz_core.testing.run.record import Ending, Record, replay_command
 from toeplitz_core.testing.run.session import Session
 from toeplitz_core.testing.run.stopwatch import Stopwatch
 
-# The text of the file that ``--toeplitz-NAME`` writes, by NAME.
-TEXTS: Mapping[str, Callable[[Record, Comparison | None], str]] = {"json": to_json}
+# What writes the file of ``--toeplitz-NAME``, by NAME, the quickest first.
+FILES: Mapping[str, Callable[[str], ReportFile]] = {
+    "json": lambda path: ReportFile(path, lambda ended: to_json(ended.record)),
+    "html": html_file,
+}
 
 
 class SessionRecord:
@@ -37,8 +39,8 @@ class SessionRecord:
     command : str
         The command line of pytest.
     files : mapping of str to str
-        The paths of the files to write, by the names in ``TEXTS``. A file is written at each new bug, so that nothing
-        is lost if the process is killed, and at the end.
+        The paths of the files to write, by the names in ``FILES``. They are written at the end. The JSON is also
+        written at each new bug, so that nothing is lost if the process is killed.
 
     Raises
     ------
@@ -49,10 +51,7 @@ class SessionRecord:
     def __init__(self, session: Session, command: str, files: Mapping[str, str]) -> None:
         self._session = session
         self._command = command
-        self._files = [
-            ReportFile(path, lambda ended, text=TEXTS[name]: text(ended.record, ended.comparison))  # type: ignore[misc]
-            for name, path in files.items()
-        ]
+        self._files = {name: FILES[name](path) for name, path in files.items()}
         # The last word of each test, by its id and its worker: --dist=each runs each test in every worker.
         self._tests: dict[tuple[str, str], Contribution] = {}
         self._seconds: dict[tuple[str, str], float] = {}
@@ -74,13 +73,13 @@ class SessionRecord:
         bugs = {("finding", finding.id) for finding in found.findings}
         if found.result is not None and not found.findings:  # it goes on shrinking
             bugs = {(found.result.subject, failure.kind) for failure in found.result.failures}
-        if bugs - self._bugs and self._files:
-            self.write(self.record("interrupted"))
+        if bugs - self._bugs and "json" in self._files:
+            self._files["json"](Ended(self.record("interrupted")))
         self._bugs |= bugs
 
     def write(self, record: Record) -> None:
         """Write the files."""
-        for file in self._files:
+        for file in self._files.values():
             file(Ended(record))
 
     def record(self, ended: Ending = "completed", stale: Sequence[Stale] = (), workers: int = 1) -> Record:

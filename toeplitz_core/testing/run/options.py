@@ -241,7 +241,7 @@ class Options:
         "nothing from a network. It needs jinja2, from the extra 'html'.",
         metavar="FILE",
         in_table=False,
-        pytest="toeplitz-core check --html",
+        pytest="--toeplitz-html",
     )
     json: str | None = _option(
         None,

@@ -55,12 +55,23 @@ def report_files(options: Options) -> list[Consumer]:
     if options.markdown is not None:
         files.append(ReportFile(options.markdown, lambda ended: run_markdown(ended.record, ended.comparison)))
     if options.html is not None:
-        if find_spec("jinja2") is None:
-            raise ValueError(f"html={options.html!r} needs jinja2: python -m pip install 'toeplitz_core[html]'")
-        files.append(ReportFile(options.html, _page))
+        files.append(html_file(options.html))
     if options.write_baseline is not None:
         files.append(ReportFile(options.write_baseline, _baseline))
     return files
+
+
+def html_file(path: str) -> ReportFile:
+    """The page of a run.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be written, or jinja2 is missing.
+    """
+    if find_spec("jinja2") is None:
+        raise ValueError(f"html={path!r} needs jinja2: python -m pip install 'toeplitz_core[html]'")
+    return ReportFile(path, _page)
 
 
 def _page(ended: Ended) -> str:
