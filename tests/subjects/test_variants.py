@@ -31,15 +31,15 @@ VARIANTS = [name for name, known in SUBJECTS.items() if name != "torch-compile" 
 GPU = ("torch-cuda", "torch-cuda-fp32")
 # Cases per dtype of a law with full effort. The conformance environment runs more for variants with separate kernels.
 # Subjects that use no kernels of torch need fewer: they serve for comparison and do not change with torch.
-EXAMPLES = 15
-OTHER_EXAMPLES = 5
+EXAMPLES = 8
+OTHER_EXAMPLES = 3
 FORWARD = [law for law in LAWS.values() if law.name in ("forward-exact", "forward-bound", "special-values")]
 OTHERS = [law for law in LAWS.values() if law not in FORWARD]
 # Seconds after which a call counts as hanging, and an arbitrary case.
 HANG = 3.0
 ANY = Case.parse("input=1x1x1x1 weight=1x1x1x1")
 # torch itself has a test of its own, and some variants differ from it in little.
-FEWER = dict.fromkeys(("naive", "numpy", "scipy", "torch", "torch-1-threads", "torch-2-threads", "torch-inference"), 10)
+FEWER = dict.fromkeys(("naive", "numpy", "scipy", "torch", "torch-1-threads", "torch-2-threads", "torch-inference"), 5)
 
 
 @pytest.fixture(scope="module")

@@ -260,9 +260,8 @@ def test_interrupts_are_ignored_where_they_were(start: Start):
 @PROC
 def test_a_reader_that_leaves(start: Start, tmp_path: Path):
     """If the reader closes the pipe, as ``head`` does, a run ends silently as if interrupted, and writes its files."""
-    dtypes = "--dtype float32 --dtype int64 --dtype float64 --dtype bfloat16"
-    line = f"check {KERNELS}:no_groups {dtypes} --law forward-exact --law adjoint --device cpu"
-    running = start(f"{line} --jobs 2 -v --json run.json")
+    line = f"check {KERNELS}:no_groups --dtype float32 --dtype int64 --law forward-exact --law adjoint --device cpu"
+    running = start(f"{line} --jobs 1 -v --json run.json")
     said(running, "forward-exact float32 cpu: fail")
     assert running.stdout is not None
     running.stdout.close()
