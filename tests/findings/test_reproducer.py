@@ -178,6 +178,23 @@ def test_scripts_of_right_convolutions(tmp_path: Path):
     assert {name: code for name, (code, _) in found.items()} == dict.fromkeys(texts, 0), found
 
 
+LIBRARIES = {"jax": "bfloat16", "jax-nhwc": "float32", "onnxruntime": "float16", "onnxruntime-dynamic": "float32"}
+
+
+def test_scripts_of_libraries_call_them_alone(tmp_path: Path):
+    """The script of a registered library has no need of this package, and shows a right convolution."""
+    texts = {}
+    line = "input=2x4x7x6 weight=6x2x3x2 stride=2x1 padding=1x0 dilation=1x2 groups=2 bias law=forward-exact"
+    for name, dtype in LIBRARIES.items():
+        pytest.importorskip(name.partition("-")[0])
+        texts[name] = script(Case.parse(line).replace(dtype=dtype), name)
+    texts["same"] = script(Case.parse("input=4x7x6 weight=6x4x2x3 padding=same law=forward-exact"), "jax")
+    texts["wrong"] = texts["same"].replace("(total // 2, total - total // 2)", "(total - total // 2, total // 2)")
+    assert not any("toeplitz_core" in text for text in texts.values())
+    found = run_scripts(texts, tmp_path)
+    assert {name: code for name, (code, _) in found.items()} == dict.fromkeys(texts, 0) | {"wrong": 1}, found
+
+
 @pytest.mark.parametrize(
     ("codes", "shown", "memory"), [((1,), True, False), ((0, 1), True, True), ((0, 0), False, False)]
 )
@@ -217,7 +234,7 @@ class Own(Subject):
 @pytest.mark.parametrize(
     ("line", "subject", "why"),
     [
-        ("input=1x1x1x1 weight=1x1x1x1 law=forward-exact", "naive", "through code of the suite"),
+        ("input=1x1x1x1 weight=1x1x1x1 law=forward-exact", "naive", "is code of the suite"),
         ("input=1x1x1x1 weight=1x1x1x1 law=forward-exact", "tests.findings.test_reproducer:Own", "class of the suite"),
         ("input=1x1x1 weight=1x1x1 law=forward-exact", "torch", "only cases with 2 axes"),
         ("input=1x1x1x1 weight=1x1x1x1 law=composition", "torch", "compares several calls"),

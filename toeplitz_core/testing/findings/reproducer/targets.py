@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 
+from toeplitz_core.testing.findings.reproducer.libraries import CALLS
 from toeplitz_core.testing.subjects import SUBJECTS, resolve
 from toeplitz_core.testing.subjects.arrays import ArraySubject, to_numpy
 from toeplitz_core.testing.subjects.interface import Subject
@@ -51,7 +52,7 @@ class Target:
     contexts : tuple of str
         Expressions of the context managers around each call.
     variables : tuple of (name, value)
-        Environment variables that are read when torch is imported.
+        Environment variables that are read at the imports.
     layout : str
         The layout of input, weight and gradient if the case names none.
     """
@@ -119,9 +120,12 @@ def _registered(name: str, subject: Subject) -> Target:
         "torch-deterministic": f"torch.use_deterministic_algorithms(True)\n{_TORCH}\n",
         "torch-cuda-fp32": f"{_NO_TF32}{_TORCH}\n",
     }
+    if name in CALLS:
+        imports, definition = CALLS[name]
+        return Target(subject, imports, definition, variables=SUBJECTS[name].environment.variables)
     if not isinstance(subject, TorchSubject) or not name.startswith("torch"):
         raise NotExportable(
-            f"subject '{name}' is called through code of the suite; only torch and functions of your own are exported"
+            f"subject '{name}' is code of the suite; torch, {', '.join(CALLS)} and functions of your own are exported"
         )
     return Target(
         subject,

@@ -77,7 +77,7 @@ def assembled(
     ]
     if memory:
         head += _RESTART.strip("\n").splitlines()
-    head += [f"os.environ[{name!r}] = {value!r}  # read when torch is imported" for name, value in target.variables]
+    head += [f"os.environ[{name!r}] = {value!r}  # read at an import" for name, value in target.variables]
     imports = ["try:", *(f"    {line}" for line in target.imports), "except ImportError as error:"]
     imports += ['    print(f"cannot run: {error}")', "    sys.exit(2)", ""]
     ends = parts.MAIN_WITH_MEMORY if memory else parts.MAIN
