@@ -187,7 +187,7 @@ def test_scripts_of_libraries_call_them_alone(tmp_path: Path):
     line = "input=2x4x7x6 weight=6x2x3x2 stride=2x1 padding=1x0 dilation=1x2 groups=2 bias law=forward-exact"
     for name, dtype in LIBRARIES.items():
         pytest.importorskip(name.partition("-")[0])
-        texts[name] = script(Case.parse(line).replace(dtype=dtype), name)
+        texts[f"of-{name}"] = script(Case.parse(line).replace(dtype=dtype), name)
     texts["same"] = script(Case.parse("input=4x7x6 weight=6x4x2x3 padding=same law=forward-exact"), "jax")
     texts["wrong"] = texts["same"].replace("(total // 2, total - total // 2)", "(total - total // 2, total // 2)")
     assert not any("toeplitz_core" in text for text in texts.values())
