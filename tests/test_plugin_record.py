@@ -68,7 +68,7 @@ def test_one_record_of_all_tests(project: pytest.Pytester):
     first, *others, last = heads(result)
     found = re.fullmatch(r"refused \((\w+)\): kernels:colours \(fail\)", first)
     assert found is not None
-    again = f"refused ({found[1]}), as in an earlier test; here: input="
+    again = f"refused ({found[1]}), as before; here: input="
     assert [line.startswith(again) for line in others] == [True] * 3
     assert last == f"F1 refused ({found[1]}): kernels:colours, 4 tests"
     case = "  case:   input=1x1x1x1 weight=1x1x1x1 law=forward-exact"

@@ -82,7 +82,6 @@ def test_findings_appear_go_and_change():
     ("now", "words"),
     [
         (result(Status.UNSUPPORTED, "no float32"), "pass -> unsupported (no float32)"),
-        (result(Status.NOT_RUN, "torch sees no CUDA device", cases=0), "pass -> not-run (torch sees no CUDA device)"),
         (result(Status.MISTRUSTED, "nothing proven"), "pass -> mistrusted (nothing proven)"),
         (result(Status.PASS, refuses=("groups",)), "refuses groups"),
         (
@@ -93,13 +92,48 @@ def test_findings_appear_go_and_change():
 )
 def test_support_that_is_lost_and_gained(now: Result, words: str):
     """A step that says less than before is lost support, in the direction in which it is less."""
-    comparison = of(RIGHT, run(now, OTHER))
+    right = run(result(Status.PASS, counts=Counter({Status.PASS: 10})), OTHER)
+    comparison = of(right, run(now, OTHER))
     assert [each.what for each in comparison.lost] == [words]
     assert comparison.fails(Limits()) == ("less is supported",)
-    back = of(run(now, OTHER), RIGHT)
+    back = of(run(now, OTHER), right)
     assert not back.lost
     assert len(back.gained) == 1
     assert back.fails(Limits()) == ()
+
+
+def test_a_missing_device_is_no_lost_support():
+    """What cannot be run here says nothing about the subject; the comparison names it."""
+    now = result(Status.NOT_RUN, "torch sees no CUDA device", cases=0)
+    comparison = of(RIGHT, run(now, OTHER))
+    assert comparison.fails(Limits()) == ()
+    assert comparison.not_compared == ("not run now: torch; cpu; float32; forward-bound (torch sees no CUDA device)",)
+
+
+def test_a_bug_does_not_hide_behind_an_adopted_one():
+    """A finding that needs something quite different may be another bug; a step that held fails with old ones too."""
+    old, new = (
+        replace(WRONG, findings=(finding("unknown", *needs),)) for needs in (("stride > 2", "bias"), ("groups > 1",))
+    )
+    (reason,) = of(old, new).fails(Limits())
+    assert reason == "1 finding may be another bug now"
+    assert "it may be another bug now" in " ".join(" ".join(comparison_lines(of(old, new), Limits())).split())
+    assert of(old, new).fails(Limits.of("support")) == ()
+    alike = replace(WRONG, findings=(finding("unknown", "bias", "groups > 1"),))
+    assert of(old, alike).fails(Limits()) == ()
+    assert FAILING.failure is not None
+    failing = of_step(FAILING, law="stride")
+    wider = run(FAILING, failing, findings=(finding("unknown", "bias").also_in(failing.step, FAILING.failure),))
+    assert of(old, wider).fails(Limits()) == ("1 step that held fails, without a new finding",)
+
+
+def test_a_search_that_fails_judges_other_cases():
+    """The shares of judged cases are compared where the law holds in both runs, and only for more than a few cases."""
+    few = Counter({Status.PASS: 9, Status.MISTRUSTED: 2})
+    before = run(result(Status.PASS, counts=Counter({Status.PASS: 11})))
+    assert not of(before, run(result(Status.PASS, counts=few))).lost
+    many = Counter({Status.FAIL: 1, Status.MISTRUSTED: 99})
+    assert not of(run(result(Status.PASS, counts=Counter({Status.PASS: 99}))), run(replace(FAILING, counts=many))).lost
 
 
 def test_a_failure_is_no_lost_support():
@@ -122,7 +156,7 @@ def test_accuracy():
     other = of(old, replace(RIGHT, accuracy=[measured(9.0, geometries=3)]))
     assert not other.drifts
     assert not other.measured
-    assert any("accuracy of 1 dtypes" in said for said in other.not_compared)
+    assert any("the accuracy of 1 dtype was" in said for said in other.not_compared)
     endless = [replace(RIGHT, accuracy=[measured(float("inf"))])] * 2
     assert of(*endless).fails(Limits.of("accuracy:1x")) == ()
 
@@ -156,7 +190,7 @@ def test_a_failure_without_a_finding():
     """A step that held and fails now fails the comparison, even if no finding says why."""
     comparison = of(RIGHT, replace(WRONG, findings=()))
     assert comparison.unexplained == (STEP,)
-    assert comparison.fails(Limits()) == ("1 step that held, without a finding",)
+    assert comparison.fails(Limits()) == ("1 step that held fails, without a new finding",)
     assert not of(RIGHT, WRONG).unexplained
 
 
@@ -194,10 +228,10 @@ def test_facts_survive_their_files(tmp_path: Path):
         ('{"schema_version": "2.0"}', "schema_version='2.0' must be 1.x"),
         ('{"baseline_version": "1"}', "baseline_version='1' must be 1"),
         ("[" * 100_000, "too many brackets"),
-        ('{"baseline_version": 1, "results": [], "options": "x"}', "a field is missing or wrong"),
+        ('{"baseline_version": 1, "results": [], "options": "x"}', "a field is wrong: "),
         ('{"schema_version": "1.7", "results": [], "timing": {"seconds": "x"}}', "could not convert string to float"),
         ('{"baseline_version": 2}', "baseline_version=2 must be 1"),
-        ('{"schema_version": "1.7"}', "a field is missing or wrong: KeyError"),
+        ('{"schema_version": "1.7"}', "the field 'results' is missing"),
     ],
 )
 def test_what_is_no_run_is_refused(tmp_path: Path, text: str, said: str):
@@ -239,6 +273,6 @@ def test_markdown_of_a_comparison():
     """The first line has the verdict; what a subject says cannot become markup."""
     text = comparison_markdown(of(RIGHT, WRONG), Limits())
     assert text.startswith("**Compared with old: fails: 1 new finding**\n")
-    assert f"`case: {STEP and FAILING.failure.case}`" in text  # type: ignore[union-attr]  # it fails
+    assert f"`{STEP and FAILING.failure.case}`" in text  # type: ignore[union-attr]  # it fails
     hostile = of(RIGHT, run(result(Status.UNSUPPORTED, "<b>*x*</b>"), OTHER))
     assert r"\<b\>\*x\*\</b\>" in comparison_markdown(hostile, Limits())

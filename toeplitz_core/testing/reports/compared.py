@@ -24,7 +24,7 @@ def comparison_facts(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
     """The facts of a comparison by their label, the most important first. Further lines of a fact can be copied."""
     yield "compared", [f"{_run(comparison.old)} with {_run(comparison.new)}"]
     yield "new finding", [_finding(found) for found in comparison.appeared]
-    without = [Support(step, "held, and fails now, without a finding") for step in comparison.unexplained]
+    without = [Support(step, "held, and fails now, without a new finding") for step in comparison.unexplained]
     yield "fails", _supports(without)
     yield "less supported", _supports(comparison.lost)
     yield "changed finding", [_changed(found) for found in comparison.changed]
@@ -43,7 +43,9 @@ def verdict_line(comparison: Comparison, limits: Limits) -> str:
         return f"fails: {', '.join(reasons)}"
     if comparison.tells:
         return "nothing that fails"
-    return "no difference in what both have" if comparison.not_compared else "no difference but time"
+    if comparison.not_compared:
+        return "no difference in what both have"
+    return "no difference" if comparison.slower is None else "no difference but time"
 
 
 def _run(facts: Facts) -> str:
@@ -69,7 +71,8 @@ def _changed(changed: Changed) -> str:
             said.append(f"{name} {', '.join([*(f'+{word}' for word in more), *(f'-{word}' for word in less)])}")
         else:
             said.append(f"{name} {old}, now {new}")
-    return f"{changed.new.cause} ({changed.new.id}): {', '.join(changed.new.subjects)}: {'; '.join(said)}"
+    another = "; it may be another bug now" if changed.may_be_another else ""
+    return f"{changed.new.cause} ({changed.new.id}): {', '.join(changed.new.subjects)}: {'; '.join(said)}{another}"
 
 
 def _supports(found: Sequence[Support]) -> list[str]:
@@ -85,6 +88,6 @@ def _drift(drift: Drift) -> str:
     old, new, (half, most) = drift.old.ulps, drift.new.ulps, drift.factors
     where = f"{drift.new.subject} {drift.new.dtype} {drift.new.device}"
     return (
-        f"{where}: half of the errors are at most {old.median:g} ulps, "
-        f"now {new.median:g} ({half:.3g} times); 99 percent at most {old.most:g}, now {new.most:g} ({most:.3g} times)"
+        f"{where}: the median error is {old.median:g} ulps, now {new.median:g} ({half:.3g} times); "
+        f"99 percent are at most {old.most:g}, now {new.most:g} ({most:.3g} times)"
     )

@@ -39,7 +39,7 @@ def _lines(result: Result, failure: Verdict, replay: str | None, session: Sessio
     if finding is None:
         return verdict_lines(result.subject, failure, replay or _command(result.subject, failure))
     if finding.id in told:
-        return [f"{finding.cause} ({finding.id}), as in an earlier test; here: {failure.case}"]
+        return [f"{finding.cause} ({finding.id}), as before; here: {failure.case}"]
     told.add(finding.id)
     return finding_lines(finding, None, replay=replay or _command(result.subject, finding.failure), limit=None)
 

@@ -47,7 +47,7 @@ class TerminalReport:
         self._bar = self._progress.add_task("")
         self._begin = 0.0
         self._plan: Plan | None = None
-        self._journal = ""
+        self._journal, self._baseline = "", ""
         self._verbose = False
         self._ended: set[Step] = set()
         self._kinds: set[tuple[str, str]] = set()
@@ -72,7 +72,7 @@ class TerminalReport:
 
     def _start(self, event: Started) -> None:
         self._plan, self._journal, self._begin = event.plan, event.journal, time.monotonic()
-        self._verbose = event.options.verbose
+        self._verbose, self._baseline = event.options.verbose, event.options.write_baseline or ""
         for line in header(event.plan).splitlines():
             prose(self._console, line)
         if line := options_line(event.options):
@@ -131,6 +131,11 @@ class TerminalReport:
             for line in comparison_lines(event.comparison, Limits()):
                 plain(console, line)
         print_summary(console, record.results)
+        if self._baseline:
+            findings = f"{len(record.findings)} finding" + "s" * (len(record.findings) != 1)
+            adopted = f"{findings} and {len(record.results) + len(record.unreached)} laws with their dtypes"
+            said = adopted if record.ended == "completed" else "not written, because the run is not complete"
+            plain(console, f"baseline {self._baseline}: {said}")
         if record.ended in ("interrupted", "error"):
             plain(console, f"to resume this run: python -m toeplitz_core check --resume {self._journal}")
 

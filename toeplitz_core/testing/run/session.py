@@ -200,6 +200,9 @@ class Session:
             try:
                 _tell_all(consumers, Ended(record, self._left_out(record, stopped), comparison))
                 keep = code is not None
+            except OSError as error:
+                error.strerror = f"{error.strerror} (to write the reports again: check --resume {journal.path})"
+                raise
             finally:
                 journal.close(keep=keep)
         return record
@@ -250,9 +253,11 @@ class Session:
         """The record as the baseline and --min-judged have it, and how it differs from the baseline."""
         comparison, facts = None, Facts.of(record)
         if record.ended in ("completed", "stopped at the first failure") and self._baseline is not None:
-            record = replace(record, accepted=frozenset(self._baseline.findings))
+            accepted = frozenset(self._baseline.findings)
             if set(facts.steps) & set(self._baseline.steps):
                 comparison = compared(self._baseline, facts)
+                accepted -= {changed.new.id for changed in comparison.changed if changed.may_be_another}
+            record = replace(record, accepted=accepted)
             failed = comparison is not None and bool(comparison.fails(Limits()))
             record = replace(record, exit_code=self._code(record, failed=failed))
             if comparison is None and record.exit_code == ExitCode.ALL_HOLD:

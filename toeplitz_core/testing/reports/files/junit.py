@@ -40,7 +40,10 @@ def to_junit(record: Record, comparison: Comparison | None = None) -> str:
     told: dict[str, str] = {}
     for result in record.results:
         required, details = result.device in record.required_devices, _details(record, result, told)
-        case = _case(result, required=required, accepted=record.is_accepted(result), details=details)
+        finding = None if result.failure is None else record.finding_of(result.step, result.failure)
+        message = "" if finding is None else finding.failure.message
+        accepted = record.is_accepted(result)
+        case = _case(result, required=required, accepted=accepted, message=message, details=details)
         case.set("time", f"{record.timing.steps.get(result.step, 0.0):.3f}")
         case.set("timestamp", record.timing.date)
         suite.append(case)
@@ -97,10 +100,12 @@ def _details(record: Record, result: Result, told: dict[str, str]) -> str:
         else:
             told[finding.id] = f"{result.law}[{result.dtype}-{result.device}]"
             blocks.append(finding_lines(finding, number, limit=None))
-    return "\n\n".join("\n".join(lines) for lines in blocks)
+    return "\n\n".join(dict.fromkeys("\n".join(lines) for lines in blocks))
 
 
-def _case(result: Result, *, required: bool, accepted: bool = False, details: str = "") -> ET.Element:
+def _case(
+    result: Result, *, required: bool, accepted: bool = False, message: str = "", details: str = ""
+) -> ET.Element:
     name = f"{result.law}[{result.dtype}-{result.device}]"
     case = ET.Element("testcase", classname=_text(result.subject), name=_text(name))
     if file := _file(result.subject):
@@ -122,9 +127,9 @@ def _case(result: Result, *, required: bool, accepted: bool = False, details: st
         _property(properties, f"shared: {in_words(name)}", cases_of(count))
     excused = [*(f"known: {entry}" for entry in result.known), *(f"shared: {in_words(name)}" for name in result.shared)]
     if result.failure is not None and accepted:
-        _outcome(case, "skipped", "in the baseline", result.failure.message, details)
+        _outcome(case, "skipped", "in the baseline", message or result.failure.message, details)
     elif result.failure is not None and result.status.is_failure:
-        _outcome(case, "failure", result.status.value, result.failure.message, details)
+        _outcome(case, "failure", result.status.value, message or result.failure.message, details)
     elif result.nothing_proven:
         _outcome(case, "error", "nothing proven", result.message)
     elif result.status is Status.NOT_RUN and required:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 from toeplitz_core.testing.findings.finding import Finding
@@ -10,12 +11,15 @@ from toeplitz_core.testing.laws.verdict import EXCUSED, Status
 from toeplitz_core.testing.reports.compared import comparison_facts, verdict_line
 from toeplitz_core.testing.reports.finding_text import cause_in_words
 from toeplitz_core.testing.reports.headline import claimed_of, subjects_of, verdict_in_words
+from toeplitz_core.testing.reports.text import printable
 from toeplitz_core.testing.run.comparison.comparison import Comparison, Limits
 from toeplitz_core.testing.run.record import Record, replay_command, versions_and_platform
 from toeplitz_core.testing.support.spelling import counted, listed
 
 # More findings than this are only counted: GitHub takes at most a megabyte, and nobody reads more.
 _FINDINGS = 20
+# Characters of a message.
+_LONGEST = 500
 # Characters that Markdown or HTML would read.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
@@ -65,14 +69,23 @@ def _unproven(record: Record) -> Iterator[str]:
     missing: dict[str, list[str]] = {}
     for result in (*record.results, *record.unreached):
         if result.status in (Status.UNSUPPORTED, Status.NOT_RUN, Status.MISTRUSTED):
-            missing.setdefault(result.status.value, []).append(result.dtype)
-    said = [f"{len(of)} {word} ({', '.join(dict.fromkeys(of))})" for word, of in missing.items()]
+            missing.setdefault(result.status.value, []).append(result.message)
+    said = [f"{len(why)} {word}{_reasons(why)}" for word, why in missing.items()]
     excused = {"known": record.matched, "shared with torch": record.shared}
     said += [f"{len(entries)} {word}" for word, entries in excused.items() if entries]
     if less := record.too_little_judged:
         yield f"Judged too little: {_escaped(less)}."
     if said:
         yield f"Not checked, or excused: {', '.join(said)}."
+
+
+def _reasons(why: list[str]) -> str:
+    """The most frequent reason, and how many others there are."""
+    (first, _), *others = Counter(filter(None, why)).most_common() or [("", 0)]
+    if not first:
+        return ""
+    more = f", and {len(others)} other reason" + "s" * (len(others) > 1) if others else ""
+    return f" ({_escaped(first.partition(chr(10))[0])}{more})"
 
 
 def comparison_markdown(comparison: Comparison, limits: Limits) -> str:
@@ -89,10 +102,12 @@ def _comparison(comparison: Comparison, limits: Limits) -> Iterator[str]:
         yield f"{label}:"
         for text in texts[:_FINDINGS]:
             first, *rest = text.split("\n")
-            yield " ".join((f"- {_escaped(first)}", *(f"`{line.strip()}`" for line in rest)))
+            yield " ".join((f"- {_escaped(first)}", *(f"`{line.strip().removeprefix('case: ')}`" for line in rest)))
         if len(texts) > _FINDINGS:
             yield f"- and {len(texts) - _FINDINGS} more"
 
 
 def _escaped(text: str) -> str:
-    return _SPECIAL.sub(r"\\\1", text)
+    """A text of a bounded length that neither Markdown nor a terminal takes for commands."""
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
+    return _SPECIAL.sub(r"\\\1", printable(text))

@@ -13,8 +13,9 @@ from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.run.comparison.facts import Facts, FindingFact, StepFact
 from toeplitz_core.testing.support.spelling import counted, legal_words
 
-# The share of judged cases varies by chance: two searches that draw other cases differ by less than this.
-_LESS_JUDGED = 0.15
+# The share of judged cases varies by chance: two searches that draw other cases differ by less than this share of the
+# cases, or by fewer cases.
+_LESS_JUDGED, _FEWER_JUDGED = 0.15, 3
 # What may fail a comparison, and the default.
 KINDS = ("findings", "support", "accuracy", "time")
 DEFAULT = "findings,support"
@@ -90,6 +91,11 @@ class Changed:
         """The names of the fields that differ."""
         return tuple(f.name for f in fields(self.old) if getattr(self.old, f.name) != getattr(self.new, f.name))
 
+    @property
+    def may_be_another(self) -> bool:
+        """Whether another bug with the same cause may have taken its place: what they need has nothing in common."""
+        return bool(self.old.needs) and not set(self.old.needs) & set(self.new.needs)
+
 
 @dataclass(frozen=True, slots=True)
 class Support:
@@ -152,7 +158,7 @@ class Comparison:
     measured : int
         Number of subjects, dtypes and devices whose accuracy both runs have.
     unexplained : tuple of Step
-        Steps that held and fail now, without a finding that says why.
+        Steps that held and fail now, without a new finding that says why.
     slower : float, optional
         By which factor the whole run takes longer; None if this is not known.
     not_compared : tuple of str
@@ -184,7 +190,10 @@ class Comparison:
         if limits.findings and self.appeared:
             found.append(_counted(len(self.appeared), "new finding"))
         if limits.findings and self.unexplained:
-            found.append(f"{_counted(len(self.unexplained), 'step')} that held, without a finding")
+            verb = "fail" if len(self.unexplained) > 1 else "fails"
+            found.append(f"{_counted(len(self.unexplained), 'step')} that held {verb}, without a new finding")
+        if limits.findings and (others := sum(changed.may_be_another for changed in self.changed)):
+            found.append(f"{_counted(others, 'finding')} may be another bug now")
         if limits.support and self.lost:
             found.append("less is supported")
         if limits.support and self.new.ended != "completed":
@@ -215,6 +224,7 @@ def compared(old: Facts, new: Facts) -> Comparison:
     before = [finding for finding in old.findings.values() if _concerns(finding, shared)]
     both = [(old.findings[found.id], found) for found in there if found.id in old.findings]
     changes = [Changed(one.within(shared), other.within(shared)) for one, other in both]
+    appeared = tuple(finding for finding in there if finding.id not in old.findings)
     failing = [s for s in shared if old.steps[s].holds and Status(new.steps[s].status).is_failure]
     differing = {step: _support(old.steps[step], new.steps[step]) for step in shared}
     drifts = [Drift(old.accuracy[key], found) for key, found in new.accuracy.items() if key in old.accuracy]
@@ -225,14 +235,14 @@ def compared(old: Facts, new: Facts) -> Comparison:
     return Comparison(
         old,
         new,
-        tuple(finding for finding in there if finding.id not in old.findings),
+        appeared,
         tuple(finding for finding in before if finding.id not in new.findings),
         tuple(changed for changed in changes if changed.what),
         tuple(Support(step, lost) for step, (lost, _) in differing.items() if lost),
         tuple(Support(step, gained) for step, (_, gained) in differing.items() if gained),
         tuple(drift for drift in alike if _is_worth_telling(drift)),
         len(alike),
-        tuple(step for step in failing if not any(_concerns(finding, [step]) for finding in new.findings.values())),
+        tuple(step for step in failing if not any(_concerns(finding, [step]) for finding in appeared)),
         slower,
         tuple(_not_compared(old, new, len(drifts) - len(alike))),
     )
@@ -240,6 +250,8 @@ def compared(old: Facts, new: Facts) -> Comparison:
 
 def _support(old: StepFact, new: StepFact) -> tuple[str, str]:
     """What of a step is lost and what is gained, in words."""
+    if old.is_supported and new.status == Status.NOT_RUN:  # here, whatever the subject supports
+        return "", ""
     if old.is_supported != new.is_supported:
         one = new if old.is_supported else old
         words = f"{old.status} -> {new.status}" + (f" ({one.why})" if one.why else "")
@@ -250,7 +262,10 @@ def _support(old: StepFact, new: StepFact) -> tuple[str, str]:
     if lost or gained:
         return f"refuses {', '.join(lost)}" * bool(lost), f"takes {', '.join(gained)}" * bool(gained)
     words = f"{old.judged:.0%} -> {new.judged:.0%} of the cases judged"
-    return words * (new.judged < old.judged - _LESS_JUDGED), words * (new.judged > old.judged + _LESS_JUDGED)
+    change = new.judged - old.judged
+    # A search that finds a failure draws other cases than one that does not.
+    tells = old.holds and new.holds and abs(change) * min(old.cases, new.cases) >= _FEWER_JUDGED
+    return words * (tells and change < -_LESS_JUDGED), words * (tells and change > _LESS_JUDGED)
 
 
 def _concerns(finding: FindingFact, shared: list[Step]) -> bool:
@@ -272,6 +287,12 @@ def _not_compared(old: Facts, new: Facts, other_geometries: int) -> list[str]:
         if only:
             cut = "" if other.ended == "completed" else f", because the other was cut short: {other.ended}"
             found.append(f"only the {word} run has {_counted(len(only), 'step')}: {_steps(only)}{cut}")
+    ended = [step for step in new.steps if step in old.steps and new.steps[step].status == Status.NOT_RUN]
+    missing: dict[str, list[Step]] = {}
+    for step in ended:
+        if old.steps[step].is_supported:
+            missing.setdefault(new.steps[step].why, []).append(step)
+    found += [f"not run now: {_steps(steps)} ({why})" for why, steps in missing.items()]
     for name in ("profile", "examples", "seed", "where", "max_products"):
         values = [facts.options.get(name) for facts in (old, new)]
         if values[0] != values[1] and old.options and new.options:
@@ -279,7 +300,9 @@ def _not_compared(old: Facts, new: Facts, other_geometries: int) -> list[str]:
     versions = {name: (value, new.environment.get(name)) for name, value in old.environment.items() if new.environment}
     found += [f"{name} differs: {value}, now {now}" for name, (value, now) in versions.items() if value != now]
     if other_geometries:
-        found.append(f"accuracy of {other_geometries} dtypes: measured on different numbers of geometries")
+        found.append(
+            f"the accuracy of {_counted(other_geometries, 'dtype')} was measured on another number of geometries"
+        )
     for facts in (old, new):
         if facts.newer:
             found.append(f"{facts.name} has schema {facts.newer}: fields that are new in it are not read")

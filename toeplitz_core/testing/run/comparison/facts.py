@@ -82,12 +82,15 @@ class StepFact:
         The features of cases that the subject refuses.
     why : str
         Why it was not run or not proven; empty if it was.
+    cases : int
+        The number of cases.
     """
 
     status: str
     judged: float
     refuses: tuple[str, ...] = ()
     why: str = ""
+    cases: int = 0
 
     @property
     def holds(self) -> bool:
@@ -104,15 +107,16 @@ class StepFact:
     def read(cls, document: Mapping[str, Any]) -> StepFact:
         """From the dictionary of a result in the JSON of a run, or from a line of a baseline."""
         if "judged" in document and "counts" not in document:
-            judged = _share(document["judged"])
+            judged, cases = _share(document["judged"]), int(document.get("cases", 0))
         else:
             counts = document["counts"]
             proven = sum(counts.values()) - sum(counts[status.value] for status in UNPROVEN)
-            judged = round(proven / max(1, sum(counts.values())), _DIGITS)
+            cases = sum(counts.values())
+            judged = round(proven / max(1, cases), _DIGITS)
         status = str(document["status"])
         fact = cls(status, judged, _words(document.get("refuses", [])))
         why = "" if fact.is_supported else str(document.get("message") or "")
-        return cls(fact.status, fact.judged, fact.refuses, why)
+        return cls(fact.status, fact.judged, fact.refuses, why, cases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +201,7 @@ class Facts:
         try:
             return cls._of_document(document, str(path))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"{path}: a field is missing or wrong: {error!r}") from None
+            raise ValueError(f"{path}: {_wrong(error)}") from None
 
     @classmethod
     def _of_document(cls, document: Mapping[str, Any], name: str) -> Facts:
@@ -237,12 +241,18 @@ class Facts:
         ]
         parts = [
             f'"baseline_version": {BASELINE}',
+            f'"environment": {json.dumps(dict(self.environment))}',
             f'"options": {json.dumps(kept)}',
             f'"findings": [\n{_lines(map(asdict, self.findings.values()))}\n]',
             f'"results": [\n{_lines(steps)}\n]',
             f'"accuracy": [\n{_lines(accuracy)}\n]',
         ]
         return "{\n" + ",\n".join(parts).replace("[\n\n]", "[]") + "\n}\n"
+
+
+def _wrong(error: Exception) -> str:
+    """What is wrong with a field."""
+    return f"the field {error} is missing" if isinstance(error, KeyError) else f"a field is wrong: {error}"
 
 
 def _reached(steps: dict[Step, StepFact], ended: str) -> dict[Step, StepFact]:
