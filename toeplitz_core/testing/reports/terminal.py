@@ -132,10 +132,10 @@ class TerminalReport:
                 plain(console, line)
         print_summary(console, record.results)
         if self._baseline:
-            findings = f"{len(record.findings)} finding" + "s" * (len(record.findings) != 1)
-            adopted = f"{findings} and {len(record.results) + len(record.unreached)} laws with their dtypes"
-            said = adopted if record.ended == "completed" else "not written, because the run is not complete"
-            plain(console, f"baseline {self._baseline}: {said}")
+            found, steps = len(record.findings), len(record.results) + len(record.unreached)
+            said = f"{found} finding{'s' * (found != 1)}, {steps} step{'s' * (steps != 1)}"
+            said = said if record.ended == "completed" else "not written, because the run is not complete"
+            prose(console, f"baseline {self._baseline}: {said}")
         if record.ended in ("interrupted", "error"):
             plain(console, f"to resume this run: python -m toeplitz_core check --resume {self._journal}")
 

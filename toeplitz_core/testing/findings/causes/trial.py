@@ -139,6 +139,8 @@ class Trial:
 
 def rounded_to(case: Case, values: torch.Tensor) -> torch.Tensor:
     """Wide numbers rounded to the dtype of a case."""
+    if values.is_complex() and not case.torch_dtype.is_complex:
+        values = values.real
     return wide(values.to(case.torch_dtype))
 
 
