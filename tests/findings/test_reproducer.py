@@ -267,4 +267,4 @@ def test_export_writes_a_script(tmp_path: Path):
     assert printed.stderr == "The case holds here, so the script exits with 0.\n"
     refused = call(f"export {line} --subject naive")
     assert refused.exit_code == 2
-    assert "called through code of the suite" in refused.output
+    assert "is code of the suite" in refused.output
