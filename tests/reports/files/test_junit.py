@@ -71,12 +71,13 @@ def test_times_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "mine" / "kernels.py").write_text("", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     found = of_step(result(Status.PASS), subject="mine.kernels:conv2d")
-    timing = Timing("2026-11-30T11:00:00Z", 12.5, {found.step: 3.25})
+    timing = Timing("2026-11-30T11:00:00Z", 12.5, {found.step: 3.25}, {found.step: "2026-11-30T11:00:07Z"})
     suite, (case, other) = parsed(
         replace(RECORD, results=[found, result(Status.PASS)], exit_code=0, stale=[], timing=timing)
     )
     assert (suite.get("time"), suite.get("timestamp")) == ("12.500", "2026-11-30T11:00:00Z")
     assert (case.get("time"), case.get("file")) == ("3.250", str(Path("mine") / "kernels.py"))
+    assert [each.get("timestamp") for each in (case, other)] == ["2026-11-30T11:00:07Z", "2026-11-30T11:00:00Z"]
     assert (other.get("time"), other.get("file")) == ("0.000", None)
 
 

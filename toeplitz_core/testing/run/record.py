@@ -45,11 +45,14 @@ class Timing:
     steps : mapping of Step to float
         The seconds of each step, all its rounds together. Steps of parallel processes overlap. Those that an earlier
         part of a resumed run has judged are not there.
+    began : mapping of Step to str
+        When each step began, as the date.
     """
 
     date: str = ""
     seconds: float = 0.0
     steps: Mapping[Step, float] = field(default_factory=dict)
+    began: Mapping[Step, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ def to_junit(record: Record, comparison: Comparison | None = None) -> str:
         accepted = record.is_accepted(result)
         case = _case(result, required=required, accepted=accepted, message=message, details=details)
         case.set("time", f"{record.timing.steps.get(result.step, 0.0):.3f}")
-        case.set("timestamp", record.timing.date)
+        case.set("timestamp", record.timing.began.get(result.step, record.timing.date))
         suite.append(case)
     for result in record.unreached:
         suite.append(_case(result, required=False))

@@ -45,8 +45,8 @@ def receptive_field(name: str, finding: Finding) -> Grid | None:
     channels = channels_of(g)[index[-3]].tolist()
     element = f"out[{', '.join(map(str, index))}]"
     said = (
-        f"{element} reads rows {_listed(taps[0])} and columns {_listed(taps[1])} of input channel"
-        f"{'s' * (len(channels) != 1)} {_listed(channels)}. A number is a tap of the kernel, row by row."
+        f"{element} reads {_named('row', taps[0])} and {_named('column', taps[1])} of "
+        f"{_named('input channel', channels)}. A number is a tap of the kernel, row by row."
     )
     said += f" {outside} of {math.prod(g.kernel_size)} taps read padding." * bool(outside)
     heading = "What the worst element reads"
@@ -65,6 +65,11 @@ def _cell(tap: int | None, inside: bool) -> Cell:
     if tap is None:
         return Cell("pixel" if inside else "padding", "" if inside else "0")
     return Cell("read" if inside else "readpadding", str(tap + 1))
+
+
+def _named(word: str, numbers: list[int]) -> str:
+    """Numbers after their word, which has an s if they are many."""
+    return f"{word}{'s' * (len(numbers) != 1)} {_listed(numbers)}"
 
 
 def _listed(numbers: list[int]) -> str:
