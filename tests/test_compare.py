@@ -131,6 +131,7 @@ def test_a_full_disk_loses_no_other_report(kernel: Path, full: str, others: str)
     result = call(f"{CHECK} {full} /dev/full --json now.json --markdown now.md {others}")
     assert isinstance(result.exception, OSError)
     assert "'/dev/full'" in str(result.exception)
+    assert "to write the reports again: check --resume" in str(result.exception)
     for name in ("now.json", "now.md", "now.html"):
         assert (kernel / name).exists()
 

@@ -39,7 +39,7 @@ from toeplitz_core.testing.run.pyproject import TABLE, VARIABLE, project
 from toeplitz_core.testing.subjects import SUBJECTS, Implementation, Subject, check_name, check_undeclared
 from toeplitz_core.testing.subjects.entry_points import dangling, described_entry, passed_over, plugged_in
 from toeplitz_core.testing.support import interrupts
-from toeplitz_core.testing.support.files import check_writable, write_atomically
+from toeplitz_core.testing.support.files import NotWrittenError, check_writable, write_atomically
 from toeplitz_core.testing.support.option import Option
 from toeplitz_core.testing.support.spelling import listed
 
@@ -89,7 +89,7 @@ def main() -> None:
         sys.exit(ExitCode.INTERRUPTED)
     except Exception as error:  # noqa: BLE001  # most exceptions that get here are bugs of ours
         errors = console(stderr=True)
-        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+        if isinstance(error, NotWrittenError) or (isinstance(error, OSError) and error.errno in _OF_THE_MACHINE):
             plain(errors, f"error: {error}")
         else:
             plain(errors, traceback.format_exc().rstrip())

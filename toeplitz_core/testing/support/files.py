@@ -19,17 +19,25 @@ def check_writable(path: str | Path) -> Path:
     return path
 
 
+class NotWrittenError(OSError):
+    """A file could not be written. Its message has the reason and the path."""
+
+
 def write_atomically(path: str | Path, text: str) -> None:
-    """Write a text file atomically: a reader, or a crash, leaves either the old text or all of the new text."""
+    """Write a text file atomically: a reader, or a crash, leaves either the old text or all of the new text.
+
+    Raises
+    ------
+    NotWrittenError
+    """
     target = Path(path).resolve()  # a symbolic link stays a link
     try:
         if target.exists() and not target.is_file():  # a pipe or a terminal
             target.write_text(text, encoding="utf-8")
         else:
             _replace(target, text)
-    except OSError as error:
-        error.filename = str(path)  # a full disk names no file
-        raise
+    except OSError as error:  # a full disk names no file
+        raise NotWrittenError(error.errno, error.strerror, str(path)) from None
 
 
 def _replace(target: Path, text: str) -> None:
