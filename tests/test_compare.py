@@ -77,7 +77,9 @@ def test_a_change_of_the_kernel_is_told(kernel: Path, change: str, said: str):
 def test_what_the_baseline_has_does_not_fail(kernel: Path):
     """A finding that was adopted is shown, and does not fail the run; another one does."""
     written(kernel, CHANGES["wrong"])
-    assert call(f"{CHECK} --write-baseline base.json").exit_code == 1
+    adopted = call(f"{CHECK} --write-baseline base.json")
+    assert adopted.exit_code == 1
+    assert "baseline base.json: 1 finding, 4 steps" in adopted.output
     result = call(f"{CHECK} --baseline base.json --markdown now.md --junit now.xml")
     assert result.exit_code == 0, result.output
     assert "F1 kernel-flipped: baselined:conv2d (fail) (in the baseline)" in result.output

@@ -16,7 +16,7 @@ from toeplitz_core.testing.laws.result import Result
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.reports.compared import comparison_lines
 from toeplitz_core.testing.reports.files.json import to_json
-from toeplitz_core.testing.reports.files.markdown import comparison_markdown
+from toeplitz_core.testing.reports.files.markdown import comparison_markdown, run_markdown
 from toeplitz_core.testing.run.comparison.comparison import Comparison, Limits, compared
 from toeplitz_core.testing.run.comparison.facts import Facts
 from toeplitz_core.testing.run.record import Record, Timing
@@ -276,3 +276,13 @@ def test_markdown_of_a_comparison():
     assert f"`{STEP and FAILING.failure.case}`" in text  # type: ignore[union-attr]  # it fails
     hostile = of(RIGHT, run(result(Status.UNSUPPORTED, "<b>*x*</b>"), OTHER))
     assert r"\<b\>\*x\*\</b\>" in comparison_markdown(hostile, Limits())
+
+
+def test_a_summary_is_short_and_safe_whatever_a_kernel_says():
+    """A long message is cut, and its control characters are spelled out."""
+    assert FAILING.failure is not None
+    loud = FAILING.failure.replace(message="\x1b[31mred\x00 <b> " + "long " * 100_000)
+    said = run_markdown(run(replace(FAILING, failure=loud), findings=(replace(finding(), failure=loud),)))
+    assert len(said) < 3000
+    assert all(character.isprintable() or character == "\n" for character in said)
+    assert r"\\x1b\[31mred" in said

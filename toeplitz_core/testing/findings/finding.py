@@ -39,7 +39,7 @@ class Finding:
     matrices : Matrices, optional
         ``T`` and the matrix that the subject has; None without one.
     no_matrices : str
-        Why there is none, in a sentence; empty if there is one, or if it would say nothing.
+        The reason for missing matrices, in a sentence; empty with matrices, or where they would say nothing.
     """
 
     subject: str

@@ -41,7 +41,7 @@ class _Unread(Exception):  # noqa: N818  # its message is the answer
 
 
 def recovered(subject: Implementation, failure: Verdict, *, seconds: float = SECONDS) -> Matrices | str:
-    """The matrix of a subject for the case of a failure, or why there is none.
+    """The matrix of a subject for the case of a failure, or the reason why it is missing.
 
     The weight holds 1, 2, 3, ... if that shows the fault, and otherwise the numbers of the case. The calls are those of
     the case, with basis images, so a subject that crashes or hangs ends the reading and nothing else.

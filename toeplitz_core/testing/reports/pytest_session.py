@@ -122,6 +122,6 @@ class SessionRecord:
         return len(found)
 
     def replay_of(self, finding: Finding) -> str:
-        """The command that replays a finding, or why there is none, as a test says it."""
+        """The command that replays a finding, or the reason why none can, as a test says it."""
         said = (test.replays[finding.id] for test in self._tests.values() if finding.id in test.replays)
         return next(said, replay_command(finding.subject, finding.failure))

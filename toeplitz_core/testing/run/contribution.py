@@ -32,7 +32,7 @@ class Contribution:
     findings : tuple of Finding
         The findings that the failures of the result belong to, with these failures as their only sightings.
     replays : mapping of str to str
-        The command that replays each finding, by its id, or why there is none.
+        The command that replays each finding, by its id, or the reason why none can.
     known : tuple of Entry
         The known failures that the result matched.
     options : mapping

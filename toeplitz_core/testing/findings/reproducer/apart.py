@@ -30,14 +30,14 @@ _OF_MEMORY = (Symptom.STALE, Symptom.CHANGING)
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """The script of a finding, or why there is none.
+    """The script of a finding, or the reason why it is missing.
 
     Parameters
     ----------
     text : str
-        Empty if there is none.
+        Empty without a script.
     why : str
-        Why there is none; empty if there is one.
+        The reason for a missing script; empty with a script.
     """
 
     text: str = ""
@@ -96,7 +96,7 @@ def _request(finding: Finding, declared: Declared) -> dict[str, Any]:
 
 
 def write_scripts(requests: str) -> None:
-    """Write a line with a script, or why there is none, for each request; for the other process."""
+    """Write a line with a script, or the reason for a missing one, for each request; for the other process."""
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
         os.dup2(2, 1)  # what a module prints is no script
         for request in json.loads(requests):
