@@ -62,6 +62,33 @@ def test_two_runs_at_once_have_two() -> None:
         assert one.fork_server(PLAIN) is not other.fork_server(PLAIN)
 
 
+PRINTED = "import torch; x = torch.ones(4, 64, 32, 32); torch.conv2d(x, x[0, :, None, :3, :3].expand(64, 64, 3, 3)); "
+
+
+@PROC
+@pytest.mark.usefixtures("given_back")
+def test_a_copy_may_have_variables_that_are_read_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy sees its instruction set as a process that started with it; the copied one keeps its own."""
+    (tmp_path / "says_isa.py").write_text(f"def says(*_):\n    {PRINTED}raise RuntimeError\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    limited = Environment((("ONEDNN_MAX_CPU_ISA", "SSE41"), ("ONEDNN_VERBOSE", "1")))
+    command = [sys.executable, "-c", PRINTED]
+    fresh = subprocess.run(
+        command, env={**os.environ, **dict(limited.variables)}, capture_output=True, text=True, check=True
+    )
+    wanted = [line for line in fresh.stdout.splitlines() if ",isa:" in line]
+    assert wanted
+    with Sandbox() as sandbox:
+        plain = sandbox.fork_server(PLAIN)
+        copied = sandbox.fork_server(limited)
+        said = IsolatedSubject(sandbox, "says_isa:says", limited).run(CASE, draw(CASE)).printed
+        assert (plain.process is None, copied.process is None) == (False, True)
+        assert parent(copied.pid) == plain.pid
+        assert wanted[0] in said
+        assert "isa:" not in IsolatedSubject(sandbox, "says_isa:says").run(CASE, draw(CASE)).printed
+        assert sandbox.fork_server(Environment((("OMP_NUM_THREADS", "7"),))).process is not None
+
+
 @pytest.mark.parametrize("how", ["waiting", "killed"])
 def test_an_unusable_one_is_ended(how: str, given_back: list[ForkServer]) -> None:
     """A fork server that owes an answer, because of an interrupt, or that has died, is not used again."""

@@ -5,7 +5,8 @@ fork server of the standard library cannot be used: there is one per process, an
 start, while each subject may need another environment.
 
 A run gives its fork servers back at its end, and the next run of this process takes them: torch is not imported again.
-Judges in other processes take copies of the first one, which are forked from it, for the same reason.
+For the same reason judges in other processes, runs at the same time and most environments take copies of the first one,
+which are forked from it.
 """
 
 from __future__ import annotations
@@ -40,10 +41,15 @@ _START = (
 )
 # Fork servers that no run uses, the one that was kept longest first. They take seconds to start.
 _GIVEN_BACK: list[ForkServer] = []
+# Fork servers that a run uses.
+_TAKEN: list[ForkServer] = []
 # How many of them are kept: two environments, each with and without filled memory.
 _KEPT = 4
 # Variables that change during a process and do not concern a subject: the name of a test, and the width of a terminal.
 _CHANGING = ("PYTEST_CURRENT_TEST", "COLUMNS")
+# Variables that a library reads at its first call, or that is imported only in workers. As a fork server computes
+# nothing, its copy may still set them.
+_READ_LATE = ("ONEDNN_MAX_CPU_ISA", "ONEDNN_VERBOSE", "JAX_PLATFORMS")
 
 
 class ForkServerDied(RuntimeError):  # noqa: N818  # its name says what happened
@@ -67,6 +73,7 @@ class ForkServer:
         self.pid = 0  # until it is ready
         # Whether a message has been sent whose answer has not come: an interrupt may arrive in between.
         self.is_waiting = False
+        self._is_buried = False
         self.process: subprocess.Popen[bytes] | None = None
         if copy is not None:
             self._connection = copy
@@ -85,16 +92,30 @@ class ForkServer:
 
     @classmethod
     def taken(cls, environment: Environment) -> ForkServer:
-        """A fork server that another run has given back, or else a new one."""
+        """A fork server that another run has given back, or else a copy of one, or else a new one."""
         variables = _variables(environment)
         for server in list(_GIVEN_BACK):
             if server.variables == variables and server.is_usable:
                 _GIVEN_BACK.remove(server)
-                return server
-        return cls(variables)
+                break
+        else:
+            server = cls._copied(variables) or cls(variables)
+        _TAKEN.append(server)
+        return server
+
+    @classmethod
+    def _copied(cls, variables: dict[str, str]) -> ForkServer | None:
+        """A copy with other variables that are read late; None if there is none to copy."""
+        for server in (*_TAKEN, *_GIVEN_BACK):
+            if _read_early(server.variables) == _read_early(variables) and server.is_usable:
+                with contextlib.suppress(ForkServerDied):
+                    return cls(variables, server.copy(variables))
+        return None
 
     def give_back(self) -> None:
         """Keep it for the next run; all its workers have ended. End the one that was kept longest if there are many."""
+        if self in _TAKEN:
+            _TAKEN.remove(self)
         if not self.is_usable:
             self.close()
             return
@@ -110,6 +131,8 @@ class ForkServer:
     @property
     def has_died(self) -> bool:
         """True if it was killed; it never exits by itself while this process lives."""
+        if self._is_buried:
+            return True
         if self.process is not None:
             return self.process.poll() is not None
         return bool(self.pid) and not self.is_waiting and self._connection.poll()  # it says nothing unasked
@@ -133,8 +156,13 @@ class ForkServer:
             raise ForkServerDied(f"the process that starts workers has died: {error!r}") from error
         return pid
 
-    def copy(self) -> Connection:
+    def copy(self, variables: dict[str, str] | None = None) -> Connection:
         """A connection to a copy of this process, which ends when the connection is closed everywhere.
+
+        Parameters
+        ----------
+        variables : dict of str to str, optional
+            All environment variables of the copy. They differ from those of this process in some that are read late.
 
         Raises
         ------
@@ -144,7 +172,7 @@ class ForkServer:
         with theirs:
             try:
                 self._await()
-                self._connection.send(None)
+                self._connection.send(self.variables if variables is None else variables)
                 reduction.send_handle(self._connection, theirs.fileno(), self.pid)
             except (EOFError, OSError) as error:
                 self._bury()
@@ -189,6 +217,7 @@ class ForkServer:
             self._bury()
 
     def _bury(self) -> None:
+        self._is_buried = True
         if self.process is not None:
             self.process.kill()
             self.process.wait()
@@ -210,6 +239,11 @@ def _variables(environment: Environment) -> dict[str, str]:
     return variables
 
 
+def _read_early(variables: dict[str, str]) -> dict[str, str]:
+    """The variables that a process must start with."""
+    return {name: value for name, value in variables.items() if name not in _READ_LATE}
+
+
 @atexit.register
 def _close_all() -> None:
     """End the fork servers that no run uses."""
@@ -224,8 +258,9 @@ def run_fork_server(descriptor: int) -> None:
     """Report that the process is ready, then fork workers until the judge closes the connection.
 
     For ``Settings`` and a connection, it replies with the process id of a new worker. For (process id, seconds), it
-    replies with the exit code of the worker, or None if the worker did not exit in that time and was killed. For None
-    and a connection, it makes a copy of itself that is controlled by that connection.
+    replies with the exit code of the worker, or None if the worker did not exit in that time and was killed. For
+    environment variables and a connection, it makes a copy of itself with these variables that is controlled by that
+    connection.
     """
     control = Connection(descriptor)
     _import("torch.fx.experimental.symbolic_shapes")  # for all gradients
@@ -260,12 +295,14 @@ def run_fork_server(descriptor: int) -> None:
             connection.close()
             workers.add(pid)
             _answer(control, pid)
-        elif message is None:
+        elif isinstance(message, dict):
             connection = Connection(reduction.recv_handle(control))
             replaced = control if os.fork() == 0 else connection
             replaced.close()
             if replaced is control:
                 os.setpgid(0, 0)
+                os.environ.clear()
+                os.environ.update(message)
                 control, workers, directories = connection, set(), set()
                 _answer(control, os.getpid())
         else:

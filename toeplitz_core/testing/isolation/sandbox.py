@@ -75,7 +75,10 @@ class Sandbox:
     def fork_server(self, environment: Environment) -> ForkServer:
         """The process that forks workers with an environment, started on first use or after it died."""
         found = self._servers.get(environment)
-        if found is None or found.has_died:
+        if found is not None and found.has_died:
+            found.give_back()
+            found = None
+        if found is None:
             found = self._servers[environment] = ForkServer.taken(environment)
         return found
 
