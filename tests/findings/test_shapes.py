@@ -38,11 +38,11 @@ def leaves_out_the_last_column(x, w, b, stride, padding, dilation, groups):  # n
     return y[..., :-1] if y.shape[-1] > 4 else y
 
 
-def found(fault: Callable[..., Tensor], *laws: str) -> tuple[Finding, ...]:
-    """The findings in a gate's forward laws, or in these laws."""
+def found(fault: Callable[..., Tensor], *laws: str, examples: int | None = None) -> tuple[Finding, ...]:
+    """The findings in a gate's forward laws, or in these laws, with a gate's number of cases, or this one."""
     record = check(
         TorchSubject("planted", fault), law=laws or ("forward-exact", "forward-bound"), device="cpu", quiet=True,
-        dtype="float32", profile="gate",
+        dtype="float32", profile="gate", examples=examples,
     )  # fmt: skip
     return tuple(record.findings)
 
@@ -74,7 +74,7 @@ def test_a_shape_that_no_mistake_predicts():
 
 def test_a_gradient_of_a_wrong_result_is_no_finding_of_its_own():
     """An exception in the gradient of a result whose shape is wrong belongs to that result."""
-    (finding,) = found(forgets_dilation_of_groups, "forward-exact", "functional-gradients")
+    (finding,) = found(forgets_dilation_of_groups, "forward-exact", "functional-gradients", examples=100)
     assert finding.cause == "dilation-ignored"
     assert set(finding.laws) == {"forward-exact", "functional-gradients"}
 

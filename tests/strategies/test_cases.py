@@ -15,7 +15,7 @@ from toeplitz_core import ConvGeometry
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.layouts import LAYOUTS, OF_GRADIENTS
 from toeplitz_core.testing.search.seeding import no_constants_of_modules
-from toeplitz_core.testing.strategies.cases import cases
+from toeplitz_core.testing.strategies.cases import cases, quick_cases
 from toeplitz_core.testing.strategies.geometries import BOUNDARIES, MAX_PRODUCTS, geometries
 
 # With this sample, the standard deviation of a share of 5 % is a tenth of the share.
@@ -43,22 +43,26 @@ def drawn(strategy: st.SearchStrategy, count: int) -> list:
     return values
 
 
+# What Hypothesis can shrink, and what a search draws.
+QUICK = pytest.mark.parametrize("quick", [False, True])
+
+
 @functools.cache
-def sampled_geometries() -> list[ConvGeometry]:
+def sampled_geometries(quick: bool = False) -> list[ConvGeometry]:
     """A sample of geometries, the same in every test."""
-    return drawn(geometries(), SAMPLE)
+    return [case.geometry for case in sampled_cases(quick=True)] if quick else drawn(geometries(), SAMPLE)
 
 
 @functools.cache
-def sampled_cases() -> list[Case]:
-    """A sample of cases, the same in every test."""
-    return drawn(cases(), SAMPLE)
+def sampled_cases(quick: bool = False) -> list[Case]:
+    """A sample of cases, the same in every test; with ``quick``, of those that a search draws."""
+    return drawn(quick_cases() if quick else cases(), SAMPLE)
 
 
 @functools.cache
-def sampled_gradients() -> list[Case]:
+def sampled_gradients(quick: bool = False) -> list[Case]:
     """A sample of cases of laws that read a gradient of the result, the same in every test."""
-    return drawn(cases(gradient=True), SAMPLE)
+    return drawn(quick_cases(gradient=True) if quick else cases(gradient=True), SAMPLE)
 
 
 def share(holds: Iterable[bool]) -> float:
@@ -183,16 +187,18 @@ REGIONS: dict[str, tuple[float, Callable[[ConvGeometry], bool]]] = {
 }
 
 
+@QUICK
 @pytest.mark.parametrize("name", REGIONS)
-def test_geometries_visit(name: str):
+def test_geometries_visit(name: str, quick: bool):
     """Geometries visit each region in which real convolutions had faults at least as often as stated."""
     least, inside = REGIONS[name]
-    assert share(map(inside, sampled_geometries())) >= least
+    assert share(map(inside, sampled_geometries(quick))) >= least
 
 
-def test_strides_and_paddings_of_an_axis():
+@QUICK
+def test_strides_and_paddings_of_an_axis(quick: bool):
     """Per axis, the shares of stride 1 and of strides 2 and 3 are between 0.35 and 0.6; every padding is common."""
-    axes = [axis for g in sampled_geometries() for axis in zip(g.stride, before(g), g.kernel_extent, strict=True)]
+    axes = [axis for g in sampled_geometries(quick) for axis in zip(g.stride, before(g), g.kernel_extent, strict=True)]
     assert 0.35 <= share(stride == 1 for stride, _, _ in axes) <= 0.6
     assert 0.35 <= share(stride in (2, 3) for stride, _, _ in axes) <= 0.6
     assert share(stride > max(3, extent) for stride, _, extent in axes) >= 0.06
@@ -203,14 +209,16 @@ def test_strides_and_paddings_of_an_axis():
     assert share(padding >= extent for padding, extent in spanning) >= 0.1
 
 
-def test_draws_are_not_repeated():
+@QUICK
+def test_draws_are_not_repeated(quick: bool):
     """Few geometries are drawn twice, so that no effort is wasted."""
-    assert len(set(sampled_geometries())) >= 0.95 * SAMPLE
+    assert len(set(sampled_geometries(quick))) >= 0.95 * SAMPLE
 
 
-def test_height_and_width_are_independent():
+@QUICK
+def test_height_and_width_are_independent(quick: bool):
     """Height and width have the same stride as often as two independent draws."""
-    pairs = [g.stride for g in sampled_geometries() if not isinstance(g.padding, str)]
+    pairs = [g.stride for g in sampled_geometries(quick) if not isinstance(g.padding, str)]
     shares = [Counter(stride[axis] for stride in pairs) for axis in (0, 1)]
     expected = sum(shares[0][value] * shares[1][value] for value in shares[0]) / len(pairs) ** 2
     # Three standard deviations of a share of one third in a sample of 1500.
@@ -227,41 +235,46 @@ BATCHES: dict[str, tuple[float, Callable[[int | None], bool]]] = {
 }
 
 
+@QUICK
 @pytest.mark.parametrize("name", BATCHES)
-def test_cases_visit_batch(name: str):
+def test_cases_visit_batch(name: str, quick: bool):
     """Each kind of batch is drawn at least as often as stated."""
     least, inside = BATCHES[name]
-    assert share(inside(case.batch) for case in sampled_cases()) >= least
+    assert share(inside(case.batch) for case in sampled_cases(quick)) >= least
 
 
+@QUICK
 @pytest.mark.parametrize(
     ("operand", "layout"),
     [(o, name) for o in ("input", "weight", "bias") for name in LAYOUTS if o != "bias" or 1 in LAYOUTS[name][2]],
 )
-def test_cases_visit_layout(operand: str, layout: str):
+def test_cases_visit_layout(operand: str, layout: str, quick: bool):
     """Each operand has each of its layouts in at least 2 % of the cases."""
-    assert share(case.layout(operand) == layout for case in sampled_cases()) >= 0.02
+    assert share(case.layout(operand) == layout for case in sampled_cases(quick)) >= 0.02
 
 
+@QUICK
 @pytest.mark.parametrize("layout", [name for name, (_, _, axes) in (LAYOUTS | OF_GRADIENTS).items() if 4 in axes])
-def test_gradients_visit_layout(layout: str):
+def test_gradients_visit_layout(layout: str, quick: bool):
     """The gradient of the result has each layout, in some cases as the only layout that the case names."""
-    sample = sampled_gradients()
+    sample = sampled_gradients(quick)
     assert share(case.layout("grad") == layout for case in sample) >= 0.02
     assert any(case.layouts == (("grad", layout),) for case in sample)
 
 
-def test_gradients_have_layouts_where_they_are_read():
+@QUICK
+def test_gradients_have_layouts_where_they_are_read(quick: bool):
     """Only cases for laws that read a gradient name its layout; some have no batch axis, and some repeat an image."""
-    assert not any(case.layout("grad") for case in sampled_cases())
-    named = [case for case in sampled_gradients() if case.layout("grad")]
+    assert not any(case.layout("grad") for case in sampled_cases(quick))
+    named = [case for case in sampled_gradients(quick) if case.layout("grad")]
     assert {None, 0, 1, 2} <= {case.batch for case in named}
     assert any(case.layout("grad") == "expanded" and (case.batch or 0) > 1 for case in named)
 
 
-def test_cases_visit_conjunctions():
+@QUICK
+def test_cases_visit_conjunctions(quick: bool):
     """Conditions of real bugs occur three at a time, and 20 to 45 % of the cases name no layout."""
-    sample = sampled_cases()
+    sample = sampled_cases(quick)
     assert share(len(case.layouts) == 3 for case in sample) >= 0.02
     assert share(len({layout for _, layout in case.layouts}) > 1 for case in sample) >= 0.15
     assert 0.2 <= share(not case.layouts for case in sample) <= 0.45
@@ -280,10 +293,10 @@ def test_cases_visit_conjunctions():
 
 def test_nothing_is_filtered_out():
     """No draw is rejected, for geometries of any rank and for cases."""
-    for strategy in (*(geometries(rank=rank) for rank in (1, 2, 3)), cases()):
+    for strategy in (*(geometries(rank=rank) for rank in (1, 2, 3)), cases(), quick_cases()):
         begun: list[None] = []
-        completed = drawn(st.tuples(st.builds(begun.append, st.none()), strategy), 100)
-        assert len(completed) == len(begun) == 100
+        completed = drawn(st.tuples(st.builds(begun.append, st.none()), strategy), 300)
+        assert len(completed) == len(begun) == 300
 
 
 @given(st.data(), st.integers(1, 3), st.sampled_from([1, 2, 10, 100, 1000, MAX_PRODUCTS]))
@@ -297,9 +310,10 @@ def test_geometries_are_bounded(data: st.DataObject, rank: int, max_products: in
     assert g.out_channels * g.positions <= 4 * max_products + 128**rank
 
 
-def test_cases_are_bounded():
+@QUICK
+def test_cases_are_bounded(quick: bool):
     """A batch has at most twice the products that one image may have, and at most four times as many pixels."""
-    for case in sampled_cases():
+    for case in sampled_cases(quick):
         g = case.geometry
         assert (case.batch or 1) * g.nnz <= 2 * MAX_PRODUCTS
         assert (case.batch or 1) * max(g.in_channels * g.pixels, g.out_channels * g.positions) <= 4 * MAX_PRODUCTS
@@ -307,10 +321,11 @@ def test_cases_are_bounded():
 
 @given(st.data())
 def test_arguments_are_heeded(data: st.DataObject):
-    """Only the requested dtypes, recipes, layouts, device and geometries are drawn, here without named padding."""
+    """Only the requested dtypes, recipes, layouts, device and geometries are drawn, some without named padding."""
     geometry = geometries(strings=False, max_products=100)
     asked = {"dtypes": ("float64", "int64"), "recipes": ("probe",), "legal_layouts": ("offset",), "device": "cuda"}
-    case = data.draw(cases(geometry=geometry, **asked))
+    limited = data.draw(quick_cases(max_products=100, **asked))
+    case = data.draw(st.sampled_from((data.draw(cases(geometry=geometry, **asked)), limited)))
     assert case.dtype in asked["dtypes"]
     assert case.data == "probe"
     assert {layout for _, layout in case.layouts} <= {"offset"}
@@ -318,7 +333,7 @@ def test_arguments_are_heeded(data: st.DataObject):
     assert of_gradient.layout("grad") in (None, "offset")
     assert case.device == "cuda"
     assert case.geometry.nnz <= 100
-    assert not isinstance(case.padding, str)
+    assert case is limited or not isinstance(case.padding, str)
 
 
 # What is looked for, and the smallest case of it.

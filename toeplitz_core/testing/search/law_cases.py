@@ -11,9 +11,9 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import DTYPES
 from toeplitz_core.testing.laws.law import CallLaw, Law
 from toeplitz_core.testing.strategies.calls import calls
-from toeplitz_core.testing.strategies.cases import cases
+from toeplitz_core.testing.strategies.cases import quick_cases
 from toeplitz_core.testing.strategies.domain import EVERYTHING, Domain
-from toeplitz_core.testing.strategies.geometries import geometries
+from toeplitz_core.testing.strategies.geometries import MAX_PRODUCTS
 from toeplitz_core.testing.subjects.interface import Procedure
 
 # The procedures that read a case's gradient of the result. (Forward mode does not read it.)
@@ -39,8 +39,8 @@ def drawn(
         related = tuple(name for name, other in DTYPES.items() if other.related_to == dtype)
         return calls(dtypes=(dtype,) * _OWN_DTYPE + related, device=device)
     limits = [limit for limit in (law.max_products, domain.max_products) if limit is not None]
-    found = cases(
-        geometry=geometries(max_products=min(limits)) if limits else None,
+    found = quick_cases(
+        max_products=min(limits, default=MAX_PRODUCTS),
         dtypes=(dtype,),
         recipes=law.recipes_for(dtype),
         legal_layouts=tuple(layouts),

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.testing.case.call import Call
-from toeplitz_core.testing.strategies.geometries import geometries, weighted
+from toeplitz_core.testing.strategies.choices import weighted
+from toeplitz_core.testing.strategies.geometries import geometries
 from toeplitz_core.testing.strategies.invalid_arguments import BREAKS, CONVOLVED, PER_AXIS, SPARE_PIXELS, Base, Changes
 
 # Limit on the multiplications of one image: argument checks do not depend on size, so small calls are enough.

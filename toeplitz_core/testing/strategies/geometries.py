@@ -8,15 +8,13 @@ outputs, remainders of the stride and windows that lie wholly in padding are com
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from hypothesis import strategies as st
 
 from toeplitz_core.geometry import ConvGeometry
-
-_T = TypeVar("_T")
+from toeplitz_core.testing.strategies.choices import Choose, singly, table
 
 # The widths of tiles and vector registers and their neighbours, where other code handles the remainders.
 BOUNDARIES = (7, 8, 9, 15, 16, 17, 31, 32, 33)
@@ -35,63 +33,46 @@ class _Axis:
     dilation: int
 
 
-@functools.cache
-def weighted(*groups: tuple[int, tuple[_T, ...]], place: int = 0) -> st.SearchStrategy[_T]:
-    """One value from weighted groups of values; it shrinks towards the first value of the first group.
-
-    The strategy is one draw from a table, not a choice of strategies, because an example has dozens of choices and each
-    takes time. Hypothesis copies values between draws from equal strategies, which would tie the height to the width in
-    most examples. So each ``place`` has a table of another length: the table is repeated.
-    """
-    size = math.lcm(*(len(values) for _, values in groups))
-    copies = [weight * size // len(values) for weight, values in groups]
-    unit = math.gcd(*copies)
-    table = [v for (_, values), n in zip(groups, copies, strict=True) for v in values for _ in range(n // unit)]
-    return st.sampled_from(table * (place + 1))
-
-
-def kernel_sizes(*, limit: int = 17, place: int = 0) -> st.SearchStrategy[int]:
-    """Number of kernel taps along one axis."""
-    return _up_to(min(limit, 17), ((4, (1,)), (6, (3,)), (4, (2,)), (4, (4, 5, 6, 7)), (2, (8, 9, 11, 16, 17))), place)
-
-
-def output_sizes(*, limit: int = BOUNDARIES[-1], place: int = 0) -> st.SearchStrategy[int]:
-    """Number of outputs along one axis, often tiny or the neighbour of a tile size."""
-    return _up_to(min(limit, BOUNDARIES[-1]), ((2, (1,)), (3, (2, 3)), (2, (4, 5, 6)), (3, BOUNDARIES)), place)
-
-
-def channels(*, limit: int = 64, place: int = 0) -> st.SearchStrategy[int]:
-    """Channels per group: often one or a few, sometimes the neighbour of the width of a vector register."""
-    few, beside, many = (2, 3, 4, 5, 6, 7), (9, 15, 16, 17), (31, 32, 33, 64)
-    return _up_to(min(limit, many[-1]), ((6, (1,)), (6, few), (2, (8,)), (4, beside), (2, many)), place)
+_KERNEL_SIZES = ((4, (1,)), (6, (3,)), (4, (2,)), (4, (4, 5, 6, 7)), (2, (8, 9, 11, 16, 17)))
+# Often tiny, or the neighbour of the size of a tile.
+_OUTPUT_SIZES = ((2, (1,)), (3, (2, 3)), (2, (4, 5, 6)), (3, BOUNDARIES))
+# Per group: often one or a few, sometimes the neighbour of the width of a vector register.
+_CHANNELS = ((6, (1,)), (6, (2, 3, 4, 5, 6, 7)), (2, (8,)), (4, (9, 15, 16, 17)), (2, (31, 32, 33, 64)))
+_GROUPS = ((3, (2, 3, 4)), (1, (5, 7, 8, 16)))
+_MULTIPLIERS = ((2, (1,)), (1, (2, 3, 4)))
+_DILATIONS = table((16, (1,)), (3, (2, 3)), (1, (4, 5, 7)))
+# A negative step -n means a stride of the kernel's extent plus n.
+_STEPS = table((7, (1,)), (9, (2, 3)), (3, (-1, -2, -3)))
+_SLACKS = table((1, (0,)), (1, (1, 2, 3, 5)))
+_MARGINS = table((6, ("none",)), (6, ("half",)), (1, ("1", "2")), (3, ("full",)), (4, ("all", "more")))
+_MODES = table((16, ("numbers",)), (3, ("same",)), (1, ("valid",)))
+_KINDS = table((12, ("one group",)), (4, ("depthwise",)), (4, ("groups",)))
 
 
 @functools.cache
-def _up_to(limit: int, groups: tuple[tuple[int, tuple[int, ...]], ...], place: int) -> st.SearchStrategy[int]:
-    """Like ``weighted``, but only with values that are at most ``limit``."""
+def _up_to(limit: int, groups: tuple[tuple[int, tuple[int, ...]], ...]) -> tuple[int, ...]:
+    """The table of the values that are at most ``limit``; each group of them keeps its weight."""
     within = ((weight, tuple(value for value in values if value <= limit)) for weight, values in groups)
-    return weighted(*((weight, values) for weight, values in within if values), place=place)
+    return table(*((weight, values) for weight, values in within if values))
 
 
-def _draw_axis(draw: st.DrawFn, place: int, *, kernel: int | None, mode: str, pairs: int) -> _Axis:
-    """An axis with at most ``pairs`` pairs of an output and a tap; the kernel is drawn if None is given.
+def _axis(choose: Choose, place: int, *, kernel: int | None, mode: str, pairs: int) -> _Axis:
+    """An axis with at most ``pairs`` pairs of an output and a tap; the kernel is chosen if None is given.
 
-    Every mode makes the same draws, from the same tables, no matter what was drawn before. So a draw keeps its meaning
-    while Hypothesis shrinks another one, and no mode counts as simpler because it draws less.
+    Every mode makes the same choices, from the same tables, no matter what was chosen before. So a choice keeps its
+    meaning while Hypothesis shrinks another one, and no mode counts as simpler because it has fewer choices.
     """
-    free = draw(kernel_sizes(limit=pairs, place=place))
+    free = choose(_up_to(min(pairs, 17), _KERNEL_SIZES), place)
     kernel = free if kernel is None else kernel
-    dilation = draw(weighted((16, (1,)), (3, (2, 3)), (1, (4, 5, 7)), place=place))
+    dilation = choose(_DILATIONS, place)
     extent = (kernel - 1) * dilation + 1
-    # A negative step -n means a stride of the kernel's extent plus n.
-    step = draw(weighted((7, (1,)), (9, (2, 3)), (3, (-1, -2, -3)), place=place))
+    step = choose(_STEPS, place)
     stride = 1 if mode == "same" else step if step > 0 else extent - step
     # The stride counts like taps, because a large stride makes the input just as large.
-    output = draw(output_sizes(limit=max(1, pairs // max(kernel, stride)), place=place))
-    slack = draw(weighted((1, (0,)), (1, (1, 2, 3, 5)), place=place))
-    margin = draw(
-        weighted((6, ("none",)), (6, ("half",)), (1, ("1", "2")), (3, ("full",)), (4, ("all", "more")), place=place)
-    )
+    limit = max(1, pairs // max(kernel, stride))
+    output = choose(_up_to(min(limit, BOUNDARIES[-1]), _OUTPUT_SIZES), place)
+    slack = choose(_SLACKS, place)
+    margin = choose(_MARGINS, place)
     if mode == "same":
         return _Axis(output, kernel, 1, 0, dilation)
     padding = 0
@@ -107,16 +88,16 @@ def _draw_axis(draw: st.DrawFn, place: int, *, kernel: int | None, mode: str, pa
     return _Axis(size, kernel, stride, padding, dilation)
 
 
-def _draw_missed_axis(draw: st.DrawFn) -> _Axis:
+def _missed_axis(choose: Choose) -> _Axis:
     """A strided axis with one tap that steps over the image: every output reads only padding.
 
-    ``_draw_axis`` makes such windows too, but seldom an axis with no others.
+    ``_axis`` makes such windows too, but seldom an axis with no others.
     """
-    size = draw(st.sampled_from((1, 2, 3)))
-    stride = size + draw(st.sampled_from((1, 2, 3)))
-    before = draw(st.integers(1, stride - size))  # from the last window before the image to its first pixel
-    padding = before + stride * draw(st.sampled_from((0, 0, 1)))
-    return _Axis(size, 1, stride, padding, draw(st.sampled_from((2, 3, 1))))
+    size = choose((1, 2, 3))
+    stride = size + choose((1, 2, 3), 1)
+    before = choose(range(1, stride - size + 1))  # from the last window before the image to its first pixel
+    padding = before + stride * choose((0, 0, 1))
+    return _Axis(size, 1, stride, padding, choose((2, 3, 1)))
 
 
 @st.composite
@@ -140,18 +121,25 @@ def geometries(
     >>> find(geometries(), lambda g: g.groups > 1 and g.stride != (1, 1)).kernel_size
     (1, 1)
     """
+    return chosen_geometry(singly(draw), rank=rank, max_products=max_products, strings=strings)
+
+
+def chosen_geometry(
+    choose: Choose, *, rank: int = 2, max_products: int = MAX_PRODUCTS, strings: bool = True
+) -> ConvGeometry:
+    """A geometry as :func:`geometries` draws them."""
     pairs = _root(max_products, rank)
-    mode = draw(weighted((16, ("numbers",)), (3, ("same",)), (1, ("valid",)))) if strings else "numbers"
-    # Kernels may be pointwise, flat (1xk, as in separable networks), square, or free (each axis drawn separately).
-    shape = draw(weighted((11, ("free",)), (2, ("pointwise",)), (4, ("square",)), (3, tuple(range(rank)))))
+    mode = choose(_MODES) if strings else "numbers"
+    # Kernels may be pointwise, flat (1xk, as in separable networks), square, or free (each axis chosen separately).
+    shape = choose(table((11, ("free",)), (2, ("pointwise",)), (4, ("square",)), (3, tuple(range(rank)))))
     axes: list[_Axis] = []
     for axis in range(rank):
         flat = shape in ("pointwise", axis)
         kernel = 1 if flat else axes[0].kernel if shape == "square" and axes else None
-        axes.append(_draw_axis(draw, axis, kernel=kernel, mode=mode, pairs=pairs))
-    missed = draw(weighted((11, (None,)), (1, tuple(range(rank)))))
+        axes.append(_axis(choose, axis, kernel=kernel, mode=mode, pairs=pairs))
+    missed = choose(table((11, (None,)), (1, tuple(range(rank)))))
     if missed is not None and mode == "numbers":
-        axes[missed] = _draw_missed_axis(draw)
+        axes[missed] = _missed_axis(choose)
     sizes: dict[str, Any] = {
         "input_size": tuple(a.input for a in axes),
         "kernel_size": tuple(a.kernel for a in axes),
@@ -162,21 +150,21 @@ def geometries(
     single = ConvGeometry(1, 1, **sizes)
     # Pixels count too, because data is also drawn for pixels that no output reads.
     room = max(1, max_products // max(1, single.nnz, single.pixels, single.positions))
-    groups, inputs, multiplier = _draw_channels(draw, room)
+    groups, inputs, multiplier = _channels(choose, room)
     return ConvGeometry(groups * inputs, groups * multiplier, groups=groups, **sizes)
 
 
-def _draw_channels(draw: st.DrawFn, room: int) -> tuple[int, int, int]:
+def _channels(choose: Choose, room: int) -> tuple[int, int, int]:
     """Number of groups, and input and output channels of each; their product is at most ``room``."""
-    kind = draw(weighted((12, ("one group",)), (4, ("depthwise",)), (4, ("groups",))))
+    kind = choose(_KINDS)
     if room == 1:
         return 1, 1, 1
     if kind == "depthwise":
-        groups = draw(channels(limit=room, place=2))
-        return groups, 1, draw(_up_to(room // groups, ((2, (1,)), (1, (2, 3, 4))), 0))
-    groups = 1 if kind == "one group" else draw(_up_to(room, ((3, (2, 3, 4)), (1, (5, 7, 8, 16))), 0))
-    inputs = draw(channels(limit=room // groups))
-    return groups, inputs, draw(channels(limit=room // (groups * inputs), place=1))
+        groups = choose(_up_to(min(room, 64), _CHANNELS), 2)
+        return groups, 1, choose(_up_to(min(room // groups, 64), _MULTIPLIERS))
+    groups = 1 if kind == "one group" else choose(_up_to(min(room, 64), _GROUPS))
+    inputs = choose(_up_to(min(room // groups, 64), _CHANNELS))
+    return groups, inputs, choose(_up_to(min(room // (groups * inputs), 64), _CHANNELS), 1)
 
 
 def _root(number: int, degree: int) -> int:

@@ -31,7 +31,7 @@ from toeplitz_core.testing.strategies.argument_spellings import (
     PADDING_STRINGS,
     Table,
 )
-from toeplitz_core.testing.strategies.geometries import weighted
+from toeplitz_core.testing.strategies.choices import weighted
 
 # Most pixels of an axis in addition to those that the first output needs: with 2 x padding this bounds every result.
 SPARE_PIXELS = 6
