@@ -294,6 +294,6 @@ def test_a_failure_that_became_torchs_own_while_it_was_shrunk(monkeypatch: pytes
     assert result.status is Status.FAIL
     assert result.failure.case.weight == (2, 1, 1, 1)
     # The first search ends with one output channel, and torch is not asked about any case between.
-    ended = next(number for number, (_, fill) in enumerate(compared) if not fill)
+    ended = next(number for number, (_, fill) in enumerate(compared) if fill)
     assert compared[ended][0].weight == (1, 1, 1, 1)
     assert compared[ended - 1][0].weight[0] > 1

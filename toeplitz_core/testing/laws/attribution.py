@@ -10,25 +10,26 @@ from toeplitz_core.testing.subjects.interface import Implementation
 _RUNS = 2
 
 
-def attributed(verdict: Verdict, subject: Implementation) -> Verdict:
+def attributed(verdict: Verdict, subject: Implementation, *, predicted: bool = False) -> Verdict:
     """The verdict on the wrong call alone, if it fails in the same way alone; otherwise the verdict itself.
 
     The verdict on the call has a case of its own, under the law that judges one such call. Processes are fresh, so that
     the line of the case fails again when it is replayed. A subject that runs in this process keeps its state.
     """
     found = verdict
-    while (alone := _alone(found, subject)) is not None:
+    while (alone := _alone(found, subject, predicted=predicted)) is not None:
         found = alone  # the gradients of a wrong result belong to the result in turn
     return found if found is verdict else found.replace(message=f"{found.message}{FOUND_BY}{verdict.case.law})")
 
 
-def _alone(verdict: Verdict, subject: Implementation) -> Verdict | None:
+def _alone(verdict: Verdict, subject: Implementation, *, predicted: bool) -> Verdict | None:
     """The verdict on the wrong call alone. None if no call is named, or if the call alone fails differently."""
     call = verdict.call
     if not verdict.status.is_failure or call is None or call == verdict.case:
         return None
-    for _ in range(_RUNS):
-        subject.restart()
+    for _ in range(1 if predicted else _RUNS):
+        if not predicted:
+            subject.restart()
         alone = LAWS[str(call.law)](subject, call)
         if not _alike(alone, verdict):
             return None

@@ -71,6 +71,16 @@ def judge(
             announce(_completed(plan, result))
 
     shared = None if plan.strict else SharedFailures(subject, laws)
+    predicted: set[str] = set()  # the cases of failures that a mistake predicts
+
+    def understand(failure: Verdict) -> Explains | None:
+        """What tells whether the mistake behind a failure explains others; None if the mistake is not known."""
+        # An error of ours must not end the search. The findings at the end of the run name it.
+        with contextlib.suppress(Exception):
+            known = diagnosed(subject, failure)
+            predicted.update([str(failure.case)] if known.hypothesis is not None else ())
+            return partial(_explains, subject, known) if known.predicts else None
+        return None
 
     def searched(*, thorough: bool) -> Result:
         tally = Tally(step, found)
@@ -80,7 +90,7 @@ def judge(
             if entry is not None:
                 return Excuse(Status.KNOWN, entry.name)
             shrinking = tally.smallest is not None
-            return None if shared is None or (shrinking and not thorough) else shared(verdict)
+            return None if shared is None or (shrinking and not thorough) else shared(verdict, fill=thorough)
 
         return find(
             law,
@@ -90,29 +100,25 @@ def judge(
             device=step.device,
             domain=plan.domain.within(subject.claims.where),
             excuse=excuse,
-            understand=partial(_understood, subject),
+            understand=understand,
             tally=tally,
         )
 
     # A subject that runs in this process keeps its usual threads.
     with contextlib.nullcontext() if isinstance(subject, Subject) else _one_thread():
         result = searched(thorough=False)
-        if shared is not None and any(shared(failure, fill=False) is not None for failure in result.failures):
-            result = searched(thorough=True)  # while a failure was shrunk, it became one of torch's own
+        # A failure may be torch's own only with filled memory, which takes long to see, or since it was shrunk.
+        fill = {str(failure.case): str(failure.case) not in predicted for failure in result.failures}
+        if shared is not None and any(shared(each, fill=fill[str(each.case)]) for each in result.failures):
+            result = searched(thorough=True)
     if memory is not None and (result.failure is not None or first == memory.recall()):
         memory.keep([failure.case for failure in result.failures])  # keep what cannot be run here
-    failures = [explained(subject, _concluded(failure, law, subject)) for failure in result.failures]
+    failures = [
+        explained(subject, _concluded(failure, law, subject, predicted=str(failure.case) in predicted))
+        for failure in result.failures
+    ]
     result = _with_failures(result, failures)
     return _completed(plan, result)
-
-
-def _understood(subject: Implementation, failure: Verdict) -> Explains | None:
-    """What tells whether the mistake behind a failure explains others; None if the mistake is not known."""
-    # An error of ours must not end the search. The findings at the end of the run name it.
-    with contextlib.suppress(Exception):
-        known = diagnosed(subject, failure)
-        return partial(_explains, subject, known) if known.predicts else None
-    return None
 
 
 def _explains(subject: Implementation, known: Diagnosis, failure: Verdict) -> bool:
@@ -121,9 +127,14 @@ def _explains(subject: Implementation, known: Diagnosis, failure: Verdict) -> bo
     return False
 
 
-def _concluded(failure: Verdict, law: Law, subject: Implementation) -> Verdict:
-    """The failure of the call to which it belongs, without values that are not the same each time."""
-    found = attributed(failure, subject)
+def _concluded(failure: Verdict, law: Law, subject: Implementation, *, predicted: bool) -> Verdict:
+    """The failure of the call to which it belongs, without values that are not the same each time.
+
+    What a mistake predicts for fresh data in a fresh process is the same each time.
+    """
+    found = attributed(failure, subject, predicted=predicted)
+    if predicted:
+        return found
     return without_chance(found, law if found.case.law == law.name else LAWS[str(found.case.law)], subject)
 
 
