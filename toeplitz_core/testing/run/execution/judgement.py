@@ -108,8 +108,7 @@ def judge(
     with contextlib.nullcontext() if isinstance(subject, Subject) else _one_thread():
         result = searched(thorough=False)
         # A failure may be torch's own only with filled memory, which takes long to see, or since it was shrunk.
-        fill = {str(failure.case): str(failure.case) not in predicted for failure in result.failures}
-        if shared is not None and any(shared(each, fill=fill[str(each.case)]) for each in result.failures):
+        if shared is not None and any(map(shared, result.failures)):
             result = searched(thorough=True)
     if memory is not None and (result.failure is not None or first == memory.recall()):
         memory.keep([failure.case for failure in result.failures])  # keep what cannot be run here
@@ -130,12 +129,11 @@ def _explains(subject: Implementation, known: Diagnosis, failure: Verdict) -> bo
 def _concluded(failure: Verdict, law: Law, subject: Implementation, *, predicted: bool) -> Verdict:
     """The failure of the call to which it belongs, without values that are not the same each time.
 
-    What a mistake predicts for fresh data in a fresh process is the same each time.
+    What a mistake predicts for fresh data in a fresh process is the same each time, unless memory decides it.
     """
     found = attributed(failure, subject, predicted=predicted)
-    if predicted:
-        return found
-    return without_chance(found, law if found.case.law == law.name else LAWS[str(found.case.law)], subject)
+    own = law if found.case.law == law.name else LAWS[str(found.case.law)]
+    return without_chance(found, own, subject, seen=() if predicted else None)
 
 
 def _completed(plan: Plan, result: Result) -> Result:
