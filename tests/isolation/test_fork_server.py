@@ -16,7 +16,7 @@ from tests.helpers.paths import CHECKOUT
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.isolation import fork_server
-from toeplitz_core.testing.isolation.fork_server import ForkServer, adopt
+from toeplitz_core.testing.isolation.fork_server import Child, ForkServer, adopt
 from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.subjects.interface import Environment
@@ -197,3 +197,57 @@ def test_a_copy_ends_with_its_connection(given_back: list[ForkServer]) -> None:
 def parent(pid: int) -> int:
     """The process id of the parent of a process."""
     return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+
+
+KERNEL = """
+import os, sys
+
+def says(*_):
+    with open(f"/proc/{os.getppid()}/cmdline") as file:
+        server = file.read().replace(chr(0), " ")
+    unwanted = {"hypothesis", "pytest", "rich", "typer"} & sys.modules.keys()
+    raise RuntimeError(f"{server}; {os.environ['OMP_WAIT_POLICY']}; {sorted(unwanted)}; {sys.stdin.read()!r}")
+"""
+
+
+@PROC
+def test_the_command_line_forks_its_first_one(tmp_path: Path) -> None:
+    """It is a copy of the command line before that imported what workers must not have, and ends with it."""
+    (tmp_path / "kernels.py").write_text(KERNEL, encoding="utf-8")
+    command = [sys.executable, "-m", "toeplitz_core", "replay", str(CASE), "--subject", "kernels:says", "--runs", "1"]
+    path = os.pathsep.join((str(CHECKOUT), str(tmp_path)))
+    variables = {"PYTHONPATH": path, "COLUMNS": "400"}
+    running = subprocess.Popen(
+        command, env=os.environ | variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    printed, _ = running.communicate()
+    assert running.returncode == 1
+    assert f"-m toeplitz_core replay {CASE} --subject kernels:says" in printed
+    assert "; PASSIVE; []; ''" in printed
+    with pytest.raises(ProcessLookupError):  # the fork server has the group of its own
+        os.killpg(running.pid, 0)
+
+
+def test_a_child_has_ended_when_it_was_waited_for() -> None:
+    """A forked child is polled, waited for and killed as a Popen is."""
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(60)
+        os._exit(3)
+    child = Child(pid)
+    assert child.poll() is None
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.wait(0.01)
+    child.kill()
+    assert child.wait() == child.poll() == -signal.SIGKILL
+    child.kill()  # no error after its end
+
+
+@pytest.mark.parametrize("program", ["", "import toeplitz_core.__main__"])
+def test_the_package_imports_torch_at_the_first_name(program: str) -> None:
+    """The package alone does not import torch, so that the command line can choose what comes before."""
+    script = (
+        f"import sys, toeplitz_core; {program or 'pass'}; print('torch' in sys.modules, toeplitz_core.conv2d.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False conv2d\n"

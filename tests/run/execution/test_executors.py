@@ -287,9 +287,10 @@ def test_killed(start: Start, tmp_path: Path, jobs: int, all_at_once: bool):
     everybody = processes(running.pid)
     sandboxes = {path.parent for path in files_of(everybody) if path.parent.name.startswith("toeplitz-core-sandbox-")}
     assert sandboxes
-    for pid in everybody if all_at_once else [running.pid]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that none sees another end
+        for pid in everybody if all_at_once else [running.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
     assert running.wait(timeout=60) == -signal.SIGKILL
     assert_nobody_is_left(running.pid)
     assert all(path.name.startswith("toeplitz-core-run-") for path in tmp_path.iterdir()), "only the journal is left"

@@ -15,6 +15,7 @@ import atexit
 import contextlib
 import gc
 import importlib
+import math
 import os
 import shutil
 import signal
@@ -43,6 +44,8 @@ _START = (
 _GIVEN_BACK: list[ForkServer] = []
 # Fork servers that a run uses.
 _TAKEN: list[ForkServer] = []
+# Modules that workers import only if a subject does.
+_UNWANTED = {"hypothesis", "pytest"}
 # How many of them are kept: two environments, each with and without filled memory.
 _KEPT = 4
 # Variables that change during a process and do not concern a subject: the name of a test, and the width of a terminal.
@@ -65,16 +68,18 @@ class ForkServer:
         All its environment variables.
     copy : Connection, optional
         The connection to a copy of another fork server with these variables; a new process is started if not given.
+    child : Child, optional
+        The process of the copy, if this process forked it.
     """
 
-    def __init__(self, variables: dict[str, str], copy: Connection | None = None) -> None:
+    def __init__(self, variables: dict[str, str], copy: Connection | None = None, child: Child | None = None) -> None:
         self.variables = variables
         self._judge = os.getpid()
         self.pid = 0  # until it is ready
         # Whether a message has been sent whose answer has not come: an interrupt may arrive in between.
         self.is_waiting = False
         self._is_buried = False
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Child | None = child
         if copy is not None:
             self._connection = copy
             return
@@ -226,6 +231,54 @@ class ForkServer:
                 os.kill(self.pid, signal.SIGKILL)
 
 
+class Child:
+    """A child process that this one forked, with what a ``Popen`` has to end it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+        if self._code is None:
+            self._code = _exit_code(_exit_status(self.pid, 0))
+        return self._code
+
+    def wait(self, timeout: float = math.inf) -> int:
+        """The exit code, once it has ended (``subprocess.TimeoutExpired`` if it has not)."""
+        if self._code is None:
+            self._code = _exit_code(_exit_status(self.pid, timeout))
+        if self._code is None:
+            raise subprocess.TimeoutExpired("fork server", timeout)
+        return self._code
+
+    def kill(self) -> None:
+        """Kill it, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+
+def fork_early() -> None:
+    """Fork a fork server from this process, which has imported torch and has computed nothing.
+
+    The next run takes it. Nothing is done where processes cannot be forked, and where modules are imported that workers
+    must not have.
+    """
+    if not hasattr(os, "fork") or not _UNWANTED.isdisjoint(sys.modules):
+        return
+    ours, theirs = Pipe()
+    pid = os.fork()
+    if pid == 0:
+        with contextlib.suppress(BaseException):
+            ours.close()
+            os.setpgid(0, 0)  # as process_group above
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            run_fork_server(theirs.fileno())
+        os._exit(1)
+    theirs.close()
+    _GIVEN_BACK.append(ForkServer(_variables(Environment()), ours, Child(pid)))
+
+
 def adopt(copy: Connection) -> None:
     """Let this process take a copy of another process's fork server instead of starting its own."""
     _GIVEN_BACK.append(ForkServer(_variables(Environment()), copy))
@@ -315,7 +368,7 @@ def run_fork_server(descriptor: int) -> None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, signal.SIGKILL)  # processes that the dead worker left behind
             workers.discard(pid)
-            _answer(control, None if status is None else os.waitstatus_to_exitcode(status))
+            _answer(control, _exit_code(status))
 
 
 def _import(name: str) -> None:
@@ -334,6 +387,10 @@ def _exit_status(pid: int, timeout: float) -> int | None:
         if time.monotonic() >= end:
             return None
         time.sleep(0.002)
+
+
+def _exit_code(status: int | None) -> int | None:
+    return None if status is None else os.waitstatus_to_exitcode(status)
 
 
 def kill_group(pid: int) -> None:
