@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     _Array = np.ndarray[Any, np.dtype[Any]]
 
-# Receptive fields are gathered in blocks of about this size. Each is freed after its block, unless autograd keeps it.
-_BLOCK_BYTES = 2**25
+# Receptive fields are gathered in blocks of about this size, which a processor's cache holds; a GPU takes larger ones.
+# Each is freed after its block, unless autograd keeps it.
+_BLOCK_BYTES, _BLOCK_BYTES_OF_GPU = 2**21, 2**25
 # Receptive fields of up to this many taps of all positions are kept for the next call with the same geometry, because
 # small convolutions take longer to index than to multiply; and of this many geometries.
 _KEPT_TAPS, _KEPT_GEOMETRIES = 2**15, 16
@@ -223,26 +224,23 @@ def by_image(geometry: ConvGeometry, x: torch.Tensor) -> torch.Tensor:
 def forward(geometry: ConvGeometry, weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """``T @ x`` in the accumulator's dtype: (batch, in_channels, pixels) to (batch, out_channels, positions)."""
     w = _by_group(geometry, weight)
-    x = _accumulable(x).unflatten(1, (geometry.groups, geometry.group_channels))
-    blocks = []
-    for index, live in _receptive_fields(geometry, x):
-        pixels = x.index_select(-1, index.flatten()).unflatten(-1, index.shape)
-        blocks.append(_contract("gock,ngcpk->ngop", w, torch.where(live, pixels, 0)))
-    return torch.cat(blocks, dim=-1).flatten(1, 2)
+    x = _with_zero(geometry, _accumulable(x).unflatten(1, (geometry.groups, geometry.group_channels)))
+    blocks = [_products(w, _gathered(x, index)) for index in _receptive_fields(geometry, x)]
+    result: torch.Tensor = blocks[0].contiguous() if len(blocks) == 1 else torch.cat(blocks, dim=-1)
+    return result.flatten(1, 2)
 
 
 def adjoint(geometry: ConvGeometry, weight: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """``T.mT @ y`` in the accumulator's dtype: (batch, out_channels, positions) to (batch, in_channels, pixels)."""
     w = _by_group(geometry, weight)
     y = _accumulable(y).unflatten(1, (geometry.groups, geometry.out_channels // geometry.groups))
-    x = y.new_zeros(len(y), geometry.groups, geometry.group_channels, geometry.pixels)
+    x = y.new_zeros(len(y), geometry.groups, geometry.group_channels, geometry.pixels + _is_padded(geometry))
     begin = 0
-    for index, live in _receptive_fields(geometry, x):
-        block = y[..., begin : begin + len(index)]
-        begin += len(index)
-        pixels = torch.where(live, _contract("gock,ngop->ngcpk", w, block), 0)
-        x = x.index_add(-1, index.flatten(), pixels.flatten(-2))
-    return x.flatten(1, 2)
+    for index in _receptive_fields(geometry, x):
+        block = y[..., begin : begin + index.shape[1]]
+        begin += index.shape[1]
+        x = x.index_add(-1, index.flatten(), _contract("gock,ngop->ngckp", w, block).flatten(-2))
+    return x[..., : geometry.pixels].flatten(1, 2)
 
 
 def weight_adjoint(geometry: ConvGeometry, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -257,19 +255,42 @@ def weight_adjoint(geometry: ConvGeometry, x: torch.Tensor, y: torch.Tensor) -> 
     -------
     tensor of shape (out_channels, in_channels / groups, *kernel_size)
     """
-    x = _accumulable(x).unflatten(1, (geometry.groups, geometry.group_channels))
+    x = _with_zero(geometry, _accumulable(x).unflatten(1, (geometry.groups, geometry.group_channels)))
     outputs = geometry.out_channels // geometry.groups
     y = _accumulable(y).unflatten(1, (geometry.groups, outputs))
     taps = math.prod(geometry.kernel_size)
     weight = x.new_zeros(geometry.groups, outputs, geometry.group_channels, taps)
     begin = 0
-    for index, live in _receptive_fields(geometry, x):
-        block = y[..., begin : begin + len(index)]
-        begin += len(index)
-        if index.shape[1]:  # without pixels, no tap reads anything
-            pixels = x.index_select(-1, index.flatten()).unflatten(-1, index.shape)
-            weight = weight + _contract("ngop,ngcpk->gock", block, torch.where(live, pixels, 0))
+    for index in _receptive_fields(geometry, x):
+        block = y[..., begin : begin + index.shape[1]]
+        begin += index.shape[1]
+        if len(index):  # without pixels, no tap reads anything
+            weight = weight + _contract("ngop,ngckp->gock", block, _gathered(x, index))
     return weight.view(geometry.weight_shape)
+
+
+def _is_padded(geometry: ConvGeometry) -> bool:
+    """Whether there is padding that a tap may read."""
+    return geometry.pixels > 0 and any(before or after for before, after in geometry.pads)
+
+
+def _with_zero(geometry: ConvGeometry, x: torch.Tensor) -> torch.Tensor:
+    """Pixels, and one zero behind them for every tap that reads padding: (..., pixels) to (..., pixels + 1)."""
+    return torch.cat((x, x.new_zeros(*x.shape[:-1], 1)), dim=-1) if _is_padded(geometry) else x
+
+
+def _gathered(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """The pixels that taps read: (batch, groups, channels, pixels) to (batch, groups, channels, taps, positions)."""
+    pixels: torch.Tensor = x.index_select(-1, index.flatten()).unflatten(-1, index.shape)
+    return pixels
+
+
+def _products(w: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """Weights (groups, outputs, channels, taps) times gathered pixels: (batch, groups, outputs, positions)."""
+    if pixels.device.type == "cpu" and (len(pixels) == 1 or w.shape[1] <= pixels.shape[-1]):
+        # A matrix product repeats the weight for each image, where einsum would copy the pixels.
+        return w.flatten(2) @ pixels.flatten(2, 3)
+    return _contract("gock,ngckp->ngop", w, pixels)
 
 
 def receptive_field(geometry: ConvGeometry, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -299,33 +320,37 @@ def receptive_field(geometry: ConvGeometry, positions: torch.Tensor) -> tuple[to
     return torch.where(live, index, 0), live
 
 
-def _receptive_fields(geometry: ConvGeometry, x: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Receptive fields of all positions, in blocks: the pixels gathered from ``x`` take at most ``_BLOCK_BYTES``."""
+def _receptive_fields(geometry: ConvGeometry, x: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The pixel that each tap reads at all positions, in blocks of positions: int64 of shape (taps, positions).
+
+    It is ``geometry.pixels``, the place of a zero, where the tap reads padding. There are no taps if there are no
+    pixels. The pixels gathered from ``x`` take at most as many bytes as a block.
+    """
     taps = math.prod(geometry.kernel_size)
     per_position = math.prod(x.shape[:-1]) * x.dtype.itemsize + torch.int64.itemsize
-    block = max(1, _BLOCK_BYTES // (per_position * taps))
-    pixels = slice(None if geometry.pixels else 0)  # nothing to gather from: every tap is padding
-    is_small = geometry.positions <= block and geometry.positions * taps <= _KEPT_TAPS
+    size = _BLOCK_BYTES if x.device.type == "cpu" else _BLOCK_BYTES_OF_GPU
+    block = max(1, size // (per_position * taps))
+    read = slice(None if geometry.pixels else 0)  # nothing to gather from: every tap is padding
+    is_small = geometry.positions * taps <= _KEPT_TAPS
     if is_small and x.device.type == "cpu" and not torch.compiler.is_compiling():  # torch.compile warns of caches
-        index, live = map(torch.from_numpy, _kept_receptive_fields(geometry))
-        yield index[:, pixels], live[:, pixels]
+        yield from torch.from_numpy(_kept_receptive_fields(geometry))[read].split(block, dim=1)
         return
     for positions in torch.arange(geometry.positions, device=x.device).split(block):
         index, live = receptive_field(geometry, positions)
-        yield index[:, pixels], live[:, pixels]
+        yield torch.where(live, index, geometry.pixels).mT[read]
 
 
 @functools.lru_cache(_KEPT_GEOMETRIES)
-def _kept_receptive_fields(geometry: ConvGeometry) -> tuple[_Array, _Array]:
-    """``receptive_field`` of all positions, as arrays, because a tensor keeps the mode that it was made in."""
+def _kept_receptive_fields(geometry: ConvGeometry) -> _Array:
+    """``_receptive_fields`` as one array, because a tensor keeps the mode that it was made in."""
     index, live = np.zeros((1, 1), dtype=np.int64), np.ones((1, 1), dtype=np.bool_)
     for axis, size in enumerate(geometry.input_size):
         start = np.arange(geometry.output_size[axis]) * geometry.stride[axis] - geometry.pads[axis][0]
-        pixel = start[:, None] + np.arange(geometry.kernel_size[axis]) * geometry.dilation[axis]
+        pixel = np.arange(geometry.kernel_size[axis])[:, None] * geometry.dilation[axis] + start
         shape = (len(index) * len(pixel), index.shape[1] * pixel.shape[1])
         index = (index[:, None, :, None] * size + pixel[None, :, None, :]).reshape(shape)
         live = (live[:, None, :, None] & ((pixel >= 0) & (pixel < size))[None, :, None, :]).reshape(shape)
-    return np.where(live, index, 0), live
+    return np.where(live, index, geometry.pixels)
 
 
 def _by_group(geometry: ConvGeometry, weight: torch.Tensor) -> torch.Tensor:
