@@ -15,7 +15,7 @@ import pytest
 from tests.helpers.paths import CHECKOUT
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.recipes import draw
-from toeplitz_core.testing.isolation import fork_server
+from toeplitz_core.testing.isolation import fork_server, isolated_subject
 from toeplitz_core.testing.isolation.fork_server import Child, ForkServer, adopt
 from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox
@@ -31,6 +31,7 @@ def given_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ForkServer]]:
     """The fork servers that were given back in this test. They are ended after it."""
     servers: list[ForkServer] = []
     monkeypatch.setattr(fork_server, "_GIVEN_BACK", servers)
+    monkeypatch.setattr(fork_server, "_TAKEN", [])
     yield servers
     while servers:
         servers.pop().close()
@@ -227,6 +228,20 @@ def test_the_command_line_forks_its_first_one(tmp_path: Path) -> None:
     assert "; PASSIVE; []; ''" in said
     with pytest.raises(ProcessLookupError):  # the fork server has the group of its own
         os.killpg(running.pid, 0)
+
+
+@pytest.mark.usefixtures("given_back")
+@pytest.mark.parametrize("triton", [False, True])
+def test_triton_is_left_to_the_subject(triton: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What imports Triton is not imported before a subject: Triton reads its settings when it is imported."""
+    source = "import sys\nEARLY = 'torch._dynamo' in sys.modules\ndef says(*_):\n    raise RuntimeError(EARLY)\n"
+    (tmp_path / "early.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(isolated_subject, "_is_installed", lambda _: triton)
+    with Sandbox() as sandbox:
+        subject = IsolatedSubject(sandbox, "early:says")
+        messages = [subject.run(CASE, draw(CASE), procedure).message for procedure in ("forward", "vmap", "forward")]
+    assert [message[-5:] for message in messages[::2]] == ["False", "False" if triton else " True"]
 
 
 def test_a_child_has_ended_when_it_was_waited_for() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib.util
 import itertools
 import multiprocessing
 import os
@@ -49,7 +51,8 @@ PARTING = 2.0
 # as an integer it is large, so a result that uses it is wrong.
 POISONS = (0x80, 0x55)
 _TUNABLES = "GLIBC_TUNABLES"
-# What torch imports at the first call of a procedure. That takes a second, so fork servers do it, and not each worker.
+# What torch imports at the first call of a procedure. That takes a second, so fork servers do it, and not each worker;
+# but not if it would import Triton too, which a subject may configure before that.
 _FUNCTIONAL = ("torch._dynamo", "torch._decomp.decompositions_for_jvp")
 _IMPORTS: dict[Procedure, tuple[str, ...]] = dict.fromkeys(
     ("vmap", "functional_gradients", "forward_mode"), _FUNCTIONAL
@@ -225,7 +228,7 @@ class IsolatedSubject:
         """Write the lines to disk and send the requests. End a worker that does not answer or is no longer usable."""
         self._sandbox.write_case(lines)
         needed = [_IMPORTS.get(request.procedure, ()) for request in requests if isinstance(request, Request)]
-        if self._fork and any(set(names) - set(self._imports) for names in needed):
+        if self._fork and not _is_installed("triton") and any(set(names) - set(self._imports) for names in needed):
             self._imports = tuple(dict.fromkeys((*self._imports, *itertools.chain(*needed))))
             self.restart()
         fresh = self._worker is None
@@ -286,6 +289,11 @@ class IsolatedSubject:
                 self.restart()
                 raise SubjectError(reason)
         return self._worker
+
+
+@functools.cache
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 @dataclass(frozen=True, slots=True)
