@@ -13,20 +13,16 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import gc
-import importlib
 import math
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import time
 from multiprocessing import Pipe, reduction
 from multiprocessing.connection import Connection
-from pathlib import Path
 
-from toeplitz_core.testing.isolation.worker import Settings, serve
+from toeplitz_core.testing.isolation.forking import exit_code, exit_status, kill_group, run_fork_server
+from toeplitz_core.testing.isolation.worker import Settings
 from toeplitz_core.testing.subjects.interface import Environment
 from toeplitz_core.testing.support import interrupts
 
@@ -37,7 +33,7 @@ DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE"}
 _PARTING = 10.0
 _START = (
     "import sys; sys.path[:] = {path!r}; "
-    "from toeplitz_core.testing.isolation.fork_server import run_fork_server; "
+    "from toeplitz_core.testing.isolation.forking import run_fork_server; "
     "run_fork_server({descriptor})"
 )
 # Fork servers that no run uses, the one that was kept longest first. They take seconds to start.
@@ -241,13 +237,13 @@ class Child:
     def poll(self) -> int | None:
         """The exit code; None while it runs."""
         if self._code is None:
-            self._code = _exit_code(_exit_status(self.pid, 0))
+            self._code = exit_code(exit_status(self.pid, 0))
         return self._code
 
     def wait(self, timeout: float = math.inf) -> int:
         """The exit code, once it has ended (``subprocess.TimeoutExpired`` if it has not)."""
         if self._code is None:
-            self._code = _exit_code(_exit_status(self.pid, timeout))
+            self._code = exit_code(exit_status(self.pid, timeout))
         if self._code is None:
             raise subprocess.TimeoutExpired("fork server", timeout)
         return self._code
@@ -302,105 +298,3 @@ def _close_all() -> None:
     """End the fork servers that no run uses."""
     while _GIVEN_BACK:
         _GIVEN_BACK.pop().close()
-
-
-# What follows runs in the fork server's own process.
-
-
-def run_fork_server(descriptor: int) -> None:
-    """Report that the process is ready, then fork workers until the judge closes the connection.
-
-    For ``Settings`` and a connection, it replies with the process id of a new worker. For (process id, seconds), it
-    replies with the exit code of the worker, or None if the worker did not exit in that time and was killed. For
-    environment variables and a connection, it makes a copy of itself with these variables that is controlled by that
-    connection.
-    """
-    control = Connection(descriptor)
-    _import("torch.fx.experimental.symbolic_shapes")  # for all gradients
-    _answer(control, os.getpid())
-    workers: set[int] = set()
-    directories: set[Path] = set()
-    while True:
-        try:
-            message = control.recv()
-        except (EOFError, OSError):
-            # The judge has ended. If it was killed, only this process can end hanging workers and remove shared files.
-            for pid in workers:
-                kill_group(pid)
-            for directory in directories:
-                shutil.rmtree(directory, ignore_errors=True)
-            os._exit(0)  # torch's teardown takes half a second, while the judge waits
-        if isinstance(message, Settings):
-            directories.add(Path(message.shared).parent)
-            try:
-                connection = Connection(reduction.recv_handle(control))
-            except (EOFError, OSError, RuntimeError):
-                continue  # the judge was interrupted between two messages and is about to end
-            for name in message.imports:
-                _import(name)
-            # A collection in a worker would write to every object that it shares with this process, and so copy them.
-            gc.freeze()
-            pid = os.fork()
-            if pid == 0:
-                control.close()
-                serve(message, connection)
-                os._exit(0)
-            connection.close()
-            workers.add(pid)
-            _answer(control, pid)
-        elif isinstance(message, dict):
-            connection = Connection(reduction.recv_handle(control))
-            replaced = control if os.fork() == 0 else connection
-            replaced.close()
-            if replaced is control:
-                os.setpgid(0, 0)
-                os.environ.clear()
-                os.environ.update(message)
-                control, workers, directories = connection, set(), set()
-                _answer(control, os.getpid())
-        else:
-            pid, timeout = message
-            status = _exit_status(pid, timeout)
-            if status is None:
-                kill_group(pid)
-                os.waitpid(pid, 0)
-            else:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(pid, signal.SIGKILL)  # processes that the dead worker left behind
-            workers.discard(pid)
-            _answer(control, _exit_code(status))
-
-
-def _import(name: str) -> None:
-    """Import what torch imports only when it is needed: once here, and not in each worker."""
-    with contextlib.suppress(ImportError):  # another version of torch
-        importlib.import_module(name)
-
-
-def _exit_status(pid: int, timeout: float) -> int | None:
-    """The exit status of a child process, or None if it does not exit within the timeout."""
-    end = time.monotonic() + timeout
-    while True:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            return status
-        if time.monotonic() >= end:
-            return None
-        time.sleep(0.002)
-
-
-def _exit_code(status: int | None) -> int | None:
-    return None if status is None else os.waitstatus_to_exitcode(status)
-
-
-def kill_group(pid: int) -> None:
-    """Kill a worker and the processes that it started, if they are still alive."""
-    for kill in (os.killpg, os.kill):  # the worker may not have its own group yet
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            kill(pid, signal.SIGKILL)
-
-
-def _answer(control: Connection, number: int | None) -> None:
-    """Send a number to the judge, if it is still connected."""
-    with contextlib.suppress(BrokenPipeError):
-        control.send(number)
