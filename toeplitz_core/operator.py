@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from toeplitz_core.contraction import contract
 from toeplitz_core.geometry import ConvGeometry, IntOrInts, Padding
 from toeplitz_core.matrix import check_tensor, toeplitz_matrix, unravel
 from toeplitz_core.memory import available_bytes
@@ -239,7 +240,7 @@ def adjoint(geometry: ConvGeometry, weight: torch.Tensor, y: torch.Tensor) -> to
     for index in _receptive_fields(geometry, x):
         block = y[..., begin : begin + index.shape[1]]
         begin += index.shape[1]
-        x = x.index_add(-1, index.flatten(), _contract("gock,ngop->ngckp", w, block).flatten(-2))
+        x = x.index_add(-1, index.flatten(), contract("gock,ngop->ngckp", w, block).flatten(-2))
     return x[..., : geometry.pixels].flatten(1, 2)
 
 
@@ -265,7 +266,7 @@ def weight_adjoint(geometry: ConvGeometry, x: torch.Tensor, y: torch.Tensor) -> 
         block = y[..., begin : begin + index.shape[1]]
         begin += index.shape[1]
         if len(index):  # without pixels, no tap reads anything
-            weight = weight + _contract("ngop,ngckp->gock", block, _gathered(x, index))
+            weight = weight + contract("ngop,ngckp->gock", block, _gathered(x, index))
     return weight.view(geometry.weight_shape)
 
 
@@ -290,7 +291,7 @@ def _products(w: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
     if pixels.device.type == "cpu" and (len(pixels) == 1 or w.shape[1] <= pixels.shape[-1]):
         # A matrix product repeats the weight for each image, where einsum would copy the pixels.
         return w.flatten(2) @ pixels.flatten(2, 3)
-    return _contract("gock,ngckp->ngop", w, pixels)
+    return contract("gock,ngckp->ngop", w, pixels)
 
 
 def receptive_field(geometry: ConvGeometry, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -359,28 +360,6 @@ def _by_group(geometry: ConvGeometry, weight: torch.Tensor) -> torch.Tensor:
     outputs = geometry.out_channels // geometry.groups
     w = _accumulable(weight).flatten(2)[..., :taps]
     return w.reshape(geometry.groups, outputs, geometry.group_channels, taps)
-
-
-def _contract(equation: str, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """``einsum`` of two tensors. CUDA has no matrix product for integers, so there products are summed explicitly."""
-    if a.is_floating_point() or a.is_complex() or a.device.type == "cpu":
-        return torch.einsum(equation, a, b)
-    return einsum_by_products(equation, a, b)
-
-
-def einsum_by_products(equation: str, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """``einsum`` as a broadcast product and a sum: slower and larger, but it supports every dtype and device."""
-    inputs, kept = equation.split("->")
-    names = inputs.split(",")
-    axes = kept + "".join(sorted(set("".join(names)) - set(kept)))
-    aligned = [
-        tensor.permute([own.index(axis) for axis in axes if axis in own])[
-            tuple(slice(None) if axis in own else None for axis in axes)
-        ]
-        for own, tensor in zip(names, (a, b), strict=True)
-    ]
-    # The extra axis of size 1 ensures that there is an axis to sum over: given none, torch sums over all.
-    return (aligned[0] * aligned[1])[..., None].flatten(len(kept)).sum(-1).to(a.dtype)
 
 
 def _accumulable(tensor: torch.Tensor) -> torch.Tensor:
