@@ -32,9 +32,7 @@ _HOMES = {
     "toeplitz_perfilter": "notebook",
     "toeplitz_values": "matrix",
 }
-__all__ = [  # noqa: PLE0604  # strings, all of them
-    *_HOMES,
-]
+__all__ = [*_HOMES]  # noqa: PLE0604  # strings, all of them
 
 
 def __getattr__(name: str) -> object:

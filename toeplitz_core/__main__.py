@@ -4,8 +4,8 @@ import atexit
 import os
 import sys
 
-# The commands that call a subject.
-_CALLING = ("check", "replay", "export", "show")
+# The commands that always call a subject.
+_CALLING = ("check", "replay", "export")
 
 
 def main() -> None:

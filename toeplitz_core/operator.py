@@ -276,7 +276,7 @@ def _is_padded(geometry: ConvGeometry) -> bool:
 
 
 def _with_zero(geometry: ConvGeometry, x: torch.Tensor) -> torch.Tensor:
-    """Pixels, and one zero behind them for every tap that reads padding: (..., pixels) to (..., pixels + 1)."""
+    """Add a zero after the pixels, where there is padding: every tap in the padding reads this zero."""
     return torch.cat((x, x.new_zeros(*x.shape[:-1], 1)), dim=-1) if _is_padded(geometry) else x
 
 

@@ -18,6 +18,7 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from multiprocessing import Pipe, reduction
 from multiprocessing.connection import Connection
 
@@ -106,7 +107,7 @@ class ForkServer:
 
     @classmethod
     def _copied(cls, variables: dict[str, str]) -> ForkServer | None:
-        """A copy with other variables that are read late; None if there is none to copy."""
+        """A copy of a fork server that has the same early variables; None if no fork server has."""
         for server in (*_TAKEN, *_GIVEN_BACK):
             if _read_early(server.variables) == _read_early(variables) and server.is_usable:
                 with contextlib.suppress(ForkServerDied):
@@ -265,11 +266,13 @@ def fork_early() -> None:
     ours, theirs = Pipe()
     pid = os.fork()
     if pid == 0:
-        with contextlib.suppress(BaseException):
+        try:
             ours.close()
             os.setpgid(0, 0)  # as process_group above
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             run_fork_server(theirs.fileno())
+        except BaseException:  # noqa: BLE001  # it must not go on as the command line
+            traceback.print_exc()
         os._exit(1)
     theirs.close()
     _GIVEN_BACK.append(ForkServer(_variables(Environment()), ours, Child(pid)))

@@ -99,7 +99,7 @@ def exit_status(pid: int, timeout: float) -> int | None:
 
 
 def exit_code(status: int | None) -> int | None:
-    """The exit code of an exit status, negative for a signal; None if there is none."""
+    """The exit code of a process with this exit status, negative for a signal; None for a process that still runs."""
     return None if status is None else os.waitstatus_to_exitcode(status)
 
 
