@@ -6,12 +6,15 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 IntOrInts = int | Sequence[int]
 Padding = IntOrInts | str
+# Integers, as a tensor or as an array.
+Indices = TypeVar("Indices", torch.Tensor, "np.ndarray[Any, np.dtype[np.int64]]")
 
 _INT64_MAX = 2**63 - 1
 
@@ -220,7 +223,7 @@ class ConvGeometry:
         rows, columns = self.matrix_shape
         return layout_nbytes(layout, dtype, rows, columns, self.nnz)
 
-    def live_taps(self, axis: int, outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def live_taps(self, axis: int, outputs: Indices) -> tuple[Indices, Indices]:
         """The live taps of outputs along an axis: those that read a pixel rather than padding.
 
         The live taps of an output are contiguous: they satisfy
@@ -229,19 +232,19 @@ class ConvGeometry:
         Parameters
         ----------
         axis : int
-        outputs : integer tensor of any shape
+        outputs : integer tensor or array of any shape
             Output indices along the axis.
 
         Returns
         -------
-        first, count : int64 tensors of the shape of ``outputs``
+        first, count : tensors or arrays of the shape of ``outputs``
             The first live tap of each output, and the number of its live taps.
         """
         size, kernel, stride, (before, _), dilation, _ = self._axes()[axis]
         start = outputs * stride - before
-        first = (-(start // dilation)).clamp(0, kernel)
-        end = (torch.div(size - 1 - start, dilation, rounding_mode="floor") + 1).clamp(0, kernel)
-        return first, (end - first).clamp(min=0)
+        first = (-(start // dilation)).clip(0, kernel)
+        end = ((size - 1 - start) // dilation + 1).clip(0, kernel)
+        return first, (end - first).clip(0)
 
     def _axes(self) -> list[tuple[int, int, int, tuple[int, int], int, int]]:
         """Per axis: input size, kernel size, stride, pads, dilation, output size."""

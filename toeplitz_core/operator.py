@@ -15,7 +15,7 @@ from toeplitz_core.matrix import check_tensor, toeplitz_matrix, unravel
 from toeplitz_core.memory import available_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     _Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -224,10 +224,26 @@ def by_image(geometry: ConvGeometry, x: torch.Tensor) -> torch.Tensor:
 
 def forward(geometry: ConvGeometry, weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """``T @ x`` in the accumulator's dtype: (batch, in_channels, pixels) to (batch, out_channels, positions)."""
+    return joined([product(w, pixels) for w, pixels in factors(geometry, weight, x)])
+
+
+def factors(
+    geometry: ConvGeometry, weight: torch.Tensor, x: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The weights and the pixels whose products ``T @ x`` sums, in blocks of output positions.
+
+    Each block is (groups, out_channels / groups, in_channels / groups, taps) and (batch, groups, in_channels / groups,
+    taps, positions), in the accumulator's dtype. A tap in the padding reads a zero.
+    """
     w = _by_group(geometry, weight)
     x = _with_zero(geometry, _accumulable(x).unflatten(1, (geometry.groups, geometry.group_channels)))
-    blocks = [_products(w, _gathered(x, index)) for index in _receptive_fields(geometry, x)]
-    result: torch.Tensor = blocks[0].contiguous() if len(blocks) == 1 else torch.cat(blocks, dim=-1)
+    for index in _receptive_fields(geometry, x):
+        yield w, _gathered(x, index)
+
+
+def joined(blocks: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Blocks (batch, groups, out_channels / groups, positions) as (batch, out_channels, all positions)."""
+    result: torch.Tensor = blocks[0].contiguous() if len(blocks) == 1 else torch.cat(list(blocks), dim=-1)
     return result.flatten(1, 2)
 
 
@@ -282,12 +298,12 @@ def _with_zero(geometry: ConvGeometry, x: torch.Tensor) -> torch.Tensor:
 
 def _gathered(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """The pixels that taps read: (batch, groups, channels, pixels) to (batch, groups, channels, taps, positions)."""
-    pixels: torch.Tensor = x.index_select(-1, index.flatten()).unflatten(-1, index.shape)
-    return pixels
+    # Several times as fast on the last axis as index_select.
+    return torch.gather(x, -1, index.flatten().expand(*x.shape[:-1], -1)).unflatten(-1, index.shape)
 
 
-def _products(w: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-    """Weights (groups, outputs, channels, taps) times gathered pixels: (batch, groups, outputs, positions)."""
+def product(w: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """The sums of products of a block of ``factors``: (batch, groups, out_channels / groups, positions)."""
     if pixels.device.type == "cpu" and (len(pixels) == 1 or w.shape[1] <= pixels.shape[-1]):
         # A matrix product repeats the weight for each image, where einsum would copy the pixels.
         return w.flatten(2) @ pixels.flatten(2, 3)
@@ -334,7 +350,8 @@ def _receptive_fields(geometry: ConvGeometry, x: torch.Tensor) -> Iterator[torch
     read = slice(None if geometry.pixels else 0)  # nothing to gather from: every tap is padding
     is_small = geometry.positions * taps <= _KEPT_TAPS
     if is_small and x.device.type == "cpu" and not torch.compiler.is_compiling():  # torch.compile warns of caches
-        yield from torch.from_numpy(_kept_receptive_fields(geometry))[read].split(block, dim=1)
+        fields = torch.from_numpy(_kept_receptive_fields(geometry))[read]
+        yield from (fields,) if block >= geometry.positions else fields.split(block, dim=1)
         return
     for positions in torch.arange(geometry.positions, device=x.device).split(block):
         index, live = receptive_field(geometry, positions)

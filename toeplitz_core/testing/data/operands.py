@@ -84,7 +84,9 @@ class Bits:
     """Random numbers from raw bits, with a separate stream for each operand of a case."""
 
     def __init__(self, case: Case, operand: str) -> None:
-        self._stream = np.random.PCG64([case.seed, *operand.encode()])
+        # As words, which NumPy takes as they are; a seed of more than 32 bits has a second one.
+        seed = [case.seed & 0xFFFFFFFF, *([case.seed >> 32] * (case.seed >= 2**32))]
+        self._stream = np.random.PCG64(np.array([*seed, *operand.encode()], dtype=np.uint32))
 
     def raw(self, count: int) -> Array:
         """Uniform 32-bit integers, as int64: both halves of each word of the stream."""
@@ -128,7 +130,11 @@ def filled(
     layout = case.layout(operand or name)
     drawn = {"expanded": (1, *shape[1:]), "repeated": (1,) * len(shape)}.get(str(layout), shape)
     drawn = drawn if math.prod(shape) else shape
-    tensor = torch.empty(drawn, dtype=dtype or case.torch_dtype)
+    dtype = dtype or case.torch_dtype
+    if not dtype.is_complex and math.prod(drawn) <= _FILL_BLOCK:
+        numbers = torch.from_numpy(fill(Bits(case, name), math.prod(drawn))).to(dtype).view(drawn)
+        return numbers if drawn == shape else numbers.expand(shape).contiguous()
+    tensor = torch.empty(drawn, dtype=dtype)
     # Real and imaginary part, or the tensor itself, as flat views, so that a large operand is in memory only once.
     flats = torch.view_as_real(tensor).view(-1, 2).unbind(1) if tensor.is_complex() else (tensor.view(-1),)
     for stream, flat in zip((name, name + ".imag"), flats, strict=False):

@@ -162,8 +162,8 @@ def _unread(geometry: ConvGeometry) -> float:
     """The largest share of pixels that a tap does not read, over the taps that read at least one pixel."""
     share = 1.0
     for axis in range(geometry.rank):
-        first, count = geometry.live_taps(axis, torch.arange(geometry.output_size[axis]))
-        taps = torch.arange(geometry.kernel_size[axis])
+        first, count = geometry.live_taps(axis, np.arange(geometry.output_size[axis]))
+        taps = np.arange(geometry.kernel_size[axis])
         reads = ((first[:, None] <= taps) & (taps < (first + count)[:, None])).sum(0)
         share *= float(reads[reads > 0].min()) / geometry.input_size[axis] if reads.any() else 0.0
     return 1 - share

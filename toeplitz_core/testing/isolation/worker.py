@@ -7,6 +7,7 @@ CUDA, the worker is started afresh.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import importlib
 import os
@@ -42,6 +43,8 @@ from toeplitz_core.testing.support import interrupts
 PRINTED = 2000
 # Only the worker imports this: a fork server that has imported a subject could not be forked safely.
 _NAMES = "toeplitz_core.testing.subjects.names"
+# Factors that Python does not multiply in advance.
+_SUBNORMAL, _ONE = 5e-324, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,14 +219,12 @@ def _guarded(call: Callable[[], Outcome | Answer], log: str, before: dict[str, o
 
 def _globals() -> dict[str, object]:
     """Global state that a convolution must not change."""
-    # Flushing is a mode of the processor; a float64 product is the cheapest way to detect it.
-    flushes = bool((torch.tensor(5e-324, dtype=torch.float64) * 1 == 0).item())
-    legacy: Any = np.random.get_state()  # noqa: NPY002  # a subject could draw from the global stream
     return {
         "the default dtype": torch.get_default_dtype(),
         "the number of threads": torch.get_num_threads(),
         "gradient mode": torch.is_grad_enabled(),
-        "flushing of subnormals": flushes,
+        # Flushing is a mode of the processor, which Python's products obey too.
+        "flushing of subnormals": _SUBNORMAL * _ONE == 0,
         "deterministic mode": torch.are_deterministic_algorithms_enabled(),
         "cudnn.enabled": torch.backends.cudnn.enabled,
         "cudnn.benchmark": torch.backends.cudnn.benchmark,
@@ -231,8 +232,17 @@ def _globals() -> dict[str, object]:
         "cudnn.allow_tf32": torch.backends.cudnn.allow_tf32,
         "oneDNN's switch": torch.backends.mkldnn.enabled,
         "torch's random state": hash(torch.get_rng_state().numpy().tobytes()),
-        "NumPy's random state": hash((legacy[1].tobytes(), legacy[2])),
+        "NumPy's random state": _numpy_state(),
     }
+
+
+def _numpy_state() -> int:
+    """A hash of the state of NumPy's global stream, from which a subject could draw."""
+    generator: Any = np.random.get_bit_generator()
+    if not isinstance(generator, np.random.MT19937):
+        return hash(str(generator.state))
+    # NumPy's own way of reading this state, 624 words and a position, takes longer than a small convolution.
+    return hash(ctypes.string_at(generator.ctypes.state_address, 625 * 4))
 
 
 def crash_file(log: str) -> Path:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import os
-from pathlib import Path
+import mmap
 
 import numpy as np
 
@@ -58,5 +57,5 @@ def limit_memory(limit: int) -> int | None:
 
 def address_space() -> int:
     """The size of this process's address space in bytes."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    with open("/proc/self/statm", "rb", buffering=0) as file:  # noqa: PTH123  # after each call, so it has to be quick
+        return int(file.read().split()[0]) * mmap.PAGESIZE

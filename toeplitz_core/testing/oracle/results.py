@@ -16,6 +16,7 @@ import torch
 from toeplitz_core.bound import Algorithm, Sums, format_of
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.operator import by_image
+from toeplitz_core.testing.data.operands import largest_part
 from toeplitz_core.testing.oracle.expected import Expected, scaled
 from toeplitz_core.testing.oracle.sums import (
     apply,
@@ -24,6 +25,7 @@ from toeplitz_core.testing.oracle.sums import (
     has_subnormals,
     products_per_output,
     subnormal_sizes,
+    with_magnitude,
 )
 
 # float64 operands are scaled below this power of two, so that products, their splits and sums stay far from overflow.
@@ -137,13 +139,7 @@ def _topmost(
         parts = torch.view_as_real(values) if values.is_complex() else values[..., None]
         return (parts.abs() >= limit).any(-1)
 
-    def any_reaches(values: torch.Tensor | None) -> bool:
-        if values is None or not values.numel():
-            return False
-        low, high = torch.aminmax(torch.view_as_real(values) if values.is_complex() else values)
-        return bool(max(-low, high) >= limit)
-
-    if not any(map(any_reaches, (x, weight, bias))):
+    if not any(t is not None and largest_part(t) >= limit for t in (x, weight, bias)):
         return None
     read = apply(geometry, reaches(x), torch.ones(weight.shape), outputs, torch.float64) > 0
     channels = reaches(weight).flatten(1).any(1)
@@ -186,11 +182,12 @@ class _Real:
         offset = offset if integers else offset.double()
         self.offset = offset
         self.bias = offset.abs().double()
-        self.magnitude = apply(geometry, x, weight, outputs, torch.float64, absolute=True) + self.bias
+        value, size = with_magnitude(geometry, x, weight, outputs)
+        self.magnitude = size + self.bias
         if wide and not _sums_are_exact(self.magnitude, x, weight, offset):
             self.value, self.residual = compensated(geometry, x, weight, offset, outputs)
         else:
-            self.value = apply(geometry, x, weight, outputs, torch.int64 if integers else torch.float64) + offset
+            self.value = value + offset
             self.residual = torch.zeros_like(self.value) if wide else None
         self.products = products_per_output(geometry, outputs)
         self.subnormal = None

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import math
+import functools
+from typing import Any
 
+import numpy as np
 import torch
 
 from toeplitz_core.geometry import ConvGeometry
-from toeplitz_core.operator import forward, receptive_field
+from toeplitz_core.operator import factors, forward, joined, product, receptive_field
 
 # Number of products per block of the compensated sum: about ten float64 tensors of this size fit in a processor's
 # cache.
 _BLOCK = 2**16
+# The integers that have the bits of each dtype, signed and unsigned, and the bits of its fraction.
+_BITS = {
+    torch.float64: (torch.int64, np.uint64, 52),
+    torch.float32: (torch.int32, np.uint32, 23),
+    torch.float16: (torch.int16, np.uint16, 10),
+    torch.bfloat16: (torch.int16, np.uint16, 7),
+}
 
 
 def apply(
@@ -20,19 +29,28 @@ def apply(
     weight: torch.Tensor,
     outputs: torch.Tensor | None,
     dtype: torch.dtype,
-    *,
-    absolute: bool = False,
 ) -> torch.Tensor:
-    """``T x`` (or ``|T| |x|``) in a dtype, (batch, out_channels, positions), or (m,) for chosen outputs."""
-
-    def cast(values: torch.Tensor) -> torch.Tensor:
-        return values.to(dtype).abs() if absolute else values.to(dtype)
-
+    """``T x`` in a dtype, (batch, out_channels, positions), or (m,) for chosen outputs."""
     if outputs is None:
-        return forward(geometry, cast(weight), cast(x))
+        return forward(geometry, weight.to(dtype), x.to(dtype))
     # Only the numbers that the chosen outputs read are widened: a wide copy of a large layer would take much memory.
     pixels, taps = rows(geometry, x, weight, outputs)
-    return (cast(pixels) * cast(taps)).sum(-1)
+    return (pixels.to(dtype) * taps.to(dtype)).sum(-1)
+
+
+def with_magnitude(
+    geometry: ConvGeometry, x: torch.Tensor, weight: torch.Tensor, outputs: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``T x`` (in int64 for integers, else in float64) and ``|T| |x|`` in float64, as :func:`apply` returns them."""
+    dtype = torch.float64 if x.is_floating_point() else torch.int64
+    if outputs is not None:
+        pixels, taps = (t.to(dtype) for t in rows(geometry, x, weight, outputs))
+        return (pixels * taps).sum(-1), (pixels.abs().double() * taps.abs().double()).sum(-1)
+    values, sizes = [], []
+    for w, pixels in factors(geometry, weight.to(dtype), x.to(dtype)):
+        values.append(product(w, pixels))
+        sizes.append(product(w.abs().double(), pixels.abs().double()))
+    return joined(values), joined(sizes)
 
 
 def growth(
@@ -67,10 +85,7 @@ def rows(
 def products_per_output(geometry: ConvGeometry, outputs: torch.Tensor | None) -> torch.Tensor:
     """``n`` per output: the product of the live taps per axis. Shape (positions,), or (m,) for chosen outputs."""
     if outputs is None:
-        products = torch.tensor([geometry.group_channels])
-        for axis, size in enumerate(geometry.output_size):
-            products = torch.outer(products, geometry.live_taps(axis, torch.arange(size))[1]).flatten()
-        return products
+        return torch.from_numpy(_products_per_position(geometry))
     position = outputs % geometry.positions
     products = torch.full_like(position, geometry.group_channels)
     for axis in reversed(range(geometry.rank)):
@@ -80,30 +95,58 @@ def products_per_output(geometry: ConvGeometry, outputs: torch.Tensor | None) ->
     return products
 
 
+@functools.lru_cache(64)
+def _products_per_position(geometry: ConvGeometry) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The array of ``products_per_output``; a tensor would keep the mode that it was made in."""
+    products = np.array([geometry.group_channels])
+    for axis, size in enumerate(geometry.output_size):
+        products = np.outer(products, geometry.live_taps(axis, np.arange(size))[1]).ravel()
+    return products
+
+
 def compensated(
     geometry: ConvGeometry, x: torch.Tensor, weight: torch.Tensor, offset: torch.Tensor, outputs: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """``T x + b`` of float64 data, as value and residual."""
-    chosen = torch.arange(len(x) * geometry.out_channels * geometry.positions) if outputs is None else outputs
-    width = max(1, math.prod(geometry.weight_shape[1:]))
-    values, residuals = [x.new_zeros(0)], [x.new_zeros(0)]
-    for block in chosen.split(max(1, _BLOCK // width)):
-        high, low = two_product(*rows(geometry, x, weight, block))
-        value, residual = tree_sum(high, low)
-        values.append(value)
-        residuals.append(residual)
-    value, residual = torch.cat(values), torch.cat(residuals)
     if outputs is None:
-        shape = (len(x), geometry.out_channels, geometry.positions)
-        value, residual = value.view(shape), residual.view(shape)
+        value, residual = _compensated(geometry, x, weight)
+    else:
+        width = max(1, geometry.group_channels * int(np.prod(geometry.kernel_size)))
+        blocks = outputs.split(max(1, _BLOCK // width))
+        sums = [tree_sum(*two_product(*rows(geometry, x, weight, block))) for block in blocks]
+        value, residual = (torch.cat(parts) for parts in zip(*sums, strict=True))
     value, error = two_sum(value, offset.expand(value.shape))
     return value, residual + error
 
 
+def _compensated(geometry: ConvGeometry, x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """``T x`` as value and residual, (batch, out_channels, positions), from blocks of about ``_BLOCK`` products."""
+    values, residuals = [], []
+    for w, pixels in factors(geometry, weight, x):
+        taps, read = w.flatten(2)[..., None], pixels.flatten(2, 3)[:, :, None]
+        width = max(1, len(read) * w.shape[0] * taps.shape[2])  # products per output channel and position
+        channels = max(1, _BLOCK // width)
+        positions = max(1, _BLOCK // (width * min(channels, w.shape[1])))
+        for columns in read.split(positions, dim=-1):
+            sums = [tree_sum(*two_product(some, columns), dim=-2) for some in taps.split(channels, dim=1)]
+            value, residual = (torch.cat(parts, dim=2) for parts in zip(*sums, strict=True))
+            values.append(value)
+            residuals.append(residual)
+    return joined(values), joined(residuals)
+
+
 def has_subnormals(values: torch.Tensor) -> bool:
     """Whether any number is subnormal in its dtype; checked in blocks, because a weight may be large."""
-    limit = torch.finfo(values.dtype).smallest_normal
-    return any(bool(((block != 0) & (block.abs() < limit)).any()) for block in values.flatten().split(_BLOCK))
+    integer, unsigned, fraction = _BITS[values.dtype]
+    # Without the sign, which is shifted out, the bits of subnormal numbers are 1 to 2^fraction - 1.
+    largest = unsigned((1 << fraction + 1) - 4)
+    flat = values.resolve_neg().reshape(-1).view(integer)
+    for block in flat.split(_BLOCK) if len(flat) > _BLOCK else (flat,):
+        bits = block.numpy().view(unsigned) << unsigned(1)
+        bits -= unsigned(2)  # 0 wraps around to the largest numbers
+        if (bits <= largest).any():
+            return True
+    return False
 
 
 def subnormal_sizes(values: torch.Tensor) -> torch.Tensor:
@@ -112,17 +155,19 @@ def subnormal_sizes(values: torch.Tensor) -> torch.Tensor:
     return size.where(size < torch.finfo(values.dtype).smallest_normal, 0)
 
 
-def tree_sum(high: torch.Tensor, low: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sum of pairs over the last axis, which is halved repeatedly."""
-    if high.shape[-1] == 0:
-        return high.sum(-1), low.sum(-1)
-    while high.shape[-1] > 1:
-        half = high.shape[-1] // 2
-        total, error = two_sum(high[..., :half], high[..., half : 2 * half])
-        rest = low[..., :half] + low[..., half : 2 * half] + error
-        high = torch.cat((total, high[..., 2 * half :]), dim=-1)
-        low = torch.cat((rest, low[..., 2 * half :]), dim=-1)
-    return high[..., 0], low[..., 0]
+def tree_sum(high: torch.Tensor, low: torch.Tensor, dim: int = -1) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sum of pairs over an axis, which is halved repeatedly."""
+    if high.shape[dim] == 0:
+        return high.sum(dim), low.sum(dim)
+    while (size := high.shape[dim]) > 1:
+        half = size // 2
+        total, error = two_sum(high.narrow(dim, 0, half), high.narrow(dim, half, half))
+        rest = low.narrow(dim, 0, half) + low.narrow(dim, half, half) + error
+        if size % 2:
+            total = torch.cat((total, high.narrow(dim, size - 1, 1)), dim=dim)
+            rest = torch.cat((rest, low.narrow(dim, size - 1, 1)), dim=dim)
+        high, low = total, rest
+    return high.select(dim, 0), low.select(dim, 0)
 
 
 def two_sum(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
