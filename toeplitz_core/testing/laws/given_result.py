@@ -24,7 +24,7 @@ from toeplitz_core.testing.laws.judging import judge_special, located, shape_or_
 from toeplitz_core.testing.laws.verdict import Verdict
 from toeplitz_core.testing.oracle.expected_gradients import chosen_gradients, expected_gradients
 from toeplitz_core.testing.oracle.results import expected
-from toeplitz_core.testing.oracle.sums import apply
+from toeplitz_core.testing.oracle.sums import with_magnitude
 from toeplitz_core.testing.subjects.outcome import OUTPUT, Outcome
 
 # Up to this many multiplications and elements, every element is judged, which takes about two seconds. Sums in pairs of
@@ -114,7 +114,7 @@ def _largest_sum(case: Case, operands: Operands, outputs: torch.Tensor | None) -
     """The largest sum of magnitudes of the judged results; for complex numbers an upper limit of it."""
     x, weight, bias = by_image(case.geometry, operands.input), operands.weight, operands.bias
     x, weight = (size(x), size(weight)) if x.is_complex() else (x, weight)
-    found = _most(apply(case.geometry, x, weight, outputs, torch.float64, absolute=True))
+    found = _most(with_magnitude(case.geometry, x, weight, outputs)[1])
     return found if bias is None else found + _most(size(bias))
 
 
