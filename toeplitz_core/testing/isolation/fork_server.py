@@ -47,9 +47,20 @@ _UNWANTED = {"hypothesis", "pytest"}
 _KEPT = 4
 # Variables that change during a process and do not concern a subject: the name of a test, and the width of a terminal.
 _CHANGING = ("PYTEST_CURRENT_TEST", "COLUMNS")
-# Variables that a library reads at its first call, or that is imported only in workers. As a fork server computes
-# nothing, its copy may still set them.
-_READ_LATE = ("ONEDNN_MAX_CPU_ISA", "ONEDNN_VERBOSE", "JAX_PLATFORMS")
+# Variables that are read at the first call of a library, or when a file, a breakpoint or a colour is asked for. As a fork
+# server computes nothing, its copy may still set them. It has imported all that it needs, and workers get their path.
+_READ_LATE = (
+    "HOME",
+    "JAX_PLATFORMS",
+    "ONEDNN_MAX_CPU_ISA",
+    "ONEDNN_VERBOSE",
+    "PYTEST_DEBUG_TEMPROOT",
+    "PYTHONBREAKPOINT",
+    "PYTHONPATH",
+    "PY_COLORS",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "USERPROFILE",
+)
 
 
 class ForkServerDied(RuntimeError):  # noqa: N818  # its name says what happened

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.random  # else it would be imported in each worker anew
 import torch
 
 from toeplitz_core.testing.case.call import Call
