@@ -1,4 +1,4 @@
-"""Check the contents of a wheel and an sdist, and check that the wheel works without a checkout.
+"""Check the contents of a wheel and an sdist, that the wheel works without a checkout, and the type annotations.
 
 Usage: python package.py DIRECTORY TORCH [ENVIRONMENT]. DIRECTORY has one wheel and one sdist; TORCH is a pip
 requirement for torch. If there is a virtual environment ENVIRONMENT, its torch is used if it meets the requirement.
@@ -111,7 +111,7 @@ def name_of(project: str) -> str:
 
 
 def check_installed(wheel: Path, torch: str) -> None:
-    """Install the wheel with its requirements and this torch, and run it."""
+    """Install the wheel with its requirements and this torch, and run it; meanwhile check the type annotations."""
     with tempfile.TemporaryDirectory() as nowhere:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile"]
         subprocess.run([*pip, f"{wheel.resolve()}[testing]", torch], cwd=nowhere, check=True)
@@ -120,7 +120,10 @@ def check_installed(wheel: Path, torch: str) -> None:
         script = Path(sys.executable).with_name("toeplitz-core.exe" if os.name == "nt" else "toeplitz-core")
         subprocess.run([script, "--version"], cwd=nowhere, check=True)
         subprocess.run([sys.executable, "-I", "-m", "toeplitz_core", "--version"], cwd=nowhere, check=True)
-        check_suite(Path(nowhere), script)
+        # mypy needs the installed torch, and only one core.
+        with subprocess.Popen([sys.executable, "-m", "mypy"]) as types:
+            check_suite(Path(nowhere), script)
+        require(types.returncode == 0, "the type annotations are wrong")
 
 
 def check_suite(nowhere: Path, script: Path) -> None:

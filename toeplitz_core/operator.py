@@ -299,7 +299,8 @@ def _with_zero(geometry: ConvGeometry, x: torch.Tensor) -> torch.Tensor:
 def _gathered(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """The pixels that taps read: (batch, groups, channels, pixels) to (batch, groups, channels, taps, positions)."""
     # Several times as fast on the last axis as index_select.
-    return torch.gather(x, -1, index.flatten().expand(*x.shape[:-1], -1)).unflatten(-1, index.shape)
+    pixels: torch.Tensor = torch.gather(x, -1, index.flatten().expand(*x.shape[:-1], -1)).unflatten(-1, index.shape)
+    return pixels
 
 
 def product(w: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:

@@ -47,8 +47,8 @@ _UNWANTED = {"hypothesis", "pytest"}
 _KEPT = 4
 # Variables that change during a process and do not concern a subject: the name of a test, and the width of a terminal.
 _CHANGING = ("PYTEST_CURRENT_TEST", "COLUMNS")
-# Variables that are read at the first call of a library, or when a file, a breakpoint or a colour is asked for. As a fork
-# server computes nothing, its copy may still set them. It has imported all that it needs, and workers get their path.
+# Variables that are read at the first call of a library, or for a file, a breakpoint or a colour. As a fork server
+# computes nothing, its copy may still set them. It has imported all that it needs, and workers get their path.
 _READ_LATE = (
     "HOME",
     "JAX_PLATFORMS",
@@ -213,6 +213,16 @@ class ForkServer:
             self._bury()
             kill_group(pid)
         return code
+
+    def kill(self, pid: int) -> None:
+        """Kill a worker, and do not wait for its end."""
+        if self._connection.closed:  # its workers ended with it
+            return
+        try:
+            self._connection.send((pid, None))
+        except OSError:  # as in reap
+            self._bury()
+            kill_group(pid)
 
     def close(self) -> None:
         """End the process and all of its workers."""

@@ -21,6 +21,7 @@ def run_fork_server(descriptor: int) -> None:
 
     For ``Settings`` and a connection, it replies with the process id of a new worker. For (process id, seconds), it
     replies with the exit code of the worker, or None if the worker did not exit in that time and was killed. For
+    (process id, None), it kills the worker and does not reply: to wait for its end would take longer than a fork. For
     environment variables and a connection, it makes a copy of itself with these variables that is controlled by that
     connection.
     """
@@ -28,6 +29,7 @@ def run_fork_server(descriptor: int) -> None:
     _import("torch.fx.experimental.symbolic_shapes")  # for all gradients
     _answer(control, os.getpid())
     workers: set[int] = set()
+    dying: set[int] = set()
     directories: set[Path] = set()
     while True:
         try:
@@ -39,6 +41,7 @@ def run_fork_server(descriptor: int) -> None:
             for directory in directories:
                 shutil.rmtree(directory, ignore_errors=True)
             os._exit(0)  # torch's teardown takes half a second, while the judge waits
+        dying = {pid for pid in dying if exit_status(pid, 0) is None}
         if isinstance(message, Settings):
             directories.add(Path(message.shared).parent)
             try:
@@ -65,10 +68,15 @@ def run_fork_server(descriptor: int) -> None:
                 os.setpgid(0, 0)
                 os.environ.clear()
                 os.environ.update(message)
-                control, workers, directories = connection, set(), set()
+                control, workers, dying, directories = connection, set(), set(), set()
                 _answer(control, os.getpid())
         else:
             pid, timeout = message
+            workers.discard(pid)
+            if timeout is None:
+                kill_group(pid)
+                dying.add(pid)
+                continue
             status = exit_status(pid, timeout)
             if status is None:
                 kill_group(pid)
@@ -76,7 +84,6 @@ def run_fork_server(descriptor: int) -> None:
             else:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, signal.SIGKILL)  # processes that the dead worker left behind
-            workers.discard(pid)
             _answer(control, exit_code(status))
 
 

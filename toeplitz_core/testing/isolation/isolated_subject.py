@@ -328,6 +328,7 @@ class _Worker:
         self._log = Path(settings.log)
         self._server = sandbox.fork_server(environment) if fork else None
         self._process = None
+        self._is_idle = False
         ours, theirs = multiprocessing.Pipe()
         self._channel = Channel(ours, settings.shared)
         with theirs:
@@ -355,6 +356,7 @@ class _Worker:
     def ask(self, requests: Sequence[Request | Call], limit: float) -> Replies | Death:
         """The replies, or the reason why the worker did not answer."""
         begin = printed_bytes(self._log)
+        self._is_idle = False
         try:
             self._channel.send(requests)
             with interrupts.at_once():
@@ -367,6 +369,7 @@ class _Worker:
             code = self._end(PARTING)
             symptom = Symptom.EXIT if code is not None and code >= 0 else Symptom.CRASH
             return Death("crashed", _death(code), printed_since(self._log, begin), self._crashed_in(), symptom)
+        self._is_idle = True
         return replies
 
     def _crashed_in(self) -> str:
@@ -377,7 +380,11 @@ class _Worker:
     def kill(self) -> None:
         """End the worker if it is still alive."""
         self._channel.close()
-        self._end(0)
+        if self._is_idle and self._server is not None:
+            server, self._server = self._server, None
+            server.kill(self.pid)
+        else:  # it could still write to the file that the next worker shares
+            self._end(0)
         for file in (self._log, crash_file(str(self._log))):
             file.unlink(missing_ok=True)
 

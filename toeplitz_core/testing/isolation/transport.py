@@ -89,8 +89,9 @@ class _Pickler(pickle.Pickler):
         """A tensor packed; a dataclass as its class and the values of its fields, much faster than pickle's own way."""
         if isinstance(obj, torch.Tensor):
             return _unpacked, (self._shared.path, *self._shared.pack(obj))
-        fields = _fields(type(obj))
-        return (_made, (type(obj), [getattr(obj, name) for name in fields])) if fields else NotImplemented
+        kind: type[Any] = type(obj)
+        fields = _fields(kind)  # type: ignore[arg-type]  # a class has a hash
+        return (_made, (kind, [getattr(obj, name) for name in fields])) if fields else NotImplemented
 
 
 def _unpacked(path: str, *packed: Any) -> torch.Tensor:
@@ -98,15 +99,15 @@ def _unpacked(path: str, *packed: Any) -> torch.Tensor:
 
 
 @functools.cache
-def _fields(cls: type) -> tuple[str, ...]:
+def _fields(cls: type[Any]) -> tuple[str, ...]:
     """The names of the fields of a dataclass; empty for other classes."""
     return tuple(field.name for field in dataclasses.fields(cls)) if dataclasses.is_dataclass(cls) else ()
 
 
-def _made(cls: type, values: list[object]) -> object:
+def _made(cls: type[Any], values: list[object]) -> object:
     """A dataclass with these values; like pickle, without its ``__init__``, because they were valid before."""
     made = object.__new__(cls)
-    for name, value in zip(_fields(cls), values, strict=True):
+    for name, value in zip(_fields(cls), values, strict=True):  # type: ignore[arg-type]  # as above
         object.__setattr__(made, name, value)
     return made
 

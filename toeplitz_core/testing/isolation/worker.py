@@ -239,7 +239,7 @@ def _globals() -> dict[str, object]:
 
 def _numpy_state() -> int:
     """A hash of the state of NumPy's global stream, from which a subject could draw."""
-    generator: Any = np.random.get_bit_generator()
+    generator: Any = numpy.random.get_bit_generator()  # type: ignore[attr-defined]  # NumPy's stubs lack it
     if not isinstance(generator, np.random.MT19937):
         return hash(str(generator.state))
     # NumPy's own way of reading this state, 624 words and a position, takes longer than a small convolution.

@@ -104,20 +104,23 @@ def judge(
             tally=tally,
         )
 
+    def conclude(result: Result) -> list[Verdict]:
+        return [_concluded(each, law, subject, predicted=str(each.case) in predicted) for each in result.failures]
+
     # A subject that runs in this process keeps its usual threads.
     with contextlib.nullcontext() if isinstance(subject, Subject) else _one_thread():
         result = searched(thorough=False)
-        # A failure may be torch's own only with filled memory, which takes long to see, or since it was shrunk.
-        if shared is not None and any(map(shared, result.failures)):
+        concluded = conclude(result)
+        # A failure may be torch's own since it was shrunk, or only with filled memory, which takes long to see.
+        if shared is not None and any(
+            shared(failure, fill=_may_vary(conclusion))
+            for failure, conclusion in zip(result.failures, concluded, strict=True)
+        ):
             result = searched(thorough=True)
+            concluded = conclude(result)
     if memory is not None and (result.failure is not None or first == memory.recall()):
         memory.keep([failure.case for failure in result.failures])  # keep what cannot be run here
-    failures = [
-        explained(subject, _concluded(failure, law, subject, predicted=str(failure.case) in predicted))
-        for failure in result.failures
-    ]
-    result = _with_failures(result, failures)
-    return _completed(plan, result)
+    return _completed(plan, _with_failures(result, [explained(subject, failure) for failure in concluded]))
 
 
 def _explains(subject: Implementation, known: Diagnosis, failure: Verdict) -> bool:
@@ -134,6 +137,11 @@ def _concluded(failure: Verdict, law: Law, subject: Implementation, *, predicted
     found = attributed(failure, subject, predicted=predicted)
     own = law if found.case.law == law.name else LAWS[str(found.case.law)]
     return without_chance(found, own, subject, seen=() if predicted else None)
+
+
+def _may_vary(concluded: Verdict) -> bool:
+    """Whether what memory held before may decide a failure: it was seen to, or there are no numbers to tell."""
+    return concluded.difference is None or bool(concluded.difference.varies)
 
 
 def _completed(plan: Plan, result: Result) -> Result:
