@@ -14,7 +14,7 @@ import torch
 from tests.helpers.paths import CHECKOUT
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.recipes import draw
-from toeplitz_core.testing.isolation import isolated_subject as module
+from toeplitz_core.testing.isolation import isolated_subject, worker_process
 from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
@@ -57,7 +57,7 @@ def test_what_a_subject_does_becomes_an_outcome(isolation: Sandbox, name: str, s
 
 def test_a_hang_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that does not return is killed after the timeout, even if it ignores SIGTERM."""
-    monkeypatch.setattr(module, "FIRST_CALL", 0.5)
+    monkeypatch.setattr(isolated_subject, "FIRST_CALL", 0.5)
     with Sandbox(timeout=0.5) as processes:
         isolated = IsolatedSubject(processes, "tests.helpers.hostile:hang")
         # The first call gets extra time because it may load something; the next first call gets less.
@@ -69,7 +69,7 @@ def test_a_hang_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("fork", [True, False])
 def test_who_hangs_up_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, fork: bool) -> None:
     """A worker that closes its connection but does not exit is killed."""
-    monkeypatch.setattr(module, "PARTING", 0.5)
+    monkeypatch.setattr(worker_process, "PARTING", 0.5)
     with Sandbox(timeout=20) as processes:
         outcome = IsolatedSubject(processes, "tests.helpers.hostile:hang_up", fork=fork).run(CASE, OPERANDS)
     assert (outcome.status, outcome.message) == ("crashed", "closed its connection to the judge and did not exit")

@@ -2,51 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib.util
 import itertools
-import multiprocessing
 import os
 import platform
-import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.isolation.fork_server import ForkServerDied
 from toeplitz_core.testing.isolation.sandbox import Sandbox
-from toeplitz_core.testing.isolation.transport import Channel
-from toeplitz_core.testing.isolation.worker import (
-    Handshake,
-    Replies,
-    Request,
-    Settings,
-    crash_file,
-    printed_bytes,
-    printed_since,
-    serve,
-)
+from toeplitz_core.testing.isolation.worker import Handshake, Request, Settings
+from toeplitz_core.testing.isolation.worker_process import FIRST_CALL, Death, WorkerProcess
 from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.declared import Declared
-from toeplitz_core.testing.subjects.frames import traceback_of_crash
 from toeplitz_core.testing.subjects.interface import Claims, Environment, Procedure
 from toeplitz_core.testing.subjects.outcome import Answer, Outcome
 from toeplitz_core.testing.subjects.pytorch.counterpart import Role
-from toeplitz_core.testing.subjects.symptom import Symptom
-from toeplitz_core.testing.support import interrupts
-from toeplitz_core.testing.support.importable import without_main
 
-# Extra seconds for the first call of a worker, which may import a package or compile.
-FIRST_CALL = 60.0
-# Seconds that a worker has to exit after it closed its connection. A dead one has exited; Python may need to clean up.
-PARTING = 2.0
 # The bytes that glibc fills freed memory with. New memory gets the complement: as float32 it is 3.4e38 and -3e-13, and
 # as an integer it is large, so a result that uses it is wrong.
 POISONS = (0x80, 0x55)
@@ -107,7 +86,7 @@ class IsolatedSubject:
         self._role = role
         self._witness = witness
         self._shared = str(sandbox.file("operands"))
-        self._worker: _Worker | None = None
+        self._worker: WorkerProcess | None = None
         self._handshake: Handshake | None = None
         self._slowest_first: float | None = None
         self._imports: tuple[str, ...] = ()
@@ -260,7 +239,7 @@ class IsolatedSubject:
         """End the worker for good."""
         self.restart()
 
-    def start(self) -> _Worker:
+    def start(self) -> WorkerProcess:
         """Return the worker; start it and import the subject if necessary (``SubjectError`` if that fails)."""
         if self._worker is None:
             sandbox = self._sandbox
@@ -280,7 +259,7 @@ class IsolatedSubject:
                 self._imports,
             )
             try:
-                self._worker = _Worker(sandbox, settings, self._environment, fork=self._fork)
+                self._worker = WorkerProcess(sandbox, settings, self._environment, fork=self._fork)
             except ForkServerDied as error:
                 raise SubjectError(str(error)) from error
             self._handshake = self._worker.handshake()
@@ -294,121 +273,3 @@ class IsolatedSubject:
 @functools.cache
 def _is_installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Death:
-    """Why a worker did not answer: it could not start, the call ended it, or the call timed out.
-
-    Parameters
-    ----------
-    status : str
-        ``raised`` if it could not start, ``crashed`` if the call ended it, or ``timed out``.
-    message : str
-        What happened, as text for reports.
-    printed : str
-        What the worker wrote to its standard streams during the call.
-    traceback : str
-        The frames of the subject in which it crashed, if Python could write them.
-    symptom : Symptom
-        A crash by a signal, an exit, or a hang.
-    """
-
-    status: Literal["raised", "crashed", "timed out"]
-    message: str
-    printed: str = ""
-    traceback: str = ""
-    symptom: Symptom = Symptom.OTHER
-
-
-class _Worker:
-    """The judge's end of one worker process."""
-
-    def __init__(self, sandbox: Sandbox, settings: Settings, environment: Environment, *, fork: bool) -> None:
-        self._log = Path(settings.log)
-        self._server = sandbox.fork_server(environment) if fork else None
-        self._process = None
-        self._is_idle = False
-        ours, theirs = multiprocessing.Pipe()
-        self._channel = Channel(ours, settings.shared)
-        with theirs:
-            if self._server is not None:
-                self.pid = self._server.fork(settings, theirs)
-            else:
-                self._process = multiprocessing.get_context("spawn").Process(
-                    target=serve, args=(settings, theirs, environment.variables), daemon=True
-                )
-                with interrupts.blocked(), without_main():
-                    self._process.start()
-
-    def handshake(self) -> Handshake:
-        """Wait until the subject is imported."""
-        try:
-            with interrupts.at_once():
-                there = self._channel.poll(FIRST_CALL)
-            if not there:
-                return Handshake(error=f"the import did not finish within {FIRST_CALL:g} s")
-            said: Handshake = self._channel.recv()
-        except (EOFError, OSError):
-            return Handshake(error=f"the import {_death(self._end(PARTING))}\n{printed_since(self._log, 0)}".rstrip())
-        return said
-
-    def ask(self, requests: Sequence[Request | Call], limit: float) -> Replies | Death:
-        """The replies, or the reason why the worker did not answer."""
-        begin = printed_bytes(self._log)
-        self._is_idle = False
-        try:
-            self._channel.send(requests)
-            with interrupts.at_once():
-                there = self._channel.poll(limit)
-            if not there:
-                message, printed = f"did not return within {limit:g} s", printed_since(self._log, begin)
-                return Death("timed out", message, printed, symptom=Symptom.HANG)
-            replies: Replies = self._channel.recv()
-        except (EOFError, OSError):
-            code = self._end(PARTING)
-            symptom = Symptom.EXIT if code is not None and code >= 0 else Symptom.CRASH
-            return Death("crashed", _death(code), printed_since(self._log, begin), self._crashed_in(), symptom)
-        self._is_idle = True
-        return replies
-
-    def _crashed_in(self) -> str:
-        """The frames of the subject in which it crashed; empty if Python did not write any."""
-        file = crash_file(str(self._log))
-        return traceback_of_crash(file.read_text(errors="replace")) if file.exists() else ""
-
-    def kill(self) -> None:
-        """End the worker if it is still alive."""
-        self._channel.close()
-        if self._is_idle and self._server is not None:
-            server, self._server = self._server, None
-            server.kill(self.pid)
-        else:  # it could still write to the file that the next worker shares
-            self._end(0)
-        for file in (self._log, crash_file(str(self._log))):
-            file.unlink(missing_ok=True)
-
-    def _end(self, timeout: float) -> int | None:
-        """The exit code of the worker, negative for a signal; None if it had to be killed after the timeout."""
-        if self._process is not None:
-            end = time.monotonic() + timeout  # join() takes a process for ended if it closes its files
-            while (code := self._process.exitcode) is None and time.monotonic() < end:
-                time.sleep(0.002)
-            if code is None:
-                self._process.kill()
-                self._process.join()
-            return code
-        if self._server is None:
-            return None
-        server, self._server = self._server, None
-        return server.reap(self.pid, timeout)
-
-
-def _death(code: int | None) -> str:
-    if code is None:
-        return "closed its connection to the judge and did not exit"
-    if code < 0:
-        with contextlib.suppress(ValueError):
-            return f"was killed by {signal.Signals(-code).name}"
-        return f"was killed by signal {-code}"
-    return f"ended its process with exit code {code}"
