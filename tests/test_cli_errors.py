@@ -186,6 +186,7 @@ class Blocked:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Blocked())
+sys.argv[1:] = ["laws"]
 for package in ("typer", "rich", "hypothesis"):
     for name in list(sys.modules):
         if name.partition(".")[0] in ("toeplitz_core", "typer", "rich", "hypothesis"):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import toeplitz_core
-from tests.helpers.command_line import call, unfolded
+from tests.helpers.command_line import call, process, unfolded
 from toeplitz_core.testing.run import session
 from toeplitz_core.testing.run.options import OPTIONS
 from toeplitz_core.testing.run.rounds import tasks
@@ -212,3 +212,32 @@ def test_a_run_leaves_nothing_where_it_was_started(tmp_path: Path):
     )  # fmt: skip
     assert f"\njournal: {temporary / 'toeplitz-core-run-'}" in done.stdout, done.stderr
     assert list(empty.iterdir()) == list(temporary.iterdir()) == []
+
+
+WITHOUT_TORCH = """
+import sys
+from toeplitz_core.testing import cli
+sys.argv[1:] = {words!r}
+try:
+    cli.main()
+finally:
+    print({{"torch", "hypothesis", "rich"}} & set(sys.modules), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "completed", "printed"),
+    [
+        (["--help"], None, "Commands:"),
+        (["--version"], None, toeplitz_core.__version__),
+        (["check", "--help"], None, "--fail-fast"),
+        ([], "toeplitz-core check --fail-", "--fail-fast"),
+    ],
+)
+def test_help_and_completions_need_no_torch(words: list[str], completed: str | None, printed: str):
+    """Help texts, the version and completions come at once, because they import neither torch nor Hypothesis."""
+    asked = {} if completed is None else {"COMP_WORDS": completed, "COMP_CWORD": "2"}
+    asked |= {} if completed is None else {"_TOEPLITZ_CORE_COMPLETE": "complete_bash"}
+    done = process("-c", WITHOUT_TORCH.format(words=words), **asked)
+    assert printed in done.stdout
+    assert done.stderr.strip() == "set()"

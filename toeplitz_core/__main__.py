@@ -4,6 +4,8 @@ import atexit
 import os
 import sys
 
+from toeplitz_core.testing.support.modules import without
+
 # The commands that always call a subject.
 _CALLING = ("check", "replay", "export")
 
@@ -15,9 +17,7 @@ def main() -> None:
             _fork_early()
         from toeplitz_core.testing import cli  # noqa: PLC0415  # after the fork
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("toeplitz_core"):
-            raise
-        sys.exit(f"The command line needs {error.name}: python -m pip install 'toeplitz-core[testing]'")
+        sys.exit(without(error))
     try:
         cli.main()
     except SystemExit as end:

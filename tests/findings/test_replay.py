@@ -13,7 +13,7 @@ import torch
 from tests.helpers.command_line import call, unfolded
 from tests.helpers.known_failures import GROUPED
 from toeplitz_core import conv2d
-from toeplitz_core.testing import cli
+from toeplitz_core.testing import commands
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.findings.replay import RUNS, read_cases, repeated, replay
@@ -192,7 +192,7 @@ def test_options_of_the_table_apply_to_replay(directory: Path, monkeypatch: pyte
         started.append((sandbox.keywords["timeout"], inline))
         return SubjectPool(sandbox, inline=True, declared=declared)
 
-    monkeypatch.setattr(cli, "SubjectPool", pool)
+    monkeypatch.setattr(commands, "SubjectPool", pool)
     result = call(f"replay '{GROUPS}' --runs 1")
     assert result.exit_code == 0, result.output
     assert "KNOWN kernels:no_groups" in result.output

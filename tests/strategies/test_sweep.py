@@ -24,8 +24,9 @@ from toeplitz_core.testing.search import law_cases as drawing
 from toeplitz_core.testing.search.effort import PROFILES, Search
 from toeplitz_core.testing.search.search import LawError
 from toeplitz_core.testing.search.tally import Tally
-from toeplitz_core.testing.strategies.sweep import MOST_STEPS, convolutions, number_of_convolutions
+from toeplitz_core.testing.strategies.sweep import convolutions, number_of_convolutions
 from toeplitz_core.testing.subjects import TorchSubject
+from toeplitz_core.testing.support.limits import MOST_STEPS
 
 EXACT = LAWS["forward-exact"]
 # What a step may increase by one, per axis.

@@ -20,13 +20,9 @@ from toeplitz_core.testing.laws import LAWS, Law
 from toeplitz_core.testing.laws.verdict import Excuse, Status, Verdict
 from toeplitz_core.testing.search.repetition import without_chance
 from toeplitz_core.testing.subjects.interface import Implementation
+from toeplitz_core.testing.support.limits import ENOUGH, RUNS
 from toeplitz_core.testing.support.spelling import named
 
-# With 10 runs, a failure that occurs in half of all runs is missed by one replay in a thousand.
-RUNS = 10
-# After this many seconds, no further run of a case starts. A layer of a gigabyte, or a subject that compiles, may take
-# that long for one run.
-ENOUGH = 10.0
 # The oracle computes in float64, and needs several times the memory of the case's tensors.
 _ORACLE_BYTES = 16
 

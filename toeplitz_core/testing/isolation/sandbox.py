@@ -13,9 +13,8 @@ from typing import Protocol, Self, TextIO
 from toeplitz_core.testing.isolation.fork_server import ForkServer
 from toeplitz_core.testing.subjects.interface import Environment
 from toeplitz_core.testing.support.directories import OwnedDirectory, abandoned
+from toeplitz_core.testing.support.limits import TIMEOUT
 
-# Seconds that a call may take.
-TIMEOUT = 10.0
 # Bytes of address space that a worker may take beyond what it starts with.
 MEMORY = 8 * 2**30
 _KIND = "sandbox"

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.progress import Progress
 
 import toeplitz_core
-from toeplitz_core.testing.isolation.sandbox import TIMEOUT
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Step
 from toeplitz_core.testing.laws.verdict import Verdict
@@ -24,6 +23,7 @@ from toeplitz_core.testing.run.comparison.comparison import Limits
 from toeplitz_core.testing.run.events import Adopted, Ended, Event, Failed, Started, StepEnded
 from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import Plan
+from toeplitz_core.testing.support.limits import TIMEOUT
 from toeplitz_core.testing.support.spelling import counted
 
 OUR_ERROR = "This is an error of toeplitz-core, not of the subject. Please report it with the lines above."

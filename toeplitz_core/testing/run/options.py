@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from toeplitz_core.testing.case.case import DEVICES, check_device
-from toeplitz_core.testing.case.conditions import Condition
-from toeplitz_core.testing.case.dtypes import ALIASES, CASE_DTYPES
-from toeplitz_core.testing.isolation.sandbox import TIMEOUT
-from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.oracle.arithmetics import by_dtype, check_arithmetic
-from toeplitz_core.testing.search.effort import MOST_FAILURES, PROFILES
-from toeplitz_core.testing.strategies.sweep import MOST_STEPS
-from toeplitz_core.testing.subjects.declared import Declared
+from toeplitz_core.testing.support.limits import EXAMPLES, MOST_FAILURES, MOST_STEPS, TIMEOUT
 from toeplitz_core.testing.support.option import Option
-from toeplitz_core.testing.support.spelling import legal_words, named
+from toeplitz_core.testing.support.spelling import legal_words
+
+if TYPE_CHECKING:
+    from toeplitz_core.testing.subjects.declared import Declared
 
 # Shorter limits would measure the machine and not the call.
 LEAST_SECONDS = 0.1
@@ -26,24 +22,15 @@ LEAST_SECONDS = 0.1
 MOST_TIMEOUT, MOST_TIME = 1e6, 1e9
 
 
-def _law(name: str) -> str:
-    return named(f"law={name!r}", name, LAWS).name
+def _legal_values() -> ModuleType:
+    from toeplitz_core.testing.run import legal_values  # noqa: PLC0415  # it needs torch, and help texts do not
+
+    return legal_values
 
 
-def _dtype(name: str) -> str:
-    return named(f"dtype={name!r}", name, {dtype: dtype for dtype in CASE_DTYPES}, ALIASES)
-
-
-def _profile(name: str) -> str:
-    return named(f"profile={name!r}", name, PROFILES).name
-
-
-def _where(text: str) -> str:
-    try:
-        Condition(text)
-    except ValueError as error:
-        raise ValueError(f"where={text!r}: {error}") from None
-    return text
+def _legal(kind: str) -> Callable[[str], str]:
+    """A check that values of a kind are legal."""
+    return lambda value: str(getattr(_legal_values(), kind)(value))
 
 
 def _option(default: object, kind: type, text: str, **more: Any) -> Any:
@@ -69,10 +56,10 @@ class Options:
         metavar="SUBJECT",
     )
     law: tuple[str, ...] = _option(
-        (), str, "Check only this law (repeatable).", repeatable=True, check=_law, metavar="NAME"
+        (), str, "Check only this law (repeatable).", repeatable=True, check=_legal("law"), metavar="NAME"
     )
     dtype: tuple[str, ...] = _option(
-        (), str, "Check only this dtype (repeatable).", repeatable=True, check=_dtype, metavar="NAME"
+        (), str, "Check only this dtype (repeatable).", repeatable=True, check=_legal("dtype"), metavar="NAME"
     )
     device: tuple[str, ...] = _option(
         (),
@@ -80,7 +67,7 @@ class Options:
         "Check only on this device: cpu, cuda, cuda:1 ... (repeatable). A device named here that is missing fails the "
         "run.",
         repeatable=True,
-        check=check_device,
+        check=_legal("device"),
         metavar="NAME",
     )
     arithmetic: tuple[str, ...] = _option(
@@ -89,11 +76,11 @@ class Options:
         "How a subject that declares nothing computes: a name that 'toeplitz-core arithmetics' lists, for every dtype "
         "that it is for, or DTYPE=NAME (repeatable). The default is strict.",
         repeatable=True,
-        check=check_arithmetic,
+        check=_legal("arithmetic"),
         metavar="[DTYPE=]NAME",
     )
     profile: str | None = _option(
-        None, str, f"Effort: {', '.join(PROFILES)}. The default is gate.", check=_profile, metavar="NAME"
+        None, str, f"Effort: {', '.join(EXAMPLES)}. The default is gate.", check=_legal("profile"), metavar="NAME"
     )
     examples: int | None = _option(
         None, int, "Number of cases per law and dtype, instead of the profile's.", least=1, metavar="N"
@@ -110,7 +97,7 @@ class Options:
         str,
         "Check only cases for which this condition holds, such as 'kernel_size == (3, 3) and groups == 1'. It is an "
         "expression over the names that conditions of known failures use. Laws are not asked about other cases.",
-        check=_where,
+        check=_legal("condition"),
         metavar="CONDITION",
     )
     max_products: int | None = _option(
@@ -272,7 +259,8 @@ class Options:
             value = getattr(self, option.key)
             if value is not None and value != ():
                 object.__setattr__(self, option.key, option.checked(value))
-        by_dtype(self.arithmetic)
+        if self.arithmetic:
+            _legal_values().by_dtype(self.arithmetic)
         files = {name: getattr(self, name) for name in _FILES}
         for name in ("write_baseline", "markdown", "html"):
             if getattr(self, name) == "-":
@@ -302,21 +290,23 @@ class Options:
     @property
     def laws(self) -> tuple[str, ...]:
         """The names of the laws to check."""
-        return self.law or tuple(LAWS)
+        return self.law or _legal_values().ALL_LAWS
 
     @property
     def dtypes(self) -> tuple[str, ...]:
         """The names of the dtypes to check."""
-        return self.dtype or CASE_DTYPES
+        return self.dtype or _legal_values().ALL_DTYPES
 
     @property
     def devices(self) -> tuple[str, ...]:
         """The names of the devices to check on."""
-        return self.device or DEVICES
+        return self.device or _legal_values().ALL_DEVICES
 
     @property
     def declared(self) -> Declared:
         """What they declare about subjects that declare nothing themselves."""
+        from toeplitz_core.testing.subjects.declared import Declared  # noqa: PLC0415  # as above
+
         return Declared(self.differentiable, self.dtype, self.arithmetic)
 
     @property

@@ -14,10 +14,9 @@ from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.laws.law import CallLaw, Law
 from toeplitz_core.testing.search.law_cases import too_large
 from toeplitz_core.testing.strategies.sweep import convolutions, number_of_convolutions
+from toeplitz_core.testing.support.limits import EXAMPLES, MOST_FAILURES
 
 _PHASES = (Phase.explicit, Phase.generate, Phase.target, Phase.shrink)
-# The number of different failures of a law in one dtype after which its search ends.
-MOST_FAILURES = 4
 # The least number of cases per dtype, even for a law with a small share: enough for a few kinds of geometries.
 _FEWEST = 8
 # The share of a profile's cases that a law takes, if not all. It is smaller if other laws find the same mistakes, or if
@@ -171,9 +170,9 @@ Effort = Search | Sweep
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("smoke", 20, deterministic=True),
-        Profile("gate", 100, deterministic=True),
-        Profile("nightly", 3000, deterministic=False, remembers=True, climbs=True),
+        Profile("smoke", EXAMPLES["smoke"], deterministic=True),
+        Profile("gate", EXAMPLES["gate"], deterministic=True),
+        Profile("nightly", EXAMPLES["nightly"], deterministic=False, remembers=True, climbs=True),
     )
 }
 

@@ -8,9 +8,6 @@ from typing import Any
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.testing.case.case import Case
 
-# Nine steps would be over a million convolutions.
-MOST_STEPS = 8
-
 # Maps n to the values of a parameter that are n steps from its smallest value.
 _Values = Callable[[int], Sequence[Any]]
 

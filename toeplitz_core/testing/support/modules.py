@@ -78,3 +78,10 @@ def convolution_names(name: str) -> list[str]:
         elif isinstance(node, ast.ImportFrom):
             defined += [alias.asname or alias.name for alias in node.names]
     return [one for one in dict.fromkeys(defined) if "conv" in one.lower()][:_SHOWN]
+
+
+def without(error: ModuleNotFoundError) -> str:
+    """What the command line prints without a package that it needs. Raises the error if a module of ours is missing."""
+    if (error.name or "").startswith("toeplitz_core"):
+        raise error
+    return f"The command line needs {error.name}: python -m pip install 'toeplitz-core[testing]'"

@@ -13,7 +13,7 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.debugging import look_around, step_into, stop
 from toeplitz_core.testing.findings.gathering import Gathering
 from toeplitz_core.testing.findings.known_failures.known import KnownFailures
-from toeplitz_core.testing.findings.replay import RUNS, Replayed, laws_of, replay
+from toeplitz_core.testing.findings.replay import Replayed, laws_of, replay
 from toeplitz_core.testing.findings.shared import in_words
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result, Step
@@ -27,6 +27,7 @@ from toeplitz_core.testing.run.exit_code import ExitCode
 from toeplitz_core.testing.run.record import Record
 from toeplitz_core.testing.subjects.interface import Implementation, Subject
 from toeplitz_core.testing.support import interrupts
+from toeplitz_core.testing.support.limits import RUNS
 from toeplitz_core.testing.support.spelling import cases_of
 
 # If a case is run under several laws, the first of these statuses counts.
