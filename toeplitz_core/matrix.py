@@ -11,6 +11,7 @@ import torch
 
 from toeplitz_core.geometry import ConvGeometry, IntOrInts, Padding, as_int, index_dtype, layout_nbytes
 from toeplitz_core.memory import MatrixTooLargeError, available_bytes
+from toeplitz_core.pattern import pattern_of, values_of
 
 Rows = slice | Sequence[int] | torch.Tensor | np.ndarray[Any, np.dtype[Any]]
 
@@ -29,6 +30,8 @@ SUPPORTED_DTYPES = (
     torch.uint8,
 )
 
+# Tensors whose memory can be written directly.
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
 # A matrix may take this share of the free memory: the caller needs the rest to work with the matrix.
 _MEMORY_SHARE = 0.5
 # Peak bytes per entry while its position is computed: a dozen int64 (measured).
@@ -38,8 +41,8 @@ _PATTERN_BYTES = 96
 class Entries(NamedTuple):
     """The stored elements of chosen rows of ``T``, in CSR order: ascending columns within a row."""
 
-    crow: torch.Tensor  # (rows + 1,) int64: the index of each row's first entry
-    columns: torch.Tensor  # (nnz,) int32 if the indices fit, else int64
+    crow: torch.Tensor  # (rows + 1,) int32 if the indices fit, else int64: the index of each row's first entry
+    columns: torch.Tensor  # (nnz,) of the same dtype
     values: torch.Tensor  # (nnz,)
 
 
@@ -114,8 +117,7 @@ def toeplitz_matrix(
     # warns if only the constructor turns the check off, so the context manager does.
     with torch.sparse.check_sparse_tensor_invariants(enable=False):
         if layout == torch.sparse_csr:
-            crow = entries.crow.to(entries.columns.dtype)
-            return torch.sparse_csr_tensor(crow, entries.columns, entries.values, shape)
+            return torch.sparse_csr_tensor(*entries, shape)
         indices = torch.stack((_row_of_each(entries), entries.columns))
         return torch.sparse_coo_tensor(indices, entries.values, shape, is_coalesced=True)
 
@@ -155,6 +157,8 @@ def _entries(geometry: ConvGeometry, weight: torch.Tensor, rows: range | torch.T
     """
     outputs = geometry.out_channels // geometry.groups
     group_columns = geometry.group_channels * geometry.pixels
+    if rows is None and type(weight) in _PLAIN and weight.device.type == "cpu" and not torch.compiler.is_compiling():
+        return _whole(geometry, weight)
     if rows is None:
         lengths, columns, taps = _channel_pattern(geometry, torch.arange(geometry.positions, device=weight.device))
         index = index_dtype(len(columns) * geometry.out_channels, geometry.matrix_shape[1])
@@ -170,7 +174,27 @@ def _entries(geometry: ConvGeometry, weight: torch.Tensor, rows: range | torch.T
         columns = columns + channel // outputs * group_columns
         columns = columns.to(index_dtype(len(columns), geometry.matrix_shape[1]))
         values = weight.reshape(-1).index_select(0, taps + channel * math.prod(geometry.weight_shape[1:]))
-    return Entries(_offsets(lengths), columns, values)
+    return Entries(_offsets(lengths).to(columns.dtype), columns, values)
+
+
+def _whole(geometry: ConvGeometry, weight: torch.Tensor) -> Entries:
+    """All entries of ``T`` on the CPU, from the pattern by runs, which is kept for the next call."""
+    pattern = pattern_of(geometry)
+    channels, per_channel = geometry.out_channels, len(pattern.columns)
+    index = torch.from_numpy(pattern.columns).dtype
+    crow, columns = (
+        torch.empty(geometry.matrix_shape[0] + 1, dtype=index),
+        torch.empty(channels, per_channel, dtype=index),
+    )
+    channel = np.arange(channels, dtype=pattern.columns.dtype)[:, None]
+    np.add(pattern.crow[:-1], channel * per_channel, out=crow[:-1].numpy().reshape(channels, -1))
+    crow[-1] = channels * per_channel
+    if geometry.groups == 1:
+        columns.numpy()[:] = pattern.columns
+    else:
+        first = channel // (channels // geometry.groups) * (geometry.group_channels * geometry.pixels)
+        np.add(pattern.columns, first, out=columns.numpy())
+    return Entries(crow, columns.view(-1), values_of(geometry, weight))
 
 
 def _channel_pattern(
@@ -310,7 +334,7 @@ def unravel(index: torch.Tensor, shape: tuple[int, ...]) -> list[torch.Tensor]:
 
 def _row_of_each(entries: Entries) -> torch.Tensor:
     """The row of each entry, int64."""
-    return torch.repeat_interleave(entries.crow.diff(), output_size=len(entries.columns))
+    return torch.repeat_interleave(entries.crow.diff().long(), output_size=len(entries.columns))
 
 
 def _offsets(lengths: torch.Tensor) -> torch.Tensor:
