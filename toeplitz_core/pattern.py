@@ -131,8 +131,12 @@ def _parts(
 
 def values_of(geometry: ConvGeometry, weight: torch.Tensor) -> torch.Tensor:
     """The values of all rows, in CSR order: (nnz,), differentiable any number of times in the weight."""
-    found: torch.Tensor = _Spread.apply(weight.reshape(geometry.out_channels, -1), geometry)
-    return found.view(-1)
+    return _applied(_Spread, weight.reshape(geometry.out_channels, -1), geometry).view(-1)
+
+
+def _applied(function: Any, rows: torch.Tensor, geometry: ConvGeometry) -> torch.Tensor:
+    found: torch.Tensor = function.apply(rows, geometry)
+    return found
 
 
 class _Linear(torch.autograd.Function):
@@ -146,7 +150,7 @@ class _Linear(torch.autograd.Function):
     def mapped(cls, info: Any, dims: tuple[int | None, ...], rows: torch.Tensor, geometry: ConvGeometry) -> Any:
         """The map of a batch: its axis joins the rows."""
         batch = rows.movedim(dims[0], 0) if dims[0] is not None else rows.expand(info.batch_size, *rows.shape)
-        return cls.apply(batch.flatten(0, 1), geometry).unflatten(0, batch.shape[:2]), 0
+        return _applied(cls, batch.flatten(0, 1), geometry).unflatten(0, batch.shape[:2]), 0
 
 
 class _Spread(_Linear):
@@ -161,11 +165,11 @@ class _Spread(_Linear):
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        return _Gather.apply(grads[0], ctx.geometry), None
+        return _applied(_Gather, grads[0], ctx.geometry), None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        return _Spread.apply(tangents[0], ctx.geometry)
+        return _applied(_Spread, tangents[0], ctx.geometry)
 
     @staticmethod
     def vmap(info: Any, dims: tuple[int | None, ...], rows: torch.Tensor, geometry: ConvGeometry) -> Any:
@@ -183,11 +187,11 @@ class _Gather(_Linear):
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        return _Spread.apply(grads[0], ctx.geometry), None
+        return _applied(_Spread, grads[0], ctx.geometry), None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        return _Gather.apply(tangents[0], ctx.geometry)
+        return _applied(_Gather, tangents[0], ctx.geometry)
 
     @staticmethod
     def vmap(info: Any, dims: tuple[int | None, ...], rows: torch.Tensor, geometry: ConvGeometry) -> Any:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.operands import DTYPES, distinct, integers, operands, parameters, seeds, small_geometries
-from toeplitz_core import ConvGeometry, conv2d, matrix, operator
+from toeplitz_core import ConvGeometry, conv2d, matrix, operator, products
 from toeplitz_core.testing.strategies.geometries import geometries
 
 GEOMETRIES = {
@@ -158,7 +158,7 @@ def test_blocks_do_not_show(g: ConvGeometry, seed: int) -> None:
     """Outputs computed one by one equal outputs computed all at once."""
     x, weight, bias = operands(g, seed=seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(operator, "_BLOCK_BYTES", 1)
+        patch.setattr(products, "_BLOCK_BYTES", 1)
         one_by_one = conv2d(x, weight, bias, **parameters(g))
     assert torch.equal(one_by_one, conv2d(x, weight, bias, **parameters(g)))
 

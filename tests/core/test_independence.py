@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812  # torch's custom
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import toeplitz_core as tc
-from toeplitz_core import contraction
+from toeplitz_core import products
 
 # All modules of the package itself, except the entry point of the command line, which computes nothing.
 CORE = [path for path in sorted(Path(tc.__file__).parent.glob("*.py")) if path.name != "__main__.py"]
@@ -180,7 +180,7 @@ CALLS: dict[str, Callable[[], torch.Tensor]] = {
     "conv2d, half": lambda: tc.conv2d(
         leaf(2, 4, 5, 6, dtype=torch.float16), leaf(4, 2, 3, 2, dtype=torch.float16), **FULL
     ),
-    "einsum by products": lambda: contraction.einsum_by_products(
+    "einsum by products": lambda: products.einsum_by_products(
         "gock,ngcpk->ngop", leaf(1, 2, 3, 4), leaf(2, 1, 3, 5, 4)
     ),
     "perfilter": lambda: tc.toeplitz_perfilter(leaf(3), 7, 3, 2),

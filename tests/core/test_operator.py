@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.operands import DTYPES, FLOATS, distinct, integers, parameters, seeds, small_geometries
-from toeplitz_core import ConvGeometry, ToeplitzOperator, contraction, matrix, operator, toeplitz_matrix
+from toeplitz_core import ConvGeometry, ToeplitzOperator, matrix, operator, products, toeplitz_matrix
 from toeplitz_core.testing.strategies.geometries import geometries
 
 GEOMETRIES = {
@@ -103,7 +103,7 @@ def test_blocks_do_not_show(k: tuple[int, ...], g: ConvGeometry, seed: int) -> N
     A = operator_of(g, integers(g.weight_shape, seed=seed))
     x, y = integers((A.shape[1], *k), seed=seed + 1), integers((A.shape[0], *k), seed=seed + 2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(operator, "_BLOCK_BYTES", 1)
+        patch.setattr(products, "_BLOCK_BYTES", 1)
         forward, backward = A @ x, A.mT @ y
     assert torch.equal(forward, A @ x)
     assert torch.equal(backward, A.mT @ y)
@@ -113,13 +113,13 @@ def test_blocks_do_not_show(k: tuple[int, ...], g: ConvGeometry, seed: int) -> N
 def test_kept_receptive_fields_are_those_of_the_positions(g: ConvGeometry) -> None:
     """The receptive fields that are kept for a geometry are those of all its positions."""
     index, live = operator.receptive_field(g, torch.arange(g.positions))
-    kept = torch.from_numpy(operator._kept_receptive_fields(g))
+    kept = torch.from_numpy(products._kept_receptive_fields(g))
     assert torch.equal(kept.mT, torch.where(live, index, g.pixels))
 
 
 def test_receptive_fields_are_kept_for_every_mode() -> None:
     """What a product in inference mode keeps serves a later product that is differentiated."""
-    operator._kept_receptive_fields.cache_clear()
+    products._kept_receptive_fields.cache_clear()
     weight, x = torch.ones(1, 1, 2, 2, requires_grad=True), torch.ones(9)
     with torch.inference_mode():
         assert (ToeplitzOperator(weight, 3) @ x).tolist() == [4] * 4
@@ -235,7 +235,7 @@ def test_einsum_by_products_is_einsum(equation: str, dtype: torch.dtype) -> None
     sizes = {axis: size for size, axis in enumerate("gnockpab", start=1)}
     shapes = [tuple(sizes[axis] for axis in names) for names in equation.split("->", maxsplit=1)[0].split(",")]
     a, b = (integers(shape, dtype, seed=seed) for seed, shape in enumerate(shapes))
-    found = contraction.einsum_by_products(equation, a, b)
+    found = products.einsum_by_products(equation, a, b)
     assert found.dtype == dtype
     assert torch.equal(found, torch.einsum(equation, a, b))
 

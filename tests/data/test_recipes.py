@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from toeplitz_core import ConvGeometry
 from toeplitz_core.bound import Arithmetic, format_of
-from toeplitz_core.operator import forward
+from toeplitz_core.products import forward
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES, DTYPES
 from toeplitz_core.testing.case.layouts import LAYOUTS, apply_layout

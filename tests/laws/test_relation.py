@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from toeplitz_core.operator import forward
+from toeplitz_core.products import forward
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.data.recipes import draw

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from toeplitz_core import toeplitz_matrix
 from toeplitz_core.bound import Arithmetic, format_of
-from toeplitz_core.operator import by_image, weight_adjoint
+from toeplitz_core.products import by_image, weight_adjoint
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.data.gradient_operands import draw_with_directions, draw_with_gradient

@@ -14,7 +14,7 @@ from tests.helpers.definition import entries_by_definition
 from tests.helpers.operands import distinct, seeds, small_geometries
 from toeplitz_core import ConvGeometry
 from toeplitz_core.bound import FLOAT64, Arithmetic
-from toeplitz_core.operator import by_image
+from toeplitz_core.products import by_image
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.gradient_operands import draw_with_gradient
 from toeplitz_core.testing.data.operands import Operands

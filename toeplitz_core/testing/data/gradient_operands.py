@@ -15,7 +15,7 @@ from dataclasses import replace
 import torch
 
 from toeplitz_core.bound import format_of
-from toeplitz_core.operator import adjoint, by_image, forward, weight_adjoint
+from toeplitz_core.products import adjoint, by_image, forward, weight_adjoint
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.recipe_table import ONE_HOT, RECIPES
 from toeplitz_core.testing.data.one_hot import one_hot_gradient

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from toeplitz_core.operator import by_image, forward
+from toeplitz_core.products import by_image, forward
 from toeplitz_core.testing.case.case import Case
 
 # Numbers drawn at a time.

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from toeplitz_core.bound import Arithmetic
-from toeplitz_core.operator import by_image
+from toeplitz_core.products import by_image
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands, size
 from toeplitz_core.testing.data.whole_numbers import accumulator_limit, storage_limit

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from toeplitz_core.geometry import ConvGeometry
-from toeplitz_core.operator import by_image, forward
+from toeplitz_core.products import by_image, forward
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.case.layouts import apply_layout, layouts_of

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from toeplitz_core.operator import by_image, forward, weight_adjoint
+from toeplitz_core.products import by_image, forward, weight_adjoint
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.data.gradient_operands import conjugate, plain_derivatives, plain_gradients

@@ -14,7 +14,7 @@ import torch
 
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.matrix import unravel
-from toeplitz_core.operator import receptive_field
+from toeplitz_core.products import receptive_field
 from toeplitz_core.testing.oracle.sums import tree_sum, two_product
 
 # Number of products per block: each needs about ten more numbers, and all of them fit in a processor's cache.

@@ -15,7 +15,7 @@ import torch
 
 from toeplitz_core.bound import Algorithm, Sums, format_of
 from toeplitz_core.geometry import ConvGeometry
-from toeplitz_core.operator import by_image
+from toeplitz_core.products import by_image
 from toeplitz_core.testing.data.operands import largest_part
 from toeplitz_core.testing.oracle.expected import Expected, scaled
 from toeplitz_core.testing.oracle.sums import (

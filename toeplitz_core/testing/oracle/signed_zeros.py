@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from toeplitz_core.geometry import ConvGeometry
-from toeplitz_core.operator import by_image
+from toeplitz_core.products import by_image
 from toeplitz_core.testing.oracle.sums import apply, products_per_output
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from toeplitz_core.geometry import ConvGeometry
-from toeplitz_core.operator import factors, forward, joined, product, receptive_field
+from toeplitz_core.products import factors, forward, joined, product, receptive_field
 
 # Number of products per block of the compensated sum: about ten float64 tensors of this size fit in a processor's
 # cache.

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import torch
 
-from toeplitz_core.operator import by_image, forward
+from toeplitz_core.products import by_image, forward
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands, wide
 from toeplitz_core.testing.findings.causes.trial import Trial, trial_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from toeplitz_core.operator import by_image, forward
+from toeplitz_core.products import by_image, forward
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.data.operands import Operands, wide

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from toeplitz_core.geometry import ConvGeometry
-from toeplitz_core.operator import by_image, forward
+from toeplitz_core.products import by_image, forward
 from toeplitz_core.testing.data.operands import wide
 from toeplitz_core.testing.laws import suitable_cases as sharpening
 from toeplitz_core.testing.laws.relation import Convolution, Sides, Unanswered, relation_law
