@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.operands import DTYPES, FLOATS, distinct, integers, parameters, seeds, small_geometries
-from toeplitz_core import ConvGeometry, ToeplitzOperator, matrix, operator, products, toeplitz_matrix
+from toeplitz_core import ConvGeometry, ToeplitzOperator, matrix, products, toeplitz_matrix
 from toeplitz_core.testing.strategies.geometries import geometries
 
 GEOMETRIES = {
@@ -112,7 +112,7 @@ def test_blocks_do_not_show(k: tuple[int, ...], g: ConvGeometry, seed: int) -> N
 @given(g=geometries())
 def test_kept_receptive_fields_are_those_of_the_positions(g: ConvGeometry) -> None:
     """The receptive fields that are kept for a geometry are those of all its positions."""
-    index, live = operator.receptive_field(g, torch.arange(g.positions))
+    index, live = products.receptive_field(g, torch.arange(g.positions))
     kept = torch.from_numpy(products._kept_receptive_fields(g))
     assert torch.equal(kept.mT, torch.where(live, index, g.pixels))
 
@@ -131,7 +131,7 @@ def test_receptive_fields_are_kept_for_every_mode() -> None:
 def test_nothing_is_kept_while_torch_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """``torch.compile`` would warn of a function that keeps results, so a product that it traces calls none."""
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    monkeypatch.setattr(operator, "_kept_receptive_fields", None)
+    monkeypatch.setattr(products, "_kept_receptive_fields", None)
     assert (ToeplitzOperator(torch.ones(1, 1, 2, 2), 3) @ torch.ones(9)).tolist() == [4] * 4
 
 
