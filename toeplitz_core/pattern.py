@@ -181,9 +181,8 @@ class _Gather(_Linear):
 
     @staticmethod
     def forward(rows: torch.Tensor, geometry: ConvGeometry) -> torch.Tensor:
-        found = rows.new_zeros(len(rows), math.prod(geometry.weight_shape[1:]))
-        _gather(pattern_of(geometry).parts, rows, found)
-        return found
+        nothing = rows.new_zeros(len(rows), math.prod(geometry.weight_shape[1:]))
+        return _gather(pattern_of(geometry).parts, rows, nothing)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
@@ -218,14 +217,15 @@ def _spread(parts: tuple[Part, ...], weights: Array, out: Array) -> None:
         begin = end
 
 
-def _gather(parts: tuple[Part, ...], values: torch.Tensor, out: torch.Tensor) -> None:
-    """Add the values of parts to their weights: the adjoint of ``_spread``."""
+def _gather(parts: tuple[Part, ...], values: torch.Tensor, sums: torch.Tensor) -> torch.Tensor:
+    """Add the values of parts to the sums of their weights: the adjoint of ``_spread``."""
     begin = 0
     for part in parts:
         end = begin + part.blocks * part.entries
-        block = values[:, begin:end].unflatten(1, (part.blocks, part.entries)).sum(1, dtype=values.dtype)
+        block = values[:, begin:end].reshape(len(values), part.blocks, part.entries).sum(1, dtype=values.dtype)
         if isinstance(part.inner, tuple):
-            _gather(part.inner, block, out)
+            sums = _gather(part.inner, block, sums)
         else:
-            out.index_add_(1, torch.from_numpy(part.inner), block)
+            sums = sums.index_add(1, torch.from_numpy(part.inner), block)
         begin = end
+    return sums
