@@ -131,30 +131,17 @@ def _parts(
 
 def values_of(geometry: ConvGeometry, weight: torch.Tensor) -> torch.Tensor:
     """The values of all rows, in CSR order: (nnz,), differentiable any number of times in the weight."""
-    return _applied(_Spread, weight.reshape(geometry.out_channels, -1), geometry).view(-1)
+    return _applied(weight.reshape(geometry.out_channels, -1), geometry).view(-1)
 
 
-def _applied(function: Any, rows: torch.Tensor, geometry: ConvGeometry) -> torch.Tensor:
+def _applied(rows: torch.Tensor, geometry: ConvGeometry) -> torch.Tensor:
+    function: Any = _Spread
     found: torch.Tensor = function.apply(rows, geometry)
     return found
 
 
-class _Linear(torch.autograd.Function):
-    """A linear map of rows. ``compute`` maps (rows, n) to (rows, m); the adjoint is a linear map as well."""
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:  # noqa: ARG004  # torch's names
-        ctx.geometry = inputs[1]
-
-    @classmethod
-    def mapped(cls, info: Any, dims: tuple[int | None, ...], rows: torch.Tensor, geometry: ConvGeometry) -> Any:
-        """The map of a batch: its axis joins the rows."""
-        batch = rows.movedim(dims[0], 0) if dims[0] is not None else rows.expand(info.batch_size, *rows.shape)
-        return _applied(cls, batch.flatten(0, 1), geometry).unflatten(0, batch.shape[:2]), 0
-
-
-class _Spread(_Linear):
-    """Weights to values."""
+class _Spread(torch.autograd.Function):
+    """Weights to values, both with one row per output channel."""
 
     @staticmethod
     def forward(rows: torch.Tensor, geometry: ConvGeometry) -> torch.Tensor:
@@ -164,37 +151,22 @@ class _Spread(_Linear):
         return found
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        return _applied(_Gather, grads[0], ctx.geometry), None
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Any:
-        return _applied(_Spread, tangents[0], ctx.geometry)
-
-    @staticmethod
-    def vmap(info: Any, dims: tuple[int | None, ...], rows: torch.Tensor, geometry: ConvGeometry) -> Any:
-        return _Spread.mapped(info, dims, rows, geometry)
-
-
-class _Gather(_Linear):
-    """The adjoint: the sum of all values that are the same weight."""
-
-    @staticmethod
-    def forward(rows: torch.Tensor, geometry: ConvGeometry) -> torch.Tensor:
-        nothing = rows.new_zeros(len(rows), math.prod(geometry.weight_shape[1:]))
-        return _gather(pattern_of(geometry).parts, rows, nothing)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:  # noqa: ARG004  # torch's names
+        ctx.geometry = inputs[1]
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        return _applied(_Spread, grads[0], ctx.geometry), None
+        nothing = grads[0].new_zeros(len(grads[0]), math.prod(ctx.geometry.weight_shape[1:]))
+        return _summed(pattern_of(ctx.geometry).parts, grads[0], nothing), None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        return _applied(_Gather, tangents[0], ctx.geometry)
+        return _applied(tangents[0], ctx.geometry)
 
     @staticmethod
     def vmap(info: Any, dims: tuple[int | None, ...], rows: torch.Tensor, geometry: ConvGeometry) -> Any:
-        return _Gather.mapped(info, dims, rows, geometry)
+        batch = rows.movedim(dims[0], 0) if dims[0] is not None else rows.expand(info.batch_size, *rows.shape)
+        return _applied(batch.flatten(0, 1), geometry).unflatten(0, batch.shape[:2]), 0
 
 
 def _array(tensor: torch.Tensor) -> Array:
@@ -217,15 +189,17 @@ def _spread(parts: tuple[Part, ...], weights: Array, out: Array) -> None:
         begin = end
 
 
-def _gather(parts: tuple[Part, ...], values: torch.Tensor, sums: torch.Tensor) -> torch.Tensor:
+def _summed(parts: tuple[Part, ...], values: torch.Tensor, sums: torch.Tensor) -> torch.Tensor:
     """Add the values of parts to the sums of their weights: the adjoint of ``_spread``."""
     begin = 0
     for part in parts:
-        end = begin + part.blocks * part.entries
-        block = values[:, begin:end].reshape(len(values), part.blocks, part.entries).sum(1, dtype=values.dtype)
+        size = part.blocks * part.entries
+        # In batches of gradients, torch's old vmap supports narrow, and not every slice.
+        block = values.narrow(1, begin, size).reshape(len(values), part.blocks, part.entries)
+        block = block.sum(1, dtype=values.dtype)
         if isinstance(part.inner, tuple):
-            sums = _gather(part.inner, block, sums)
+            sums = _summed(part.inner, block, sums)
         else:
             sums = sums.index_add(1, torch.from_numpy(part.inner), block)
-        begin = end
+        begin += size
     return sums
