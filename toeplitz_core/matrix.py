@@ -30,8 +30,6 @@ SUPPORTED_DTYPES = (
     torch.uint8,
 )
 
-# Tensors whose memory can be written directly.
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
 # A matrix may take this share of the free memory: the caller needs the rest to work with the matrix.
 _MEMORY_SHARE = 0.5
 # Peak bytes per entry while its position is computed: a dozen int64 (measured).
@@ -146,7 +144,7 @@ def toeplitz_values(
     geometry = _geometry(weight, input_size, stride, padding, dilation, groups)
     chosen = None if rows is None else _row_indices(rows, geometry.matrix_shape[0], weight.device)
     _check_budget(geometry, weight, torch.sparse_csr, chosen, None)
-    return _entries(geometry, weight, chosen).values
+    return values_of(geometry, weight) if _by_runs(weight, chosen) else _entries(geometry, weight, chosen).values
 
 
 def _entries(geometry: ConvGeometry, weight: torch.Tensor, rows: range | torch.Tensor | None) -> Entries:
@@ -157,7 +155,7 @@ def _entries(geometry: ConvGeometry, weight: torch.Tensor, rows: range | torch.T
     """
     outputs = geometry.out_channels // geometry.groups
     group_columns = geometry.group_channels * geometry.pixels
-    if rows is None and type(weight) in _PLAIN and weight.device.type == "cpu" and not torch.compiler.is_compiling():
+    if _by_runs(weight, rows):
         return _whole(geometry, weight)
     if rows is None:
         lengths, columns, taps = _channel_pattern(geometry, torch.arange(geometry.positions, device=weight.device))
@@ -177,24 +175,23 @@ def _entries(geometry: ConvGeometry, weight: torch.Tensor, rows: range | torch.T
     return Entries(_offsets(lengths).to(columns.dtype), columns, values)
 
 
+def _by_runs(weight: torch.Tensor, rows: object) -> bool:
+    """Whether the matrix can be written by runs: all of it, to memory that NumPy can write."""
+    plain = type(weight) in (torch.Tensor, torch.nn.Parameter) and weight.device.type == "cpu"
+    return rows is None and plain and not torch.compiler.is_compiling()
+
+
 def _whole(geometry: ConvGeometry, weight: torch.Tensor) -> Entries:
     """All entries of ``T`` on the CPU, from the pattern by runs, which is kept for the next call."""
     pattern = pattern_of(geometry)
     channels, per_channel = geometry.out_channels, len(pattern.columns)
-    index = torch.from_numpy(pattern.columns).dtype
-    crow, columns = (
-        torch.empty(geometry.matrix_shape[0] + 1, dtype=index),
-        torch.empty(channels, per_channel, dtype=index),
-    )
     channel = np.arange(channels, dtype=pattern.columns.dtype)[:, None]
-    np.add(pattern.crow[:-1], channel * per_channel, out=crow[:-1].numpy().reshape(channels, -1))
+    crow = np.empty(geometry.matrix_shape[0] + 1, channel.dtype)
+    np.add(pattern.crow[:-1], channel * per_channel, out=crow[:-1].reshape(channels, -1))
     crow[-1] = channels * per_channel
-    if geometry.groups == 1:
-        columns.numpy()[:] = pattern.columns
-    else:
-        first = channel // (channels // geometry.groups) * (geometry.group_channels * geometry.pixels)
-        np.add(pattern.columns, first, out=columns.numpy())
-    return Entries(crow, columns.view(-1), values_of(geometry, weight))
+    first = channel // (channels // geometry.groups) * (geometry.group_channels * geometry.pixels)
+    columns = pattern.columns + first
+    return Entries(torch.from_numpy(crow), torch.from_numpy(columns.ravel()), values_of(geometry, weight))
 
 
 def _channel_pattern(
