@@ -32,6 +32,8 @@ SUPPORTED_DTYPES = (
 
 # A matrix may take this share of the free memory: the caller needs the rest to work with the matrix.
 _MEMORY_SHARE = 0.5
+# For matrices up to this size, free memory is not queried: the query would take longer than the matrix.
+_SMALL_BYTES = 2**20
 # Peak bytes per entry while its position is computed: a dozen int64 (measured).
 _PATTERN_BYTES = 96
 
@@ -309,6 +311,8 @@ def _check_budget(
             entry += torch.int64.itemsize  # torch widens the columns before it adds them
         passing = pattern * _PATTERN_BYTES + 3 * count * torch.int64.itemsize
         passing += 0 if layout == torch.sparse_csr else nnz * entry
+        if sizes[layout] + passing <= _SMALL_BYTES:
+            return
         free = available_bytes(weight.device)
         if sizes[layout] <= free * _MEMORY_SHARE and sizes[layout] + passing <= free:
             return
