@@ -17,8 +17,13 @@ _MACHINERY = (
     str(Path(__file__).parents[1]),
     *(str(Path(torch.__file__).parent / name) for name in ("autograd", "_functorch", "utils", "_tensor.py")),
 )
-# The files in which a worker process begins.
-_LAUNCHERS = ("<string>", str(Path(multiprocessing.__file__).parent))
+# The files in which a worker process begins, and those of the command line, which forks the first one.
+_LAUNCHERS = (
+    "<string>",
+    "<frozen runpy>",
+    str(Path(multiprocessing.__file__).parent),
+    str(Path(__file__).parents[2] / "__main__.py"),
+)
 # A long chain of exceptions is shortened to this many characters.
 _LENGTH = 8000
 # A frame in the output of faulthandler.

@@ -19,15 +19,17 @@ BLOCKS = (64, 32, 16, 8, 4, 2)
 
 def hypotheses(trial: Trial) -> Iterator[Hypothesis]:
     """The mistakes of this kind that may explain a trial."""
-    yield from _bias()
+    yield from _bias(trial)
     yield from _groups()
     yield from _taps(trial)
     yield from _channels(trial)
     yield from _weights(trial)
 
 
-def _bias() -> Iterator[Hypothesis]:
-    changes: tuple[tuple[str, str, Callable[[Trial, torch.Tensor], torch.Tensor | None]], ...] = (
+def _bias(trial: Trial) -> Iterator[Hypothesis]:
+    outputs = trial.case.geometry.out_channels
+    blocks = dict.fromkeys((*(2**n for n in range(1, outputs.bit_length()) if 2**n < outputs), outputs - 1))
+    changes: list[tuple[str, str, Callable[[Trial, torch.Tensor], torch.Tensor | None]]] = [
         ("bias-missing", "", lambda _, b: b * 0),
         ("bias-missing", "in all groups but the first", lambda t, b: torch.where(_right(t.case.geometry) == 0, b, 0)),
         ("bias-missing", "in the last channel", lambda _, b: torch.cat((b[:-1], b[-1:] * 0))),
@@ -37,7 +39,11 @@ def _bias() -> Iterator[Hypothesis]:
         ("bias-permuted", "that of the previous channel", lambda _, b: b.roll(1)),
         ("bias-permuted", "that of the first channel for all", lambda _, b: b[:1].expand(b.shape)),
         ("bias-permuted", "as if groups alternated", lambda t, b: b[_interleaved(t.case.geometry)]),
-    )
+    ]
+    for size in blocks:  # such as the channels of a vector
+        if size > 1:
+            words = f"that of channel c % {size} for output channel c"
+            changes.append(("bias-permuted", words, lambda _, b, size=size: b[torch.arange(len(b)) % size]))  # type: ignore[misc]
     for name, words, change in changes:
 
         def compute(

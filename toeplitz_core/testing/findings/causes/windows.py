@@ -138,6 +138,14 @@ def _shifted() -> Iterator[WrongParameter]:
 
         side = "one too many before" if by > 0 else "one too few before"
         yield WrongParameter("padding-shifted", f"{side} {words}".rstrip(), axes, of)
+    for (axes, words), before in itertools.product(_sets(), (True, False)):
+
+        def all_on_one_side(g: ConvGeometry, axis: int, before: bool = before) -> dict[str, int]:
+            total = sum(g.pads[axis])
+            return {"before": total * before, "after": total * (not before)}
+
+        side = f"all zeros {'before' if before else 'behind'} {words}".rstrip()
+        yield WrongParameter("padding-shifted", side, axes, all_on_one_side)
 
 
 def _short() -> Iterator[Hypothesis]:
