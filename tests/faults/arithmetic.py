@@ -107,6 +107,12 @@ def drops_bias_of_groups(c: Convolution) -> Tensor:
 
 
 @implementation
+def starts_bias_again_after_eight(c: Convolution) -> Tensor:
+    """Takes the bias of the first eight channels for each further eight."""
+    return c.replace(bias=None if c.bias is None else c.bias[torch.arange(len(c.bias)) % 8]).value()
+
+
+@implementation
 def flushes_subnormals(c: Convolution) -> Tensor:
     """Replaces subnormal operands and results of float32 by zero."""
     if c.dtype != torch.float32:

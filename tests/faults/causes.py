@@ -65,6 +65,11 @@ PLANTED = (
         "padding-shifted",
     ),
     Planted(
+        "indexing:puts_all_zeros_in_front",
+        "input=1x1x1x1 weight=1x1x2x1 padding=2x0 law=forward-exact",
+        "padding-shifted",
+    ),
+    Planted(
         "indexing:wraps_into_next_row",
         "input=1x1x3x1 weight=1x1x3x3 padding=0x1 law=forward-exact",
         "padding-mode",
@@ -143,6 +148,11 @@ PLANTED = (
         "arithmetic:truncates_bfloat16",
         "input=1x1x1x1 weight=1x1x1x1 dtype=bfloat16 data=accumulator law=forward-exact",
         "narrow-accumulator",
+    ),
+    Planted(
+        "arithmetic:starts_bias_again_after_eight",
+        "input=1x1x1x1 weight=9x1x1x1 bias law=forward-exact",
+        "bias-permuted",
     ),
     Planted(
         "arithmetic:drops_bias_of_groups",

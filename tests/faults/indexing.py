@@ -61,6 +61,13 @@ def odd_zero_in_front(c: Convolution) -> Tensor:
 
 
 @implementation
+def puts_all_zeros_in_front(c: Convolution) -> Tensor:
+    """Puts all zeros of an axis with an even kernel before the input."""
+    even = [size % 2 == 0 for size in c.weight.shape[2:]]
+    return c.replace(pads=tuple((sum(p), 0) if e else p for p, e in zip(c.pads, even, strict=True))).value()
+
+
+@implementation
 def wraps_into_next_row(c: Convolution) -> Tensor:
     """Reads pixels of the next row instead of the padding after a row."""
     x, (top, bottom), (left, right) = c.input, *c.pads

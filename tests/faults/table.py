@@ -61,6 +61,7 @@ FAULTS = (
         ("ignores_dilation", "A dilated kernel reads neighbouring pixels."),
         ("shifts_padding", "A row has one zero too many before it, and one too few after it."),
         ("odd_zero_in_front", "'same' puts its odd zero before the input for even kernels."),
+        ("puts_all_zeros_in_front", "All zeros of an axis with an even kernel lie before the input."),
         ("wraps_into_next_row", "The padding after a row holds the next row's pixels."),
         ("swaps_last_taps", "The last two taps of a row are swapped in the last input channel."),
         ("drops_tail_channels", "Input channels after the last full vector of eight are dropped."),
@@ -93,6 +94,7 @@ FAULTS = (
         ("adds_bias_after_rounding", "The bias is added after the result was rounded.", {"dtype": "float16"}),
         ("truncates_bfloat16", "Results are truncated to bfloat16.", {"dtype": "bfloat16"}),
         ("drops_bias_of_groups", "The bias is left out if there are groups."),
+        ("starts_bias_again_after_eight", "Each further eight output channels get the bias of the first eight."),
         (
             "sums_int64_in_float64",
             "int64 is accumulated in float64.",

@@ -108,6 +108,8 @@ def test_frames_of_a_crash_are_printed_as_in_a_traceback(tmp_path: Path, monkeyp
         Current thread 0x00007f (most recent call first):
           File "{tmp_path}/kernels.py", line 2 in conv2d
           File "{ours}", line 5 in forward
+          File "{ours.parents[2] / "__main__.py"}", line 15 in main
+          File "<frozen runpy>", line 88 in _run_code
           File "<string>", line 1 in <module>
 
         Extension modules: numpy (total: 1)
