@@ -61,6 +61,9 @@ def test_condition_holds(text: str, case: str):
     ("text", "said"),
     [
         ("dtype.upper() == 'FLOAT32'", "'dtype.upper()' is not allowed"),
+        ("kernel_size == 3", r"kernel_size has a number for each axis: compare it with (3, 3), or kernel_size[0]"),
+        ("groups == 1 and 2 <= stride", "stride has a number for each axis"),
+        ("padding == 1", "padding has a pair (before, after) for each axis: compare it with ((1, 1), (1, 1))"),
         ("dtype.__class__", "'dtype.__class__' is not allowed"),
         ("().__class__.__bases__", "is not allowed"),
         ("__import__('os')", "is not allowed"),

@@ -205,6 +205,7 @@ def test_a_breakpoint_in_a_worker(name: str):
     heading = f"FAIL kernels:{name}, forward-exact: reached a breakpoint in a process without a terminal; run:"
     assert " ".join(result.output.partition("python")[0].split()) == heading
     assert f"\n{command}\n" in result.output
+    assert "cause:  breakpoint: The call stops at a breakpoint." in result.output
     typed = call(command.removeprefix("python -m toeplitz_core "), "p x.shape", "q")
     assert "torch.Size([1, 1, 2, 3])" in typed.output
 

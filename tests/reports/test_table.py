@@ -44,6 +44,15 @@ def test_the_share_of_judged_cases_is_in_the_table_and_what_was_refused_below():
     assert "unsupported" not in "".join(printed(result(Status.PASS, cases=1000)))
 
 
+def test_what_to_do_about_slow_calls_is_said_once():
+    """However many steps had slow calls, one line says which value to pass."""
+    slow = replace(
+        result(Status.PASS), slow="a call with 512 products took 2.0 s: --max-products 64 leaves out such sizes"
+    )
+    said = [line for line in printed(slow, of_step(slow, dtype="float64")) if "max-products" in line]
+    assert said == [f"slow: {slow.slow}"]
+
+
 @pytest.mark.parametrize(("proven", "share"), [(0, "0%"), (1, "<1%"), (999, "99%"), (1000, "100%")])
 def test_a_share_is_not_rounded_to_all_or_none(proven: int, share: str):
     """Only all cases are 100%, and only none are 0%."""

@@ -53,6 +53,19 @@ def test_a_failure_that_is_explained_is_not_found_again():
     assert result.counts[Status.FAIL] > 5
 
 
+def test_what_one_line_raises_is_one_failure():
+    """An exception of one line is one failure, even where its smallest cases have nothing else in common."""
+
+    def picky(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):  # noqa: ANN001, ANN202  # as above
+        if max(stride) > 1 or max(dilation) > 1 or groups > 1:
+            raise ValueError(f"stride {stride}, dilation {dilation} or groups {groups}")
+        return conv2d(x, w, b, stride, padding, dilation, groups)
+
+    result = hunt(picky, failures=4)
+    assert len(result.failures) == 1, [str(failure.case) for failure in result.failures]
+    assert result.cases >= 100
+
+
 def test_the_number_of_failures_is_limited():
     """The search of a law ends with the stated number of failures."""
     assert len(hunt(four_faults, failures=2).failures) == 2

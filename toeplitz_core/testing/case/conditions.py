@@ -9,6 +9,7 @@ with a condition may come from somebody else, so the condition is interpreted he
 from __future__ import annotations
 
 import ast
+import itertools
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,11 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function for function in (any, all, min, max, len, sum, zip)
 }
 
+# What has an entry for each axis, and what the entry is.
+_PER_AXIS = {
+    **dict.fromkeys(("input_size", "kernel_size", "stride", "dilation", "output_size"), "a number"),
+    "padding": "a pair (before, after)",
+}
 _ARITHMETIC: dict[type[ast.AST], Callable[[int, int], int]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -128,6 +134,9 @@ def _check(node: ast.AST, bound: frozenset[str]) -> None:
             parts = [left, right]
         case ast.Compare(left=left, ops=ops, comparators=rest) if all(type(op) in _COMPARISONS for op in ops):
             parts = [left, *rest]
+            for op, pair in zip(ops, itertools.pairwise(parts), strict=True):
+                if not isinstance(op, ast.In | ast.NotIn):
+                    _check_axes(*pair)
         case ast.Subscript(value=value, slice=index) if not isinstance(index, ast.Slice):
             parts = [value, index]
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in FUNCTIONS:
@@ -143,6 +152,15 @@ def _check(node: ast.AST, bound: frozenset[str]) -> None:
             )
     for part in parts:
         _check(part, bound)
+
+
+def _check_axes(left: ast.expr, right: ast.expr) -> None:
+    """Refuse to compare one number with what has one for each axis: that would hold for no case."""
+    for one, other in ((left, right), (right, left)):
+        match one, other:
+            case ast.Name(id=name), ast.Constant(value=value) if name in _PER_AXIS and type(value) is int:
+                pair = f"(({value}, {value}), ({value}, {value}))" if name == "padding" else f"({value}, {value})"
+                raise ValueError(f"{name} has {_PER_AXIS[name]} for each axis: compare it with {pair}, or {name}[0]")
 
 
 def _check_generator(call: ast.AST, arguments: list[ast.expr], bound: frozenset[str]) -> None:

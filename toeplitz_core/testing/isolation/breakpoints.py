@@ -8,6 +8,7 @@ from typing import Any
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.subjects.outcome import BrokenContract
+from toeplitz_core.testing.subjects.symptom import Symptom
 
 
 class Breakpoints:
@@ -38,4 +39,5 @@ class Breakpoints:
         if self.case is None:
             raise BrokenContract("reached a breakpoint while it was imported by a process without a terminal")
         command = f'python -m toeplitz_core replay --pdb "{self.case}" --subject {self._subject}'
-        raise BrokenContract(f"reached a breakpoint in a process without a terminal; run:\n{command}\n")
+        said = f"reached a breakpoint in a process without a terminal; run:\n{command}\n"
+        raise BrokenContract(said, Symptom.BREAKPOINT)

@@ -160,7 +160,9 @@ class Verdict:
         'fail wrong-shape output: returned shape (#, #), not (#, #)'
         """
         found = f"{self.status} {self.symptom} {self.quantity}"
-        return found if self.symptom is Symptom.VALUES else f"{found}: {_NUMBER.sub('#', self.said)}"
+        # The message of a breakpoint has the command that gets there.
+        is_told = self.symptom not in (Symptom.VALUES, Symptom.BREAKPOINT)
+        return f"{found}: {_NUMBER.sub('#', self.said)}" if is_told else found
 
     def replace(self, **changes: object) -> Verdict:
         """A copy with some values changed."""
@@ -191,7 +193,9 @@ def alike(one: Verdict, other: Verdict) -> bool:
 
 
 def same_refusal(one: Verdict, other: Verdict) -> bool:
-    """Whether both are refusals by the same lines of the implementation, or results detached from the same operands."""
+    """Whether both are breakpoints, or refusals by the same lines, or results detached from the same operands."""
+    if one.symptom is other.symptom is Symptom.BREAKPOINT:
+        return True
     if one.symptom is other.symptom is Symptom.DETACHED:
         return one.said == other.said
     lines = []

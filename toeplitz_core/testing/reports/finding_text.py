@@ -15,6 +15,7 @@ from toeplitz_core.testing.reports.text import (
     labelled,
     plain,
     shortened,
+    shortened_frames,
     verdict_blocks,
     wrapped,
 )
@@ -66,7 +67,10 @@ def finding_lines(
     for label in ("where:", "trace:", "values:", "printed:", "map:"):
         block = blocks[label]
         if room is not None:
-            block = shortened(block, room) if label != "map:" else block[: len(block) * (len(block) <= room)]
+            if label == "map:":
+                block = block[: len(block) * (len(block) <= room)]
+            else:
+                block = (shortened_frames if label == "trace:" else shortened)(block, room)
             room -= len(block)
         shown += labelled(label, block)
     return [*filled(heading), *fixed, *shown, *last]

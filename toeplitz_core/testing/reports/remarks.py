@@ -81,6 +81,8 @@ def remarks(results: Sequence[Result], left_out: Sequence[str] = (), *, most: in
         yield Remark("not run", line)
     for line in _signed_zeros(who, ran):
         yield Remark("signed zeros", line)
+    for one, result in {(r.subject, r.device): r for r in reversed(ran) if r.slow}.items():
+        yield Remark("slow", f"{who[one]}{result.slow}")
     if judged := _assumed(results, most):
         yield Remark("judged by", judged)
 

@@ -85,7 +85,10 @@ def verdict_lines(subject: str, verdict: Verdict, replay: str | None = None, lim
         room = limit - len(lines) - len(last)
         for label in ("where:", "values:", "printed:", "trace:", "map:"):
             block = blocks[label]
-            blocks[label] = shortened(block, room) if label != "map:" else block[: len(block) * (len(block) <= room)]
+            if label == "map:":
+                blocks[label] = block[: len(block) * (len(block) <= room)]
+            else:
+                blocks[label] = (shortened_frames if label == "trace:" else shortened)(block, room)
             room -= len(blocks[label])
     for label in ("where:", "map:", "values:", "trace:"):
         lines += labelled(label, blocks[label])
@@ -96,7 +99,7 @@ def verdict_blocks(verdict: Verdict) -> dict[str, list[str]]:
     """The lines of each part of a failure by its label, without the label; each may be empty."""
     return _difference_blocks(verdict.difference) | {
         "printed:": shortened([line for line in verdict.printed.splitlines() if line.strip()], _PRINTED_LINES),
-        "trace:": shortened(traceback_lines(verdict.traceback), _TRACEBACK_LINES),
+        "trace:": shortened_frames(traceback_lines(verdict.traceback), _TRACEBACK_LINES),
     }
 
 
@@ -161,6 +164,23 @@ def shortened(lines: Sequence[str], limit: int) -> list[str]:
     head = (limit - 1) // 2
     tail = limit - 1 - head
     return [*lines[:head], f"... {len(lines) - head - tail} lines ...", *lines[len(lines) - tail :]]
+
+
+def shortened_frames(lines: Sequence[str], limit: int) -> list[str]:
+    """At most ``limit`` lines of a traceback: the file and line of the innermost frame before all else.
+
+    Examples
+    --------
+    >>> lines = ["File one", "  f()", "File two", "  g()"]
+    >>> shortened_frames(lines, 3), shortened_frames(lines, 1)
+    (['... 2 lines ...', 'File two', '  g()'], ['File two'])
+    """
+    innermost = max((at for at, line in enumerate(lines) if line.startswith("File ")), default=0)
+    if len(lines) <= limit:
+        return list(lines)
+    if limit <= len(lines) - innermost:
+        return list(lines[innermost : innermost + max(0, limit)])
+    return [*shortened(lines[:innermost], limit - (len(lines) - innermost)), *lines[innermost:]]
 
 
 def traceback_lines(traceback: str) -> list[str]:

@@ -6,12 +6,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.conditions import Condition, common, necessary
 from toeplitz_core.testing.laws.result import Result, Step, wholly_refused
-from toeplitz_core.testing.laws.verdict import EXCUSED, Excuse, Status, Verdict, alike
+from toeplitz_core.testing.laws.verdict import EXCUSED, Excuse, Status, Verdict, alike, same_refusal
 from toeplitz_core.testing.support.spelling import cases_of
 
 # A law passes only if more than this share of the cases that were not refused proved something, and at least
@@ -124,11 +125,12 @@ class Tally:
         ----------
         explains : callable, optional
             Returns whether the cause of the failure explains another one. If it is not known, the failure explains
-            those of its kind that meet its necessary conditions.
+            those of its kind that meet its necessary conditions, and those that the same line raises.
         """
         self.found.append(failure)
         if explains is None:
             self._understood.append((failure.kind, necessary(failure.case)))
+            self._explains.append(partial(same_refusal, failure))
         else:
             self._explains.append(explains)
         self.smallest, self.runs, self.unfinished = None, 1, "not shrunk to the end"

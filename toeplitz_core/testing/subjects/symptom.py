@@ -25,3 +25,4 @@ class Symptom(StrEnum):
     CHANGING = "nondeterministic"
     BEYOND = "reads-beyond"
     DETACHED = "gradient-missing"
+    BREAKPOINT = "breakpoint"

@@ -56,6 +56,7 @@ CAUSES: Mapping[str, str] = {
     "crash": "The process ends by a signal.",
     "exit": "The process is ended by the call.",
     "hang": "The call does not return in time.",
+    "breakpoint": "The call stops at a breakpoint.",
     "gradient-missing": "A result or a gradient is detached from an operand that it depends on.",
     UNKNOWN: "Nothing in the catalogue explains the failure.",
 }
