@@ -134,8 +134,8 @@ def _check(node: ast.AST, bound: frozenset[str]) -> None:
             parts = [left, right]
         case ast.Compare(left=left, ops=ops, comparators=rest) if all(type(op) in _COMPARISONS for op in ops):
             parts = [left, *rest]
-            for op, pair in zip(ops, itertools.pairwise(parts), strict=True):
-                if not isinstance(op, ast.In | ast.NotIn):
+            for comparison, pair in zip(ops, itertools.pairwise(parts), strict=True):
+                if not isinstance(comparison, ast.In | ast.NotIn):
                     _check_axes(*pair)
         case ast.Subscript(value=value, slice=index) if not isinstance(index, ast.Slice):
             parts = [value, index]
