@@ -31,7 +31,7 @@ from toeplitz_core.testing.subjects.interface import Implementation
 from toeplitz_core.testing.subjects.symptom import Symptom
 
 # Calls of a law for the smallest case, and for the boundaries around it. Each crash costs a process.
-CALLS = {Status.FAIL: (300, 200), Status.CRASH: (60, 40), Status.TIMEOUT: (60, 0)}
+CALLS = {Status.FAIL: (300, 200), Status.CRASH: (80, 160), Status.TIMEOUT: (60, 0)}
 # Calls that do not return, each of which takes the whole timeout, after which no smaller case is tried.
 HANGS = 8
 # Calls with a single product that is not zero.
