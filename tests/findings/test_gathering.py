@@ -125,6 +125,39 @@ def test_a_bug_does_not_hide_behind_one_that_it_needs():
     assert second.failure.case.geometry.groups > 1 == first.failure.case.geometry.groups
 
 
+def leaves_out_part_of_odd_rows(c: Convolution) -> Tensor:
+    """A vector of four that is not full is missing in odd rows."""
+    y = c.value()
+    width = y.shape[-1]
+    if width > 4 and width % 4:
+        y[..., 1::2, width - width % 4 :] = 0
+    return y
+
+
+def test_a_bug_without_a_name_is_one_finding_of_all_data():
+    """A bug that nothing in the catalogue explains is one finding, though special values hide it now and then."""
+    (finding,) = found(leaves_out_part_of_odd_rows, law=("forward-exact", "special-values"))
+    assert finding.cause == "unknown"
+    assert set(finding.laws) == {"forward-exact", "special-values"}
+
+
+def test_needs_are_those_of_many_numbers():
+    """A case with a single product has the needs of its bug, and not those of where the one is."""
+
+    def later_images(x, w, b=None, *rest):  # noqa: ANN001, ANN002, ANN202  # F.conv2d's signature
+        y = torch.nn.functional.conv2d(x, w, b, *rest)
+        return y if y.ndim == 3 else torch.cat((y[:1], 2 * y[1:]))
+
+    case = Case.parse("input=2x1x1x1 weight=1x1x1x1 data=one-hot seed=1 law=forward-exact")
+    subject = TorchSubject("later images", later_images)
+    cases = (case.replace(seed=seed) for seed in range(8))
+    failure = next(v for each in cases if (v := LAWS["forward-exact"](subject, each)).status is Status.FAIL)
+    finding = Gathering(lambda _: subject, LAWS, polish=False).add(
+        Step("later images", "forward-exact", "float32", "cpu"), failure
+    )
+    assert finding.needs == ("batch > 1",)
+
+
 def test_no_smaller_case_is_outside_the_domain():
     """The smallest case of a finding is one that the kernel is for."""
     (finding,) = found(flips, where="groups > 1 and stride == (2, 2)")
