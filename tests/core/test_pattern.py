@@ -59,7 +59,7 @@ def test_values_of_every_dtype(dtype: torch.dtype) -> None:
     assert torch.equal(whole, by_name)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own use of it
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")  # torch's own use of it
 def test_values_are_linear_under_every_transform() -> None:
     """Gradients of gradients, tangents and batches of weights are those of a linear map."""
     values = functools.partial(toeplitz_values, input_size=(4, 3), stride=(2, 1), padding=1, dilation=(1, 2), groups=2)
