@@ -109,6 +109,8 @@ def _parts(
     pairs = math.prod(sum(run.outputs * run.taps for run in one) for one in later)
     begin, parts, lines = 0, [], []
     for run in now:
+        if not run.taps:  # there is nothing to write, and its numbers may be too large for an index
+            continue
         live = np.arange(run.tap, run.tap + run.taps)
         start = run.output * geometry.stride[axis] - geometry.pads[axis][0]
         pixels = ((start + live * geometry.dilation[axis]) * step).astype(columns.dtype)
@@ -123,10 +125,11 @@ def _parts(
         else:
             block[0] = line.ravel()
             lines.append(np.tile(taps.ravel(), run.outputs))
-        moves = np.arange(1, run.outputs, dtype=columns.dtype) * (geometry.stride[axis] * step)
-        np.add(block[:1], moves[:, None], out=block[1:])
+        if run.outputs > 1:
+            moves = np.arange(1, run.outputs, dtype=columns.dtype) * (geometry.stride[axis] * step)
+            np.add(block[:1], moves[:, None], out=block[1:])
         begin = end
-    return tuple(parts) if later else (Part(1, begin, np.concatenate(lines)),)
+    return tuple(parts) if later else (Part(1, begin, np.concatenate([np.empty(0, np.int64), *lines])),)
 
 
 def values_of(geometry: ConvGeometry, weight: torch.Tensor) -> torch.Tensor:

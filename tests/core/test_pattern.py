@@ -37,6 +37,25 @@ def test_runs_cover_an_axis(g: ConvGeometry) -> None:
         assert [run.taps for run in found for _ in range(run.outputs)] == counted
 
 
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"stride": 2**40},
+        {"stride": 2**33, "padding": 2**33},
+        {"stride": 2**20, "padding": 2**20},
+        {"dilation": 2**40},
+        {"stride": 2**62, "padding": 2**61},
+    ],
+)
+def test_sizes_beyond_the_index_dtype(sizes: dict[str, int]) -> None:
+    """A stride, padding or dilation may be larger than any index of a nonzero."""
+    build = functools.partial(toeplitz_matrix, torch.ones(1, 1, 1, 1), (3, 3), **sizes, layout=torch.sparse_csr)
+    whole = build()
+    by_name = build(rows=range(whole.shape[0]))
+    assert torch.equal(whole.col_indices(), by_name.col_indices())
+    assert torch.equal(whole.crow_indices(), by_name.crow_indices())
+
+
 def test_results_share_no_memory_with_what_is_kept() -> None:
     """Whoever writes to a matrix changes neither the next one nor the kept pattern."""
     weight = torch.ones(4, 1, 3, 3)
