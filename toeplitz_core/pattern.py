@@ -19,7 +19,7 @@ from toeplitz_core.geometry import ConvGeometry, index_dtype
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# Patterns are kept for so many geometries, if they have at most so many entries.
+# How many patterns are kept, and the entries of the largest one that is.
 _KEPT_GEOMETRIES = 32
 _KEPT_ENTRIES = 2**21
 # Integers of the size of an element: values are only moved, and NumPy lacks bfloat16.
