@@ -159,7 +159,9 @@ class _Spread(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        nothing = grads[0].new_zeros(len(grads[0]), math.prod(ctx.geometry.weight_shape[1:]))
+        # Sums of no values, which autograd may differentiate even if no tap is live; a new tensor of zeros it may not.
+        nothing = grads[0].narrow(1, 0, 0).sum(1, keepdim=True, dtype=grads[0].dtype)
+        nothing = nothing.expand(-1, math.prod(ctx.geometry.weight_shape[1:]))
         return _summed(pattern_of(ctx.geometry).parts, grads[0], nothing), None
 
     @staticmethod

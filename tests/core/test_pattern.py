@@ -92,3 +92,14 @@ def test_values_are_linear_under_every_transform() -> None:
     assert torch.equal(jacobian, torch.func.jacfwd(values)(weight.detach()))
     whole = torch.arange(16, dtype=torch.float64).view(4, 1, 2, 2)
     assert torch.equal(jacobian.flatten(1) @ whole.flatten(), values(whole))
+
+
+def test_a_matrix_of_zeros_is_differentiable_twice() -> None:
+    """Its gradient in the weight is zero, but is a function of what arrives, so that autograd may go on."""
+    weight = torch.ones(1, 1, 2, 1, requires_grad=True)  # with dilation 2, neither tap reads the only pixel
+    matrix = toeplitz_matrix(weight, (1, 1), padding="same", dilation=(2, 1))
+    arriving = torch.ones_like(matrix, requires_grad=True)
+    (gradient,) = torch.autograd.grad(matrix, weight, arriving, create_graph=True)
+    (second,) = torch.autograd.grad(gradient, arriving, torch.ones_like(gradient))
+    assert not gradient.any()
+    assert not second.any()
