@@ -24,11 +24,17 @@ GEOMETRIES = {
 DATA = (torch.float64, torch.complex128)
 
 
-def by_torch(*tensors: torch.Tensor | None, **arguments: Any) -> torch.Tensor:
-    """Torch's conv2d without its warning that ``padding="same"`` with an even kernel needs a copy."""
+def by_torch(x: torch.Tensor, *others: torch.Tensor | None, **arguments: Any) -> torch.Tensor:
+    """Torch's conv2d without its warning that ``padding="same"`` with an even kernel needs a copy.
+
+    Whole numbers are convolved in float64 or complex128 and converted back, because a float16 convolution of torch ends
+    the process on some processors.
+    """
+    wide = torch.complex128 if x.is_complex() else torch.float64
+    widened = [None if tensor is None else tensor.to(wide) for tensor in (x, *others)]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Using padding='same' with even kernel lengths", UserWarning)
-        return F.conv2d(*tensors, **arguments)
+        return F.conv2d(*widened, **arguments).to(x.dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -21,6 +21,7 @@ from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects import SUBJECTS, environment, registry
 from toeplitz_core.testing.subjects.libraries.jax_lax import JaxSubject
+from toeplitz_core.testing.support.processor import has
 
 if TYPE_CHECKING:
     from toeplitz_core.bound import Arithmetic
@@ -68,7 +69,7 @@ def test_laws_hold(name: str):
 def test_known_failure_is_still_there(entry: Entry):
     """The example of each known failure still fails as listed, for each subject that the entry names."""
     if not entry.applies:
-        pytest.skip(f"{entry.name} is listed for {dict(entry.versions)}")
+        pytest.skip(f"{entry.name} is listed for {entry.unmet}")
     with Sandbox() as isolation:
         for name in entry.subjects:
             verdict = LAWS[entry.laws[0]](IsolatedSubject(isolation, name, environment(name)), entry.example)
@@ -126,6 +127,8 @@ class Strict(JaxSubject):
 def test_what_is_declared_is_needed(line: str):
     """Each declared deviation from the strictest arithmetic is needed: without it a law fails."""
     case = Case.parse(line)
+    if case.dtype == "float16" and has("avx512_fp16"):
+        pytest.skip("XLA adds the bias before it rounds on a processor that adds float16")
     law = LAWS[str(case.law)]
     assert law(Strict("jax"), case).status is Status.FAIL
     assert law(JaxSubject("jax"), case).status is not Status.FAIL

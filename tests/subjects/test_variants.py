@@ -89,7 +89,7 @@ def test_variant(name: str, isolation: Sandbox) -> None:
 def test_known_failure_is_still_there(entry: Entry, isolation: Sandbox, impatient: Sandbox) -> None:
     """The example of each known failure still fails as listed, for the first subject that the entry names."""
     if not entry.applies:
-        pytest.skip(f"{entry.name} is listed for {dict(entry.versions)}")
+        pytest.skip(f"{entry.name} is listed for {entry.unmet}")
     if (capability := torch.backends.cpu.get_cpu_capability()) != "AVX512":
         pytest.skip(f"oneDNN uses the failing kernels on AVX512, not on {capability}")
     if entry.example.dtype == "bfloat16" and not torch.cpu._is_avx512_bf16_supported():  # it has no public name

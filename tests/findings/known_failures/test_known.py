@@ -69,6 +69,26 @@ def test_entry_is_for_its_versions(tmp_path: Path, versions: str, applies: bool)
     assert (known.match("mine", failing()) is not None) is applies
 
 
+@pytest.mark.parametrize(
+    ("processor", "unmet"),
+    [
+        ('"amx_bf16"', ""),
+        ('["amx_bf16", "no avx512_fp16"]', ""),
+        ('"no amx_bf16"', "a processor with no amx_bf16, and this one has it"),
+        ('["amx_bf16", "avx512_fp16"]', "a processor with avx512_fp16, and this one has none"),
+    ],
+)
+def test_entry_is_for_its_processors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processor: str, unmet: str
+) -> None:
+    """An entry matches only if the processor has all features that it names, and none that it excludes."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True, "avx512_fp16": False})
+    known = load(f"{ENTRY}processor = {processor}\n", tmp_path)
+    assert known.entries[0].unmet == unmet
+    assert (known.match("mine", failing()) is None) is bool(unmet)
+    assert KnownFailures((Entry.parse(tomllib.loads(str(known.entries[0]))["failure"][0], 1),)) == known
+
+
 def test_first_entry_counts(tmp_path: Path):
     """If two entries match a failure, the first one counts."""
     known = load(ENTRY + ENTRY.replace("no-groups", "again"), tmp_path)
@@ -94,6 +114,7 @@ def test_first_entry_counts(tmp_path: Path):
         (lambda t: t + 'status = "pass"', "failure 1: status='pass': legal: fail, crash, timeout"),
         (lambda t: t + 'versions = "2.13"', "failure 1: versions='2.13' must be a table"),
         (lambda t: t + "versions = { torch = 2 }", "failure 1: versions: 2 must be a string"),
+        (lambda t: t + 'processor = "without amx"', "failure 1: processor='without amx' must be a feature such as"),
         (lambda t: t + 'versions = { torch = "2.13" }', "failure 1: versions.torch='2.13' must be a PEP 440 specifier"),
         (lambda t: t + ENTRY.replace("reason", "raison"), "failure 2: unknown key 'raison'"),
         (lambda t: t + ENTRY, "known.toml: name='no-groups' must be the name of one entry only"),

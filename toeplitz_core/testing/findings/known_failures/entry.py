@@ -6,6 +6,7 @@
     name = "channels-last-segfault"         # optional; "failure 1" otherwise
     subject = "torch-channels-last"         # exact, or a list of names
     versions = { torch = "==2.13.*" }       # optional; PEP 440 specifiers, all of which must match
+    processor = "amx_bf16"                  # optional; a feature that it has, or "no amx_bf16", or a list of such
     law = "forward-exact"                   # or a list of laws; the example is judged by the first that takes it
     status = "crash"                        # optional; "fail", "crash" or "timeout"; default: any of them
     message = "returned shape"              # optional; text that the message of the failure contains
@@ -31,8 +32,10 @@ from toeplitz_core.testing.case.call import Call, parse_line
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.conditions import Condition
 from toeplitz_core.testing.laws.verdict import Status, Verdict
+from toeplitz_core.testing.support.processor import has
 from toeplitz_core.testing.support.spelling import legal_words
 
+_FEATURE = re.compile(r"(no )?[a-z0-9_]+")
 _FAILURES = tuple(status.value for status in Status if status.is_failure)
 
 
@@ -54,6 +57,9 @@ class Entry:
         Why the failure is accepted, in one sentence.
     versions : tuple of (package, specifier)
         PEP 440 specifiers that the installed packages must all match; empty for any versions.
+    processor : tuple of str
+        Features that the processor must have (``"amx_bf16"``), or must not have (``"no amx_bf16"``), by the names in
+        ``torch.cpu.get_capabilities()``; empty for any processor.
     status : Status, optional
         The kind of failure; None for any kind.
     message, link : str
@@ -72,6 +78,7 @@ class Entry:
     example: Case | Call
     reason: str
     versions: tuple[tuple[str, str], ...] = ()
+    processor: tuple[str, ...] = ()
     status: Status | None = None
     message: str = ""
     link: str = ""
@@ -92,6 +99,8 @@ class Entry:
                 raise ValueError(
                     f"versions.{package}='{specifier}' must be a PEP 440 specifier such as '==2.13.*'"
                 ) from None
+        if wrong := [text for text in self.processor if not _FEATURE.fullmatch(text)]:
+            raise ValueError(f"processor={wrong[0]!r} must be a feature such as 'amx_bf16', or 'no amx_bf16'")
         if self.example.law not in (None, *self.laws):
             raise ValueError(f"example='{self.example}' must name law={' or '.join(self.laws)}, or none")
         if not self.condition.holds(self.example):
@@ -108,9 +117,12 @@ class Entry:
         for key, value in table.items():
             if not isinstance(value, _KEYS[key]):
                 raise ValueError(f"{key}={value!r} must be a {' or a '.join(_WORDS[kind] for kind in _KEYS[key])}")  # noqa: TRY004  # an error in a file, like the others
-        subjects, held = ([v] if isinstance(v := table[key], str) else v for key in ("subject", "law"))
+        subjects, held, processor = (
+            [v] if isinstance(v := table.get(key, []), str) else v for key in ("subject", "law", "processor")
+        )
         versions = table.get("versions", {})
-        for key, values in (("subject", subjects), ("law", held), ("versions", versions.values())):
+        texts = {"subject": subjects, "law": held, "processor": processor, "versions": versions.values()}
+        for key, values in texts.items():
             if wrong := [value for value in values if not isinstance(value, str)]:
                 raise ValueError(f"{key}: {wrong[0]!r} must be a string")
         if laws is not None and (unknown := [name for name in held if name not in laws]):
@@ -125,6 +137,7 @@ class Entry:
             example=_named("example", parse_line, table["example"]),
             reason=table["reason"],
             versions=tuple(versions.items()),
+            processor=tuple(processor),
             status=Status(table["status"]) if "status" in table else None,
             message=table.get("message", ""),
             link=table.get("link", ""),
@@ -132,19 +145,15 @@ class Entry:
 
     @property
     def applies(self) -> bool:
-        """Whether the entry is for the installed versions."""
-        return all(
-            (version := installed_version(package)) is not None
-            and SpecifierSet(specifier).contains(version, prereleases=True)
-            for package, specifier in self.versions
-        )
+        """Whether the entry is for the installed versions and for this processor."""
+        return not self.unmet
 
     def speaks_for(self, subject: str, verdict: Verdict) -> bool:
-        """Whether a verdict shows this failure, in the installed versions."""
+        """Whether a verdict shows this failure, in the installed versions and on this processor."""
         return self.applies and self.describes(subject, verdict)
 
     def describes(self, subject: str, verdict: Verdict) -> bool:
-        """Whether a verdict shows this failure, in any versions."""
+        """Whether a verdict shows this failure, in any versions and on any processor."""
         return (
             verdict.status.is_failure
             and subject in self.subjects
@@ -156,12 +165,20 @@ class Entry:
         )
 
     @property
-    def other_versions(self) -> str:
-        """The versions that the entry is for and those that are installed, in words."""
-        return "; ".join(
-            f"{package} {specifier}, and {installed_version(package) or 'none'} is installed"
+    def unmet(self) -> str:
+        """The versions and the processor that the entry is for and that are not here, in words; empty if it applies."""
+        versions = (
+            f"{package} {specifier}, and {installed or 'none'} is installed"
             for package, specifier in self.versions
+            if (installed := installed_version(package)) is None
+            or not SpecifierSet(specifier).contains(installed, prereleases=True)
         )
+        features = (
+            f"a processor with {text}, and this one has {'it' if text.startswith('no ') else 'none'}"
+            for text in self.processor
+            if has(text.removeprefix("no ")) == text.startswith("no ")
+        )
+        return "; ".join((*versions, *features))
 
     def __str__(self) -> str:
         """The entry as TOML."""
@@ -169,6 +186,7 @@ class Entry:
         versions = ", ".join(f"{_key(package)} = {_quoted(text)}" for package, text in self.versions)
         lines = [f"name = {_quoted(self.name)}", f"subject = {_quoted(subject)}"]
         lines += [f"versions = {{ {versions} }}"] * bool(versions)
+        lines += [f"processor = {_quoted(list(self.processor))}"] * bool(self.processor)
         lines.append(f"law = {_quoted(law)}")
         lines += [f"status = {_quoted(self.status.value)}"] if self.status is not None else []
         lines += [f"message = {_quoted(self.message)}"] * bool(self.message)
@@ -185,6 +203,7 @@ _KEYS: dict[str, tuple[type, ...]] = {
     "name": (str,),
     "subject": (str, list),
     "versions": (dict,),
+    "processor": (str, list),
     "law": (str, list),
     "status": (str,),
     "message": (str,),

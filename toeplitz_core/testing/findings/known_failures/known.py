@@ -71,8 +71,8 @@ class KnownFailures:
         """The entry that a failing verdict counts for, or None."""
         return next((entry for entry in self.entries if entry.speaks_for(subject, verdict)), None)
 
-    def of_other_versions(self, subject: str, verdict: Verdict) -> Entry | None:
-        """The entry that a failing verdict would count for, if other versions were installed; or None."""
+    def of_elsewhere(self, subject: str, verdict: Verdict) -> Entry | None:
+        """The entry that a failing verdict would count for with other versions or on another processor; or None."""
         return next((e for e in self.entries if not e.applies and e.describes(subject, verdict)), None)
 
     def adopt(self, results: Iterable[Result], date: str, taken: Collection[str] = ()) -> KnownFailures:

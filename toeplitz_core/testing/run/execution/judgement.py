@@ -146,7 +146,7 @@ def _may_vary(concluded: Verdict) -> bool:
 
 def _completed(plan: Plan, result: Result) -> Result:
     """Add to each failure the known one that would match if other versions were installed, and its replay's flags."""
-    failures = [_with_other_versions(plan, result.subject, each) for each in result.failures]
+    failures = [_with_elsewhere(plan, result.subject, each) for each in result.failures]
     return _with_failures(result, [failure.replace(flags=plan.flags) for failure in failures])
 
 
@@ -161,11 +161,11 @@ def _with_failures(result: Result, failures: Sequence[Verdict]) -> Result:
     return replace(result, message=first.message, failure=first, others=tuple(others))
 
 
-def _with_other_versions(plan: Plan, subject: str, failure: Verdict) -> Verdict:
-    entry = plan.known.of_other_versions(subject, failure)
+def _with_elsewhere(plan: Plan, subject: str, failure: Verdict) -> Verdict:
+    entry = plan.known.of_elsewhere(subject, failure)
     if entry is None:
         return failure
-    message = f"{failure.message} (known failure {entry.name} would match, but it is for {entry.other_versions})"
+    message = f"{failure.message} (known failure {entry.name} would match, but it is for {entry.unmet})"
     return failure.replace(message=message)
 
 
