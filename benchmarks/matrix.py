@@ -1,24 +1,17 @@
-"""Measure the matrix against the limit, which is to write its values and columns once, and against peers.
-
-Usage: python benchmarks/matrix.py [--peers] [--threads N]
-
-Both sides of a pair alternate within this process, and hold what they return. Printed are ratios of medians, and in
-brackets the middle half of the ratios of single pairs. ``warm`` memory was freed just before; ``fresh`` memory is
-mapped anew, because all earlier results are still held.
-"""
+"""The matrix against its limit, which is to write its values and columns once, and against peers."""
 
 from __future__ import annotations
 
-import argparse
-import ctypes
-import statistics
-import time
-from collections.abc import Callable
+import importlib.util
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
+import scipy.sparse
 import torch
 from torch.nn.functional import conv2d
 
+from benchmarks.pairs import Table, ratio, seconds_of
 from toeplitz_core import ConvGeometry, toeplitz_matrix, toeplitz_values
 from toeplitz_core.pattern import _kept
 
@@ -31,41 +24,18 @@ LAYERS = {
     "depthwise 64, 56x56 k3 p1": (64, 64, 56, 3, 1, 1, 64),
     "3 to 64, 224x224 k7 s2 p3": (3, 64, 224, 7, 2, 3, 1),
 }
-# Seconds for the pairs of one row, and the fewest pairs.
-SECONDS, FEWEST = 1.5, 5
-# Peers return a dense matrix. They are measured up to this many entries of it.
-MOST_DENSE = 2**26
+# Peers are measured on matrices of up to this many entries, zeros included: most of them return a dense matrix.
+MOST_ENTRIES = 2**24
 
-Work = Callable[[], object]
+Peer = Callable[[torch.Tensor, int, int, int], Any]
 
 
-def ratio(ours: Work, limit: Work, *, fresh: bool) -> str:
-    """The ratio of the medians, and the middle half of the ratios of pairs."""
-    held: list[object] = []
-    pairs: list[tuple[float, float]] = []
-    ours(), limit()
-    end = time.perf_counter() + SECONDS
-    while len(pairs) < FEWEST or time.perf_counter() < end:
-        times = []
-        for work in (ours, limit):
-            begin = time.perf_counter()
-            held.append(work())
-            times.append(time.perf_counter() - begin)
-            if not fresh:
-                held.clear()
-        pairs.append((times[0], times[1]))
-        if len(held) > 20:
-            held.clear()
-            trim()
-    low, _, high = statistics.quantiles([a / b for a, b in pairs], n=4)
-    one, other = (statistics.median(side) for side in zip(*pairs, strict=True))
-    return f"{one / other:.2f} ({low:.2f} to {high:.2f})"
-
-
-def trim() -> None:
-    """Return freed memory to the system, so that it is mapped anew."""
-    if hasattr(ctypes.CDLL(None), "malloc_trim"):
-        ctypes.CDLL(None).malloc_trim(0)
+def layers() -> Iterator[tuple[str, ConvGeometry, torch.Tensor, tuple[Any, ...]]]:
+    """Each layer with its weight and the arguments after it."""
+    for name, (inputs, outputs, size, kernel, stride, padding, groups) in LAYERS.items():
+        geometry = ConvGeometry(inputs, outputs, (size, size), kernel, stride, padding, 1, groups)
+        weight = torch.randint(-9, 10, geometry.weight_shape).float()  # whole numbers, so that every peer is exact
+        yield name, geometry, weight, ((size, size), stride, padding, 1, groups)
 
 
 def written(nnz: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -73,35 +43,66 @@ def written(nnz: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.empty(nnz).fill_(1.0), torch.empty(nnz, dtype=torch.int32).fill_(1)
 
 
-def csr(weight: torch.Tensor, size: int, stride: int, padding: int, groups: int, *, is_new: bool) -> torch.Tensor:
+def csr(weight: torch.Tensor, arguments: tuple[Any, ...], *, is_new: bool) -> torch.Tensor:
     """The CSR matrix, of a geometry seen before or of a new one."""
     if is_new:
         _kept.cache_clear()
-    return toeplitz_matrix(weight, (size, size), stride, padding, 1, groups, torch.sparse_csr)
+    return toeplitz_matrix(weight, *arguments, torch.sparse_csr)
 
 
-def of_limit() -> list[list[str]]:
+def of_limit() -> Table:
     """For each layer, the ratios to the limit."""
     rows = []
-    for name, (inputs, outputs, size, kernel, stride, padding, groups) in LAYERS.items():
-        geometry = ConvGeometry(inputs, outputs, (size, size), kernel, stride, padding, 1, groups)
-        weight = torch.randn(geometry.weight_shape)
+    for name, geometry, weight, arguments in layers():
         limit = partial(written, geometry.nnz)
         row = [name, f"{geometry.nnz:,}"]
         for is_new in (False, True):
-            work = partial(csr, weight, size, stride, padding, groups, is_new=is_new)
-            row += [ratio(work, limit, fresh=fresh) for fresh in (False, True)]
-        begin = time.perf_counter()
-        for _ in range(10):
-            csr(weight, size, stride, padding, groups, is_new=False)
-        row.append(f"{(time.perf_counter() - begin) * 1e5:,.0f}")
+            row += [
+                ratio(partial(csr, weight, arguments, is_new=is_new), limit, fresh=fresh) for fresh in (False, True)
+            ]
+        row.append(f"{seconds_of(partial(csr, weight, arguments, is_new=False)) * 1e6:,.0f}")
+        rows.append(row)
+    return Table(
+        "CSR against the write limit",
+        "The time to build the CSR matrix of a layer, with new weights, in units of the time to write its float32 "
+        "values and int32 columns once. Seen: a geometry of an earlier call. Warm memory was freed just before, fresh "
+        "memory is mapped anew, on both sides. The aims are 1.3 for 400,000 entries and more (seen), 1.8 (new), and "
+        "100 microseconds for the smallest layers.",
+        ["layer", "entries", "seen, warm", "seen, fresh", "new, warm", "new, fresh", "microseconds, seen"],
+        rows,
+    )
+
+
+def of_dense_and_backward() -> Table:
+    """For each layer, dense against zeros and scatter, and backward against forward."""
+    rows = []
+    for name, geometry, weight, arguments in layers():
         trained = weight.clone().requires_grad_()
-        values = partial(toeplitz_values, trained, (size, size), stride, padding, 1, groups)
+        values = partial(toeplitz_values, trained, *arguments)
         out = values()
         back = partial(torch.autograd.grad, out, trained, torch.ones_like(out), retain_graph=True)
-        row.append(ratio(back, values, fresh=False))
-        rows.append(row)
-    return rows
+        row = [name]
+        if geometry.matrix_shape[0] * geometry.matrix_shape[1] <= MOST_ENTRIES:
+            dense = partial(toeplitz_matrix, weight, *arguments)
+            whole = dense()
+            places = whole.flatten().nonzero().flatten()
+            scattered = partial(scatter, whole.shape, places, whole.flatten()[places])
+            row += [ratio(dense, partial(torch.zeros, whole.shape)), ratio(dense, scattered)]
+        else:
+            row += ["too large", "too large"]
+        rows.append([*row, ratio(back, values)])
+    return Table(
+        "Dense, and backward",
+        "The dense matrix in units of `torch.zeros` of its size, and of zeros with one `scatter_` of values that stand "
+        "ready; and the backward pass through the values in units of the forward pass (the aim is 2). Warm memory.",
+        ["layer", "dense to zeros", "dense to scatter", "backward to forward"],
+        rows,
+    )
+
+
+def scatter(shape: torch.Size, places: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Zeros with values at given places."""
+    return torch.zeros(shape.numel()).scatter_(0, places, values).view(shape)
 
 
 def notebook(weight: torch.Tensor, size: int, stride: int, padding: int) -> torch.Tensor:
@@ -132,45 +133,77 @@ def jacobian(weight: torch.Tensor, size: int, stride: int, padding: int) -> torc
     return found.flatten(1)
 
 
-PEERS = {"probing with F.conv2d": probed, "jacrev": jacobian, "the notebook's loops": notebook}
+def einconv(weight: torch.Tensor, size: int, stride: int, padding: int) -> torch.Tensor:
+    """The index patterns of einconv, one per axis, contracted with the weight."""
+    from einconv import index_pattern  # noqa: PLC0415  # optional
+
+    pattern = index_pattern(size, weight.shape[-1], stride, padding, 1).float()
+    matrix: torch.Tensor = torch.einsum("ockl,kyh,lxw->oyxchw", weight, pattern, pattern)
+    return matrix.flatten(3).flatten(0, 2)
 
 
-def of_peers() -> list[list[str]]:
-    """For each small enough layer, the time of peers in units of ours, all dense."""
+def unfold_nd(weight: torch.Tensor, size: int, stride: int, padding: int) -> torch.Tensor:
+    """The windows of a basis by unfoldNd, times the weight."""
+    from unfoldNd import unfoldNd  # noqa: PLC0415  # optional
+
+    basis = torch.eye(weight.shape[1] * size * size).view(-1, weight.shape[1], size, size)
+    windows = unfoldNd(basis, weight.shape[-1], padding=padding, stride=stride)
+    return (weight.flatten(1) @ windows).flatten(1).mT
+
+
+def kron(weight: torch.Tensor, size: int, stride: int, padding: int) -> scipy.sparse.csr_array:
+    """For each tap, SciPy's Kronecker product of the weights and of one diagonal per axis; their sum as CSR."""
+    side = (size + 2 * padding - weight.shape[-1]) // stride + 1
+    by_row = scipy.sparse.eye_array(size + 2 * padding).tocsr()[:, padding : padding + size]
+    shifted = [by_row[k : k + stride * side : stride][:side] for k in range(weight.shape[-1])]
+    taps = weight.numpy()
+    return sum(
+        scipy.sparse.kron(scipy.sparse.csr_array(taps[:, :, k, m]), scipy.sparse.kron(shifted[k], shifted[m]), "csr")
+        for k in range(weight.shape[-1])
+        for m in range(weight.shape[-1])
+    )
+
+
+PEERS: dict[str, Peer] = {
+    "einconv": einconv,
+    "unfoldNd": unfold_nd,
+    "SciPy's kron (CSR)": kron,
+    "F.conv2d of a basis": probed,
+    "jacrev": jacobian,
+    "the notebook's loops": notebook,
+}
+PACKAGES = {"einconv": "einconv", "unfoldNd": "unfoldNd"}
+
+
+def of_peers() -> Table:
+    """For each small enough layer, the time of peers in units of ours."""
+    found = {n: p for n, p in PEERS.items() if n not in PACKAGES or importlib.util.find_spec(PACKAGES[n])}
     rows = []
-    for name, (inputs, outputs, size, kernel, stride, padding, groups) in LAYERS.items():
-        geometry = ConvGeometry(inputs, outputs, (size, size), kernel, stride, padding, 1, groups)
-        if groups > 1 or geometry.matrix_shape[0] * geometry.matrix_shape[1] > MOST_DENSE:
+    for name, geometry, weight, (size, stride, padding, _, groups) in layers():
+        if groups > 1 or geometry.matrix_shape[0] * geometry.matrix_shape[1] > MOST_ENTRIES:
             continue
-        weight = torch.randint(-9, 10, geometry.weight_shape).float()  # so that every result is exact
-        ours = partial(toeplitz_matrix, weight, (size, size), stride, padding)
-        row = [name, ratio(ours, partial(torch.zeros, geometry.matrix_shape), fresh=False)]
-        for peer in PEERS.values():
-            theirs = partial(peer, weight, size, stride, padding)
-            assert torch.equal(theirs(), ours())
-            row.append(ratio(theirs, ours, fresh=False))
+        row = [name]
+        for peer_name, peer in found.items():
+            layout = torch.sparse_csr if peer is kron else torch.strided
+            ours = partial(toeplitz_matrix, weight, size, stride, padding, layout=layout)
+            theirs = partial(peer, weight, size[0], stride, padding)
+            built = theirs()
+            dense = torch.from_numpy(built.toarray()) if peer is kron else built
+            assert torch.equal(dense, ours().to_dense()), peer_name
+            row.append(ratio(theirs, ours))
         rows.append(row)
-    return rows
+    return Table(
+        "Peers against us",
+        "The time that others take for the same matrix, in units of ours: dense against our dense matrix, SciPy's CSR "
+        "against our CSR. Every result equals ours. Groups, and layers whose dense matrix has more than 16 million "
+        f"elements, are left out. Not installed, so not measured: {', '.join(sorted(PEERS.keys() - found)) or 'none'}.",
+        ["layer", *found],
+        rows,
+    )
 
 
-def table(heads: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
-def main() -> None:
-    """Measure, and print the tables as Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", action="store_true", help="measure peers too, which takes minutes")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    heads = ["layer", "entries", "seen, warm", "seen, fresh", "new, warm", "new, fresh", "us, seen", "backward"]
-    print(table(heads, of_limit()))
-    if given.peers:
-        print(table(["layer", "ours to torch.zeros", *(f"{name} to ours" for name in PEERS)], of_peers()))
-
-
-if __name__ == "__main__":
-    main()
+def tables() -> Iterator[Table]:
+    """All tables of the matrix."""
+    yield of_limit()
+    yield of_dense_and_backward()
+    yield of_peers()
