@@ -12,9 +12,9 @@ import torch
 from benchmarks.pairs import Table, Work, seconds_of
 from toeplitz_core import conv2d, toeplitz_matrix
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.data.operands import draw
+from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.oracle.expected import expected
+from toeplitz_core.testing.oracle.results import expected
 from toeplitz_core.testing.subjects import resolve
 
 # From where a slope is measured: below, the fixed cost of a call hides how the rest grows.
@@ -46,7 +46,8 @@ def channels(count: int) -> Work:
 def oracle(images: int) -> Work:
     """The expected result of as many images, with its magnitude and compensated sums."""
     case = Case.parse(f"input={images}x16x16x16 weight=16x16x3x3 padding=1 dtype=float64 data=normal")
-    return partial(expected, case, draw(case))
+    operands = draw(case)
+    return partial(expected, case.geometry, operands.input, operands.weight, operands.bias)
 
 
 def judged(count: int) -> Work:

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from benchmarks.pairs import Table
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.data.operands import draw
+from toeplitz_core.testing.data.operands import Operands
+from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
-from toeplitz_core.testing.oracle.expected import expected
+from toeplitz_core.testing.oracle.results import Expected, expected
 from toeplitz_core.testing.run.plan import SAFE_LAYOUTS
 from toeplitz_core.testing.strategies.cases import cases
 from toeplitz_core.testing.subjects import environment, resolve
@@ -40,12 +41,21 @@ def per_example(strategy: st.SearchStrategy[object]) -> float:
 def drawn() -> list[Case]:
     """The cases that the law would judge."""
     found: list[Case] = []
+
+    def keep(case: Case) -> None:
+        found.append(case)
+
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
     kept = settings(
         max_examples=COUNT, database=None, deadline=None, suppress_health_check=checks, phases=[Phase.generate]
     )
-    seed(0)(kept(given(cases(recipes=LAW.recipes, legal_layouts=SAFE_LAYOUTS))(found.append)))()
+    seed(0)(kept(given(cases(recipes=LAW.recipes, legal_layouts=SAFE_LAYOUTS))(keep)))()
     return found
+
+
+def oracle(case: Case, operands: Operands) -> Expected:
+    """The expected result of a case."""
+    return expected(case.geometry, operands.input, operands.weight, operands.bias)
 
 
 def of_draws() -> Table:
@@ -77,7 +87,7 @@ def of_verdicts() -> Table:
         works = {
             "F.conv2d alone": inline.run,
             "the data": lambda case, _: draw(case),
-            "the expected result": expected,
+            "the expected result": oracle,
             "the verdict, inline": lambda case, _: LAW(inline, case),
             "the call, isolated": worker.run,
             "the verdict, isolated": lambda case, _: LAW(worker, case),

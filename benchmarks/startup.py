@@ -11,7 +11,7 @@ from functools import partial
 
 from benchmarks.pairs import Table, measured
 from toeplitz_core.testing.case.case import Case
-from toeplitz_core.testing.data.operands import draw
+from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.subjects import environment
