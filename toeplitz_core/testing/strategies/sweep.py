@@ -94,7 +94,8 @@ def _are_valid(rows: _Array) -> np.ndarray[Any, np.dtype[np.bool_]]:
     size, kernel, stride, padding, dilation = (rows[:, first : first + 2] for first in (1, 3, 5, 7, 9))
     fits = (dilation * (kernel - 1) + 1 <= size + 2 * padding.clip(0)).all(1)
     same = padding[:, 0] == _SAME
-    return np.where(same, (stride == 1).all(1), fits)
+    valid: np.ndarray[Any, np.dtype[np.bool_]] = np.where(same, (stride == 1).all(1), fits)
+    return valid
 
 
 # Each function returns the values of a parameter that are n steps from its smallest value.
