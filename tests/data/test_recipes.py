@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toeplitz_core import ConvGeometry
+from toeplitz_core import ConvGeometry, conv2d
 from toeplitz_core.bound import Arithmetic, format_of
 from toeplitz_core.products import forward
 from toeplitz_core.testing.case.case import Case
@@ -20,10 +21,13 @@ from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.data import recipes
 from toeplitz_core.testing.data.operands import Bits, Operands
 from toeplitz_core.testing.data.recipes import draw
+from toeplitz_core.testing.laws import LAWS
+from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.oracle.expected import Expected
 from toeplitz_core.testing.oracle.results import expected
 from toeplitz_core.testing.strategies.cases import cases
 from toeplitz_core.testing.strategies.geometries import geometries
+from toeplitz_core.testing.subjects import TorchSubject
 
 EXACT = tuple(name for name, recipe in RECIPES.items() if recipe.is_drawn and recipe.kind in ("storage", "accumulator"))
 REAL = tuple(name for name, recipe in RECIPES.items() if recipe.kind == "real")
@@ -375,3 +379,18 @@ def test_numbers_are_uniform_in_their_range() -> None:
     assert abs(normal.mean()) < 0.02
     assert abs(normal.std() - 1.01) < 0.02
     assert set(bits.signs(100)) == {-1, 1}
+
+
+def test_impulses_show_one_wrong_tap_and_not_every_linear_fault():
+    """A fault that adds one channel and subtracts another passes on impulses and fails on signed integers."""
+
+    def adds_a_difference(x: torch.Tensor, weight: torch.Tensor, *rest: Any) -> torch.Tensor:
+        difference = x[:, 0].sum((1, 2)) - x[:, 1].sum((1, 2))
+        return conv2d(x, weight, *rest) + difference[:, None, None, None]
+
+    subject = TorchSubject("planted", adds_a_difference)
+    case = Case.parse("input=1x2x1x1 weight=1x2x1x1")
+    law = LAWS["forward-exact"]
+    passed, failed = (law(subject, case.replace(data=data)) for data in ("impulse", "integers"))
+    assert (passed.status, failed.status) == (Status.PASS, Status.FAIL)
+    assert passed.miss_probability == 0  # with one pixel, an impulse meets every tap

@@ -24,7 +24,7 @@ from toeplitz_core.testing.search import law_cases as drawing
 from toeplitz_core.testing.search.effort import PROFILES, Search
 from toeplitz_core.testing.search.search import LawError
 from toeplitz_core.testing.search.tally import Tally
-from toeplitz_core.testing.strategies.sweep import convolutions, number_of_convolutions
+from toeplitz_core.testing.strategies.sweep import convolutions, most_products, number_of_convolutions
 from toeplitz_core.testing.subjects import TorchSubject
 from toeplitz_core.testing.support.limits import MOST_STEPS
 
@@ -97,8 +97,8 @@ def swept(check: Callable[[Case], Status], steps: int = 2, **options: object) ->
 )
 def test_a_fault_is_found_with_its_smallest_case(wrong: Callable[[Case], bool], steps: int, line: str):
     """A shorter sweep does not find the fault; every longer one fails first at the same smallest case."""
-    missed = number_of_convolutions(steps - 1)
-    for number in (steps - 1, steps, steps + 1):
+    missed = number_of_convolutions(steps - 1) if steps else 0
+    for number in range(max(0, steps - 1), steps + 2):
         result = swept(lambda case: Status.FAIL if wrong(case) else Status.PASS, number)
         if number < steps:
             assert (result.failure, result.cases) == (None, missed)
@@ -171,8 +171,14 @@ def test_what_is_too_large_for_a_law_is_left_out_and_counted():
     assert 0 < large == 17 - result.cases
     assert swept.plan.left_out == [f"matrix: {large} cases with more than 1 products"]
     assert bench(LAWS["matrix"]).plan.left_out == []
-    # The products have five factors, and a step adds one to one of them.
-    assert min(law.max_products for law in LAWS.values() if law.max_products is not None) > (1 + MOST_STEPS / 5) ** 5
+    limits = [law.max_products for law in LAWS.values() if law.max_products is not None]
+    assert min(limits) > most_products(MOST_STEPS)
+
+
+def test_the_limit_on_products_is_one():
+    """No convolution of a sweep has more products than the limit that follows from its steps."""
+    for steps in range(5):
+        assert max(case.geometry.nnz for case in convolutions(steps)) <= most_products(steps)
 
 
 def test_known_failures_are_counted():

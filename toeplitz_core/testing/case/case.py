@@ -21,6 +21,8 @@ OPERANDS = ("input", "weight", "bias")
 DEVICES = ("cpu", "cuda")
 # Tensors whose layout a case may name; ``grad`` is the gradient of the result.
 _LAID_OUT = (*OPERANDS, "grad")
+# The fields on which neither the geometry nor the checks of its sizes depend.
+_WITHOUT_GEOMETRY = {"bias", "dtype", "layouts", "device", "data", "seed", "law"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +85,13 @@ class Case:
     geometry: ConvGeometry = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.dtype not in CASE_DTYPES:
-            raise ValueError(f"dtype={self.dtype} must be one of {', '.join(CASE_DTYPES)}")
-        if self.data not in RECIPES:
-            raise ValueError(f"data={self.data} must be one of {', '.join(RECIPES)}")
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**64:
-            raise ValueError(f"seed={self.seed} must be in [0, 2**64)")
-        check_device(self.device)
+        object.__setattr__(self, "geometry", self._checked_geometry())
+        for name in ("stride", "padding", "dilation", "groups"):
+            object.__setattr__(self, name, getattr(self.geometry, name))
+        self._check_rest()
+
+    def _checked_geometry(self) -> ConvGeometry:
+        """The geometry, after a check that the shapes agree with it."""
         if len(self.input) not in (len(self.weight), len(self.weight) - 1):
             raise ValueError(
                 f"input={_sizes(self.input)} must have as many axes as weight={_sizes(self.weight)}, or one fewer "
@@ -106,15 +108,22 @@ class Case:
             )
         if geometry.pixels == 0 and geometry.in_channels and self.input[:channel_axis] != (0,):
             raise ValueError(f"input={_sizes(self.input)} has no pixels: only the batch and the channels may be empty")
-        assign = object.__setattr__
-        assign(self, "geometry", geometry)
-        for name in ("stride", "padding", "dilation", "groups"):
-            assign(self, name, getattr(geometry, name))
-        if self.batch is not None and self.batch < 0:
-            raise ValueError(f"input={_sizes(self.input)} has batch {self.batch}, which must be >= 0")
+        if len(self.input) == len(self.weight) and self.input[0] < 0:
+            raise ValueError(f"input={_sizes(self.input)} has batch {self.input[0]}, which must be >= 0")
+        return geometry
+
+    def _check_rest(self) -> None:
+        """Check what the geometry does not depend on."""
+        if self.dtype not in CASE_DTYPES:
+            raise ValueError(f"dtype={self.dtype} must be one of {', '.join(CASE_DTYPES)}")
+        if self.data not in RECIPES:
+            raise ValueError(f"data={self.data} must be one of {', '.join(RECIPES)}")
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**64:
+            raise ValueError(f"seed={self.seed} must be in [0, 2**64)")
+        check_device(self.device)
         if unknown := [operand for operand, _ in self.layouts if operand not in _LAID_OUT]:
             raise ValueError(f"layout.{unknown[0]}: the operand must be one of {', '.join(_LAID_OUT)}")
-        assign(self, "layouts", tuple(sorted(self.layouts, key=lambda item: _LAID_OUT.index(item[0]))))
+        object.__setattr__(self, "layouts", tuple(sorted(self.layouts, key=lambda item: _LAID_OUT.index(item[0]))))
         shapes = {"input": self.input, "weight": self.weight, "bias": self.weight[:1], "grad": self.output_shape}
         for operand, layout in self.layouts:
             check_layout(operand, layout, shapes[operand])
@@ -159,12 +168,14 @@ class Case:
 
     def replace(self, **changes: Any) -> Case:
         """A copy with some fields changed."""
-        if changes.keys() != {"law"}:
+        if not changes.keys() <= _WITHOUT_GEOMETRY:
             return replace(self, **changes)
-        # Every case of a search gets the name of its law, which nothing else depends on.
+        # A search and a sweep change these fields of every case, and making a geometry takes longer than the rest.
         copy = object.__new__(Case)
         for name in Case.__slots__:
-            object.__setattr__(copy, name, changes["law"] if name == "law" else getattr(self, name))
+            object.__setattr__(copy, name, changes[name] if name in changes else getattr(self, name))
+        if changes.keys() != {"law"}:
+            copy._check_rest()
         return copy
 
     @classmethod

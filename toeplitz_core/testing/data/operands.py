@@ -53,10 +53,14 @@ class Operands:
         One number per output channel; None if the case has no bias.
     miss_probability : float
         For a *linear* wrong implementation, the probability that one wrong output row goes unnoticed in this draw. It
-        is at most the largest probability with which an input element takes any one value (Freivalds, 1977). This
-        applies to exact results. If sums are rounded to a narrower output, errors below its spacing go unnoticed too.
-        So wrong taps are found by the recipe ``integers``, whose results are never rounded; the other recipes test the
-        accumulator.
+        is at most the largest probability with which an input element takes any one value, if the elements are
+        independent (Freivalds, 1977). This applies to exact results. If sums are rounded to a narrower output, errors
+        below its spacing go unnoticed too. So wrong taps are found by the recipe ``integers``, whose results are never
+        rounded; the other recipes test the accumulator.
+
+        It is an estimate where the numbers depend on each other: a draw whose sums were too large is narrowed or
+        thinned after a look at all its numbers. And the impulses of ``impulse`` are all 1, so there it is only the
+        probability to miss *one* wrong tap: faults of two channels that cancel each other are always missed.
     grad : tensor, optional
         The gradient of the result, in its shape, for laws about gradients.
     directions : mapping of str to tensor

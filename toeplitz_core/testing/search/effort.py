@@ -13,7 +13,7 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.laws.law import CallLaw, Law
 from toeplitz_core.testing.search.law_cases import too_large
-from toeplitz_core.testing.strategies.sweep import convolutions, number_of_convolutions
+from toeplitz_core.testing.strategies.sweep import convolutions, most_products, number_of_convolutions
 from toeplitz_core.testing.support.limits import EXAMPLES, MOST_FAILURES
 
 _PHASES = (Phase.explicit, Phase.generate, Phase.target, Phase.shrink)
@@ -162,7 +162,9 @@ class Sweep:
 
     def too_large(self, law: Law) -> int:
         """The number of cases that are left out because they are too large for a law."""
-        return 0 if law.max_products is None else sum(too_large(law, case) for case in convolutions(self.steps))
+        if law.max_products is None or most_products(self.steps) <= law.max_products:
+            return 0
+        return sum(too_large(law, case) for case in convolutions(self.steps))
 
 
 Effort = Search | Sweep
