@@ -161,7 +161,7 @@ def _short() -> Iterator[Hypothesis]:
             behind: bool = behind,
             kept: str = kept,
         ) -> torch.Tensor | None:
-            g, right = trial.case.geometry, Reading.of(trial.case.geometry)
+            g, right = trial.case.geometry, trial.reading
             y = right(x, w, b)
             if y is None:
                 return None
@@ -204,7 +204,7 @@ def _modes() -> Iterator[Hypothesis]:
 
 def _behind(mode: Outside) -> Callable[..., torch.Tensor | None]:
     def compute(trial: Trial, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor | None:
-        right = Reading.of(trial.case.geometry)
+        right = trial.reading
         width, nowhere = x.shape[-1], -(10**6)
         outside = right.columns >= width
         inner, outer = torch.where(outside, nowhere, right.columns), torch.where(outside, right.columns, nowhere)
@@ -228,7 +228,7 @@ def _behind(mode: Outside) -> Callable[..., torch.Tensor | None]:
 
 def _nan(side: str) -> Callable[..., torch.Tensor | None]:
     def compute(trial: Trial, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor | None:
-        right = Reading.of(trial.case.geometry)
+        right = trial.reading
         y = right(x, w, b)
         if y is None or not y.is_floating_point():
             return None
