@@ -236,10 +236,18 @@ def tried(
     )
 
 
-def trial_of(case: Case, operands: Operands, outcome: Outcome) -> Trial | None:
-    """The trial of a call whose operands may be any numbers; None if it returned nothing that can be compared."""
+def trial_of(case: Case, operands: Operands, outcome: Outcome, *, of_any_shape: bool = False) -> Trial | None:
+    """The trial of a call whose operands may be any numbers; None if it returned nothing that can be compared.
+
+    Parameters
+    ----------
+    of_any_shape : bool
+        Whether a result of another shape, with as many axes, can be compared.
+    """
     y = outcome.output
-    if y is None or tuple(y.shape) != case.output_shape or y.dtype != case.torch_dtype:
+    if y is None or y.dtype != case.torch_dtype:
+        return None
+    if tuple(y.shape) != case.output_shape and not (of_any_shape and y.ndim == len(case.output_shape)):
         return None
     exact, bound = _exact(case, operands, outcome, None, OUTPUT.of)
     added = (None,) if case.batch is None else (...,)
