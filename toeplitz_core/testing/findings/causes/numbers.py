@@ -29,9 +29,10 @@ def _misread(trial: Trial) -> Iterator[Hypothesis]:
     for operand in ("input", "weight", "bias"):
         if trial.case.layout(operand) in (None, "contiguous"):
             continue
-        yield _misread_as(operand, "contiguous", lambda values: values)
-        if operand != "bias":
-            yield _misread_as(operand, "channels_last", _as_channels_last)
+        for meets_padding in (False, True):  # what is read instead of finite numbers may be infinite
+            yield _misread_as(operand, "contiguous", lambda values: values, meets_padding=meets_padding)
+            if operand != "bias":
+                yield _misread_as(operand, "channels_last", _as_channels_last, meets_padding=meets_padding)
     if trial.case.layout("grad") not in (None, "contiguous") and trial.grad is not None:
 
         def of_gradient(t: Trial) -> Tensor | None:
@@ -57,7 +58,7 @@ def _misread(trial: Trial) -> Iterator[Hypothesis]:
         yield Hypothesis("layout-misread", "the incoming gradient is read as if it were contiguous", of_gradient)
 
 
-def _misread_as(operand: str, name: str, order: Callable[[Tensor], Tensor]) -> Hypothesis:
+def _misread_as(operand: str, name: str, order: Callable[[Tensor], Tensor], *, meets_padding: bool) -> Hypothesis:
     """An operand's memory is read in the order of another layout."""
 
     def compute(t: Trial, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor | None:
@@ -71,7 +72,7 @@ def _misread_as(operand: str, name: str, order: Callable[[Tensor], Tensor]) -> H
             w = read
         else:
             b = read
-        return t.reading(x, w, b)
+        return t.reading.replace(meets_padding=meets_padding)(x, w, b)
 
     return computing("layout-misread", f"the {operand} is read as if it were {name}", compute)
 
