@@ -305,6 +305,24 @@ def test_a_wrong_argument_is_refused(args: tuple[Any, ...], more: dict[str, Any]
         assert_conv2d(*args, **more)
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_result_of_a_common_layer_names_its_cause(whole: bool):
+    """A layer of 32 channels is small enough to be told from one result; so is a result of another shape."""
+    generator = torch.Generator().manual_seed(0)
+    x, w, b = (torch.randn(shape, generator=generator) for shape in ((1, 16, 12, 12), (32, 16, 3, 3), (32,)))
+    if whole:
+        x, w, b = (4 * t for t in (x, w, b))
+        x, w, b = x.round(), w.round(), b.round()
+    zeros = torch.nn.functional.pad(x, (3, 1, 3, 1))  # padding=2
+    for wrong, cause, (stride, padding) in (
+        (conv2d(x, w, b, (1, 2), 1), "stride-swapped", ((2, 1), 1)),
+        (conv2d(zeros, w, b, 2), "padding-shifted", (2, 2)),
+        (conv2d(x, w, b[torch.arange(32) % 8]), "bias-permuted", (1, 0)),
+    ):
+        with pytest.raises(AssertionError, match=rf"\n  cause:  {cause}"):
+            assert_conv2d(wrong, x, w, b, stride, padding)
+
+
 @pytest.mark.parametrize("scale", [1.0, 0.1])
 def test_a_wrong_result_names_its_cause(scale: float):
     """If one mistake explains all numbers of a result, exact or rounded, the message names it."""

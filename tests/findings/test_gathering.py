@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.faults.convolution import Convolution, implementation
+from tests.faults.convolution import Convolution, implementation, padded
 from tests.helpers.running import law_of
 from toeplitz_core.testing import check
 from toeplitz_core.testing.case.case import Case
@@ -139,6 +139,18 @@ def test_a_bug_without_a_name_is_one_finding_of_all_data():
     (finding,) = found(leaves_out_part_of_odd_rows, law=("forward-exact", "special-values"))
     assert finding.cause == "unknown"
     assert set(finding.laws) == {"forward-exact", "special-values"}
+
+
+def takes_nan_for_zero(c: Convolution) -> Tensor:
+    """NaN in the image is taken for 0, and weights are multiplied by the zeros of the padding."""
+    x = padded(torch.where(c.input.isnan(), 0, c.input), c.pads)
+    return c.replace(input=x, pads=((0, 0), (0, 0))).value()
+
+
+def test_weights_that_meet_padding_are_no_second_finding():
+    """Infinity times a zero of the padding may be NaN, beside the numbers that a mistake predicts."""
+    (finding,) = found(takes_nan_for_zero, law="special-values", dtype="float32", profile="gate")
+    assert finding.cause == "nan-dropped"
 
 
 def test_needs_are_those_of_many_numbers():

@@ -15,7 +15,7 @@ from toeplitz_core.geometry import IntOrInts, Padding
 from toeplitz_core.testing.case.case import OPERANDS, Case
 from toeplitz_core.testing.case.dtypes import CASE_DTYPES, DTYPES
 from toeplitz_core.testing.data.operands import Operands
-from toeplitz_core.testing.findings.causes.diagnosis import of_one_result, tells_by_one_result
+from toeplitz_core.testing.findings.causes.diagnosis import PREDICTED, of_one_result, tells_by_one_result
 from toeplitz_core.testing.findings.causes.trial import trial_of
 from toeplitz_core.testing.laws.given_result import are_finite, gradient_verdicts, result_verdict
 from toeplitz_core.testing.laws.judging import in_words
@@ -24,7 +24,6 @@ from toeplitz_core.testing.oracle.arithmetics import arithmetic_for
 from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.arrays import to_tensor
 from toeplitz_core.testing.subjects.outcome import OUTPUT, Outcome
-from toeplitz_core.testing.subjects.symptom import Symptom
 from toeplitz_core.testing.support.spelling import legal_words, listed
 
 _DTYPES = {DTYPES[name].torch: name for name in CASE_DTYPES}
@@ -123,8 +122,8 @@ def assert_conv2d(
         raise ValueError(f"arithmetic={arithmetic!r}: {unsupported[0]}")
     wrong = [line for verdict in verdicts if verdict.status.is_failure for line in _said(verdict)]
     judged = verdicts[0].case
-    if verdicts[0].symptom is Symptom.VALUES and isinstance(judged, Case) and tells_by_one_result(judged):
-        trial = trial_of(judged, operands, Outcome("returned", how, {OUTPUT: result.cpu()}))
+    if verdicts[0].symptom in PREDICTED and isinstance(judged, Case) and tells_by_one_result(judged):
+        trial = trial_of(judged, operands, Outcome("returned", how, {OUTPUT: result.cpu()}), of_any_shape=True)
         cause = "" if trial is None or not are_finite(operands) else of_one_result(trial)
         wrong += [f"  cause:  {cause}"] * bool(cause)
     wrong += [f"the {name} gradient is None: no gradient has reached the {name}" for name in missing]

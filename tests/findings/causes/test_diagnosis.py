@@ -133,3 +133,23 @@ def test_the_evidence_says_which_mistake_it_is(fault: Callable[..., Tensor], lin
     assert found.hypothesis is not None
     wide = next(v for other in others if (v := LAWS["forward-bound"](subject, other)).status.is_failure)
     assert explains(subject, found, wide)
+
+
+def _takes_strides_beyond_two_as_one(
+    x: Tensor, w: Tensor, b: Tensor | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> Tensor:
+    height, width = conv2d(x, w, b, stride, padding, dilation, groups).shape[-2:]
+    steps = [1 if step > 2 else step for step in stride]
+    return conv2d(x, w, b, steps, padding, dilation, groups)[..., :height, :width]
+
+
+def test_a_stride_that_only_some_axes_ignore_is_one_mistake():
+    """Rows of one case and columns of another may ignore their stride for the same reason: it is more than 2."""
+    subject = TorchSubject("fault", _takes_strides_beyond_two_as_one, differentiable=False)
+    rows, columns = (
+        LAWS["forward-exact"](subject, Case.parse(f"{line} law=forward-exact"))
+        for line in ("input=1x1x4x1 weight=1x1x1x1 stride=3x1", "input=1x1x3x4 weight=1x1x1x1 stride=2x3")
+    )
+    found = diagnosed(subject, rows)
+    assert found.cause == "stride-ignored"
+    assert explains(subject, found, columns)

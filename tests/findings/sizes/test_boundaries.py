@@ -41,6 +41,11 @@ POINT = "input=1x1x1x1 weight=1x1x1x1"
             lambda c: c.geometry.kernel_size[0] == c.geometry.kernel_size[1] > 1,
             "kernel width > 1, kernel height == kernel width",
         ),
+        (
+            "input=1x1x1x1 weight=9x1x1x1",
+            lambda c: c.weight[0] > 8 and c.weight[0] % 8 != 0,
+            "out_channels >= 9, out_channels % 8 != 0",
+        ),
         ("input=1x1x1x5 weight=1x1x1x1", lambda c: c.geometry.output_size[1] % 8 == 5, "output width % 8 == 5"),
         ("input=1x1x1 weight=1x1x1x1", lambda c: c.batch is None, "no batch axis"),
         (f"{POINT} dtype=float64", lambda c: c.dtype in ("float64", "float16"), "dtype float64 or float16"),

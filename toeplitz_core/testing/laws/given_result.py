@@ -41,7 +41,7 @@ _BLOCK = 2**20
 def result_verdict(case: Case, operands: Operands, arithmetic: Arithmetic, result: torch.Tensor) -> Verdict:
     """The verdict on the result of a case; its ``data`` and ``seed`` say nothing about the operands."""
     if (wrong := shape_or_dtype(case, result)) is not None:
-        return wrong
+        return wrong if case.dtype == "int64" else wrong.replace(case=case.replace(data="normal"))
     is_special = not are_finite(operands)
     finite = finite_part(operands) if is_special else operands
     whole = case.dtype == "int64" or _are_whole(finite.input, finite.weight, finite.bias)

@@ -53,7 +53,7 @@ def _bias(trial: Trial) -> Iterator[Hypothesis]:
             b: torch.Tensor | None,
             change: Callable[[Trial, torch.Tensor], torch.Tensor | None] = change,
         ) -> torch.Tensor | None:
-            return None if b is None else Reading.of(trial.case.geometry)(x, w, change(trial, b))
+            return None if b is None else trial.reading(x, w, change(trial, b))
 
         yield computing(name, words, compute)
 
@@ -116,7 +116,7 @@ def _groups() -> Iterator[Hypothesis]:
             order: Callable[[ConvGeometry], torch.Tensor] = order,
         ) -> torch.Tensor | None:
             g = trial.case.geometry
-            y = Reading.of(g)(x, w, b) if g.group_channels == 1 and g.groups > 1 else None
+            y = trial.reading(x, w, b) if g.group_channels == 1 and g.groups > 1 else None
             return None if y is None else y[:, order(g)]
 
         yield computing(name, words, reordered)

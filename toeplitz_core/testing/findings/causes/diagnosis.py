@@ -50,7 +50,7 @@ _ROUNDING = ("narrow-accumulator", *dict(_ARITHMETICS).values())
 # If a call is right in this many runs of a fresh process, it is not wrong by chance, but after other calls.
 _REPEATED = 10
 # A single result tells of a mistake if at least this many numbers are wrong; larger convolutions take too long.
-_FEWEST_WRONG, _MOST_PRODUCTS, _SECONDS_OF_ONE = 4, 2**18, 3.0
+_FEWEST_WRONG, _MOST_PRODUCTS, _SECONDS_OF_ONE = 4, 2**24, 3.0
 # Words for the calls of a law whose result is wrong only because of an earlier call, or because numbers were changed.
 _LATER = ("changed", "other", "overwritten")
 # The symptoms that a mistake may predict.
@@ -333,7 +333,7 @@ def of_one_result(trial: Trial) -> str:
     Nothing can be tried again here. So only a result with many wrong numbers tells of a mistake, and a small one is
     looked at in full.
     """
-    if int(trial.wrong.sum()) < _FEWEST_WRONG:
+    if min(int(trial.wrong.sum()), trial.actual.numel()) < _FEWEST_WRONG:
         return ""
     end = time.process_time() + _SECONDS_OF_ONE
     for hypothesis in _hypotheses(trial):
@@ -341,7 +341,7 @@ def of_one_result(trial: Trial) -> str:
             break
         if hypothesis.explains(trial):
             detail = f" ({hypothesis.detail})" if hypothesis.detail else ""
-            return f"{hypothesis.cause}{detail}, which explains all {trial.truth.numel():,} numbers"
+            return f"{hypothesis.cause}{detail}, which explains all {trial.actual.numel():,} numbers"
     return ""
 
 

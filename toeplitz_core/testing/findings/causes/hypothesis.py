@@ -42,7 +42,8 @@ class Hypothesis:
 
     def explains(self, trial: Trial) -> bool:
         """Whether the subject returned what the mistake predicts, and that is wrong."""
-        return trial.explained_by(self.predict(trial))
+        other = trial.meeting_padding
+        return trial.explained_by(self.predict(trial), None if other is None else self.predict(other))
 
 
 def computing(cause: str, detail: str, compute: Compute) -> Hypothesis:
@@ -73,7 +74,7 @@ def reading(cause: str, detail: str, change: Callable[[Trial, Reading], Reading 
     """A mistake in the index arithmetic alone."""
 
     def compute(trial: Trial, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
-        changed = change(trial, Reading.of(trial.case.geometry))
+        changed = change(trial, trial.reading)
         return None if changed is None else changed(x, weight, bias)
 
     return computing(cause, detail, compute)
@@ -84,6 +85,6 @@ def weighing(cause: str, detail: str, change: Callable[[Trial, Tensor], Tensor |
 
     def compute(trial: Trial, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
         changed = change(trial, weight)
-        return None if changed is None else Reading.of(trial.case.geometry)(x, changed, bias)
+        return None if changed is None else trial.reading(x, changed, bias)
 
     return computing(cause, detail, compute)

@@ -10,7 +10,6 @@ import torch
 
 from toeplitz_core.testing.data.operands import wide
 from toeplitz_core.testing.findings.causes.hypothesis import Hypothesis, computing
-from toeplitz_core.testing.findings.causes.reading import Reading
 from toeplitz_core.testing.findings.causes.trial import Trial
 
 Tensor = torch.Tensor
@@ -30,7 +29,7 @@ def _misread(trial: Trial) -> Iterator[Hypothesis]:
     for operand in ("input", "weight", "bias"):
         if trial.case.layout(operand) in (None, "contiguous"):
             continue
-        for meets_padding in (False, True):
+        for meets_padding in (False, True):  # what is read instead of finite numbers may be infinite
             yield _misread_as(operand, "contiguous", lambda values: values, meets_padding=meets_padding)
             if operand != "bias":
                 yield _misread_as(operand, "channels_last", _as_channels_last, meets_padding=meets_padding)
@@ -54,7 +53,7 @@ def _misread(trial: Trial) -> Iterator[Hypothesis]:
                 t.bound,
                 t.operands,
             )
-            return computing("", "", lambda t, x, w, b: Reading.of(t.case.geometry)(x, w, b)).predict(other)
+            return computing("", "", lambda t, x, w, b: t.reading(x, w, b)).predict(other)
 
         yield Hypothesis("layout-misread", "the incoming gradient is read as if it were contiguous", of_gradient)
 
@@ -73,7 +72,7 @@ def _misread_as(operand: str, name: str, order: Callable[[Tensor], Tensor], *, m
             w = read
         else:
             b = read
-        return Reading.of(t.case.geometry).replace(meets_padding=meets_padding)(x, w, b)
+        return t.reading.replace(meets_padding=meets_padding)(x, w, b)
 
     return computing("layout-misread", f"the {operand} is read as if it were {name}", compute)
 
@@ -119,13 +118,13 @@ def _special(trial: Trial) -> Iterator[Hypothesis]:
                 x = change(x) if which != "weight" else x
                 w = change(w) if which != "input" else w
                 b = change(b) if b is not None and which == "all operands" else b
-                return Reading.of(t.case.geometry)(x, w, b)
+                return t.reading(x, w, b)
 
             yield computing(cause, f"{words}, in {which}", compute)
 
     def skipped(t: Trial, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor | None:
         """Products with a zero weight are left out, whatever the other factor is."""
-        right = Reading.of(t.case.geometry)
+        right = t.reading
         finite, met = right(x.where(x.isfinite(), 0), w, b), right((~x.isfinite()).double(), (w != 0).double(), None)
         whole = right(x, w, b)
         return None if finite is None or met is None or whole is None else torch.where(met > 0, whole, finite)
@@ -175,7 +174,7 @@ def _limits(trial: Trial) -> Iterator[Hypothesis]:
 
 def _clamped(operand: str, words: str, low: float | None, high: float | None) -> Hypothesis:
     def compute(t: Trial, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor | None:
-        right = Reading.of(t.case.geometry)
+        right = t.reading
         return right(x.clamp(low, high), w, b) if operand == "input" else right(x, w.clamp(low, high), b)
 
     return computing("clamped", words, compute)
@@ -234,7 +233,7 @@ def _rounded(which: str, name: str, change: Callable[[Tensor], Tensor]) -> Hypot
     def compute(t: Trial, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor | None:
         x = change(x) if which != "weight" else x
         w = change(w) if which != "input" else w
-        return Reading.of(t.case.geometry)(x, w, b)
+        return t.reading(x, w, b)
 
     return computing("inputs-rounded", f"{which} to {name}", compute)
 
@@ -258,7 +257,7 @@ def _cut(values: Tensor, bits: int) -> Tensor:
 def _summed(trial: Trial, dtype: torch.dtype) -> Tensor | None:
     """Sums of integers kept in a floating-point format, one term after another."""
     bias = None if trial.bias is None else trial.bias.to(dtype)
-    y = Reading.of(trial.case.geometry)(trial.input.to(dtype), trial.weight.to(dtype), bias)
+    y = trial.reading(trial.input.to(dtype), trial.weight.to(dtype), bias)
     return None if y is None else y.long()
 
 

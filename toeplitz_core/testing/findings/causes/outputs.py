@@ -11,7 +11,6 @@ import torch
 
 from toeplitz_core.testing.findings.causes.channels import BLOCKS
 from toeplitz_core.testing.findings.causes.hypothesis import Hypothesis, reading
-from toeplitz_core.testing.findings.causes.reading import Reading
 from toeplitz_core.testing.findings.causes.trial import Trial
 
 Tensor = torch.Tensor
@@ -276,7 +275,7 @@ def _dropped(trial: Trial) -> Iterator[Hypothesis]:
 
 def _in_padding(value: Callable[[Tensor, Trial], Tensor | None]) -> Callable[[Trial], Tensor | None]:
     def predict(trial: Trial) -> Tensor | None:
-        g, right = trial.case.geometry, Reading.of(trial.case.geometry)
+        g, right = trial.case.geometry, trial.reading
         sizes = g.input_size
         live = [((t >= 0) & (t < n)).any(1) for t, n in zip((right.rows, right.columns), sizes, strict=True)]
         new = value(trial.truth, trial)

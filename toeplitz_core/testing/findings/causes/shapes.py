@@ -10,7 +10,6 @@ import torch
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.causes.hypothesis import Hypothesis
-from toeplitz_core.testing.findings.causes.reading import Reading
 from toeplitz_core.testing.findings.causes.trial import AXES, Trial
 from toeplitz_core.testing.findings.causes.windows import wrong_parameters
 
@@ -47,7 +46,7 @@ def _natural(axes: tuple[int, ...], of: _Of, kept: bool, trial: Trial) -> torch.
     taps = _taps(trial.case, axes, of, kept)
     if taps is None:
         return None
-    changed = Reading.of(trial.case.geometry).replace(rows=taps[0], columns=taps[1])
+    changed = trial.reading.replace(rows=taps[0], columns=taps[1])
     return changed(trial.input, trial.weight, trial.bias)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -13,6 +13,7 @@ from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.data.operands import Operands, wide
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.data.whole_numbers import storage_limit
+from toeplitz_core.testing.findings.causes.reading import Reading
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.families.gradients import DerivativeCheck, gradients_verdict
 from toeplitz_core.testing.laws.judging import exact_on_integers
@@ -60,6 +61,10 @@ class Trial:
         In which of several calls the numbers were wrong; empty for the plain one.
     rounds : bool
         Whether the declared arithmetic may round whole numbers, whose sums are exact in others.
+    meets_padding : bool
+        Whether ``exact`` and ``truth`` are NaN where a weight that is not finite meets a zero of the padding.
+    other_truth : tensor, optional
+        What is right too: ``truth`` with the other choice of ``meets_padding``. None where both are the same.
     """
 
     case: Case
@@ -76,6 +81,24 @@ class Trial:
     plain: bool = True
     when: str = ""
     rounds: bool = False
+    meets_padding: bool = False
+    other_truth: torch.Tensor | None = None
+
+    @property
+    def reading(self) -> Reading:
+        """The index arithmetic that is right."""
+        return Reading.of(self.case.geometry).replace(meets_padding=self.meets_padding)
+
+    @property
+    def meeting_padding(self) -> Trial | None:
+        """The same trial, with the truth of implementations that multiply weights by the zeros of the padding.
+
+        None if that is the same.
+        """
+        if self.other_truth is None or self.meets_padding:
+            return None
+        other = self.other_truth
+        return replace(self, exact=other, truth=other, other_truth=self.truth, meets_padding=True)
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -88,6 +111,8 @@ class Trial:
         if self.is_misshapen:
             return torch.ones_like(self.truth, dtype=torch.bool)
         right = self._equal(self.truth, self.actual)
+        if self.other_truth is not None:
+            right |= self._equal(self.other_truth, self.actual)
         return ~right if self.bound is None else ~(right | ((self.actual - self.exact).abs() <= self.bound))
 
     @property
@@ -106,8 +131,10 @@ class Trial:
         found = self.wrong.sum(others) if others else self.wrong
         return found.nonzero().flatten().tolist()
 
-    def explained_by(self, predicted: torch.Tensor | None) -> bool:
+    def explained_by(self, predicted: torch.Tensor | None, other: torch.Tensor | None = None) -> bool:
         """Whether a prediction is what the subject returned, and is not what is right.
+
+        Each element may also be that of another prediction: the one in which weights meet the zeros of the padding.
 
         A prediction has other sums than the right result. Those beyond the integers of the format are rounded where
         the right ones are not. For real numbers it has rounding errors of its own.
@@ -115,6 +142,8 @@ class Trial:
         if predicted is None or predicted.shape != self.actual.shape:
             return False
         close = self._equal(predicted, self.actual)
+        if other is not None and other.shape == self.actual.shape:
+            close |= self._equal(other, self.actual)
         error, dtype = (self.actual - predicted).abs(), self.case.torch_dtype
         if self.bound is not None and self.bound.numel():
             close |= error <= _SLACK * self.bound.max()
@@ -187,45 +216,72 @@ def tried(
     grad = None if operands.grad is None else wide(operands.grad)
     if case.batch is None:
         x, grad = x[None], None if grad is None else grad[None]
-    return Trial(
-        case,
-        quantity,
-        x,
-        wide(operands.weight),
-        None if operands.bias is None else wide(operands.bias),
-        grad,
-        exact[added],
-        truth[added],
-        wide(actual.detach().cpu())[added],
-        None if bound is None else bound[added],
-        operands,
-        plain=quantity == OUTPUT.of or of.procedure in ("gradients", "functional_gradients", "transposed"),
-        when=when,
-        rounds=not exact_on_integers(outcome.gradients.get(quantity, outcome.arithmetic), case),
+    return _with_other_truth(
+        Trial(
+            case,
+            quantity,
+            x,
+            wide(operands.weight),
+            None if operands.bias is None else wide(operands.bias),
+            grad,
+            exact[added],
+            truth[added],
+            wide(actual.detach().cpu())[added],
+            None if bound is None else bound[added],
+            operands,
+            plain=quantity == OUTPUT.of or of.procedure in ("gradients", "functional_gradients", "transposed"),
+            when=when,
+            rounds=not exact_on_integers(outcome.gradients.get(quantity, outcome.arithmetic), case),
+        )
     )
 
 
-def trial_of(case: Case, operands: Operands, outcome: Outcome) -> Trial | None:
-    """The trial of a call whose operands may be any numbers; None if it returned nothing that can be compared."""
+def trial_of(case: Case, operands: Operands, outcome: Outcome, *, of_any_shape: bool = False) -> Trial | None:
+    """The trial of a call whose operands may be any numbers; None if it returned nothing that can be compared.
+
+    Parameters
+    ----------
+    of_any_shape : bool
+        Whether a result of another shape, with as many axes, can be compared.
+    """
     y = outcome.output
-    if y is None or tuple(y.shape) != case.output_shape or y.dtype != case.torch_dtype:
+    if y is None or y.dtype != case.torch_dtype:
+        return None
+    if tuple(y.shape) != case.output_shape and not (of_any_shape and y.ndim == len(case.output_shape)):
         return None
     exact, bound = _exact(case, operands, outcome, None, OUTPUT.of)
     added = (None,) if case.batch is None else (...,)
     x, bias = wide(operands.input), operands.bias
-    return Trial(
-        case,
-        OUTPUT.of,
-        x[added],
-        wide(operands.weight),
-        None if bias is None else wide(bias),
-        None,
-        exact[added],
-        rounded_to(case, exact)[added],
-        wide(y.detach().cpu())[added],
-        None if bound is None else bound[added],
-        operands,
+    return _with_other_truth(
+        Trial(
+            case,
+            OUTPUT.of,
+            x[added],
+            wide(operands.weight),
+            None if bias is None else wide(bias),
+            None,
+            exact[added],
+            rounded_to(case, exact)[added],
+            wide(y.detach().cpu())[added],
+            None if bound is None else bound[added],
+            operands,
+        )
     )
+
+
+def _with_other_truth(trial: Trial) -> Trial:
+    """The trial with both truths where a weight that is not finite meets padding: it is skipped, or multiplied."""
+    if trial.quantity != OUTPUT.of or trial.truth.is_complex() or bool(trial.weight.isfinite().all()):
+        return trial
+    # The oracle's sums may contain products with padding.
+    skipped, met = (
+        trial.reading.replace(meets_padding=meets)(trial.input, trial.weight, trial.bias) for meets in (False, True)
+    )
+    if skipped is None or met is None:
+        return trial
+    truth, other = rounded_to(trial.case, skipped), rounded_to(trial.case, met)
+    same = bool((truth.isnan() == other.isnan()).all())
+    return replace(trial, exact=skipped, truth=truth, other_truth=None if same else other)
 
 
 def _exact(

@@ -17,6 +17,8 @@ from toeplitz_core.testing.findings.causes.trial import Trial
 # The axes of an image, with the name of each.
 _AXES = ((0, "rows"), (1, "columns"))
 _BOTH = ((0, 1), "")
+# The parameters that are a distance, and the largest that is common: kernels often have no code for others.
+_STEPS, _COMMON = ("stride", "dilation"), 2
 
 
 def hypotheses(_: Trial) -> Iterator[Hypothesis]:
@@ -118,6 +120,13 @@ def _ignored(name: str) -> Iterator[WrongParameter]:
 
     for axes, words in _sets():
         yield WrongParameter(f"{name}-ignored", words, axes, none)
+    if name in _STEPS:  # only 1 and 2 have been written
+
+        def common(g: ConvGeometry, axis: int) -> dict[str, int]:
+            step = getattr(g, name)[axis]
+            return {name: step if step <= _COMMON else 1}
+
+        yield WrongParameter(f"{name}-ignored", f"where it is more than {_COMMON}", (0, 1), common)
     if name == "stride":
         yield WrongParameter("stride-ignored", "beyond the extent of the kernel", (0, 1), short)
 
@@ -161,7 +170,7 @@ def _short() -> Iterator[Hypothesis]:
             behind: bool = behind,
             kept: str = kept,
         ) -> torch.Tensor | None:
-            g, right = trial.case.geometry, Reading.of(trial.case.geometry)
+            g, right = trial.case.geometry, trial.reading
             y = right(x, w, b)
             if y is None:
                 return None
@@ -204,7 +213,7 @@ def _modes() -> Iterator[Hypothesis]:
 
 def _behind(mode: Outside) -> Callable[..., torch.Tensor | None]:
     def compute(trial: Trial, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor | None:
-        right = Reading.of(trial.case.geometry)
+        right = trial.reading
         width, nowhere = x.shape[-1], -(10**6)
         outside = right.columns >= width
         inner, outer = torch.where(outside, nowhere, right.columns), torch.where(outside, right.columns, nowhere)
@@ -228,7 +237,7 @@ def _behind(mode: Outside) -> Callable[..., torch.Tensor | None]:
 
 def _nan(side: str) -> Callable[..., torch.Tensor | None]:
     def compute(trial: Trial, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor | None:
-        right = Reading.of(trial.case.geometry)
+        right = trial.reading
         y = right(x, w, b)
         if y is None or not y.is_floating_point():
             return None

@@ -18,8 +18,11 @@ from toeplitz_core.testing.search.changes import Asked, OutOfCallsError
 _MAX_PRODUCTS = 2**20
 # Fresh cases are drawn until the needs were right about all of them in this many rounds, and in this many at most.
 _CLEAN_ROUNDS, _MOST_ROUNDS = 2, 10
-# Fresh cases per round that meet all needs, and how often a case is drawn until one is of the wanted kind.
-_MEETING, _DRAWS = 4, 80
+# Fresh cases per round that meet all needs, and those that break one of them, for each.
+_MEETING, _BREAKING = 4, 4
+# How often a case is drawn until one is of the wanted kind. Few cases break a need that others nearly imply, such as
+# a small image with a wide result; without one of them, it is not known to be needed.
+_DRAWS = 400
 # How many other failing cases are tried with one parameter at its plainest.
 _OTHERS = 3
 # How many cases a condition must exclude that could have a plainer reason, because some cases hold by chance.
@@ -276,7 +279,7 @@ def _remainders(known: _Known, expression: Expression) -> Iterator[_Candidate]:
 def _try_fresh_cases(known: _Known, found: tuple[_Candidate, ...], generator: np.random.Generator) -> bool:
     """Try fresh cases that meet all needs, and for each need some that break only it. Return whether all were right."""
     right = True
-    for broken in (*[None] * _MEETING, *found, *found):
+    for broken in (*[None] * _MEETING, *found * _BREAKING):
         case = _fresh_case(known, found, broken, generator)
         if case is not None:
             right &= known.fails(case) in (broken is None, None)
