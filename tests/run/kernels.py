@@ -42,8 +42,22 @@ def slow_int64(x: Tensor, *args: Tensor) -> Tensor:
 
 def kills_its_judge(x: Tensor, *args: Tensor) -> Tensor:
     """Kills the judge in int64: the process that made the socket of this worker."""
-    for path in Path("/proc/self/fd").iterdir() if "int64" in str(x.dtype) else ():
+    if "int64" in str(x.dtype):
+        _kill_judge()
+    return conv2d(x, *args)
+
+
+def kills_its_judge_once(x: Tensor, *args: Tensor) -> Tensor:
+    """No groups; the first call in int64 kills the judge, and leaves the file that the variable names."""
+    mark = Path(os.environ["TOEPLITZ_TEST_MARK"])
+    if "int64" in str(x.dtype) and not mark.exists():
+        mark.touch()
+        _kill_judge()
+    return no_groups(x, *args)
+
+
+def _kill_judge() -> None:
+    for path in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(path.name))) as end:
             (judge, _, _) = struct.unpack("3i", end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             os.kill(judge, signal.SIGKILL)
-    return conv2d(x, *args)

@@ -22,7 +22,7 @@ from toeplitz_core.testing.subjects import Subject, named_subjects
 from toeplitz_core.testing.support import interrupts
 
 # Options that a resumed run may be given.
-_OF_THE_REST = ("resume", "jobs", "json", "junit", "markdown", "html", "write_baseline", "verbose")
+_OF_THE_REST = ("resume", "jobs", "executor", "json", "junit", "markdown", "html", "write_baseline", "verbose")
 
 
 def check(

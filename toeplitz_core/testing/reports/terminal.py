@@ -24,6 +24,7 @@ from toeplitz_core.testing.run.events import Adopted, Ended, Event, Failed, Star
 from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import Plan
 from toeplitz_core.testing.support.limits import TIMEOUT
+from toeplitz_core.testing.support.places import LOCAL
 from toeplitz_core.testing.support.spelling import counted
 
 OUR_ERROR = "This is an error of toeplitz-core, not of the subject. Please report it with the lines above."
@@ -171,6 +172,7 @@ def options_line(options: Options) -> str:
             "arithmetic",
             "time",
             "jobs",
+            "executor",
             "timeout",
             "known",
             "baseline",
@@ -178,7 +180,7 @@ def options_line(options: Options) -> str:
         ),
         *("baseline", "min_judged", "fail_fast", "fail_stale", "strict", "inline", "differentiable", "resume"),
     )
-    usual = {"jobs": 1, "timeout": TIMEOUT}
+    usual = {"jobs": 1, "executor": LOCAL, "timeout": TIMEOUT}
     chosen = {name: value for name in names if (value := getattr(options, name)) and value != usual.get(name)}
     return "; ".join(
         f"--{name.replace('_', '-')}" + ("" if value is True else f" {_words(value)}") for name, value in chosen.items()

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, fields
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from toeplitz_core.testing.run.combinations import OF_A_SEARCH, check_together
 from toeplitz_core.testing.support.limits import EXAMPLES, MOST_FAILURES, MOST_STEPS, TIMEOUT
 from toeplitz_core.testing.support.option import Option
+from toeplitz_core.testing.support.places import LOCAL, executor
 from toeplitz_core.testing.support.spelling import legal_words
 
 if TYPE_CHECKING:
@@ -138,13 +140,24 @@ class Options:
         metavar="STEPS",
         in_table=False,
     )
-    jobs: int = _option(
-        1,
+    jobs: int | None = _option(
+        None,
         int,
-        "Number of processes that search in parallel, each with its own workers; 0 means one per core.",
+        "Number of processes that search in parallel, each with its own workers; the default is 1, and 0 means one per "
+        "core. With --executor: the number of tasks given out at once; the default is its number of workers.",
         least=0,
         metavar="N",
         pytest="-n of pytest-xdist",
+    )
+    executor: str = _option(
+        LOCAL,
+        str,
+        "Where steps, rounds and parts of a sweep are judged: local, which means processes of this machine and is the "
+        "default; dask://HOST:PORT, the scheduler of a Dask cluster (it needs the extra 'dask'); or module:callable, "
+        "which returns any concurrent.futures.Executor. Workers need the same versions, and the subject.",
+        check=executor,
+        metavar="NAME",
+        pytest="toeplitz-core check --executor",
     )
     timeout: float = _option(
         TIMEOUT,
@@ -247,8 +260,8 @@ class Options:
     resume: str | None = _option(
         None,
         str,
-        "Resume the run that wrote this journal, with its options. Only --jobs, --verbose and the files to "
-        "write may be changed.",
+        "Resume the run that wrote this journal, with its options. Only --jobs, --executor, --verbose and "
+        "the files to write may be changed.",
         metavar="JOURNAL",
         in_table=False,
         pytest="--lf",
@@ -261,31 +274,13 @@ class Options:
                 object.__setattr__(self, option.key, option.checked(value))
         if self.arithmetic:
             _legal_values().by_dtype(self.arithmetic)
-        files = {name: getattr(self, name) for name in _FILES}
-        for name in ("write_baseline", "markdown", "html"):
-            if getattr(self, name) == "-":
-                raise ValueError(f"{name.replace('_', '-')}='-' must be a file")
-        if self.baseline is not None:
-            files |= {"baseline": self.baseline} if self.write_baseline is None else {}
-        taken: dict[str, str] = {}
-        for name, path in files.items():
-            if path not in (None, "-") and (other := taken.setdefault(os.path.realpath(path), name)) != name:
-                raise ValueError(f"{name}={path!r} is also the file of {other}: each needs its own")
-        if self.fail_stale and not self.known:
-            raise ValueError("fail-stale needs known=FILE")
-        if self.inline and self.processes > 1:
-            raise ValueError(f"jobs={self.jobs} needs separate processes, so it cannot be combined with inline")
-        # The conditions of known failures are made from shrunk cases.
-        reasons = {**dict.fromkeys(_OF_A_SEARCH, "checks every convolution"), "write_known": "does not shrink failures"}
-        for key, reason in reasons.items():
-            if self.sweep is not None and getattr(self, key) is not None:
-                raise ValueError(f"sweep={self.sweep} {reason}, so it cannot be combined with {key.replace('_', '-')}")
+        check_together(self)
 
     @property
     def processes(self) -> int:
         """Number of processes that search."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return self.jobs or cores
+        return 1 if self.jobs is None else self.jobs or cores
 
     @property
     def laws(self) -> tuple[str, ...]:
@@ -334,10 +329,6 @@ class Options:
 OPTIONS: Mapping[str, Option] = {
     name: Option(name=name, **f.metadata) for f in fields(Options) for name in [f.name.replace("_", "-")]
 }
-# The options that name a file to write.
-_FILES = ("write_known", "write_baseline", "markdown", "html", "json", "junit")
-# The options of a search, which a sweep does not use. pyproject.toml may have them: they apply to other runs.
-_OF_A_SEARCH = ("profile", "examples", "seed", "time")
 # Python code may use the plural.
 _PLURALS = {
     "subjects": "subject",
@@ -375,5 +366,5 @@ def merged_options(*sources: Mapping[str, Any]) -> Options:
     found: dict[str, Any] = {}
     for source in sources:
         swept = found.get("sweep") is not None
-        found = {k: v for k, v in source.items() if not (swept and k in _OF_A_SEARCH)} | found
+        found = {k: v for k, v in source.items() if not (swept and k in OF_A_SEARCH)} | found
     return Options(**found)

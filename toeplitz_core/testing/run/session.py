@@ -22,6 +22,7 @@ from toeplitz_core.testing.run.comparison.facts import Facts
 from toeplitz_core.testing.run.events import Consumer, Ended, Event, Failed, Started
 from toeplitz_core.testing.run.execution import judgement
 from toeplitz_core.testing.run.execution.adoption import Adoption
+from toeplitz_core.testing.run.execution.elsewhere import Elsewhere, ExecutorLost
 from toeplitz_core.testing.run.execution.executors import Executor, JudgeDied, Judges, ThisProcess
 from toeplitz_core.testing.run.execution.known_upkeep import NOT_CHECKED, hanging, stale
 from toeplitz_core.testing.run.execution.subject_pool import SubjectPool, why_not_run
@@ -34,6 +35,7 @@ from toeplitz_core.testing.run.rounds import Progress, tasks
 from toeplitz_core.testing.run.stopwatch import Stopwatch
 from toeplitz_core.testing.subjects import Subject, check_name, check_undeclared
 from toeplitz_core.testing.support import interrupts
+from toeplitz_core.testing.support.places import LOCAL
 
 # The reason for steps that were not run because of --time.
 SPENT = "the time budget was spent"
@@ -83,6 +85,14 @@ class Session:
                 f"baseline={options.baseline!r} is of {', '.join(self._baseline.subjects)}, and the run of "
                 f"{', '.join(self.subjects)}: no subject is in both"
             )
+        self._elsewhere: Elsewhere | None = None
+        if options.executor != LOCAL:
+            if self.plan.inline:
+                raise ValueError(
+                    f"executor={options.executor} needs subjects that another process can import, but "
+                    f"{', '.join(sorted(self.plan.inline))} runs in this process"
+                )
+            self._elsewhere = Elsewhere(self.plan, options.executor, options.jobs or None, timeout=options.timeout)
         self._gathering: Gathering | None = None
         self.pool = SubjectPool(
             partial(Sandbox, timeout=options.timeout) if sandbox is None else sandbox,
@@ -105,16 +115,20 @@ class Session:
         return self._gathering
 
     def start(self) -> None:
-        """Import every subject.
+        """Import every subject, and connect to the executor.
 
         Raises
         ------
         SubjectError
             If a subject cannot be imported.
+        ValueError
+            If there is no such executor.
         """
         with interrupts.noted():
             for name in self.subjects:
                 self.pool[name]
+            if self._elsewhere is not None:
+                self._elsewhere.open()
 
     def result(self, step: Step, announce: judgement.Announce | None = None) -> Result:
         """Judge one step and return its result.
@@ -208,6 +222,8 @@ class Session:
         return record
 
     def _executor(self, journal: Journal) -> Executor:
+        if self._elsewhere is not None:
+            return self._elsewhere
         if self.options.processes == 1 or self.plan.inline:
             return ThisProcess(self.plan, self.pool)
         return Judges(self.plan, self.options.processes, timeout=self.options.timeout, directory=journal.directory)
@@ -309,6 +325,8 @@ class Session:
     def close(self) -> None:
         """End all workers. The next step starts new ones."""
         with interrupts.ignored():
+            if self._elsewhere is not None:
+                self._elsewhere.close()
             self.pool.close()
 
 
@@ -330,6 +348,7 @@ def shown_options(options: Options, plan: Plan) -> dict[str, object]:
         "time": plan.time,
         "sweep": options.sweep,
         "jobs": options.processes,
+        "executor": options.executor,
         "timeout": options.timeout,
         "known": list(options.known),
         "fail_fast": plan.fail_fast,
@@ -342,7 +361,7 @@ def shown_options(options: Options, plan: Plan) -> dict[str, object]:
 
 def _failed(error: Exception, said: str) -> Failed:
     """The event for an error. It has no traceback if our code is not to blame."""
-    if isinstance(error, JudgeDied | SubjectError):
+    if isinstance(error, JudgeDied | ExecutorLost | SubjectError):
         return Failed(str(error))
     return Failed(said, "".join(traceback.format_exception(error)).rstrip())
 

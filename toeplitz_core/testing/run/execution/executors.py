@@ -1,7 +1,8 @@
-"""Judge the tasks of a plan in this process, or in several judge processes that each have their own workers."""
+"""Judge the tasks of a plan in this process, or by a team: here, processes that each have their own workers."""
 
 from __future__ import annotations
 
+import abc
 import atexit
 import contextlib
 import functools
@@ -72,7 +73,60 @@ class JudgeDied(RuntimeError):  # noqa: N818  # the name says what happened
     """A judge process ended without an answer. This says nothing about the subject, which runs in a worker."""
 
 
-class Judges:
+class Team(abc.ABC):
+    """Several that judge tasks at the same time. How a task reaches one of them is the business of the subclass."""
+
+    def execute(self, tasks: Iterator[Task], emit: Consumer) -> None:
+        """Judge the tasks, as many at a time as there is room for.
+
+        Raises
+        ------
+        JudgeDied
+            If a judge process ends without an answer.
+        LawError, SubjectError
+            If a judge raises it.
+        """
+        try:
+            self.open()
+            while True:
+                interrupts.raise_if_requested()
+                if self.has_room() and (task := next(tasks, None)) is not None:
+                    self.begin(task)
+                    emit(StepStarted(task))
+                elif self.is_busy():
+                    for event in self.news():
+                        emit(event)
+                else:
+                    return
+        finally:
+            self.close()
+
+    @abc.abstractmethod
+    def open(self) -> None:
+        """Get ready for tasks."""
+
+    @abc.abstractmethod
+    def has_room(self) -> bool:
+        """Whether another task could begin now."""
+
+    @abc.abstractmethod
+    def is_busy(self) -> bool:
+        """Whether a task is being judged."""
+
+    @abc.abstractmethod
+    def begin(self, task: Task) -> None:
+        """Let somebody judge a task."""
+
+    @abc.abstractmethod
+    def news(self) -> Iterator[FailureFound | StepEnded]:
+        """Wait until something happens to the tasks, or for a while, and return the events."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """End what is running, and free what is held."""
+
+
+class Judges(Team):
     """Judge tasks in several processes. They are killed at the end; by then they have sent all their results.
 
     Parameters
@@ -91,49 +145,48 @@ class Judges:
         self._count = count
         self._timeout = timeout
         self._directory = directory
+        self._judges: list[_Judge] = []
+        self._server: ForkServer | None = None
 
-    def execute(self, tasks: Iterator[Task], emit: Consumer) -> None:
-        """Judge tasks in parallel, one per process.
+    def open(self) -> None:
+        """Start the process that judges are forked from."""
+        if _CAN_FORK:
+            self._server = ForkServer.taken(Environment())
+            _start_forkserver()
 
-        Raises
-        ------
-        JudgeDied
-            If a judge process ends without an answer.
-        LawError, SubjectError
-            If a judge raises it.
-        """
-        judges: list[_Judge] = []
-        server = ForkServer.taken(Environment()) if _CAN_FORK else None
-        try:
-            if _CAN_FORK:
-                _start_forkserver()
-            while True:
-                interrupts.raise_if_requested()
-                idle = next((each for each in judges if each.task is None), None)
-                if idle is None and len(judges) < self._count:
-                    copy = None if server is None else server.copy()
-                    idle = _Judge(self._plan, self._timeout, self._directory / f"judge-{len(judges)}.case", copy)
-                    judges.append(idle)
-                if idle is not None and (task := next(tasks, None)) is not None:
-                    idle.begin(task)
-                    emit(StepStarted(task))
-                elif not any(each.task is not None for each in judges):
-                    return
-                else:
-                    self._wait(judges, emit)
-        finally:
-            for each in judges:
-                each.kill()
-            if server is not None:
-                server.give_back()
+    def has_room(self) -> bool:
+        """Whether a judge is idle, or another one may be started."""
+        return len(self._judges) < self._count or not all(each.task for each in self._judges)
 
-    def _wait(self, judges: list[_Judge], emit: Consumer) -> None:
-        """Wait for messages of the judges, and emit their events."""
+    def is_busy(self) -> bool:
+        """Whether a judge has a task."""
+        return any(each.task for each in self._judges)
+
+    def begin(self, task: Task) -> None:
+        """Send the task to an idle judge, or to a new one."""
+        idle = next((each for each in self._judges if each.task is None), None)
+        if idle is None:
+            copy = None if self._server is None else self._server.copy()
+            path = self._directory / f"judge-{len(self._judges)}.case"
+            idle = _Judge(self._plan, self._timeout, path, copy)
+            self._judges.append(idle)
+        idle.begin(task)
+
+    def news(self) -> Iterator[FailureFound | StepEnded]:
+        """Wait for messages of the judges."""
         with interrupts.at_once():
-            wait([each.connection for each in judges if each.task is not None])
-        for each in judges:
-            for event in each.said():
-                emit(event)
+            wait([each.connection for each in self._judges if each.task is not None])
+        for each in self._judges:
+            yield from each.said()
+
+    def close(self) -> None:
+        """Kill the judges."""
+        for each in self._judges:
+            each.kill()
+        self._judges = []
+        if self._server is not None:
+            self._server.give_back()
+            self._server = None
 
 
 class _Judge:
@@ -162,7 +215,7 @@ class _Judge:
         with self._alive():
             while self.task is not None and self.connection.poll():
                 message = self.connection.recv()
-                if isinstance(message, _Error):
+                if isinstance(message, ErrorOfJudge):
                     message.reraise()
                 if isinstance(message, StepEnded):
                     self.task = None
@@ -213,7 +266,7 @@ def _start_forkserver() -> None:
         forkserver.ensure_running()
 
 
-class _Error:
+class ErrorOfJudge:
     """An error that a judge sends to this process, with its traceback."""
 
     def __init__(self, error: Exception) -> None:
@@ -257,7 +310,7 @@ def _main(
             try:
                 result = judgement.judge(plan, pool, task, _announcing(connection.send, task))
             except Exception as error:  # noqa: BLE001  # the parent reports any error
-                connection.send(_Error(error))
+                connection.send(ErrorOfJudge(error))
             else:
                 connection.send(StepEnded(task, result))
 

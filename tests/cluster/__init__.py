@@ -1,0 +1,1 @@
+"""Tests of clusters and of shared memory, against real servers. ``tox -e cluster`` runs them."""
