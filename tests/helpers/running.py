@@ -13,12 +13,14 @@ from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.layouts import ALL_LAYOUTS
 from toeplitz_core.testing.findings.known_failures.known import KnownFailures
+from toeplitz_core.testing.findings.remembered import default_database
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Excuse, Status, Verdict
 from toeplitz_core.testing.run.events import Consumer, Event, StepEnded
+from toeplitz_core.testing.run.execution.campaign import Campaign
 from toeplitz_core.testing.run.execution.executors import ThisProcess
 from toeplitz_core.testing.run.execution.judgement import judge
 from toeplitz_core.testing.run.execution.subject_pool import SubjectPool
@@ -118,7 +120,11 @@ class Bench:
 
     def result(self, step: Step | None = None, number: int = 0) -> Result:
         """The result of one round of a step, by default of the first step."""
-        return judge(self.plan, self.pool, Task(self.steps[0] if step is None else step, number))
+        campaign = Campaign(self.plan, default_database)
+        task = campaign.recalled(Task(self.steps[0] if step is None else step, number))
+        found = judge(self.plan, self.pool, task)
+        campaign(StepEnded(task, found))
+        return found
 
     def run(self, *consumers: Consumer, clock: Callable[[], float] = time.monotonic) -> Run:
         """Run all steps in this process."""

@@ -42,7 +42,7 @@ def test_every_key_is_read(project: Path):
         'known = ["lists/known.toml", "/more.toml"]\nfail-fast = true\nfail-stale = true\n'
         "strict = true\ninline = false\nverbose = true\n"
         'where = "groups == 1"\nmax-products = 9\nmax-failures = 2\ndifferentiable = true\n'
-        'baseline = "base.json"\nmin-judged = 0.5\n',
+        'baseline = "base.json"\nmin-judged = 0.5\nexecutor = "a.b:pool"\nmemory = "memory"\n',
     )
     table = read_table(project)
     assert table == {
@@ -69,6 +69,8 @@ def test_every_key_is_read(project: Path):
         "max_failures": 2,
         "baseline": str(project.resolve() / "base.json"),
         "min_judged": 0.5,
+        "executor": "a.b:pool",
+        "memory": (str(project.resolve() / "memory"),),
     }
     assert table.keys() == {option.key for option in OPTIONS.values() if option.in_table}
 

@@ -62,7 +62,7 @@ def memory(step: Step = STEP) -> Remembered:
 def test_the_memory_is_in_the_cache_of_the_user(cache: Path):
     """Failures are remembered in the user's cache directory, not in the working directory."""
     assert cache_directory() == cache / "toeplitz-core"
-    memory().keep([Case.parse("input=1x1x1x1 weight=1x1x1x1")])
+    memory().add([Case.parse("input=1x1x1x1 weight=1x1x1x1")])
     assert "input=1x1x1x1 weight=1x1x1x1" in {path.read_text() for path in cache.rglob("*") if path.is_file()}
 
 
@@ -76,7 +76,7 @@ def test_failures_can_be_kept_in_any_database():
     """Any Hypothesis database can remember failures, here one in memory."""
     database = InMemoryExampleDatabase()
     case = Case.parse("input=1x2x3x3 weight=2x1x1x1 groups=2")
-    Remembered(STEP, database).keep([case])
+    Remembered(STEP, database).add([case])
     assert Remembered(STEP, database).recall() == [case]
     assert memory().recall() == []
 
@@ -97,7 +97,7 @@ def test_what_failed_is_tried_first_and_forgotten_when_it_holds():
 )
 def test_each_step_remembers_its_own(other: dict[str, str]):
     """A failure is remembered only for its subject, law, dtype and device."""
-    memory().keep([Case.parse("input=1x2x3x3 weight=2x1x1x1 groups=2")])
+    memory().add([Case.parse("input=1x2x3x3 weight=2x1x1x1 groups=2")])
     assert memory(replace(STEP, **other)).recall() == []
 
 
@@ -130,7 +130,7 @@ def test_nothing_is_remembered_where_nothing_is_to_be():
 )
 def test_what_this_run_cannot_try_is_left_for_one_that_can(line: str):
     """A remembered case that this run cannot try, because of its layout or data, is kept."""
-    memory().keep([Case.parse(line)])
+    memory().add([Case.parse(line)])
     assert night(conv2d).status is Status.PASS
     assert memory().recall() == [Case.parse(line)]
 

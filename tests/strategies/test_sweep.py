@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.running import Bench, search
+from tests.helpers.running import Bench, law_of, search
 from toeplitz_core import conv2d
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.conditions import Condition
@@ -21,7 +21,7 @@ from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.search import law_cases as drawing
-from toeplitz_core.testing.search.effort import PROFILES, Search
+from toeplitz_core.testing.search.effort import PROFILES, Search, Sweep
 from toeplitz_core.testing.search.search import LawError
 from toeplitz_core.testing.search.tally import Tally
 from toeplitz_core.testing.strategies.sweep import convolutions, most_products, number_of_convolutions
@@ -235,3 +235,26 @@ def test_an_error_in_a_law_is_our_own():
     with pytest.raises(LawError) as caught:
         swept(check)
     assert caught.value.case.batch == 2
+
+
+@pytest.mark.parametrize("law", ["forward-exact", "pointwise"])
+def test_the_parts_of_a_sweep_are_the_sweep(law: str):
+    """All parts together judge each case of the whole sweep once, in its order, duplicates left out."""
+    whole = Sweep(4)
+    assert whole.rounds == 8
+    parts = [whole.in_round(number) for number in range(whole.rounds)]
+    assert [number for part in parts for number in part.numbers] == list(whole.numbers)
+    found = [
+        case for part in parts for case in drawing.swept(LAWS[law], convolutions(4), "float32", "cpu", part.numbers)
+    ]
+    assert found == list(drawing.swept(LAWS[law], convolutions(4), "float32", "cpu"))
+
+
+def test_a_sweep_in_parts_has_the_result_of_one_search():
+    """The merged result of the parts, and its smallest failing case, are those of a sweep in one piece."""
+    law = law_of(lambda case: Status.FAIL if case.batch == 4 else Status.PASS)
+    run = Bench([TorchSubject("it", conv2d)], [law], sweep=4).run()
+    assert len(run.came) > 1
+    (merged,) = run.results
+    alone = search(law, TorchSubject("it", conv2d), dtype="float32", sweep=4)
+    assert (merged.counts, str(merged.failure.case)) == (alone.counts, str(alone.failure.case))

@@ -20,13 +20,15 @@ from toeplitz_core.testing.reports.remarks import MOST_LINES, print_known, print
 from toeplitz_core.testing.reports.table import print_summary, print_tables
 from toeplitz_core.testing.reports.text import STYLES, WIDTH, plain, print_verdict, prose, result_line
 from toeplitz_core.testing.run.comparison.comparison import Limits
-from toeplitz_core.testing.run.events import Adopted, Ended, Event, Failed, Started, StepEnded
+from toeplitz_core.testing.run.events import Adopted, Ended, Event, Failed, Said, Started, StepEnded
 from toeplitz_core.testing.run.options import Options
 from toeplitz_core.testing.run.plan import Plan
 from toeplitz_core.testing.support.limits import TIMEOUT
 from toeplitz_core.testing.support.places import LOCAL
 from toeplitz_core.testing.support.spelling import counted
 
+# Seconds between two lines about the progress of a run with --time.
+HOUR = 3600.0
 OUR_ERROR = "This is an error of toeplitz-core, not of the subject. Please report it with the lines above."
 
 
@@ -51,6 +53,8 @@ class TerminalReport:
         self._journal, self._baseline = "", ""
         self._verbose = False
         self._ended: set[Step] = set()
+        self._cases, self._hours = 0, 0
+        self._failed: set[Step] = set()
         self._kinds: set[tuple[str, str]] = set()
 
     def __call__(self, event: Event) -> None:
@@ -63,6 +67,8 @@ class TerminalReport:
             case Adopted():
                 for line in _adopted(event):
                     plain(self._console, line)
+            case Said():
+                prose(self._errors, event.text)
             case Failed():
                 self._progress.stop()
                 plain(self._errors, event.traceback or f"error: {event.error}")
@@ -96,6 +102,22 @@ class TerminalReport:
             plain(self._console, result_line(result))
         for failure in result.failures:
             self._announce(result.step, failure)
+        self._count(event)
+
+    def _count(self, event: StepEnded) -> None:
+        """Print a line each hour of a run with ``--time``: what was covered until now."""
+        self._cases += event.result.cases
+        self._failed |= {event.task.step} if event.result.status.is_failure else set()
+        hours = int((time.monotonic() - self._begin) // HOUR)
+        if self._plan is None or self._plan.time is None or hours <= self._hours:
+            return
+        self._hours = hours
+        laws, dtypes = len({step.law for step in self._ended}), len({step.dtype for step in self._ended})
+        plain(
+            self._console,
+            f"{hours} h: round {event.task.number + 1}, {self._cases:,} cases, {laws} laws and {dtypes} dtypes; "
+            f"{len(self._ended)} of {len(self._plan.steps)} steps searched, {len(self._failed)} failed",
+        )
 
     def _announce(self, step: Step, failure: Verdict) -> None:
         """Print one line for the first failure of each kind; the findings of the end tell the rest."""
@@ -114,6 +136,9 @@ class TerminalReport:
         for number, finding in enumerate(record.findings, start=1):
             heading, *lines = finding_lines(finding, number)
             heading += " (in the baseline)" * (finding.id in record.accepted)
+            if finding.id in record.remembered:
+                plain(console, f"{heading} (known to the memory)")
+                continue
             plain(console, heading, style=STYLES.get(finding.status))
             for line in lines:
                 plain(console, line)
@@ -173,6 +198,7 @@ def options_line(options: Options) -> str:
             "time",
             "jobs",
             "executor",
+            "memory",
             "timeout",
             "known",
             "baseline",

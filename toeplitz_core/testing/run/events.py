@@ -103,6 +103,19 @@ class Adopted:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """Something that the user should know, and that ends nothing.
+
+    Parameters
+    ----------
+    text : str
+        A sentence.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """An error of our own ends the run.
 
@@ -137,5 +150,5 @@ class Ended:
     comparison: Comparison | None = None
 
 
-Event = Started | StepStarted | FailureFound | StepEnded | Adopted | Failed | Ended
+Event = Started | StepStarted | FailureFound | StepEnded | Adopted | Said | Failed | Ended
 Consumer = Callable[[Event], None]

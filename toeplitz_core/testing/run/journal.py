@@ -18,6 +18,7 @@ from toeplitz_core.testing.run.options import by_key
 from toeplitz_core.testing.run.plan import Task
 from toeplitz_core.testing.run.record import read_result, result_document
 from toeplitz_core.testing.support.directories import OwnedDirectory, abandoned, is_owned
+from toeplitz_core.testing.support.places import resolved
 from toeplitz_core.testing.support.spelling import named
 
 # Changes when older readers would misread the journal.
@@ -82,6 +83,7 @@ def _lasting(event: Started) -> dict[str, Any]:
     options = event.options.document()
     options["seed"] = event.plan.effort.seed
     options["known"] = [str(Path(name).resolve()) for name in options["known"]]
+    options["memory"] = [resolved(place, Path.cwd()) for place in options["memory"]]
     for key in ("write_known", "json", "junit"):
         if options[key] not in (None, "-"):
             options[key] = str(Path(options[key]).resolve())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from toeplitz_core.testing.run.combinations import OF_A_SEARCH, check_together
 from toeplitz_core.testing.support.limits import EXAMPLES, MOST_FAILURES, MOST_STEPS, TIMEOUT
 from toeplitz_core.testing.support.option import Option
-from toeplitz_core.testing.support.places import LOCAL, executor
+from toeplitz_core.testing.support.places import LOCAL, executor, memory
 from toeplitz_core.testing.support.spelling import legal_words
 
 if TYPE_CHECKING:
@@ -158,6 +158,17 @@ class Options:
         check=executor,
         metavar="NAME",
         pytest="toeplitz-core check --executor",
+    )
+    memory: tuple[str, ...] = _option(
+        (),
+        str,
+        "Try first what failed in earlier runs with this memory, and report a bug in full only once: a directory, "
+        "redis://HOST:PORT/N (it needs the extra 'redis'), or readonly:DIRECTORY (repeatable: all are read, and those "
+        "that can be written are). With --time, each run draws other cases.",
+        repeatable=True,
+        check=memory,
+        metavar="PLACE",
+        pytest="toeplitz-core check --memory",
     )
     timeout: float = _option(
         TIMEOUT,

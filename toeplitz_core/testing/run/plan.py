@@ -39,10 +39,13 @@ class Task:
         The subject, law, dtype and device to check.
     number : int
         The number of the round, from 0.
+    first : tuple of Case or Call
+        Remembered cases, which are tried before others.
     """
 
     step: Step
     number: int = 0
+    first: tuple[Case | Call, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,8 @@ class Plan:
         profile = PROFILES[options.profile or "gate"]
         seed = options.seed
         if seed is None:
-            seed = 0 if profile.deterministic else secrets.randbelow(_SEEDS)
+            goes_on = bool(options.memory) and options.time is not None  # a campaign draws other cases each time
+            seed = 0 if profile.deterministic and not goes_on else secrets.randbelow(_SEEDS)
         plan = cls(
             subjects=tuple(subjects),
             laws={name: LAWS[name] for name in options.laws},
@@ -114,7 +118,7 @@ class Plan:
             if options.sweep is None
             else Sweep(options.sweep),
             domain=Domain(() if options.where is None else (Condition(options.where),), options.max_products),
-            remembers=profile.remembers and options.seed is None and options.time is None,
+            remembers=bool(options.memory) or (profile.remembers and options.seed is None and options.time is None),
             fail_fast=options.fail_fast,
             inline=frozenset(subjects if options.inline else inline),
             known=KnownFailures.of_files(options.known, laws=LAWS),

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from toeplitz_core.testing.run.options import OPTIONS
+from toeplitz_core.testing.support.places import resolved
 from toeplitz_core.testing.support.spelling import legal_words
 
 # The environment variable with the names of subjects, separated by commas or blanks.
@@ -65,6 +66,8 @@ def read_table(directory: str | Path | None = None) -> dict[str, Any]:
         raise ValueError(f"{file}: [{TABLE}]: {error}") from None
     if "known" in options:
         options["known"] = tuple(str(file.parent / name) for name in options["known"])
+    if "memory" in options:
+        options["memory"] = tuple(resolved(place, file.parent) for place in options["memory"])
     if "baseline" in options:
         options["baseline"] = str(file.parent / options["baseline"])
     return options

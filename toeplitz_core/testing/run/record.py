@@ -87,6 +87,8 @@ class Record:
         The errors on the same operands in every run; for subjects whose law ``forward-bound`` is checked.
     accepted : collection of str
         The ids of findings that stand in the baseline, so that they do not fail the run.
+    remembered : collection of str
+        The ids of findings that an earlier run with the same memory has reported. They fail the run all the same.
     timing : Timing
         When the run began, and how long it and its steps took.
     """
@@ -104,6 +106,7 @@ class Record:
     findings: Sequence[Finding] = ()
     accuracy: Sequence[Accuracy] = ()
     accepted: Collection[str] = ()
+    remembered: Collection[str] = ()
     timing: Timing = field(default_factory=Timing)
 
     def finding_of(self, step: Step, failure: Verdict) -> Finding | None:

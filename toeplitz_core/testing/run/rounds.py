@@ -43,10 +43,16 @@ class Progress:
     def results(self) -> list[Result]:
         """One result for each step that was run, in the plan's order, with all of its rounds merged.
 
-        The result of a step that was cut short has what the step had found by then.
+        The result of a step that was cut short has what the step had found by then. A sweep without some of its parts
+        has no result, unless it has failed: it would look like a whole one.
         """
         rounds = ({**self._ended.get(step, {}), **self._found.get(step, {})} for step in self.plan.steps)
-        return [merged_results([found[number] for number in sorted(found)]) for found in rounds if found]
+        merged = [merged_results([found[number] for number in sorted(found)]) for found in rounds if found]
+        return [each for each in merged if each.status.is_failure or self._is_whole(each.step)]
+
+    def _is_whole(self, step: Step) -> bool:
+        wanted = 1 if self.plan.time is not None else self.plan.effort.rounds
+        return step in self._settled or len(self._ended.get(step, ())) >= wanted
 
     @property
     def rounds(self) -> int:
@@ -88,7 +94,7 @@ def tasks(progress: Progress, *, clock: Callable[[], float] = time.monotonic) ->
     """
     plan, limit = progress.plan, progress.plan.time
     begin = clock()
-    for number in itertools.count() if limit is not None else range(1):
+    for number in itertools.count() if limit is not None else range(plan.effort.rounds):
         left = [step for step in plan.steps if not progress.is_settled(step)]
         if not left:
             return

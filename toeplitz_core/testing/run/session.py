@@ -10,6 +10,7 @@ from functools import partial
 
 from toeplitz_core.testing.findings.gathering import Gathering
 from toeplitz_core.testing.findings.known_failures.staleness import Stale
+from toeplitz_core.testing.findings.remembered import opened
 from toeplitz_core.testing.isolation.isolated_subject import SubjectError
 from toeplitz_core.testing.isolation.sandbox import Sandbox, clear_abandoned_sandboxes
 from toeplitz_core.testing.laws import LAWS
@@ -19,9 +20,10 @@ from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.run.comparison.comparison import Comparison, Limits, compared
 from toeplitz_core.testing.run.comparison.facts import Facts
-from toeplitz_core.testing.run.events import Consumer, Ended, Event, Failed, Started
+from toeplitz_core.testing.run.events import Consumer, Ended, Event, Failed, Said, Started, StepEnded
 from toeplitz_core.testing.run.execution import judgement
 from toeplitz_core.testing.run.execution.adoption import Adoption
+from toeplitz_core.testing.run.execution.campaign import Campaign
 from toeplitz_core.testing.run.execution.elsewhere import Elsewhere, ExecutorLost
 from toeplitz_core.testing.run.execution.executors import Executor, JudgeDied, Judges, ThisProcess
 from toeplitz_core.testing.run.execution.known_upkeep import NOT_CHECKED, hanging, stale
@@ -93,6 +95,7 @@ class Session:
                     f"{', '.join(sorted(self.plan.inline))} runs in this process"
                 )
             self._elsewhere = Elsewhere(self.plan, options.executor, options.jobs or None, timeout=options.timeout)
+        self._campaign: Campaign | None = None
         self._gathering: Gathering | None = None
         self.pool = SubjectPool(
             partial(Sandbox, timeout=options.timeout) if sandbox is None else sandbox,
@@ -114,6 +117,13 @@ class Session:
             self._gathering = Gathering(self.pool.__getitem__, laws, domain=self.plan.domain)
         return self._gathering
 
+    @property
+    def campaign(self) -> Campaign:
+        """What the run takes from earlier ones, opened when it is first needed; ``ValueError`` if it cannot be."""
+        if self._campaign is None:
+            self._campaign = Campaign(self.plan, partial(opened, self.options.memory), self.options.memory)
+        return self._campaign
+
     def start(self) -> None:
         """Import every subject, and connect to the executor.
 
@@ -125,6 +135,7 @@ class Session:
             If there is no such executor.
         """
         with interrupts.noted():
+            _ = self.campaign
             for name in self.subjects:
                 self.pool[name]
             if self._elsewhere is not None:
@@ -147,7 +158,9 @@ class Session:
             If a law raises an error, which is a bug of the suite.
         """
         with interrupts.noted():
-            result = judgement.judge(self.plan, self.pool, Task(step), announce)
+            task = self.campaign.recalled(Task(step))
+            result = judgement.judge(self.plan, self.pool, task, announce)
+            self.campaign(StepEnded(task, result))
             self.gathering.gather([result])
             return result
 
@@ -164,8 +177,7 @@ class Session:
 
     def _run(self, consumers: Sequence[Consumer], resumed: Resumed | None) -> Record:
         journal = Journal(None if resumed is None else resumed.path)
-        clear_abandoned_sandboxes()
-        clear_abandoned_journals()
+        _clear_abandoned()
         self.pool.keep_last_case(journal.directory / "last.case")
         progress, stopwatch = Progress(self.plan), Stopwatch()
         told: list[Consumer] = [progress, stopwatch, *consumers]
@@ -174,6 +186,12 @@ class Session:
             journal(event)
             for consumer in told:
                 consumer(event)
+            self.campaign(event)
+            say_trouble()
+
+        def say_trouble() -> None:
+            if said := self.campaign.new_trouble():
+                emit(Said(said))
 
         code: ExitCode | None = None
         stopped, failed = "", None
@@ -185,7 +203,7 @@ class Session:
                 for event in () if resumed is None else resumed.events:
                     for consumer in told:
                         consumer(event)
-                self._executor(journal).execute(tasks(progress), emit)
+                self._executor(journal).execute(self.campaign.with_first(tasks(progress)), emit)
                 stopped = "stopped at the first failure" if progress.stopped else SPENT
                 stopped = stopped if len(progress.results) < len(self.steps) else ""
                 stale = self.stale(progress.results)
@@ -209,6 +227,9 @@ class Session:
             record = replace(
                 self._record(progress, code, stopped, error, stale), accuracy=measured, timing=stopwatch.timing
             )
+            if code is None:
+                record = replace(record, remembered=self.campaign.known(record.findings))
+                say_trouble()
             record, comparison = self._compared(record)
             keep = True
             try:
@@ -349,6 +370,7 @@ def shown_options(options: Options, plan: Plan) -> dict[str, object]:
         "sweep": options.sweep,
         "jobs": options.processes,
         "executor": options.executor,
+        "memory": list(options.memory),
         "timeout": options.timeout,
         "known": list(options.known),
         "fail_fast": plan.fail_fast,
@@ -357,6 +379,12 @@ def shown_options(options: Options, plan: Plan) -> dict[str, object]:
         "inline": options.inline,
         "differentiable": options.differentiable,
     }
+
+
+def _clear_abandoned() -> None:
+    """Remove what killed runs have left."""
+    clear_abandoned_sandboxes()
+    clear_abandoned_journals()
 
 
 def _failed(error: Exception, said: str) -> Failed:

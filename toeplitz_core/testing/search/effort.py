@@ -19,6 +19,9 @@ from toeplitz_core.testing.support.limits import EXAMPLES, MOST_FAILURES
 _PHASES = (Phase.explicit, Phase.generate, Phase.target, Phase.shrink)
 # The least number of cases per dtype, even for a law with a small share: enough for a few kinds of geometries.
 _FEWEST = 8
+# A sweep has parts of at least so many convolutions, and at most so many parts: each part generates those before it
+# too, which takes a tenth of the time of a verdict.
+_LEAST_PART, _MOST_PARTS = 500, 8
 # The share of a profile's cases that a law takes, if not all. It is smaller if other laws find the same mistakes, or if
 # a case takes several calls.
 _SHARES = {
@@ -95,6 +98,7 @@ class Search:
     layouts: tuple[str, ...] = ALL_LAYOUTS
     first: tuple[Case | Call, ...] = ()
     failures: int = MOST_FAILURES
+    rounds: ClassVar[int] = 1
 
     def __str__(self) -> str:
         # Some laws take only a share of the profile's cases.
@@ -136,9 +140,12 @@ class Sweep:
     ----------
     steps : int
         Largest distance from the smallest convolution.
+    part : int, optional
+        Only this part, from 0; the default is the whole sweep.
     """
 
     steps: int
+    part: int | None = None
     seed: ClassVar[None] = None
     layouts: ClassVar[tuple[str, ...]] = ()  # the subject's own
 
@@ -151,9 +158,22 @@ class Sweep:
         """As in :class:`Search`: a sweep has neither."""
         return {"profile": None, "examples": None}
 
-    def in_round(self, *_: object) -> Sweep:
-        """The same sweep: a sweep has one round, and tries no other cases first."""
-        return self
+    @property
+    def rounds(self) -> int:
+        """The number of its parts. It depends on nothing else, so that a run may be resumed with other workers."""
+        return max(1, min(_MOST_PARTS, number_of_convolutions(self.steps) // _LEAST_PART))
+
+    @property
+    def numbers(self) -> range:
+        """The numbers of the convolutions to check, in the order of the sweep."""
+        total = number_of_convolutions(self.steps)
+        if self.part is None:
+            return range(total)
+        return range(self.part * total // self.rounds, (self.part + 1) * total // self.rounds)
+
+    def in_round(self, number: int, *_: object) -> Sweep:
+        """One part: the rounds of a sweep are its parts. It tries no other cases first."""
+        return replace(self, part=number)
 
     def unused(self, law: Law) -> str:
         """Why a law is not checked; empty if it is."""

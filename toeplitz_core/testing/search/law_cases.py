@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import islice
 
 from hypothesis.strategies import SearchStrategy
 
@@ -62,14 +63,17 @@ def drawn_again(law: Law, case: Case | Call, number: int) -> Iterator[Case | Cal
         yield case.replace(data=recipes[(first + n) % len(recipes)], seed=case.seed + n // len(recipes))
 
 
-def swept(law: Law, convolutions: Iterable[Case], dtype: str, device: str) -> Iterator[Case]:
+def swept(
+    law: Law, convolutions: Iterable[Case], dtype: str, device: str, numbers: range | None = None
+) -> Iterator[Case]:
     """The cases of a law in a sweep of convolutions, with each recipe in turn and the case's number as its seed.
 
-    Cases that are :func:`too_large` are left out, and so are duplicates after sharpening.
+    Cases that are :func:`too_large` are left out, and so are duplicates after sharpening. ``numbers`` selects some
+    convolutions; duplicates of earlier ones are left out all the same.
     """
     recipes = law.recipes_for(dtype)
     seen: set[Case] = set()
-    for number, convolution in enumerate(convolutions):
+    for number, convolution in enumerate(convolutions if numbers is None else islice(convolutions, numbers.stop)):
         case = convolution
         if too_large(law, case):
             continue
@@ -78,6 +82,8 @@ def swept(law: Law, convolutions: Iterable[Case], dtype: str, device: str) -> It
             if case in seen:
                 continue
             seen.add(case)
+        if numbers is not None and number not in numbers:
+            continue
         yield case.replace(dtype=dtype, device=device, data=recipes[number % len(recipes)], seed=number)
 
 

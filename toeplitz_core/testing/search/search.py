@@ -162,7 +162,11 @@ def find(
     try:
         if isinstance(effort, Sweep):
             tally.unfinished = "not run again"
-            cases = (case for case in swept(law, convolutions(effort.steps), dtype, device) if domain.contains(case))
+            cases = (
+                case
+                for case in swept(law, convolutions(effort.steps), dtype, device, effort.numbers)
+                if domain.contains(case)
+            )
             if _is_broken(lambda: _walk(judge, tally, cases)):
                 tally.go_on(_final(judge, tally, subject))
         else:

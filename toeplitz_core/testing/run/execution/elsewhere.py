@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import pickle
 from collections import Counter
@@ -220,6 +221,8 @@ class _Dask(_Workers):
         except ImportError:
             said = "python -m pip install 'toeplitz-core[dask]'"
             raise ValueError(f"executor={name!r} needs the package distributed: {said}") from None
+        for part in ("client", "utils"):  # what they would log is in our message
+            logging.getLogger(f"distributed.{part}").setLevel(logging.CRITICAL)
         address = f"tcp://{name.removeprefix(DASK)}"
         try:
             self._client = Client(address, timeout=CONNECTING, set_as_default=False, name="toeplitz-core")
@@ -235,7 +238,8 @@ class _Dask(_Workers):
     @property
     def count(self) -> int:
         """The number of threads of all its workers now."""
-        return max(1, sum(self._client.nthreads().values()))
+        threads: dict[str, int] = self._client.nthreads()
+        return max(1, sum(threads.values()))
 
     def close(self) -> None:
         """Leave it; drop what has not begun."""

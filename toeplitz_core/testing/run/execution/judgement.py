@@ -8,11 +8,9 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from hypothesis.database import ExampleDatabase
 
 from toeplitz_core.testing.findings.causes.diagnosis import Diagnosis, diagnosed, explains
 from toeplitz_core.testing.findings.explanation import explained
-from toeplitz_core.testing.findings.remembered import Remembered, default_database
 from toeplitz_core.testing.findings.shared import SharedFailures
 from toeplitz_core.testing.laws import LAWS, Law
 from toeplitz_core.testing.laws.attribution import attributed
@@ -33,7 +31,6 @@ def judge(
     pool: SubjectPool,
     task: Task,
     announce: Announce | None = None,
-    database: ExampleDatabase | None = None,
 ) -> Result:
     """Judge a task and return its result. If the device is missing, the result has the status ``not-run``.
 
@@ -41,8 +38,6 @@ def judge(
     ----------
     announce : callable, optional
         Called with the result so far at each failure that is smaller than the one before.
-    database : ExampleDatabase, optional
-        Remembers failures, if the plan asks for that. The default is the user's database.
 
     Raises
     ------
@@ -57,16 +52,9 @@ def judge(
         return Result(step, Status.NOT_RUN, message=reason)
     if reason := subject.claims.not_asked(step.dtype, law.procedure):
         return Result(step, Status.UNSUPPORTED, message=reason)
-    memory = None
-    if plan.remembers:
-        memory = Remembered(step, default_database() if database is None else database)
-    first = [] if memory is None else [case for case in memory.recall() if plan.takes(step, case)]
-
     laws = {**LAWS, **plan.laws}
 
     def found(result: Result) -> None:
-        if memory is not None and result.failure is not None:
-            memory.keep([failure.case for failure in result.failures])
         if announce is not None:
             announce(_completed(plan, result))
 
@@ -95,7 +83,7 @@ def judge(
         return find(
             law,
             subject,
-            plan.effort.in_round(task.number, plan.layouts(step.subject), first),
+            plan.effort.in_round(task.number, plan.layouts(step.subject), task.first),
             dtype=step.dtype,
             device=step.device,
             domain=plan.domain.within(subject.claims.where),
@@ -118,8 +106,6 @@ def judge(
         ):
             result = searched(thorough=True)
             concluded = conclude(result)
-    if memory is not None and (result.failure is not None or first == memory.recall()):
-        memory.keep([failure.case for failure in result.failures])  # keep what cannot be run here
     return _completed(plan, _with_failures(result, [explained(subject, failure) for failure in concluded]))
 
 
