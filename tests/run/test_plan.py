@@ -87,7 +87,7 @@ def test_nightly_draws_a_seed():
 
 
 def test_effort_of_a_task():
-    """A search has the share of its law and the seed of its round; a sweep has only its steps."""
+    """A search has the share of its law and the seed of its round; a sweep has its part."""
     plan = Plan.of(Options(seed=5), ["torch"], inline=["torch"])
     search = plan.effort.in_round(2, plan.layouts("torch"), ())
     assert isinstance(search, Search)
@@ -99,7 +99,7 @@ def test_effort_of_a_task():
     assert search.examples_of("adjoint") == 3
     assert {*UNSAFE_LAYOUTS} <= {*search.layouts}
     plan = Plan.of(Options(sweep=2), ["torch"])
-    assert (plan.effort.in_round(1, plan.layouts("torch"), ()), plan.remembers) == (Sweep(2), False)
+    assert (plan.effort.in_round(1, plan.layouts("torch"), ()), plan.remembers) == (Sweep(2, 1), False)
 
 
 def result(status: Status, device: str = "cpu") -> Result:

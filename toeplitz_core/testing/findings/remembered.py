@@ -1,8 +1,7 @@
 """Remember the failures of a run, to try them first in the next: as lines, in a Hypothesis database.
 
-:func:`opened` chooses the database, which may be any of Hypothesis's. Hypothesis
-itself would store its own
-choices there. Their meaning changes when a strategy changes. With a target, Hypothesis would also spend the remaining cases of a law on
+:func:`opened` chooses the database, any of Hypothesis's. Hypothesis itself would store its own choices there. Their
+meaning changes when a strategy changes. With a target, Hypothesis would also spend the remaining cases of a law on
 shrinking cases that pass.
 """
 

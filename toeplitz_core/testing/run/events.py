@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from toeplitz_core.testing.laws.result import Result
@@ -152,3 +152,15 @@ class Ended:
 
 Event = Started | StepStarted | FailureFound | StepEnded | Adopted | Said | Failed | Ended
 Consumer = Callable[[Event], None]
+
+
+def tell_all(consumers: Iterable[Consumer], event: Event) -> None:
+    """Send an event to all consumers, even if one raises; then raise the first error."""
+    failed: Exception | None = None
+    for consumer in consumers:
+        try:
+            consumer(event)
+        except Exception as error:  # noqa: BLE001  # the other reports are still written
+            failed = failed or error
+    if failed is not None:
+        raise failed

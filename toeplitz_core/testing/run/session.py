@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -20,7 +20,7 @@ from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status
 from toeplitz_core.testing.run.comparison.comparison import Comparison, Limits, compared
 from toeplitz_core.testing.run.comparison.facts import Facts
-from toeplitz_core.testing.run.events import Consumer, Ended, Event, Failed, Said, Started, StepEnded
+from toeplitz_core.testing.run.events import Consumer, Ended, Event, Failed, Said, Started, StepEnded, tell_all
 from toeplitz_core.testing.run.execution import judgement
 from toeplitz_core.testing.run.execution.adoption import Adoption
 from toeplitz_core.testing.run.execution.campaign import Campaign
@@ -233,7 +233,7 @@ class Session:
             record, comparison = self._compared(record)
             keep = True
             try:
-                _tell_all(consumers, Ended(record, self._left_out(record, stopped), comparison))
+                tell_all(consumers, Ended(record, self._left_out(record, stopped), comparison))
                 keep = code is not None
             except OSError as error:
                 error.strerror = f"{error.strerror} (to write the reports again: check --resume {journal.path})"
@@ -392,15 +392,3 @@ def _failed(error: Exception, said: str) -> Failed:
     if isinstance(error, JudgeDied | ExecutorLost | SubjectError):
         return Failed(str(error))
     return Failed(said, "".join(traceback.format_exception(error)).rstrip())
-
-
-def _tell_all(consumers: Iterable[Consumer], event: Event) -> None:
-    """Send an event to all consumers, even if one raises; then raise the first error."""
-    failed: Exception | None = None
-    for consumer in consumers:
-        try:
-            consumer(event)
-        except Exception as error:  # noqa: BLE001  # the other reports are still written
-            failed = failed or error
-    if failed is not None:
-        raise failed
