@@ -89,7 +89,7 @@ def test_the_table_says_what_the_decorator_does_not(tmp_path: Path, monkeypatch:
     found = options_of(mark)
     assert steps_of(mark) == ["stride-float64-cpu"]
     assert [found[key] for key in ("subject", "examples", "seed")] == [["torch"], 2, 4]
-    assert [found[key] for key in ("jobs", "time", "fail_fast")] == [1, None, False]
+    assert [found[key] for key in ("jobs", "time", "fail_fast")] == [None, None, False]
     COMMAND_LINE.set({"law": ("forward-exact",), "seed": 5})
     mark = parametrize_with_laws("torch", devices="cpu")
     assert (steps_of(mark), options_of(mark)["seed"]) == (["forward-exact-float64-cpu"], 5)
