@@ -37,6 +37,7 @@ def failure(subject: Subject, line: str) -> Verdict:
     [
         ("arithmetic:rounds_to_tf32", f"{POINT} law=forward-exact", "tf32"),
         ("arithmetic:rounds_to_tf32", f"{SQUARE} data=normal law=forward-bound", "tf32"),
+        ("arithmetic:rounds_to_tf32", f"{POINT} data=nonfinite seed=6 law=special-values", "tf32"),
         ("arithmetic:rounds_weight_to_bfloat16", f"{POINT} law=forward-exact", "bfloat16-operands"),
         ("arithmetic:flushes_subnormals", f"{POINT} data=subnormal law=forward-bound", "flush"),
         (

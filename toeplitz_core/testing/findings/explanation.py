@@ -16,8 +16,8 @@ from toeplitz_core.testing.subjects import SUBJECTS
 from toeplitz_core.testing.subjects.interface import Claims, Implementation, Procedure
 from toeplitz_core.testing.subjects.outcome import Answer, Outcome
 
-# The laws whose verdict depends on the arithmetic alone. Both laws of a pair judge the same results on other data.
-_PAIRS = (("forward-exact", "forward-bound"), ("gradients-exact", "gradients-bound"))
+# The laws whose verdict depends on the arithmetic alone. The laws of a group judge the same results on other data.
+_GROUPS = (("forward-exact", "forward-bound", "special-values"), ("gradients-exact", "gradients-bound"))
 # Fresh data for a failing case. Small integers and impulses show wrong taps, which the bound of a narrow format could
 # hide; a wide range of exponents shows results that depend on pixels that they do not read, as Winograd's do.
 _RECIPES = ("integers", "impulse", "normal", "wide")
@@ -46,14 +46,14 @@ def explained(subject: Implementation, failure: Verdict) -> Verdict:
 def explanation(subject: Implementation, failure: Verdict, names: Collection[str] = ARITHMETICS) -> str | None:
     """The name of the first of these arithmetics that explains a wrong number; None if none does."""
     case = failure.case
-    pair = next((pair for pair in _PAIRS if case.law in pair), None)
-    if pair is None or isinstance(case, Call):
+    group = next((group for group in _GROUPS if case.law in group), None)
+    if group is None or isinstance(case, Call):
         return None
     answers = _Answers(subject)
     again = LAWS[str(case.law)](_Judged(answers), case)
     if (again.index, again.actual) != (failure.index, failure.actual):
         return None  # the failure does not repeat, so that a right result would be explained
-    fresh = _fresh(case, pair)
+    fresh = _fresh(case, group)
     own = by_dtype(subject.claims.chosen).get(case.dtype)
     for entry in ARITHMETICS.values():
         if entry.name not in names or not entry.explains or case.dtype not in entry.dtypes or entry.name == own:
@@ -72,11 +72,11 @@ def explanation(subject: Implementation, failure: Verdict, names: Collection[str
     return None
 
 
-def _fresh(case: Case, pair: Sequence[str]) -> list[Case]:
-    """Cases with the same geometry and other data, each with the law of the pair that judges it."""
+def _fresh(case: Case, group: Sequence[str]) -> list[Case]:
+    """Cases with the same geometry and other data, each with the law of the group that judges it."""
     found = []
     for recipe in dict.fromkeys((*_RECIPES, case.data)):
-        law = next((name for name in pair if recipe in LAWS[name].recipes), None)
+        law = next((name for name in group if recipe in LAWS[name].recipes), None)
         if law is not None:
             seeds = [(case.seed + 1 + draw) % 2**64 for draw in range(_DRAWS)]
             found += [case.replace(data=recipe, law=law, seed=seed) for seed in seeds]
