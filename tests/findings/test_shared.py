@@ -94,6 +94,31 @@ def test_a_crash_is_shared_but_not_with_an_exception(sandbox: Sandbox):
     assert excuse(sandbox, f"{KERNELS}:raises_where_torch_crashes", CRASH) is None
 
 
+@pytest.mark.parametrize("law", ["law=forward-exact", "law=forward-bound data=normal"])
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_a_crash_in_the_dtype_of_the_call_is_shared(sandbox: Sandbox, dtype: str, law: str):
+    """Torch is called in the dtype in which the subject calls it, where torch crashes in that dtype only."""
+    if not LAWS["forward-exact"](IsolatedSubject(sandbox, "torch"), Case.parse(CRASH)).status.is_failure:
+        pytest.skip("not run: torch does not crash on this processor")
+    line = CRASH.replace("law=forward-exact", f"dtype={dtype} {law}")
+    assert excuse(sandbox, f"{KERNELS}:in_float32", line) == Excuse(Status.SHARED, "onednn-segfault-padding-only")
+    assert excuse(sandbox, f"{KERNELS}:crashes_beside_it", line) is None
+
+
+def test_numbers_that_another_dtype_rounds_are_the_subjects_own(sandbox: Sandbox):
+    """A subject that computes in float32 is not excused for numbers that float64 would have."""
+    line = "input=1x1x2x2 weight=1x1x2x2 dtype=float64 data=normal law=forward-bound"
+    assert excuse(sandbox, f"{KERNELS}:in_float32", line) is None
+
+
+def test_a_narrow_format_inside_is_one_finding():
+    """Neither what torch fails in the narrow format nor the rounding next to NaN is a finding of its own."""
+    laws = ("forward-exact", "special-values", "contract")
+    record = check(f"{KERNELS}:in_float32", law=laws, dtype=("float64", "complex128"), device="cpu", quiet=True)
+    (finding,) = record.findings
+    assert (finding.cause, record.results[-1].failure is None) == ("narrow-accumulator", False)
+
+
 def test_torch_is_called_and_judged_as_the_subject_is():
     """Torch in a subject's place has its layout, its context, its arithmetic and its claims."""
     contexts: list[None] = []
@@ -215,8 +240,8 @@ X, W = torch.ones(2, 1, 3, 3), torch.ones(1, 1, 2, 2)
 )
 def test_each_kind_of_call_is_seen(compute: Callable[[], object]):
     """Calls forward, backward, by transforms and in inference mode are seen."""
-    calls: list[None] = []
-    with ConvolutionWatch(lambda: calls.append(None)):
+    calls: list[torch.dtype] = []
+    with ConvolutionWatch(calls.append):
         compute()
     assert calls
 
@@ -225,16 +250,16 @@ def test_a_backward_pass_is_seen():
     """A backward pass through a convolution that was recorded before is seen."""
     weight = W.clone().requires_grad_()
     y = functional.conv2d(X, weight).sum()
-    calls: list[None] = []
-    with ConvolutionWatch(lambda: calls.append(None)):
+    calls: list[torch.dtype] = []
+    with ConvolutionWatch(calls.append):
         y.backward()
     assert calls
 
 
 def test_nothing_else_is_seen():
     """Other operators are not taken for convolutions, whatever their names."""
-    calls: list[None] = []
-    with ConvolutionWatch(lambda: calls.append(None)):
+    calls: list[torch.dtype] = []
+    with ConvolutionWatch(calls.append):
         conv2d(X, W)
         X[0, 0].to_sparse_csr()  # it converts
         functional.unfold(X, 2)

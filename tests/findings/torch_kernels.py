@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import torch
@@ -72,3 +73,17 @@ def calls_for_nothing(*args: Any) -> Tensor:
     """Fails as torch does, by itself; it calls torch's convolution too, but on other numbers."""
     functional.conv2d(torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1))
     return calls_nothing(*args)
+
+
+def in_float32(x: Tensor, w: Tensor, b: Tensor | None, *rest: Any) -> Tensor:
+    """Torch's own convolution in float32 or complex64, whatever the dtype of the operands is."""
+    inside = torch.complex64 if x.is_complex() else torch.float32
+    bias = None if b is None else b.to(inside)
+    return functional.conv2d(x.to(inside), w.to(inside), bias, *rest).to(x.dtype)
+
+
+def crashes_beside_it(x: Tensor, w: Tensor, _: Tensor | None, *rest: Any) -> Tensor:
+    """Ends the process by itself, where torch's convolution in float32 would, after calling it in float64."""
+    functional.conv2d(x.double(), w.double(), None, *rest)
+    ctypes.string_at(0)
+    return x

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.dtypes import CASE_DTYPES
 from toeplitz_core.testing.findings.known_failures.entry import Entry
 from toeplitz_core.testing.findings.known_failures.known import KnownFailures
 from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject, SubjectError
 from toeplitz_core.testing.laws import LAWS, Law
 from toeplitz_core.testing.laws.verdict import UNLISTED, Excuse, Status, Verdict
 from toeplitz_core.testing.subjects.interface import Implementation, Subject
-from toeplitz_core.testing.subjects.pytorch.counterpart import corrected, torch_instead_of, watched
+from toeplitz_core.testing.subjects.pytorch.counterpart import corrected, named, torch_instead_of, watched
 
 # The list of torch's known failures, which is installed with this package.
 KNOWN_TORCH = Path(__file__).parents[1] / "corpus" / "known_torch.toml"
+# The complex dtype whose parts have a dtype.
+_OF_PARTS = {"float32": "complex64", "float64": "complex128"}
 
 
 class SharedFailures:
@@ -28,6 +31,9 @@ class SharedFailures:
     The symptom may differ if the subject is right once a right convolution takes the place of torch's: what it makes of
     torch's wrong result is then no fault of its own. This does not hold for a wrong number, because numbers that are
     rounded differently may be right by chance.
+
+    A subject may call torch's convolution in another dtype than that of its operands. Then torch is called in that
+    dtype too; but not for a wrong number, because the subject has chosen how precise its numbers are.
 
     The case is run again for that: on torch in a worker that is otherwise like the subject's, and on the subject with
     its calls watched or replaced. A subject in this process is compared in this process, and only where it calls
@@ -66,12 +72,17 @@ class SharedFailures:
             return None
         try:
             found = self._of_torch(self._torch, law, verdict, fill)
-            if found is None or not self._calls_torch(law, case):
+            if found is None:
+                found = self._in_another_dtype(self._torch, law, verdict)
+            elif not self._calls_torch(law, case):
+                found = None
+            if found is None:
                 return None
         except SubjectError:  # a worker cannot start, so nothing is known
             return None
         entry = torch_failures().match("torch", found)
-        unlisted = f"{UNLISTED}: {case.law}" + (f" {case.dtype}" if isinstance(case, Case) else "")
+        failing = found.case
+        unlisted = f"{UNLISTED}: {case.law}" + (f" {failing.dtype}" if isinstance(failing, Case) else "")
         return Excuse(Status.SHARED, unlisted if entry is None else entry.name)
 
     def _of_torch(self, torch: Implementation, law: Law, verdict: Verdict, fill: bool) -> Verdict | None:
@@ -89,6 +100,18 @@ class SharedFailures:
         others = (law(poisoned, verdict.case) for poisoned in torch.poisoned())
         return next((found for found in others if found.kind == verdict.kind), None)
 
+    def _in_another_dtype(self, torch: Implementation, law: Law, verdict: Verdict) -> Verdict | None:
+        """The verdict on torch in a dtype in which the subject calls it, if it fails alike; None otherwise."""
+        case = verdict.case
+        if isinstance(case, Call) or verdict.index is not None:
+            return None
+        seen = self._watched(law, case)
+        # Torch convolves the parts of complex numbers.
+        complex_ones = [_OF_PARTS[name] for name in seen if name in _OF_PARTS] if "complex" in case.dtype else []
+        others = [name for name in dict.fromkeys((*complex_ones, *seen)) if name in CASE_DTYPES and name != case.dtype]
+        verdicts = (law(torch, case.replace(dtype=name)) for name in others)
+        return next((found for found in verdicts if found.kind == verdict.kind), None)
+
     def _holds_with_right_calls(self, law: Law, case: Case | Call) -> bool:
         """Whether the law holds for the subject if a right convolution takes the place of torch's."""
         subject = self._subject
@@ -104,16 +127,17 @@ class SharedFailures:
     def _calls_torch(self, law: Law, case: Case | Call) -> bool:
         """Whether the subject calls torch's convolution when the law is checked on this case."""
         declared = self._subject.claims.calls_torch
-        return self._watched(law, case) if declared is None else declared
+        return bool(self._watched(law, case)) if declared is None else declared
 
-    def _watched(self, law: Law, case: Case | Call) -> bool:
+    def _watched(self, law: Law, case: Case | Call) -> Sequence[str]:
+        """The dtypes in which the subject is seen to call torch's convolution."""
         if isinstance(self._subject, IsolatedSubject):
             subject = self._subject.in_role("watched")
             law(subject, case)
             return subject.called_torch()
-        calls: list[None] = []
-        law(watched(_here(self._subject), lambda: calls.append(None)), case)
-        return bool(calls)
+        calls: dict[str, None] = {}
+        law(watched(_here(self._subject), lambda dtype: calls.setdefault(named(dtype))), case)
+        return tuple(calls)
 
 
 def _here(subject: Implementation) -> Subject:

@@ -142,11 +142,11 @@ class IsolatedSubject:
             )
         return self._beside[role]
 
-    def called_torch(self) -> bool:
-        """Whether a watched subject has called torch's own convolution since this was last asked."""
+    def called_torch(self) -> tuple[str, ...]:
+        """The dtypes in which a watched subject has called torch's own convolution since this was last asked."""
         assert self._witness is not None
-        called = self._witness.stat().st_size > 0
-        self.ever_called_torch = self.ever_called_torch or called
+        called = tuple(dict.fromkeys(self._witness.read_text(encoding="ascii").split()))
+        self.ever_called_torch = self.ever_called_torch or bool(called)
         os.truncate(self._witness, 0)
         return called
 

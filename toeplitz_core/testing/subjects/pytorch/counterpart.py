@@ -42,16 +42,17 @@ class ConvolutionWatch(_Mode):
     Parameters
     ----------
     note : callable
-        Called just before each convolution, so that a convolution that ends the process is noted too.
+        Called with the dtype just before each convolution, so that one that ends the process is noted too.
     operands : Operands, optional
-        Only convolutions of these numbers are noted; of any numbers if not given.
+        Only convolutions of these numbers, or of what another dtype keeps of them, are noted; of any if not given.
     """
 
-    def __init__(self, note: Callable[[], object], operands: Operands | None = None) -> None:
+    def __init__(self, note: Callable[[torch.dtype], object], operands: Operands | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch has no annotation there
         self._note = note
         given = () if operands is None else (operands.input, operands.weight, operands.grad)
-        self._numbers = None if operands is None else [_numbers(values) for values in given if values is not None]
+        self._operands = None if operands is None else [values for values in given if values is not None]
+        self._numbers: dict[torch.dtype, list[torch.Tensor]] = {}
 
     def __torch_dispatch__(
         self,
@@ -62,20 +63,27 @@ class ConvolutionWatch(_Mode):
     ) -> Any:
         """Run an operator, unchanged."""
         if _CONVOLUTION.search(func.overloadpacket.__name__) and self._is_of_the_case(args):
-            self._note()
+            self._note(next(each.dtype for each in args if isinstance(each, torch.Tensor)))
         return func(*args, **kwargs or {})
 
     def _is_of_the_case(self, args: Sequence[Any]) -> bool:
         """Whether the numbers of some argument are those of an operand, but for zeros: it may be padded or a part."""
-        if self._numbers is None:
+        if self._operands is None:
             return True
         with _disable_current_modes():
-            given = [_numbers(each) for each in args if isinstance(each, torch.Tensor)]
             return any(
                 bool(one.numel()) == bool(other.numel()) and bool(torch.isin(one, other).all())
-                for one in given
-                for other in self._numbers
+                for each in args
+                if isinstance(each, torch.Tensor)
+                for one in [_numbers(each)]
+                for other in self._numbers_in(each.dtype)
             )
+
+    def _numbers_in(self, dtype: torch.dtype) -> list[torch.Tensor]:
+        """The different numbers in each operand, once it is converted to a dtype."""
+        if dtype not in self._numbers:
+            self._numbers[dtype] = [_numbers(values, dtype) for values in self._operands or ()]
+        return self._numbers[dtype]
 
 
 class RightConvolution(_Mode):
@@ -96,9 +104,11 @@ class RightConvolution(_Mode):
         return func(*args, **kwargs or {})
 
 
-def _numbers(values: torch.Tensor) -> torch.Tensor:
-    """The different numbers in a tensor, without zeros."""
+def _numbers(values: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """The different numbers in a tensor, without zeros; of each part of a complex one. Converted first, if asked."""
     real = torch.view_as_real(values.detach().resolve_conj()) if values.is_complex() else values.detach()
+    if dtype is not None:
+        real = real.to(dtype.to_real())
     wide = real if real.dtype == torch.int64 else real.double()
     numbers: torch.Tensor = torch.unique(torch.nan_to_num(wide[wide != 0]).cpu())
     return numbers
@@ -150,7 +160,12 @@ class SubjectInMode:
         return ()
 
 
-def watched(subject: Subject, note: Callable[[], object]) -> SubjectInMode:
+def named(dtype: torch.dtype) -> str:
+    """The name of a dtype, as cases have it."""
+    return str(dtype).removeprefix("torch.")
+
+
+def watched(subject: Subject, note: Callable[[torch.dtype], object]) -> SubjectInMode:
     """The subject, with its calls of torch's own convolution noted as :class:`ConvolutionWatch` does."""
     return SubjectInMode(subject, partial(ConvolutionWatch, note))
 
@@ -182,7 +197,7 @@ def torch_instead_of(subject: Subject) -> TorchSubject:
 
 
 def in_role(subject: Subject, role: Role, witness: str) -> Subject | SubjectInMode:
-    """The subject in a role. If it is watched, each call of torch's own convolution adds a byte to a file.
+    """The subject in a role. If it is watched, each call of torch's own convolution adds its dtype to a file.
 
     Parameters
     ----------
@@ -192,5 +207,6 @@ def in_role(subject: Subject, role: Role, witness: str) -> Subject | SubjectInMo
     if role == "torch":
         return torch_instead_of(subject)
     if role == "watched":
-        return watched(subject, partial(os.write, os.open(witness, os.O_WRONLY | os.O_APPEND), b"."))
+        file = os.open(witness, os.O_WRONLY | os.O_APPEND)
+        return watched(subject, lambda dtype: os.write(file, f"{named(dtype)}\n".encode()))
     return corrected(subject) if role == "corrected" else subject
