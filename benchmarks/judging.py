@@ -85,7 +85,7 @@ def of_verdicts() -> Table:
     with Sandbox(timeout=60) as sandbox:
         inline, worker = resolve("torch"), IsolatedSubject(sandbox, "torch", environment("torch"))
         works = {
-            "F.conv2d alone": inline.run,
+            "the call, inline": inline.run,
             "the data": lambda case, _: draw(case),
             "the expected result": oracle,
             "the verdict, inline": lambda case, _: LAW(inline, case),
@@ -101,7 +101,7 @@ def of_verdicts() -> Table:
                     work(case, operands)
                     if number:  # first calls are slow for other reasons
                         times[name].append(time.perf_counter() - begin)
-    unit = statistics.median(times["F.conv2d alone"])
+    unit = statistics.median(times["the call, inline"])
     rows = [
         [
             name,
@@ -115,7 +115,7 @@ def of_verdicts() -> Table:
         "A judged case",
         f"{COUNT} cases of {LAW.name} on torch, each {ROUNDS} times, all parts in turn. A verdict has its parts in it. "
         "The aims for a verdict are 0.7 ms inline and 1.1 ms isolated.",
-        ["part", "ms, median", "ms, mean", "median in units of F.conv2d"],
+        ["part", "ms, median", "ms, mean", "median in units of the call"],
         rows,
     )
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 # Seconds that the pairs of one ratio take, and the fewest pairs.
-SECONDS, FEWEST = 1.5, 5
+SECONDS, FEWEST = 1.0, 5
 # Results that are held before fresh memory is returned to the system.
 HELD = 20
 

@@ -46,7 +46,7 @@ def of_startup() -> Table:
     rows = []
     for name, command, peer_name, peer, variables in pairs:
         low, high, ours, theirs = measured(
-            partial(process, *command, **variables), partial(process, *peer), fresh=False, seconds=8.0
+            partial(process, *command, **variables), partial(process, *peer), fresh=False, seconds=6.0
         )
         spread = f"{ours / theirs:.2f} ({low:.2f} to {high:.2f})"
         rows.append([name, peer_name, f"{ours:.2f}", f"{ours - theirs:.2f}", spread])
