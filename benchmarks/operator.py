@@ -72,8 +72,8 @@ def of_memory() -> Table:
     return Table(
         "Memory of a large layer by rows",
         "All rows of the layer 3 to 64, 224x224 k7 s2 p3, compared with torch's result in blocks of 16,384 rows. The "
-        "figure is by how much the peak of the process grows beyond that after torch's convolution. The aim is less than "
-        "256 MiB.",
+        "figure is by how much the peak of the process grows beyond that after torch's convolution. The aim is less "
+        "than 256 MiB.",
         ["rows compared", "wrong", "MiB beyond torch's own"],
         [[count, wrong, mebibytes]],
     )
