@@ -106,6 +106,22 @@ def test_what_has_ended_is_no_task_any_more():
     ]  # fmt: skip
 
 
+def test_a_sweep_without_some_of_its_parts_is_no_result():
+    """Unless it has failed, it would look like a whole sweep; with its last part it is one."""
+    plan = bench("holds", dtypes=["float32"], sweep=4).plan
+    (step,), parts = plan.steps, plan.effort.rounds
+    assert parts > 1
+    progress = Progress(plan)
+    for number in range(parts):
+        assert progress.results == []
+        progress(StepEnded(Task(step, number), Result(step, Status.PASS, Counter({Status.PASS: 1}))))
+    (whole,) = progress.results
+    assert whole.cases == parts
+    failed = Progress(plan)
+    failed(StepEnded(Task(step, 0), Result(step, Status.FAIL, Counter({Status.FAIL: 1}))))
+    assert len(failed.results) == 1
+
+
 def result(status: Status, cases: int = 10, **options: object) -> Result:
     """The result of one round."""
     failure = Verdict(status, CASE, "wrong") if status.is_failure else None
