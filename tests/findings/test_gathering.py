@@ -14,7 +14,7 @@ from tests.helpers.running import law_of
 from toeplitz_core.testing import check
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.findings.finding import Finding
-from toeplitz_core.testing.findings.gathering import HANGS, Gathering
+from toeplitz_core.testing.findings.gathering import CALLS, Gathering
 from toeplitz_core.testing.laws import LAWS
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict
@@ -192,8 +192,8 @@ def failing(law: str, message: str, symptom: Symptom, status: Status = Status.FA
     return Result(Step("nowhere", law, "float32", "cpu"), status, failure=failure, message=message)
 
 
-def test_a_hang_is_shrunk_by_few_calls():
-    """A call that does not return is made smaller until a few smaller ones have not returned either."""
+def test_a_hang_is_made_smaller_and_says_what_it_needs():
+    """Its needs are those of the smallest case, and no case around it is called."""
     hung = []
 
     def status(case: Case) -> Status:
@@ -205,9 +205,9 @@ def test_a_hang_is_shrunk_by_few_calls():
     gathering = Gathering(lambda _: TorchSubject("mine", torch.conv2d), {law.name: law})
     case = Case.parse("input=2x3x9x9 weight=40x3x3x3 law=forward-exact")
     finding = gathering.add(Step("mine", law.name, "float32", "cpu"), law(TorchSubject("mine", torch.conv2d), case))
-    assert 2 < finding.failure.case.weight[0] < 40
-    assert finding.failure.case.geometry.nnz < case.geometry.nnz / 10
-    assert len(hung) <= 1 + HANGS + 1  # the first and the last one too
+    assert str(finding.failure.case) == "input=1x1x1x1 weight=3x1x1x1 law=forward-exact"
+    assert finding.needs == ("out_channels >= 3",)
+    assert len(hung) < CALLS[Status.TIMEOUT][0]
 
 
 def test_an_interrupted_run_calls_no_subject():

@@ -103,6 +103,21 @@ def hang(*_: Tensor) -> Tensor:
         time.sleep(1)
 
 
+def hangs_with_stride(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor | None,
+    stride: list[int],
+    padding: list[int] | str,
+    dilation: list[int],
+    groups: int,
+) -> Tensor:
+    """Does not return for several output channels and a stride of the width."""
+    while len(w) > 1 and stride[1] > 1:
+        time.sleep(1)
+    return conv2d(x, w, b, stride, padding, dilation, groups)
+
+
 def hang_up(*_: Tensor) -> Tensor:
     """Closes all files except the standard streams, also the connection to the judge, and never returns."""
     os.closerange(3, 1024)

@@ -275,10 +275,8 @@ def test_a_known_failure_of_infinite_error_is_no_target():
     assert result.max_ratio <= 1
 
 
-@pytest.mark.parametrize("most", [2, 100])
-def test_a_hang_is_shrunk_in_few_calls(most: int, monkeypatch: pytest.MonkeyPatch):
-    """A hang is shrunk in few calls and confirmed once, because each call takes the whole timeout."""
-    monkeypatch.setattr("toeplitz_core.testing.search.tally.SHRINKING_TIMEOUTS", most)
+def test_a_hang_is_shrunk_and_confirmed():
+    """The smallest case is called once more, with the whole timeout; what hangs less often keeps its first case."""
     calls: list[Case] = []
 
     def check(case: Case) -> Status:
@@ -288,16 +286,25 @@ def test_a_hang_is_shrunk_in_few_calls(most: int, monkeypatch: pytest.MonkeyPatc
     result = hunt(conv2d, law=law_of(check))
     assert result.status is Status.TIMEOUT
     assert result.failure is not None
-    assert sum(case.geometry.out_channels > 2 for case in calls) <= most + 1  # it is confirmed once
-    assert "runs)" not in result.message
-    unfinished = result.failure.message.endswith("(not shrunk to the end, which would take the timeout for each call)")
-    assert unfinished == (most == 2)
+    assert result.failure.case.replace(law=None) == Case.parse("input=1x1x1x1 weight=3x1x1x1")
+    assert calls.count(result.failure.case) == 2
+    calls.clear()
+
+    def once(case: Case) -> Status:
+        calls.append(case)
+        hangs = case.geometry.out_channels > 2 and (case == calls[0] or calls.count(case) == 1)
+        return Status.TIMEOUT if hangs else Status.PASS
+
+    result = hunt(conv2d, law=law_of(once))
+    first = next(case for case in calls if case.geometry.out_channels > 2)
+    assert result.failure is not None
+    assert result.failure.case == first
 
 
 @pytest.mark.parametrize(("seconds", "status"), [(0.2, Status.PASS), (0.0, Status.TIMEOUT)])
 def test_a_slow_call_is_no_hang(seconds: float, status: Status, monkeypatch: pytest.MonkeyPatch):
     """A case that did not return in time is no hang if it takes long and returns; one that is fast then hung."""
-    monkeypatch.setattr("toeplitz_core.testing.search.tally.SLOW", 0.1)
+    monkeypatch.setattr("toeplitz_core.testing.search.search.SLOW", 0.1)
     calls: list[Case] = []
 
     def check(case: Case) -> Status:

@@ -238,11 +238,20 @@ def necessary(case: Case | Call) -> Condition:
     """
     if isinstance(case, Call):
         return Condition(f"call == {str(case)!r}")
-    geometry = case.geometry
     parts = [f"dtype == '{case.dtype}'", f"device == '{ATTRIBUTES['device'].of(case)}'"]
     # These are the recipes that searches start with.
     if case.data not in ("integers", "normal"):
         parts.append(f"data == '{case.data}'")
+    return Condition(" and ".join((*parts, *_of_shapes(case))))
+
+
+def necessary_shapes(case: Case) -> tuple[Condition, ...]:
+    """The conditions of :func:`necessary` on sizes, parameters and layouts, whatever the dtype and the data are."""
+    return tuple(map(Condition, _of_shapes(case)))
+
+
+def _of_shapes(case: Case) -> list[str]:
+    geometry, parts = case.geometry, []
     if case.batch is None:
         parts.append("not batched")
     sizes = {"batch": 1 if case.batch is None else case.batch, "groups": case.groups, "group_channels": case.weight[1]}
@@ -264,8 +273,7 @@ def necessary(case: Case | Call) -> Condition:
         parts.append("all_padding")
     if case.bias:
         parts.append("bias")
-    parts += [f"layout_{operand} == '{layout}'" for operand, layout in case.layouts]
-    return Condition(" and ".join(parts))
+    return [*parts, *(f"layout_{operand} == '{layout}'" for operand, layout in case.layouts)]
 
 
 # What a kernel is most often for. A condition on one of these is one that a user would write.

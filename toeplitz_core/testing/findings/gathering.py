@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.case.conditions import necessary_shapes
 from toeplitz_core.testing.case.recipe_table import ONE_HOT, RECIPES
 from toeplitz_core.testing.data.one_hot import one_hot_cases
 from toeplitz_core.testing.findings.causes.catalogue import GRADIENT, UNKNOWN
@@ -20,6 +20,7 @@ from toeplitz_core.testing.findings.matrices import Matrices
 from toeplitz_core.testing.findings.other_variants import other_variants
 from toeplitz_core.testing.findings.recovery import recovered
 from toeplitz_core.testing.findings.sizes.boundaries import Need, needs
+from toeplitz_core.testing.isolation.isolated_subject import patiently
 from toeplitz_core.testing.laws import Law
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Status, Verdict, alike, same_refusal
@@ -32,14 +33,15 @@ from toeplitz_core.testing.subjects.symptom import Symptom
 
 # Calls of a law for the smallest case, and for the boundaries around it. Each crash costs a process.
 CALLS = {Status.FAIL: (300, 500), Status.CRASH: (80, 160), Status.TIMEOUT: (60, 0)}
-# Calls that do not return, each of which takes the whole timeout, after which no smaller case is tried.
-HANGS = 8
 # Draws of other data for a case of one law under another.
 DRAWS = 4
 # Calls with a single product that is not zero.
 ONE_HOT_CALLS = 40
 # Seconds for the smallest case, and for the boundaries around it. Only slow subjects need more than the calls take.
 SECONDS = (20.0, 20.0)
+# The first of these for a failure that hangs: each such call takes half a second and more. Its boundaries are not
+# sought, because most cases around it hang too.
+SECONDS_OF_HANGS = 8.0
 # The causes of results that depend on memory or on other calls.
 _OF_STATE = ("stale-memory", "nondeterministic", "buffer-reused")
 # Seconds for the same case under other variants of torch, where the subject is one.
@@ -179,7 +181,8 @@ class Gathering:
         found = failure
         if isinstance(failure.case, Case) and self._polish and not fixed and for_smallest:
             apart = [bug.diagnosis for bug in earlier if bug.diagnosis.hypothesis is not None]
-            fails = _Fails(subject, law, failure, SECONDS[0], domain=domain, apart=apart)
+            seconds = SECONDS_OF_HANGS if failure.status is Status.TIMEOUT else SECONDS[0]
+            fails = _Fails(subject, law, failure, seconds, domain=domain, apart=apart)
             least = smallest(failure.case, fails, calls=for_smallest)
             if least != failure.case:
                 found = _final(law, subject, least, failure)
@@ -190,6 +193,8 @@ class Gathering:
             again = diagnosed(subject, failure, others=cases)
             diagnosis = again if again.cause != UNKNOWN else diagnosis
         needed: tuple[Need, ...] = ()
+        if isinstance(found.case, Case) and found.status is Status.TIMEOUT:
+            needed = tuple(Need(condition, condition.text) for condition in necessary_shapes(found.case))
         if isinstance(found.case, Case) and not fixed and for_needs:
             whole = _with_many_numbers(subject, law, found)
             assert isinstance(whole.case, Case)
@@ -230,6 +235,8 @@ class Gathering:
             return True
         if not all(need.holds(case) for need in bug.needs):
             return False
+        if failure.status is Status.TIMEOUT:  # to call it under another law would only take long
+            return alike(known, failure)
         return self._both_ways(subject, known, failure)
 
     def _both_ways(self, subject: Implementation, known: Verdict, failure: Verdict) -> bool:
@@ -304,16 +311,14 @@ class _Fails:
         self._apart = apart
         self._subject, self._law, self._failure = subject, law, failure
         self._known = known if known is not None and known.hypothesis is not None else None
-        self._end = math.inf if failure.status is Status.TIMEOUT else time.monotonic() + seconds
-        self._hangs = 0
+        self._end = time.monotonic() + seconds
 
     def __call__(self, case: Case) -> bool | None:
-        if time.monotonic() > self._end or self._hangs >= HANGS:
+        if time.monotonic() > self._end:
             raise OutOfCallsError
         if not self._law.takes(case) or not self._domain.contains(case):
             return None
         verdict = self._law(self._subject, case)
-        self._hangs += verdict.status is Status.TIMEOUT
         if verdict.status is Status.UNSUPPORTED:
             return None
         if self._known is not None and verdict.status.is_failure:
@@ -325,8 +330,9 @@ class _Fails:
 
 def _final(law: Law, subject: Implementation, case: Case, failure: Verdict) -> Verdict:
     """The verdict on a smaller case, without values that change; the verdict before if it does not fail again."""
-    found = law(subject, case)
-    if not found.status.is_failure:
+    with patiently(subject):
+        found = law(subject, case)
+    if not found.status.is_failure or found.status is not failure.status:
         return failure
     return without_chance(found, law, subject).replace(flags=failure.flags)  # of the options of the run
 

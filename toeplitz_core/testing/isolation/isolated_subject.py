@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import itertools
@@ -17,12 +18,13 @@ from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.data.operands import Operands
 from toeplitz_core.testing.isolation.fork_server import ForkServerDied
+from toeplitz_core.testing.isolation.patience import Patience
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.isolation.worker import Handshake, Request, Settings
 from toeplitz_core.testing.isolation.worker_process import FIRST_CALL, Death, WorkerProcess
 from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.subjects.declared import Declared
-from toeplitz_core.testing.subjects.interface import Claims, Environment, Procedure
+from toeplitz_core.testing.subjects.interface import Claims, Environment, Implementation, Procedure
 from toeplitz_core.testing.subjects.outcome import Answer, Outcome
 from toeplitz_core.testing.subjects.pytorch.counterpart import Role
 
@@ -140,6 +142,8 @@ class IsolatedSubject:
                 witness=witness,
                 declared=self._declared,
             )
+        if self._beside[role]._slowest_first is None:
+            self._beside[role]._slowest_first = self._slowest_first
         return self._beside[role]
 
     def called_torch(self) -> tuple[str, ...]:
@@ -174,7 +178,7 @@ class IsolatedSubject:
         answer = self._ask(requests, [f"{case} # {self.name}" for case in cases])
         if isinstance(answer, Death):
             if len(cases) > 1 and answer.status != "raised":
-                return [self.run(case, values, procedure) for case, values in zip(cases, operands, strict=True)]
+                return self._run_each(cases, operands, procedure)
             return [
                 Outcome(
                     answer.status,
@@ -187,6 +191,14 @@ class IsolatedSubject:
                 for case in cases
             ]
         return [outcome for outcome in answer if isinstance(outcome, Outcome)]
+
+    def _run_each(self, cases: Sequence[Case], operands: Sequence[Operands], procedure: Procedure) -> list[Outcome]:
+        """Make each call separately, up to the first that hangs, which decides the verdict on all of them."""
+        found: list[Outcome] = []
+        for case, values in zip(cases, operands, strict=True):
+            hung = bool(found) and found[-1].status == "timed out"
+            found.append(found[-1] if hung else self.run(case, values, procedure))
+        return found
 
     def answer(self, call: Call) -> Answer:
         """Call the subject with arguments that may be invalid."""
@@ -210,14 +222,18 @@ class IsolatedSubject:
         if self._fork and not _is_installed("triton") and any(set(names) - set(self._imports) for names in needed):
             self._imports = tuple(dict.fromkeys((*self._imports, *itertools.chain(*needed))))
             self.restart()
-        fresh = self._worker is None
         try:
             worker = self.start()
         except SubjectError as error:
             return Death("raised", str(error))
+        fresh = not worker.was_asked
         extra = (FIRST_CALL if self._slowest_first is None else self._slowest_first) if fresh else 0.0
         begin = time.monotonic()
-        answer = worker.ask(requests, self._sandbox.timeout * len(requests) + extra)
+        answer = worker.ask(requests, self.patience.seconds(len(requests)) + extra)
+        if not isinstance(answer, Death) and not fresh:
+            self.patience.returned((time.monotonic() - begin) / len(requests))
+        elif isinstance(answer, Death) and answer.status == "timed out" and len(requests) == 1:
+            self.patience.hung()
         if fresh:
             # Once the duration of a first call is known, a hanging first call is not given much longer.
             took = 0.0 if isinstance(answer, Death) else time.monotonic() - begin
@@ -228,6 +244,11 @@ class IsolatedSubject:
         if answer.worn or any(outcome.status == "spoiled" for outcome in answer.each):
             self.restart()
         return answer.each
+
+    @property
+    def patience(self) -> Patience:
+        """How long its calls are waited for."""
+        return self._sandbox.patience
 
     def restart(self) -> None:
         """End the worker; the next call starts a fresh one."""
@@ -268,6 +289,11 @@ class IsolatedSubject:
                 self.restart()
                 raise SubjectError(reason)
         return self._worker
+
+
+def patiently(subject: Implementation) -> contextlib.AbstractContextManager[None]:
+    """Wait for each call of a subject in a worker as long as the timeout allows, even if others have hung."""
+    return subject.patience.in_full() if isinstance(subject, IsolatedSubject) else contextlib.nullcontext()
 
 
 @functools.cache

@@ -71,6 +71,8 @@ class WorkerProcess:
         self._server: ForkServer | None = None
         self._process = None
         self._is_idle = False
+        # Whether it was asked before: the first call may take longer.
+        self.was_asked = False
         ours, theirs = multiprocessing.Pipe()
         self._channel = Channel(ours, settings.shared)
         with theirs:
@@ -110,7 +112,7 @@ class WorkerProcess:
     def ask(self, requests: Sequence[Request | Call], limit: float) -> Replies | Death:
         """The replies, or the reason why the worker did not answer."""
         begin = printed_bytes(self._log)
-        self._is_idle = False
+        self._is_idle, self.was_asked = False, True
         try:
             self._channel.send(requests)
             with interrupts.at_once():

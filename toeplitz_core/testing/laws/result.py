@@ -63,6 +63,8 @@ class Result:
         How many cases torch itself fails too, by the name of the entry for torch.
     refuses : tuple of str
         The features of cases that the subject refuses, so that they are not drawn: groups, a bias, and so on.
+    left_out : int
+        How many cases were drawn and not tried, because the subject hangs on cases like them.
     """
 
     step: Step
@@ -81,6 +83,7 @@ class Result:
     slow: str = ""
     shared: Counter[str] = field(default_factory=Counter)
     refuses: tuple[str, ...] = ()
+    left_out: int = 0
 
     @property
     def failures(self) -> tuple[Verdict, ...]:

@@ -79,6 +79,8 @@ def remarks(results: Sequence[Result], left_out: Sequence[str] = (), *, most: in
     absent = {(r.subject, r.device): r.message for r in results if r.status is Status.NOT_RUN}
     for line in (*(f"{subject} on {device}: {reason}" for (subject, device), reason in absent.items()), *left_out):
         yield Remark("not run", line)
+    for line in _left_out(who, ran):
+        yield Remark("left out", line)
     for line in _signed_zeros(who, ran):
         yield Remark("signed zeros", line)
     for one, result in {(r.subject, r.device): r for r in reversed(ran) if r.slow}.items():
@@ -95,6 +97,14 @@ def _who(results: Sequence[Result]) -> dict[tuple[str, str], str]:
 
 def _names(results: Sequence[Result], of: str) -> str:
     return counted(list(dict.fromkeys(getattr(r, of) for r in results)), of)
+
+
+def _left_out(who: dict[tuple[str, str], str], ran: Sequence[Result]) -> Iterator[str]:
+    """For each subject that hangs, how many cases were not tried because others like them do not return."""
+    for one in dict.fromkeys((r.subject, r.device) for r in ran if r.left_out):
+        results = [r for r in ran if (r.subject, r.device) == one and r.left_out]
+        cases = cases_of(sum(r.left_out for r in results))
+        yield f"{who[one]}{cases} not tried, because they meet what a hang needs: {_names(results, 'law')}"
 
 
 def _signed_zeros(who: dict[tuple[str, str], str], ran: Sequence[Result]) -> Iterator[str]:

@@ -207,6 +207,8 @@ def result_document(result: Result) -> dict[str, Any]:
         found["refuses"] = list(result.refuses)
     if result.outside:
         found["outside"] = result.outside
+    if result.left_out:
+        found["left_out"] = result.left_out
     if result.failure is not None:
         found |= failure_document(result.subject, result.failure)
     if result.others:
@@ -289,6 +291,7 @@ def read_result(document: Mapping[str, Any]) -> Result:
         document.get("outside", 0),
         shared=Counter(document.get("shared", {})),
         refuses=tuple(document.get("refuses", ())),
+        left_out=document.get("left_out", 0),
     )
 
 

@@ -14,12 +14,14 @@ from hypothesis import seed as seeded
 
 from toeplitz_core.testing.case.call import Call
 from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.isolation.isolated_subject import patiently
 from toeplitz_core.testing.laws.law import Law
 from toeplitz_core.testing.laws.result import Result, Step
 from toeplitz_core.testing.laws.verdict import Excuse, Status, Verdict
 from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.search.changes import OutOfCallsError
 from toeplitz_core.testing.search.effort import Effort, Search, Sweep
+from toeplitz_core.testing.search.hangs import Hangs
 from toeplitz_core.testing.search.law_cases import drawn, drawn_again, swept
 from toeplitz_core.testing.search.refusals import Refusals, RefusesAll
 from toeplitz_core.testing.search.seeding import no_constants_of_modules
@@ -39,6 +41,10 @@ _MOST_TRIED, _MOST_ROUNDS = 4, 12
 CALLS = {Status.FAIL: 300, Status.CRASH: 60, Status.TIMEOUT: 60}
 # Seconds after which no smaller case is tried. Only slow subjects need more than the calls take.
 SECONDS = 20.0
+# The same for a failure that hangs: each such call takes half a second and more.
+SECONDS_OF_HANGS = 10.0
+# Seconds of a slow check. A case that did not return in time, and then takes longer than this, is only slow.
+SLOW = 1.0
 # Calls of more seconds than this are slow, and calls of about ``_QUICK`` seconds are quick enough. Smaller limits on
 # products than this leave too little to check.
 _SLOW, _QUICK, _FEWEST_PRODUCTS = 1.0, 0.05, 64
@@ -101,7 +107,7 @@ class _Watched:
         begin = time.monotonic()
         outcome = self.subject.run(case, *args, **options)
         self.kernels.add(outcome.kernel)
-        if self._called:  # the first call may import and compile
+        if self._called and outcome.status != "timed out":  # the first call may import and compile
             self._slowest = max(self._slowest, (time.monotonic() - begin, case.geometry.nnz * (case.batch or 1)))
         self._called = True
         return outcome
@@ -127,6 +133,7 @@ def find(
     excuse: Excusing | None = None,
     understand: Understanding | None = None,
     tally: Tally | None = None,
+    hangs: Hangs | None = None,
 ) -> Result:
     """Look for cases on which a law fails.
 
@@ -143,6 +150,8 @@ def find(
         Takes a failure that has been shrunk. Returns what tells whether its cause explains further failures, or None.
     tally : Tally, optional
         The counts. The caller keeps them even if an exception ends the search.
+    hangs : Hangs, optional
+        Where the subject is known to hang. The search adds to it.
 
     Returns
     -------
@@ -158,7 +167,8 @@ def find(
     if dtype not in law.dtypes:
         return Result(tally.step, Status.UNSUPPORTED, message=f"{law.name} is not for {dtype}")
     watched = _Watched(subject, domain)
-    judge = _judge(law, cast("Implementation", watched), tally, excuse, at_once=isinstance(subject, Subject))
+    hangs = Hangs() if hangs is None else hangs
+    judge = _judge(law, watched, tally, excuse, hangs, at_once=isinstance(subject, Subject))
     try:
         if isinstance(effort, Sweep):
             tally.unfinished = "not run again"
@@ -170,27 +180,37 @@ def find(
             if _is_broken(lambda: _walk(judge, tally, cases)):
                 tally.go_on(_final(judge, tally, subject))
         else:
-            _search(law, watched, judge, tally, effort, understand)
+            _search(law, watched, judge, tally, effort, understand, hangs)
     except _Stop as stop:
         raise LawError(law.name, subject.name, stop.case) from stop.error
     return replace(tally.result(), slow=watched.slow)
 
 
 def _search(
-    law: Law, watched: _Watched, judge: Judge, tally: Tally, effort: Search, understand: Understanding | None
+    law: Law,
+    watched: _Watched,
+    judge: Judge,
+    tally: Tally,
+    effort: Search,
+    understand: Understanding | None,
+    hangs: Hangs,
 ) -> None:
     """Draw cases, in rounds: after a failure, and after cases that were refused, others are drawn in their place."""
     wanted = effort.examples_of(law.name)
     refusals = Refusals(law, lambda law, case: _judged_by(law, cast("Implementation", watched), case))
     examples = wanted
     for number in range(_MOST_ROUNDS):
-        before = tally.counts.total() + tally.outside
-        test = _round(law, watched, judge, tally, effort, refusals, number, examples)
+        before = tally.tried
+        test = _round(law, watched, judge, tally, effort, refusals, hangs, number, examples)
         failure = None
         try:
             if _is_broken(test):
-                _shrink(judge, tally, watched.domain)
-                failure = _final(judge, tally, watched.subject)
+                assert tally.smallest is not None
+                if tally.smallest.status is Status.TIMEOUT:
+                    failure = _hanging(judge, tally, watched, hangs)
+                else:
+                    _shrink(judge, tally, watched.domain)
+                    failure = _final(judge, tally, watched.subject)
         except RefusesAll:
             return
         finally:
@@ -198,9 +218,11 @@ def _search(
         if failure is not None:
             goes_on = understand is not None and len(tally.found) + 1 < effort.failures
             tally.go_on(failure, understand(failure) if understand is not None and goes_on else None)
-        tried = tally.counts.total() + tally.outside
+        tried = tally.tried
         missing = wanted - tally.judged_cases
-        ended = failure is not None and (len(tally.found) >= effort.failures or failure.status is Status.TIMEOUT)
+        # What makes a call hang whose arguments may be invalid is not known, so others would hang too.
+        hung = failure is not None and failure.status is Status.TIMEOUT and isinstance(failure.case, Call)
+        ended = hung or (failure is not None and len(tally.found) >= effort.failures)
         if missing <= 0 or ended or tried == before or tried >= _MOST_TRIED * wanted or not tally.judged_cases:
             return
         # As many as are likely to give the missing number.
@@ -214,6 +236,7 @@ def _round(
     tally: Tally,
     effort: Search,
     refusals: Refusals,
+    hangs: Hangs,
     number: int,
     examples: int,
 ) -> Callable[[], None]:
@@ -231,8 +254,14 @@ def _round(
             tally.outside += tally.smallest is None
             return
         for each in drawn_again(law, case, draws):
+            hang = hangs.of(each)
+            if hang is not None and (hang.is_sure or hang in tally.hangs):
+                tally.left_out += 1
+                continue
             watched.kernels.clear()
             verdict = tally.judged(judge, each)
+            if hang is not None:
+                hang.note(verdict.status)
             if verdict is tally.smallest:
                 raise _Found
             refusals.learn(verdict)
@@ -259,7 +288,7 @@ def _walk(judge: Judge, tally: Tally, cases: Iterable[Case]) -> None:
             raise _Found
 
 
-def _judge(law: Law, subject: Implementation, tally: Tally, excuse: Excusing | None, *, at_once: bool) -> Judge:
+def _judge(law: Law, watched: _Watched, tally: Tally, excuse: Excusing | None, hangs: Hangs, *, at_once: bool) -> Judge:
     """Make a function that judges one case. Excused failures get their own status; errors of the law raise ``_Stop``.
 
     With ``at_once``, an interrupt does not wait for the verdict, because the subject runs in this process and may hang.
@@ -268,7 +297,9 @@ def _judge(law: Law, subject: Implementation, tally: Tally, excuse: Excusing | N
     def judge(case: Case | Call) -> Verdict:
         interrupts.raise_if_requested()
         with interrupts.at_once(at_once):
-            verdict = _judged_by(law, subject, case)
+            verdict = _judged_by(law, cast("Implementation", watched), case)
+            if verdict.status is Status.TIMEOUT and tally.smallest is None and hangs.of(case) is None:
+                verdict = _unless_slow(law, watched, verdict)
         try:
             asked = excuse is not None and verdict.status.is_failure and not tally.understands(verdict)
             excused = excuse(verdict) if excuse is not None and asked else None
@@ -280,6 +311,18 @@ def _judge(law: Law, subject: Implementation, tally: Tally, excuse: Excusing | N
         return verdict.replace(status=excused.status)
 
     return judge
+
+
+def _unless_slow(law: Law, watched: _Watched, verdict: Verdict) -> Verdict:
+    """The verdict of a call that did not return in time; that of a second call if it takes long and returns.
+
+    On a busy machine a slow call may take longer than the timeout. One that hangs now and then is fast otherwise.
+    """
+    begin = time.monotonic()
+    with patiently(watched.subject):
+        again = _judged_by(law, cast("Implementation", watched), verdict.case)
+    slow = again.status is not Status.TIMEOUT and time.monotonic() - begin > SLOW
+    return again if slow else verdict
 
 
 def _judged_by(law: Law, subject: Implementation, case: Case | Call) -> Verdict:
@@ -305,11 +348,10 @@ def _shrink(judge: Judge, tally: Tally, domain: Domain) -> None:
     failure = tally.smallest
     assert failure is not None
     calls = CALLS[failure.status] // tally.runs
-    # Calls that do not return have a limit of their own, because each takes the whole timeout.
-    end = math.inf if failure.status is Status.TIMEOUT else time.monotonic() + SECONDS
+    end = time.monotonic() + (SECONDS_OF_HANGS if failure.status is Status.TIMEOUT else SECONDS)
 
     def fails(case: Case | Call) -> bool | None:
-        if tally.out_of_time or time.monotonic() > end:
+        if time.monotonic() > end:
             raise OutOfCallsError
         return tally.judged(judge, case) is tally.smallest if domain.contains(case) else None
 
@@ -319,13 +361,29 @@ def _shrink(judge: Judge, tally: Tally, domain: Domain) -> None:
         smallest(failure.case, fails, calls=calls, dtypes=(failure.case.dtype,))
 
 
+def _hanging(judge: Judge, tally: Tally, watched: _Watched, hangs: Hangs) -> Verdict:
+    """The failure that a call hangs: its smallest case, unless the hang is known from another search."""
+    found = first = tally.smallest
+    assert first is not None
+    assert found is not None
+    hang = hangs.of(first.case)
+    if hang is None:
+        _shrink(judge, tally, watched.domain)
+        if tally.smallest is not None and tally.smallest is not first:
+            # While shrinking, calls were given less time.
+            with patiently(watched.subject):
+                again = judge(tally.smallest.case)
+            found = again if again.status is Status.TIMEOUT else first
+        hang = None if isinstance(found.case, Call) else hangs.add(found.case)
+    tally.hangs += [] if hang is None else [hang]
+    return found
+
+
 def _final(judge: Judge, tally: Tally, subject: Implementation) -> Verdict:
     """The tally's smallest failure with its final message."""
     failure = tally.smallest
     assert failure is not None
     message = failure.message
-    if tally.out_of_time:
-        message = f"{message} (not shrunk to the end, which would take the timeout for each call)"
     if tally.runs > 1:
         tally.unfinished = "fails in some runs only"
         tally.announce()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.conditions import Condition, common, necessary
 from toeplitz_core.testing.laws.result import Result, Step, wholly_refused
 from toeplitz_core.testing.laws.verdict import EXCUSED, Excuse, Status, Verdict, alike, same_refusal
+from toeplitz_core.testing.search.hangs import Hang
 from toeplitz_core.testing.support.spelling import cases_of
 
 # A law passes only if more than this share of the cases that were not refused proved something, and at least
@@ -27,12 +27,7 @@ PROVEN_SHARE_OF_FEW = 0.125
 # and how often the smallest case runs in the end (``FINAL_RUNS``).
 CONFIRMATIONS = 3
 SHRINKING_RUNS = 8
-# Shrinking stops after this many calls that did not return, because each takes the whole timeout. Every law may meet
-# the same hang, so only its finding is shrunk further.
-SHRINKING_TIMEOUTS = 2
 FINAL_RUNS = 10
-# Seconds of a slow check. A case that did not return in time, and then takes longer than this, is only slow.
-SLOW = 1.0
 
 # Returns the verdict on a case.
 Judge = Callable[[Case | Call], Verdict]
@@ -65,12 +60,14 @@ class Tally:
         # The names of the features that the subject refuses.
         self.refuses: tuple[str, ...] = ()
         self.runs = 1
-        self.timeouts = 0
         # The cases that were refused, and the others.
         self._refused: list[Case] = []
         self._taken: list[Case] = []
         # Cases outside the subject's domain, which were not tried.
         self.outside = 0
+        # The hangs that this search has met, and the cases that it left out because they would hang too.
+        self.hangs: list[Hang] = []
+        self.left_out = 0
         # The smallest cases of failures whose shrinking has ended. ``smallest`` is that of the next failure.
         self.found: list[Verdict] = []
         self._understood: list[tuple[str, Condition]] = []
@@ -81,26 +78,15 @@ class Tally:
         self.unfinished = "not shrunk to the end"
         self._announce = announce
 
-    @property
-    def out_of_time(self) -> bool:
-        """Whether too many calls did not return to go on shrinking."""
-        return self.timeouts >= SHRINKING_TIMEOUTS
-
     def judged(self, judge: Judge, case: Case | Call) -> Verdict:
         """Judge a case. After a failure that did not repeat, each case runs several times and fails if one run does.
 
         If it is a failure that none before explains, the verdict is then ``smallest``.
         """
-        if self.out_of_time:
-            return Verdict(Status.PASS, case)  # not run
         first = self.smallest is None
         verdict = judge(case)
-        if verdict.status is Status.TIMEOUT and first:
-            verdict = _unless_slow(judge, case, verdict)
         self._add(verdict)
-        if verdict.status is Status.TIMEOUT:
-            self.timeouts += 1
-        elif first and verdict is self.smallest:
+        if first and verdict is self.smallest and verdict.status is not Status.TIMEOUT:
             self.runs = 1 if failures(judge, case, CONFIRMATIONS) == CONFIRMATIONS else SHRINKING_RUNS
         for _ in range(self.runs - 1):
             if verdict.status.is_failure:
@@ -134,6 +120,11 @@ class Tally:
         else:
             self._explains.append(explains)
         self.smallest, self.runs, self.unfinished = None, 1, "not shrunk to the end"
+
+    @property
+    def tried(self) -> int:
+        """The number of cases that were drawn, and not tried again while shrinking."""
+        return self.counts.total() + self.outside + self.left_out
 
     @property
     def judged_cases(self) -> int:
@@ -203,18 +194,8 @@ class Tally:
             self.outside,
             shared=self.shared,
             refuses=self.refuses,
+            left_out=self.left_out,
         )
-
-
-def _unless_slow(judge: Judge, case: Case | Call, verdict: Verdict) -> Verdict:
-    """The verdict of a call that did not return in time; that of a second call if it takes long and returns.
-
-    On a busy machine a slow call may take longer than the timeout. One that hangs now and then is fast otherwise.
-    """
-    begin = time.monotonic()
-    again = judge(case)
-    slow = again.status is not Status.TIMEOUT and time.monotonic() - begin > SLOW
-    return again if slow else verdict
 
 
 def failures(judge: Judge, case: Case | Call, runs: int) -> int:
@@ -268,4 +249,5 @@ def merged_results(rounds: Sequence[Result]) -> Result:
         refused=next((result.refused for result in reversed(rounds) if result.refused), ""),
         shared=shared,
         refuses=tuple(dict.fromkeys(name for result in rounds for name in result.refuses)),
+        left_out=sum(result.left_out for result in rounds),
     )
