@@ -109,7 +109,7 @@ def test_needs_are_of_any_dtype():
     hang = hangs.add(WIDE)
     assert hangs.of(WIDE.replace(dtype="float64", data="normal", law="strides")) is hang
     assert hangs.of(Case.parse("input=1x1x1x1 weight=2x1x1x1")) is None
-    assert hangs.of(Call.parse("input=1x1x1x1 weight=3x1x1x1 stride=2")) is None
+    assert hangs.of(Call.parse("input=float32[1x1x1x1] weight=float32[3x1x1x1] stride=2")) is None
 
 
 @pytest.fixture
