@@ -48,7 +48,7 @@ def leaves(operands: Operands) -> list[torch.Tensor]:
     """Input, weight and bias in a wide dtype, each requiring a gradient."""
     wide = torch.complex128 if operands.input.is_complex() else torch.float64
     given = (operands.input, operands.weight, *(() if operands.bias is None else (operands.bias,)))
-    return [t.to(wide).requires_grad_() for t in given]
+    return [t.to(wide, copy=True).requires_grad_() for t in given]
 
 
 @given(case=cases(geometry=SMALL, dtypes=("float64", "complex128")))

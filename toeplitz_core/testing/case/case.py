@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -16,6 +17,8 @@ from toeplitz_core.testing.case.layouts import LAYOUTS, check_layout, layouts_of
 from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.support.spelling import legal_words
 
+# Cases differ more often in their data than in their geometry.
+_geometry = functools.lru_cache(2**12)(ConvGeometry.from_weight)
 OPERANDS = ("input", "weight", "bias")
 # The devices of a run if none is named. A case may have any device that torch knows.
 DEVICES = ("cpu", "cuda")
@@ -98,9 +101,8 @@ class Case:
                 "(unbatched)"
             )
         channel_axis = len(self.input) - len(self.weight) + 1
-        geometry = ConvGeometry.from_weight(
-            self.weight, self.input[channel_axis + 1 :], self.stride, self.padding, self.dilation, self.groups
-        )
+        size = self.input[channel_axis + 1 :]
+        geometry = _geometry(self.weight, size, self.stride, self.padding, self.dilation, self.groups)
         if self.input[channel_axis] != geometry.in_channels:
             raise ValueError(
                 f"input={_sizes(self.input)} has {self.input[channel_axis]} channels, but weight={_sizes(self.weight)} "

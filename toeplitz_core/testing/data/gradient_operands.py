@@ -19,7 +19,7 @@ from toeplitz_core.products import adjoint, by_image, forward, weight_adjoint
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.recipe_table import ONE_HOT, RECIPES
 from toeplitz_core.testing.data.one_hot import one_hot_gradient
-from toeplitz_core.testing.data.operands import Bits, Operands, filled, size
+from toeplitz_core.testing.data.operands import Bits, Operands, filled, kept, size
 from toeplitz_core.testing.data.real_numbers import FILLS
 from toeplitz_core.testing.data.recipes import draw
 from toeplitz_core.testing.data.whole_numbers import Signed, accumulator_limit, storage_limit, widest_operand
@@ -27,6 +27,10 @@ from toeplitz_core.testing.data.whole_numbers import Signed, accumulator_limit, 
 
 def draw_with_gradient(case: Case) -> Operands:
     """The operands of a case and the gradient of its result, drawn so that the sums of all gradients fit too."""
+    return kept(_with_gradient, case)
+
+
+def _with_gradient(case: Case) -> Operands:
     operands = draw(case)
     if case.data == ONE_HOT:
         return replace(operands, grad=one_hot_gradient(case))
@@ -71,6 +75,10 @@ def _largest_sum(case: Case, operands: Operands, grad: torch.Tensor) -> float:
 
 def draw_with_directions(case: Case) -> Operands:
     """The draw of :func:`draw_with_gradient`, with a direction of -1, 0 and 1 per operand for second derivatives."""
+    return kept(_with_directions, case)
+
+
+def _with_directions(case: Case) -> Operands:
     operands = draw_with_gradient(case)
     limit = storage_limit(case) if RECIPES[case.data].kind == "storage" else accumulator_limit(case)
     shapes = {"input": case.input, "weight": case.weight} | ({"bias": case.weight[:1]} if case.bias else {})

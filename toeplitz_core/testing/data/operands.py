@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 
 from toeplitz_core.products import by_image, forward
 from toeplitz_core.testing.case.case import Case
+from toeplitz_core.testing.data.kept import KEPT_BYTES, Kept, bytes_of
 
+_TENSORS = ("input", "weight", "bias", "grad")
 # Numbers drawn at a time.
 _FILL_BLOCK = 2**18
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -82,6 +84,24 @@ class Operands:
         """``grad``, for a law that has drawn one."""
         assert self.grad is not None
         return self.grad
+
+    def copied(self) -> Self:
+        """The same numbers in memory of their own."""
+        own = {name: value.clone() for name in _TENSORS if (value := getattr(self, name)) is not None}
+        return replace(self, **own, directions={name: value.clone() for name, value in self.directions.items()})
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all its tensors."""
+        return bytes_of(self.input, self.weight, self.bias, self.grad, *self.directions.values())
+
+
+def kept(draws: Callable[[Case], Operands], case: Case) -> Operands:
+    """What a function draws for a case; what it drew before, if that is kept."""
+    return _KEPT.get((draws, case.replace(law=None, device="cpu")), lambda: draws(case))
+
+
+_KEPT: Kept[Operands] = Kept(KEPT_BYTES, lambda operands: operands.nbytes)
 
 
 class Bits:

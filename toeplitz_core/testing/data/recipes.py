@@ -10,14 +10,14 @@ import torch
 from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.recipe_table import ONE_HOT
 from toeplitz_core.testing.data.one_hot import one_hot
-from toeplitz_core.testing.data.operands import Operands, filled
+from toeplitz_core.testing.data.operands import Operands, filled, kept
 from toeplitz_core.testing.data.real_numbers import FILLS, overflowing_numbers, real_numbers, subnormal_numbers
 from toeplitz_core.testing.data.whole_numbers import accumulator_limit, impulses, storage_limit, whole_numbers
 
 
 def draw(case: Case) -> Operands:
-    """The operands of a case, drawn by its recipe from its seed."""
-    return _DRAWS[case.data](case)
+    """The operands of a case, drawn by its recipe from its seed. They are kept, so nobody may change them."""
+    return kept(_DRAWS[case.data], case)
 
 
 def _nonfinite(case: Case) -> Operands:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from toeplitz_core.bound import FLOAT64, Arithmetic, Format, Sums, error_bound, oracle_error, overflow_reach
+from toeplitz_core.testing.data.kept import bytes_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,13 @@ class Expected:
     parts: float = 0.0
     operands: Format | None = None
     topmost: torch.Tensor | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all its tensors."""
+        own = (self.value, self.residual, self.magnitude, self.products, self.bias, self.offset, self.subnormal)
+        of_algorithms = (t for sums in self.alternatives for t in (sums.magnitude, sums.roundings, sums.underflows))
+        return bytes_of(*own, self.topmost, *of_algorithms)
 
     def in_units(self, values: torch.Tensor) -> torch.Tensor:
         """Numbers as float64 in units of ``2^exponent``."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 
 from toeplitz_core.bound import Algorithm, Sums, format_of
 from toeplitz_core.geometry import ConvGeometry
 from toeplitz_core.products import by_image
+from toeplitz_core.testing.data.kept import KEPT_BYTES, Kept, bytes_of
 from toeplitz_core.testing.data.operands import largest_part
 from toeplitz_core.testing.oracle.expected import Expected, scaled
 from toeplitz_core.testing.oracle.sums import (
@@ -56,8 +58,34 @@ def expected(
     Returns
     -------
     Expected
-        Its shape is ``([batch,] out_channels, *output_size)``, or (m,) for chosen outputs.
+        Its shape is ``([batch,] out_channels, *output_size)``, or (m,) for chosen outputs. It is kept for the next call
+        with the same tensors.
     """
+    if outputs is not None:
+        return _expected(geometry, x, weight, bias, outputs, algorithms)
+    operands = x, weight, bias
+    key = (geometry, *map(id, operands), algorithms)
+    return _KEPT.get(key, lambda: _Entry(operands, _expected(geometry, *operands, None, algorithms))).expected
+
+
+class _Entry(NamedTuple):
+    """An expected result with the operands, whose identity is the key."""
+
+    operands: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
+    expected: Expected
+
+
+_KEPT: Kept[_Entry] = Kept(KEPT_BYTES, lambda entry: entry.expected.nbytes + bytes_of(*entry.operands))
+
+
+def _expected(
+    geometry: ConvGeometry,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    outputs: torch.Tensor | None,
+    algorithms: tuple[Algorithm, ...],
+) -> Expected:
     batch = by_image(geometry, x)
     fmt = format_of(x.dtype) if x.is_floating_point() or x.is_complex() else None
     topmost = None if fmt is None else _topmost(geometry, batch, weight, bias, outputs, 2.0**fmt.max_exponent)

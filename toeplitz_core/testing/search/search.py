@@ -273,6 +273,8 @@ def _round(
 
     strategy = drawn(law, step.dtype, step.device, effort.layouts, placed=placed, domain=watched.domain)
     test = effort.settings(examples, draws)(given(case=strategy)(holds))
+    # Without a key, Hypothesis reads and parses the source of ``holds`` each time, to find this test in its database.
+    test._hypothesis_internal_database_key = b""  # type: ignore[attr-defined]
     for case in reversed(effort.first if number == 0 else ()):
         test = example(case=case)(test)
     # Each law and dtype has its own seed, so its cases do not depend on which others run.

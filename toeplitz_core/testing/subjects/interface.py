@@ -45,6 +45,9 @@ Procedure = Literal[
     "argument_checks",
 ]
 
+# Operands of up to this many bytes are copied for a subject in this process.
+_COPIED_BYTES = 2**24
+
 # The memory formats that a subject can declare for its results.
 MemoryFormat = Literal["contiguous", "channels_last"]
 
@@ -284,7 +287,8 @@ class Subject(ABC):
         return ()
 
     def run(self, case: Case, operands: Operands, procedure: Procedure = "forward") -> Outcome:
-        """Call the implementation in this process."""
+        """Call the implementation in this process. It gets operands of its own, which it may change."""
+        operands = operands.copied() if operands.nbytes <= _COPIED_BYTES else operands
         arithmetic = strictest(case)
         try:
             if (reason := self._refusal(case)) is not None:

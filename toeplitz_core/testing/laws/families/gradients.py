@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from toeplitz_core.testing.case.dtypes import ROUNDED_DTYPES
 from toeplitz_core.testing.case.recipe_table import RECIPES
 from toeplitz_core.testing.data.gradient_operands import draw_with_directions, draw_with_gradient
+from toeplitz_core.testing.data.kept import KEPT_BYTES, Kept
 from toeplitz_core.testing.laws.families.forward import judged_results
 from toeplitz_core.testing.laws.judging import (
     alike,
@@ -65,7 +66,7 @@ class DerivativeCheck:
             return unanswered(case, outcome).replace(call=call_of(case), quantity=_DERIVATIVE)
         if not outcome.results:
             return Verdict(Status.MISTRUSTED, case, _EMPTY)
-        wanted = self.expected(case, operands)
+        wanted = self._wanted(case, operands)
         outputs = {name: y for name, y in outcome.results.items() if name.of == OUTPUT.of}
         verdicts = []
         if outputs:
@@ -89,6 +90,23 @@ class DerivativeCheck:
             message = f"each gradient is right, but another backward pass gave other bits in its {again}"
             return Verdict(Status.FAIL, case, message, symptom=Symptom.CHANGING)
         return verdict.replace(printed=outcome.printed)
+
+    def _wanted(self, case: Case, operands: Operands) -> Mapping[str, Expected]:
+        """What is expected, kept for the next call with the same operands."""
+        key = self.expected, case.replace(law=None, device="cpu"), id(operands)
+        return _KEPT.get(key, lambda: _Entry(operands, self.expected(case, operands))).expected
+
+
+class _Entry(NamedTuple):
+    """Expected derivatives with the operands, whose identity is a part of the key."""
+
+    operands: Operands
+    expected: Mapping[str, Expected]
+
+
+_KEPT: Kept[_Entry] = Kept(
+    KEPT_BYTES, lambda entry: entry.operands.nbytes + sum(e.nbytes for e in entry.expected.values())
+)
 
 
 def _call(case: Case, name: str) -> Case | None:
