@@ -253,6 +253,16 @@ def test_a_call_of_another_law_is_not_a_case():
     assert "def invoke" in script(Call.parse("input=float32[1x1x1x1] weight=float32[1x1x1x1]"), "torch")
 
 
+def test_the_script_of_a_large_call_compares_its_numbers(tmp_path: Path):
+    """All numbers of a result that is too large to be written out as a list."""
+    text = script(Call.parse("input=float32[1x2x30x30] weight=float32[2x2x3x3] padding=1"), "torch")
+    wrong = text.replace("return conv2d(", "return 1 + conv2d(")
+    assert wrong != text
+    found = run_scripts({"right": text, "wrong": wrong}, tmp_path)
+    assert (found["right"][0], found["wrong"][0]) == (0, 1)
+    assert "expected" in found["wrong"][1]
+
+
 @pytest.mark.usefixtures("own_journals")
 def test_export_writes_a_script(tmp_path: Path):
     """The command prints the script or writes it to a file, and says on standard error if the case holds."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 
 from toeplitz_core.testing.case.call import NAMES, Call, TensorSpec
-from toeplitz_core.testing.findings.reproducer.literals import PACKED, WRITTEN_OUT, values
+from toeplitz_core.testing.findings.reproducer.literals import PACKED, values
 from toeplitz_core.testing.findings.reproducer.targets import Target
 from toeplitz_core.testing.findings.reproducer.wrapping import assembled
 from toeplitz_core.testing.laws.families.errors import definition
 
+# A result of up to this many numbers is in the script. Of a larger one, it compares only the shape and the dtype.
+_COMPARED = 2**16
 _REFUSED = '''
 def wrong():
     """Whether the call is accepted, or refused by an internal assertion."""
@@ -61,7 +63,7 @@ def call_script(call: Call, name: str, target: Target, *, apart: bool) -> str:
         said.append(variable if number < 2 else f"{each}={variable}")
     if right.accepted:
         value = right.value
-        shown = value is not None and not value.is_meta and value.numel() <= WRITTEN_OUT
+        shown = value is not None and not value.is_meta and value.numel() <= _COMPARED
         form = (right.shape, right.dtype, value is not None and value.is_meta)
         body += ["", f"EXPECTED_FORM = {form}  # shape, dtype, and whether it is on meta"]
         body.append(f"EXPECTED = {values(value) if shown and isinstance(value, torch.Tensor) else None}")
