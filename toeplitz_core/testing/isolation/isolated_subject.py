@@ -63,6 +63,8 @@ class IsolatedSubject:
         Whether to run the subject, to watch it, or to run torch in its place.
     witness : path, optional
         The file that a watched subject writes to.
+    patience : Patience, optional
+        How long its calls are waited for, if the same subject runs in another worker too.
     """
 
     isolated: ClassVar[bool] = True
@@ -78,8 +80,10 @@ class IsolatedSubject:
         declared: Declared = Declared(),  # noqa: B008  # it is frozen
         role: Role = "subject",
         witness: Path | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self.name = name
+        self.patience = Patience(sandbox.timeout) if patience is None else patience
         self._declared = declared
         self._sandbox = sandbox
         self._environment = environment or Environment()
@@ -124,6 +128,7 @@ class IsolatedSubject:
                     role=self._role,
                     witness=self._witness,
                     declared=self._declared,
+                    patience=self.patience,
                 )
                 for byte in POISONS
             ]
@@ -141,6 +146,7 @@ class IsolatedSubject:
                 role=role,
                 witness=witness,
                 declared=self._declared,
+                patience=self.patience,
             )
         if self._beside[role]._slowest_first is None:
             self._beside[role]._slowest_first = self._slowest_first
@@ -244,11 +250,6 @@ class IsolatedSubject:
         if answer.worn or any(outcome.status == "spoiled" for outcome in answer.each):
             self.restart()
         return answer.each
-
-    @property
-    def patience(self) -> Patience:
-        """How long its calls are waited for."""
-        return self._sandbox.patience
 
     def restart(self) -> None:
         """End the worker; the next call starts a fresh one."""

@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Protocol, Self, TextIO
 
 from toeplitz_core.testing.isolation.fork_server import ForkServer
-from toeplitz_core.testing.isolation.patience import Patience
 from toeplitz_core.testing.subjects.interface import Environment
 from toeplitz_core.testing.support.directories import OwnedDirectory, abandoned
 from toeplitz_core.testing.support.limits import TIMEOUT
@@ -43,7 +42,7 @@ class Sandbox:
     """
 
     def __init__(self, *, timeout: float = TIMEOUT, memory: int | None = MEMORY, last_case: Path | None = None) -> None:
-        self.patience = Patience(timeout)
+        self.timeout = timeout
         self.memory = memory
         self._directory = shared_directory()
         self._last_case: TextIO | None = None
