@@ -64,7 +64,7 @@ class Result:
     refuses : tuple of str
         The features of cases that the subject refuses, so that they are not drawn: groups, a bias, and so on.
     left_out : int
-        How many cases were drawn and not tried, because the subject hangs on cases like them.
+        How many cases were drawn and not tried, because the subject crashes or hangs on cases like them.
     """
 
     step: Step

@@ -100,11 +100,11 @@ def _names(results: Sequence[Result], of: str) -> str:
 
 
 def _left_out(who: dict[tuple[str, str], str], ran: Sequence[Result]) -> Iterator[str]:
-    """For each subject that hangs, how many cases were not tried because others like them do not return."""
+    """For each subject that crashes or hangs, how many cases were not tried because they would not return either."""
     for one in dict.fromkeys((r.subject, r.device) for r in ran if r.left_out):
         results = [r for r in ran if (r.subject, r.device) == one and r.left_out]
         cases = cases_of(sum(r.left_out for r in results))
-        yield f"{who[one]}{cases} not tried, because they meet what a hang needs: {_names(results, 'law')}"
+        yield f"{who[one]}{cases} not tried, because they meet what a crash or a hang needs: {_names(results, 'law')}"
 
 
 def _signed_zeros(who: dict[tuple[str, str], str], ran: Sequence[Result]) -> Iterator[str]:

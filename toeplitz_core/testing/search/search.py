@@ -21,7 +21,7 @@ from toeplitz_core.testing.laws.verdict import Excuse, Status, Verdict
 from toeplitz_core.testing.oracle.strictest import strictest
 from toeplitz_core.testing.search.changes import OutOfCallsError
 from toeplitz_core.testing.search.effort import Effort, Search, Sweep
-from toeplitz_core.testing.search.hangs import Hangs
+from toeplitz_core.testing.search.fatal import FATAL, FatalCases
 from toeplitz_core.testing.search.law_cases import drawn, drawn_again, swept
 from toeplitz_core.testing.search.refusals import Refusals, RefusesAll
 from toeplitz_core.testing.search.seeding import no_constants_of_modules
@@ -133,7 +133,7 @@ def find(
     excuse: Excusing | None = None,
     understand: Understanding | None = None,
     tally: Tally | None = None,
-    hangs: Hangs | None = None,
+    fatal: FatalCases | None = None,
 ) -> Result:
     """Look for cases on which a law fails.
 
@@ -150,8 +150,8 @@ def find(
         Takes a failure that has been shrunk. Returns what tells whether its cause explains further failures, or None.
     tally : Tally, optional
         The counts. The caller keeps them even if an exception ends the search.
-    hangs : Hangs, optional
-        Where the subject is known to hang. The search adds to it.
+    fatal : FatalCases, optional
+        Where the subject is known to crash or to hang. The search adds to it.
 
     Returns
     -------
@@ -167,8 +167,8 @@ def find(
     if dtype not in law.dtypes:
         return Result(tally.step, Status.UNSUPPORTED, message=f"{law.name} is not for {dtype}")
     watched = _Watched(subject, domain)
-    hangs = Hangs() if hangs is None else hangs
-    judge = _judge(law, watched, tally, excuse, hangs, at_once=isinstance(subject, Subject))
+    fatal = FatalCases() if fatal is None else fatal
+    judge = _judge(law, watched, tally, excuse, fatal, at_once=isinstance(subject, Subject))
     try:
         if isinstance(effort, Sweep):
             tally.unfinished = "not run again"
@@ -180,7 +180,7 @@ def find(
             if _is_broken(lambda: _walk(judge, tally, cases)):
                 tally.go_on(_final(judge, tally, subject))
         else:
-            _search(law, watched, judge, tally, effort, understand, hangs)
+            _search(law, watched, judge, tally, effort, understand, fatal)
     except _Stop as stop:
         raise LawError(law.name, subject.name, stop.case) from stop.error
     return replace(tally.result(), slow=watched.slow)
@@ -193,7 +193,7 @@ def _search(
     tally: Tally,
     effort: Search,
     understand: Understanding | None,
-    hangs: Hangs,
+    fatal: FatalCases,
 ) -> None:
     """Draw cases, in rounds: after a failure, and after cases that were refused, others are drawn in their place."""
     wanted = effort.examples_of(law.name)
@@ -201,23 +201,21 @@ def _search(
     examples = wanted
     for number in range(_MOST_ROUNDS):
         before = tally.tried
-        test = _round(law, watched, judge, tally, effort, refusals, hangs, number, examples)
+        test = _round(law, watched, judge, tally, effort, refusals, fatal, number, examples)
         failure = None
         try:
             if _is_broken(test):
-                assert tally.smallest is not None
-                if tally.smallest.status is Status.TIMEOUT:
-                    failure = _hanging(judge, tally, watched, hangs)
-                else:
-                    _shrink(judge, tally, watched.domain)
-                    failure = _final(judge, tally, watched.subject)
+                failure = _smallest(judge, tally, watched, fatal)
         except RefusesAll:
             return
         finally:
             tally.refuses = refusals.names
         if failure is not None:
             goes_on = understand is not None and len(tally.found) + 1 < effort.failures
-            tally.go_on(failure, understand(failure) if understand is not None and goes_on else None)
+            explains = understand(failure) if understand is not None and goes_on else None
+            if explains is None and tally.fatal and tally.fatal[-1].explains(failure):
+                explains = tally.fatal[-1].explains
+            tally.go_on(failure, explains)
         tried = tally.tried
         missing = wanted - tally.judged_cases
         # What makes a call hang whose arguments may be invalid is not known, so others would hang too.
@@ -236,7 +234,7 @@ def _round(
     tally: Tally,
     effort: Search,
     refusals: Refusals,
-    hangs: Hangs,
+    fatal: FatalCases,
     number: int,
     examples: int,
 ) -> Callable[[], None]:
@@ -254,14 +252,14 @@ def _round(
             tally.outside += tally.smallest is None
             return
         for each in drawn_again(law, case, draws):
-            hang = hangs.of(each)
-            if hang is not None and (hang.is_sure or hang in tally.hangs):
+            ends = fatal.of(each)
+            if ends is not None and ends.leaves_out(step, in_this_search=ends in tally.fatal):
                 tally.left_out += 1
                 continue
             watched.kernels.clear()
             verdict = tally.judged(judge, each)
-            if hang is not None:
-                hang.note(verdict.status)
+            if ends is not None:
+                ends.note(verdict, step)
             if verdict is tally.smallest:
                 raise _Found
             refusals.learn(verdict)
@@ -290,7 +288,9 @@ def _walk(judge: Judge, tally: Tally, cases: Iterable[Case]) -> None:
             raise _Found
 
 
-def _judge(law: Law, watched: _Watched, tally: Tally, excuse: Excusing | None, hangs: Hangs, *, at_once: bool) -> Judge:
+def _judge(
+    law: Law, watched: _Watched, tally: Tally, excuse: Excusing | None, fatal: FatalCases, *, at_once: bool
+) -> Judge:
     """Make a function that judges one case. Excused failures get their own status; errors of the law raise ``_Stop``.
 
     With ``at_once``, an interrupt does not wait for the verdict, because the subject runs in this process and may hang.
@@ -300,7 +300,7 @@ def _judge(law: Law, watched: _Watched, tally: Tally, excuse: Excusing | None, h
         interrupts.raise_if_requested()
         with interrupts.at_once(at_once):
             verdict = _judged_by(law, cast("Implementation", watched), case)
-            if verdict.status is Status.TIMEOUT and tally.smallest is None and hangs.of(case) is None:
+            if verdict.status is Status.TIMEOUT and tally.smallest is None and fatal.of(case) is None:
                 verdict = _unless_slow(law, watched, verdict)
         try:
             asked = excuse is not None and verdict.status.is_failure and not tally.understands(verdict)
@@ -363,22 +363,30 @@ def _shrink(judge: Judge, tally: Tally, domain: Domain) -> None:
         smallest(failure.case, fails, calls=calls, dtypes=(failure.case.dtype,))
 
 
-def _hanging(judge: Judge, tally: Tally, watched: _Watched, hangs: Hangs) -> Verdict:
-    """The failure that a call hangs: its smallest case, unless the hang is known from another search."""
-    found = first = tally.smallest
-    assert first is not None
-    assert found is not None
-    hang = hangs.of(first.case)
-    if hang is None:
-        _shrink(judge, tally, watched.domain)
-        if tally.smallest is not None and tally.smallest is not first:
-            # While shrinking, calls were given less time.
-            with patiently(watched.subject):
-                again = judge(tally.smallest.case)
-            found = again if again.status is Status.TIMEOUT else first
-        hang = None if isinstance(found.case, Call) else hangs.add(found.case)
-    tally.hangs += [] if hang is None else [hang]
+def _smallest(judge: Judge, tally: Tally, watched: _Watched, fatal: FatalCases) -> Verdict:
+    """The tally's failure with its smallest case; as it is, if another search has found what calls need to end so."""
+    failure = tally.smallest
+    assert failure is not None
+    known = fatal.of(failure.case)
+    if known is not None and known.explains(failure):
+        tally.fatal.append(known)
+        return failure
+    _shrink(judge, tally, watched.domain)
+    found = _confirmed(judge, tally, watched, failure) if failure.status is Status.TIMEOUT else None
+    found = _final(judge, tally, watched.subject) if found is None else found
+    if found.status in FATAL and tally.runs == 1 and (known := fatal.add(found)) is not None:
+        known.note(found, tally.step)
+        tally.fatal.append(known)
     return found
+
+
+def _confirmed(judge: Judge, tally: Tally, watched: _Watched, first: Verdict) -> Verdict:
+    """The smallest case that hangs, called as long as the timeout allows: it was given less time while shrinking."""
+    if tally.smallest is None or tally.smallest is first:
+        return first
+    with patiently(watched.subject):
+        again = judge(tally.smallest.case)
+    return again if again.status is Status.TIMEOUT else first
 
 
 def _final(judge: Judge, tally: Tally, subject: Implementation) -> Verdict:

@@ -12,7 +12,7 @@ from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.case.conditions import Condition, common, necessary
 from toeplitz_core.testing.laws.result import Result, Step, wholly_refused
 from toeplitz_core.testing.laws.verdict import EXCUSED, Excuse, Status, Verdict, alike, same_refusal
-from toeplitz_core.testing.search.hangs import Hang
+from toeplitz_core.testing.search.fatal import Fatal
 from toeplitz_core.testing.support.spelling import cases_of
 
 # A law passes only if more than this share of the cases that were not refused proved something, and at least
@@ -65,8 +65,8 @@ class Tally:
         self._taken: list[Case] = []
         # Cases outside the subject's domain, which were not tried.
         self.outside = 0
-        # The hangs that this search has met, and the cases that it left out because they would hang too.
-        self.hangs: list[Hang] = []
+        # The crashes and hangs that this search has met, and the cases that it left out because they would end alike.
+        self.fatal: list[Fatal] = []
         self.left_out = 0
         # The smallest cases of failures whose shrinking has ended. ``smallest`` is that of the next failure.
         self.found: list[Verdict] = []

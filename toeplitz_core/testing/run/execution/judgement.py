@@ -90,7 +90,7 @@ def judge(
             excuse=excuse,
             understand=understand,
             tally=tally,
-            hangs=pool.hangs(step.subject),
+            fatal=pool.fatal(step.subject),
         )
 
     def conclude(result: Result) -> list[Verdict]:

@@ -9,7 +9,7 @@ import torch
 
 from toeplitz_core.testing.isolation.isolated_subject import IsolatedSubject, SubjectError
 from toeplitz_core.testing.isolation.sandbox import Sandbox
-from toeplitz_core.testing.search.hangs import Hangs
+from toeplitz_core.testing.search.fatal import FatalCases
 from toeplitz_core.testing.subjects import Absent, Claims, Implementation, Subject, absent, environment, resolve
 from toeplitz_core.testing.subjects.declared import Declared
 
@@ -43,7 +43,7 @@ class SubjectPool:
         self._inline = inline
         self._sandbox: Sandbox | None = None
         self._made: dict[str, Implementation] = {}
-        self._hangs: dict[str, Hangs] = {}
+        self._fatal: dict[str, FatalCases] = {}
         self._last_case: Path | None = None
 
     def __getitem__(self, name: str) -> Implementation:
@@ -85,9 +85,9 @@ class SubjectPool:
             self.keep_last_case(self._last_case)
         return IsolatedSubject(self._sandbox, name, environment(name), declared=self._declared)
 
-    def hangs(self, name: str) -> Hangs:
-        """Where a subject is known to hang in this process."""
-        return self._hangs.setdefault(name, Hangs())
+    def fatal(self, name: str) -> FatalCases:
+        """Where a subject is known to crash or to hang, as far as the searches of this process have met it."""
+        return self._fatal.setdefault(name, FatalCases())
 
     def keep_last_case(self, path: Path | None) -> None:
         """Write each case to this file before a worker runs it, so that the last case is known after a kill."""

@@ -1,4 +1,4 @@
-"""A hang is waited for a few times, and then the run goes on beyond it."""
+"""Crashes and hangs are met a few times, and then a run goes on beyond them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from toeplitz_core.testing.isolation.patience import Patience
 from toeplitz_core.testing.isolation.sandbox import Sandbox
 from toeplitz_core.testing.laws import LAWS, Law
 from toeplitz_core.testing.laws.result import Result
-from toeplitz_core.testing.laws.verdict import Status
+from toeplitz_core.testing.laws.verdict import Status, Verdict
 from toeplitz_core.testing.search.effort import PROFILES, Search
-from toeplitz_core.testing.search.hangs import Hangs
+from toeplitz_core.testing.search.fatal import FatalCases
 from toeplitz_core.testing.search.search import find
 from toeplitz_core.testing.subjects import TorchSubject
 
@@ -28,11 +28,11 @@ WIDE = Case.parse("input=1x1x1x1 weight=3x1x1x1")
 
 
 def searched(
-    hangs: Hangs, status: Callable[[Case], Status], *, name: str = "made-up", dtype: str = "float32"
+    fatal: FatalCases, status: Callable[[Case], Status], *, name: str = "made-up", dtype: str = "float32"
 ) -> Result:
-    """The result of a law that gives each case a status, with what is known of the subject's hangs."""
+    """The result of a law that gives each case a status, with what is known of how the subject's calls end."""
     effort = Search(PROFILES["gate"], 60, 0, failures=4)
-    return find(law_of(status, name), TorchSubject("mine", conv2d), effort, dtype=dtype, hangs=hangs)
+    return find(law_of(status, name), TorchSubject("mine", conv2d), effort, dtype=dtype, fatal=fatal)
 
 
 def test_patience_shrinks_after_a_hang():
@@ -62,7 +62,7 @@ def test_a_search_goes_on_beyond_a_hang():
         calls[hangs := case.weight[0] > 2] += 1
         return Status.TIMEOUT if hangs else Status.PASS
 
-    found = searched(Hangs(), status)
+    found = searched(FatalCases(), status)
     assert found.status is Status.TIMEOUT
     assert [failure.case.weight[0] for failure in found.failures if isinstance(failure.case, Case)] == [3]
     assert found.counts[Status.TIMEOUT] == 1
@@ -71,62 +71,94 @@ def test_a_search_goes_on_beyond_a_hang():
     assert calls[True] < 60
 
 
-def test_a_later_search_asks_three_times_whether_it_is_the_same_hang():
-    """After three cases that hang as expected, none is called; in each search before, one is."""
-    hangs = Hangs()
+@pytest.mark.parametrize("end", [Status.CRASH, Status.TIMEOUT])
+def test_each_law_meets_it_once(end: Status):
+    """Each law and each dtype shows for itself that its calls end so; then none is called if three have."""
+    fatal = FatalCases()
     calls: list[Case] = []
 
     def status(case: Case) -> Status:
         calls.extend([case] * (case.weight[0] > 2))
-        return Status.TIMEOUT if case.weight[0] > 2 else Status.PASS
+        return end if case.weight[0] > 2 else Status.PASS
 
-    searched(hangs, status)
-    found = []
-    for number in range(5):
+    searched(fatal, status)
+    # A hang takes long, so one is enough for a search. A crash is confirmed three times.
+    most = 6 if end is Status.CRASH else 1
+    for number in range(4):
         calls.clear()
-        found.append(searched(hangs, status, name=f"law-{number}"))
-        assert len(calls) == (number < 3)
-    assert [result.status for result in found] == [Status.TIMEOUT] * 3 + [Status.PASS] * 2
-    assert all(result.left_out > 10 for result in found)
-    assert all(result.counts[Status.PASS] >= 59 for result in found)
+        first = searched(fatal, status, name=f"law-{number}")
+        assert (first.status, len(first.failures)) == (end, 1)
+        assert 1 <= len(calls) <= most
+    assert searched(fatal, status, name="law-3", dtype="float64").status is end
+    calls.clear()
+    again = searched(fatal, status, name="law-2", dtype="float64")
+    assert (again.status, calls) == (Status.PASS, [])
+    for result in (first, again):
+        assert result.left_out > 10
+        assert result.counts[Status.PASS] >= 59
 
 
-def test_cases_that_return_are_judged_though_they_meet_the_needs():
+@pytest.mark.parametrize("end", [Status.CRASH, Status.TIMEOUT])
+def test_cases_that_return_are_judged_though_they_meet_the_needs(end: Status):
     """If the needs hold for cases that return, those are judged in every search, and what else is wrong is found."""
-    hangs = Hangs()
-    hangs.add(WIDE)
+    fatal = FatalCases()
+    fatal.add(Verdict(end, WIDE))
 
     def status(case: Case) -> Status:
         return Status.FAIL if case.weight[0] > 4 else Status.PASS
 
     for number in range(5):
-        assert searched(hangs, status, name=f"law-{number}").status is Status.FAIL
+        assert searched(fatal, status, name=f"law-{number}").status is Status.FAIL
 
 
-def test_a_hang_that_needs_more_than_is_known_is_called_once_in_each_search():
-    """Cases that meet the needs and return show that the needs do not suffice, however many hang."""
-    hangs = Hangs()
-    hangs.add(WIDE)
+@pytest.mark.parametrize("end", [Status.CRASH, Status.TIMEOUT])
+def test_what_needs_more_than_is_known(end: Status):
+    """Cases that meet the needs and return show that the needs do not suffice, however many end.
+
+    Then a search meets one hang, and every crash.
+    """
+    fatal = FatalCases()
+    fatal.add(Verdict(end, WIDE))
     calls: Counter[bool] = Counter()
 
     def status(case: Case) -> Status:
         calls[odd := case.weight[0] % 2 == 1] += case.weight[0] > 2
-        return Status.TIMEOUT if odd and case.weight[0] > 2 else Status.PASS
+        return end if odd and case.weight[0] > 2 else Status.PASS
 
     for number in range(6):
-        calls[True] = 0
-        searched(hangs, status, name=f"law-{number}")
-        assert calls[True] == 1
-    assert calls[False] > 2
+        calls.clear()
+        result = searched(fatal, status, name=f"law-{number}")
+        assert len(result.failures) == 1
+        assert calls[True] == result.counts[end] + 3 * (end is Status.CRASH)  # a crash is confirmed three times
+        assert (result.counts[end] > 3) is (end is Status.CRASH)
+        assert bool(result.left_out) is (end is Status.TIMEOUT)
+
+
+def test_a_crash_in_one_dtype_alone():
+    """It does not keep others from being judged."""
+    fatal = FatalCases()
+    fatal.add(Verdict(Status.CRASH, WIDE))
+    for number in range(5):
+        for dtype in ("float64", "float32"):
+
+            def status(case: Case) -> Status:
+                return Status.CRASH if case.dtype == "float64" and case.weight[0] > 2 else Status.PASS
+
+            result = searched(fatal, status, name=f"law-{number}", dtype=dtype)
+            assert result.status is (Status.CRASH if dtype == "float64" else Status.PASS)
+            assert not (dtype == "float32" and result.left_out)
 
 
 def test_needs_are_of_any_dtype():
     """A hang of float32 is known in float64, and one of a call that may be invalid is never known."""
-    hangs = Hangs()
-    hang = hangs.add(WIDE)
-    assert hangs.of(WIDE.replace(dtype="float64", data="normal", law="strides")) is hang
-    assert hangs.of(Case.parse("input=1x1x1x1 weight=2x1x1x1")) is None
-    assert hangs.of(Call.parse("input=float32[1x1x1x1] weight=float32[3x1x1x1] stride=2")) is None
+    fatal = FatalCases()
+    known = fatal.add(Verdict(Status.TIMEOUT, WIDE))
+    call = Call.parse("input=float32[1x1x1x1] weight=float32[3x1x1x1] stride=2")
+    assert known is not None
+    assert fatal.of(WIDE.replace(dtype="float64", data="normal", law="strides")) is known
+    assert fatal.of(Case.parse("input=1x1x1x1 weight=2x1x1x1")) is None
+    assert fatal.of(call) is None
+    assert fatal.add(Verdict(Status.TIMEOUT, call)) is None
 
 
 @pytest.fixture
@@ -144,7 +176,7 @@ def test_a_kernel_that_hangs_is_judged_to_the_end(laws: list[Law], monkeypatch: 
         results = bench.run().results
         gathering = Gathering(lambda _: subject, LAWS)
         gathering.gather(results)
-    assert sum(result.counts[Status.TIMEOUT] for result in results) == 4
+    assert sum(result.counts[Status.TIMEOUT] for result in results) == 5
     assert all(result.counts[Status.PASS] for result in results)
     assert sum(result.left_out for result in results) > 20
     (finding,) = gathering.findings
