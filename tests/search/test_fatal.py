@@ -36,16 +36,16 @@ def searched(
 
 
 def test_patience_shrinks_after_a_hang():
-    """Then a call is given ten times what the slowest took, and at least half a second, unless more is asked for."""
+    """Then a call is given three times what the slowest took, and at least half a second, unless more is asked for."""
     patience = Patience(20.0)
     assert patience.seconds(1) == 20
-    patience.returned(0.2)
-    assert patience.seconds(4) == 20 + 3 * 2  # the others of a batch are as fast as usual
+    patience.returned(0.5)
+    assert patience.seconds(4) == 20 + 3 * 1.5  # the others of a batch are as fast as usual
     patience.hung()
-    assert (patience.seconds(1), patience.seconds(4)) == (2, 8)
+    assert (patience.seconds(1), patience.seconds(4)) == (1.5, 6)
     with patience.in_full():
         assert patience.seconds(1) == 20
-    assert patience.seconds(1) == 2
+    assert patience.seconds(1) == 1.5
     fast = Patience(20.0)
     fast.hung()
     assert fast.seconds(1) == 0.5

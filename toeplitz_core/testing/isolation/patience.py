@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 # Once a call has hung, others are given this many times the time that the slowest took, but at least so many seconds.
-_FACTOR = 10
+_FACTOR = 3
 _LEAST = 0.5
 
 

@@ -81,6 +81,11 @@ class FatalCases:
         self._known.append(fatal)
         return fatal
 
+    def has_explained(self, failure: Verdict) -> bool:
+        """Whether another failure that was examined before explains this one."""
+        known = self.of(failure.case)
+        return known is not None and known.explains(failure) and known.failure.case != failure.case
+
     def of(self, case: Case | Call) -> Fatal | None:
         """The first that a case meets the needs of."""
         return next((fatal for fatal in self._known if fatal.is_met(case)), None)

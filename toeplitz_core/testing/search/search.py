@@ -303,7 +303,7 @@ def _judge(
             if verdict.status is Status.TIMEOUT and tally.smallest is None and fatal.of(case) is None:
                 verdict = _unless_slow(law, watched, verdict)
         try:
-            asked = excuse is not None and verdict.status.is_failure and not tally.understands(verdict)
+            asked = verdict.status.is_failure and not (tally.understands(verdict) or fatal.has_explained(verdict))
             excused = excuse(verdict) if excuse is not None and asked else None
         except Exception as error:
             raise _Stop(error, case.replace(law=law.name)) from error

@@ -90,11 +90,16 @@ def judge(
             excuse=excuse,
             understand=understand,
             tally=tally,
-            fatal=pool.fatal(step.subject),
+            fatal=known,
         )
 
+    known = pool.fatal(step.subject)
+
     def conclude(result: Result) -> list[Verdict]:
-        return [_concluded(each, law, subject, predicted=str(each.case) in predicted) for each in result.failures]
+        return [
+            each if known.has_explained(each) else _concluded(each, law, subject, predicted=str(each.case) in predicted)
+            for each in result.failures
+        ]
 
     # A subject that runs in this process keeps its usual threads.
     with contextlib.nullcontext() if isinstance(subject, Subject) else _one_thread():
@@ -104,6 +109,7 @@ def judge(
         if shared is not None and any(
             shared(failure, fill=_may_vary(conclusion))
             for failure, conclusion in zip(result.failures, concluded, strict=True)
+            if not known.has_explained(failure)
         ):
             result = searched(thorough=True)
             concluded = conclude(result)
