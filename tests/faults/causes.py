@@ -74,6 +74,9 @@ PLANTED = (
         "input=1x1x3x1 weight=1x1x3x3 padding=0x1 law=forward-exact",
         "padding-mode",
     ),
+    Planted(
+        "indexing:repeats_first_tap", "input=1x1x1x4 weight=1x1x1x2 dilation=1x3 law=forward-exact", "weight-altered"
+    ),
     Planted("indexing:swaps_last_taps", "input=1x1x1x3 weight=1x1x1x3 law=forward-exact", "weight-altered"),
     Planted(
         "indexing:drops_tail_channels",

@@ -92,6 +92,16 @@ def swaps_last_taps(c: Convolution) -> Tensor:
 
 
 @implementation
+def repeats_first_tap(c: Convolution) -> Tensor:
+    """With a dilation of 3 along the width, the last tap of each row has the weight of the first."""
+    if c.dilation[1] != 3 or c.weight.shape[3] < 2:
+        return c.value()
+    weight = c.weight.clone()
+    weight[..., -1] = c.weight[..., 0]
+    return c.replace(weight=weight).value()
+
+
+@implementation
 def drops_tail_channels(c: Convolution) -> Tensor:
     """Leaves out the input channels after the last full vector of eight."""
     channels = c.weight.shape[1]

@@ -64,6 +64,7 @@ FAULTS = (
         ("puts_all_zeros_in_front", "All zeros of an axis with an even kernel lie before the input."),
         ("wraps_into_next_row", "The padding after a row holds the next row's pixels."),
         ("swaps_last_taps", "The last two taps of a row are swapped in the last input channel."),
+        ("repeats_first_tap", "With a dilation of 3, the last tap of a row has the weight of the first."),
         ("drops_tail_channels", "Input channels after the last full vector of eight are dropped."),
         ("interleaves_groups", "Output channel o reads group o % groups."),
         ("misses_last_column", "The last column is zero if the last vector of eight outputs is not full."),

@@ -73,6 +73,19 @@ def test_one_bug_is_one_finding():
     assert "for 5 random inputs" in finding.evidence
 
 
+def test_what_vmap_finds_of_one_image_is_no_finding_of_its_own():
+    """Under vmap, the subject is called with images without a batch axis, and the same dtype is wrong there."""
+
+    def widens_single_images(x, *others):  # noqa: ANN001, ANN002, ANN202  # F.conv2d's signature
+        y = torch.nn.functional.conv2d(x, *others)
+        return y.double() if x.dim() == 3 else y
+
+    laws = ("forward-exact", "vmap")
+    record = check(TorchSubject("planted", widens_single_images), law=laws, dtype="float32", device="cpu", quiet=True)
+    (finding,) = record.findings
+    assert (finding.cause, finding.laws) == ("wrong-dtype", laws)
+
+
 def test_a_mistake_that_one_product_does_not_show_keeps_its_numbers():
     """Results that lose their low bits are shown with numbers that have some."""
     (finding,) = found(lambda c: c.value().bfloat16().to(c.dtype), law="forward-exact", dtype="float32")

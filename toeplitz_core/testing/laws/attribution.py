@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from toeplitz_core.testing.case.case import Case
 from toeplitz_core.testing.laws.registry import LAWS
 from toeplitz_core.testing.laws.verdict import FOUND_BY, Status, Verdict
 from toeplitz_core.testing.subjects.interface import Implementation
@@ -24,16 +25,24 @@ def attributed(verdict: Verdict, subject: Implementation, *, predicted: bool = F
 
 def _alone(verdict: Verdict, subject: Implementation, *, predicted: bool) -> Verdict | None:
     """The verdict on the wrong call alone. None if no call is named, or if the call alone fails differently."""
-    call = verdict.call
-    if not verdict.status.is_failure or call is None or call == verdict.case:
+    if not verdict.status.is_failure or verdict.call is None or verdict.call == verdict.case:
         return None
-    for _ in range(1 if predicted else _RUNS):
-        if not predicted:
-            subject.restart()
-        alone = LAWS[str(call.law)](subject, call)
-        if not _alike(alone, verdict):
-            return None
-    return alone
+    for call in _calls(verdict.call, str(verdict.case.law)):
+        for _ in range(1 if predicted else _RUNS):
+            if not predicted:
+                subject.restart()
+            alone = LAWS[str(call.law)](subject, call)
+            if not _alike(alone, verdict):
+                break
+        else:
+            return alone
+    return None
+
+
+def _calls(call: Case, law: str) -> list[Case]:
+    """The calls that may be wrong alone: under ``vmap``, the subject is called with images without a batch axis."""
+    images = [call.replace(input=call.input[1:], layouts=())] if law == "vmap" and call.batch else []
+    return [call, *images]
 
 
 def _alike(alone: Verdict, verdict: Verdict) -> bool:

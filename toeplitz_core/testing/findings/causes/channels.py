@@ -242,6 +242,15 @@ def _channels(trial: Trial) -> Iterator[Hypothesis]:
         )
 
 
+# A tap that has the weight of another: its number, that of the other, and both in words.
+_INSTEAD = (
+    (-1, 0, "the first tap in place of the last"),
+    (0, -1, "the last tap in place of the first"),
+    (-1, -2, "the last tap but one in place of the last"),
+    (0, 1, "the second tap in place of the first"),
+)
+
+
 def _weights(trial: Trial) -> Iterator[Hypothesis]:
     """The convolution is right for another weight."""
 
@@ -270,6 +279,14 @@ def _weights(trial: Trial) -> Iterator[Hypothesis]:
                 return w.index_select(axis, order)
 
             yield at(f"the last two taps of {name} swapped{words}", (_ALL, channel), swapped)
+            for to, of, said in _INSTEAD:
+
+                def instead(w: torch.Tensor, axis: int = axis, to: int = to, of: int = of) -> torch.Tensor:
+                    order = torch.arange(size := w.shape[axis])
+                    order[to % size] = of % size
+                    return w.index_select(axis, order) if size > 1 else w
+
+                yield at(f"{said} of {name}{words}", (_ALL, channel), instead)
     places: tuple[tuple[str, tuple[int | slice, ...]], ...] = (
         ("the last element", (-1, -1, -1, -1)),
         ("the first element", (0, 0, 0, 0)),
