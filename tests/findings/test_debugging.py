@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +186,15 @@ def test_a_function_without_python_code():
     assert "torch.Size([1, 0, 1, 1])" in result.output
 
 
+@pytest.fixture
+def no_garbage_collection() -> Iterator[None]:
+    """Hypothesis is called at each collection, so a debugger that stops at the next line may stop there."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_garbage_collection")
 def test_quitting_at_a_breakpoint_of_the_kernel():
     """``q`` at a breakpoint of the kernel's own ends the command as an interrupt, without a traceback."""
     for name in ("breaks", "traces"):

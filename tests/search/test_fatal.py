@@ -167,16 +167,15 @@ def laws() -> list[Law]:
     return [LAWS[name] for name in ("forward-exact", "strides", "additive-in-input", "gradients-exact")]
 
 
-def test_a_kernel_that_hangs_is_judged_to_the_end(laws: list[Law], monkeypatch: pytest.MonkeyPatch):
+def test_a_kernel_that_hangs_is_judged_to_the_end(laws: list[Law]):
     """The whole run waits for few calls, every law is judged, and there is one finding with what it needs."""
-    monkeypatch.setattr("toeplitz_core.testing.isolation.patience._LEAST", 0.1)
     with Sandbox(timeout=1.0) as processes:
         subject = IsolatedSubject(processes, "tests.helpers.hostile:hangs_with_stride")
         bench = Bench([subject], laws, dtypes=("float32", "float64"), strict=True, examples=40)
         results = bench.run().results
         gathering = Gathering(lambda _: subject, LAWS)
         gathering.gather(results)
-    assert sum(result.counts[Status.TIMEOUT] for result in results) == 5
+    assert {result.counts[Status.TIMEOUT] for result in results} == {0, 1}  # once each law and each dtype has met it
     assert all(result.counts[Status.PASS] for result in results)
     assert sum(result.left_out for result in results) > 20
     (finding,) = gathering.findings
