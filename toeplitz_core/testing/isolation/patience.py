@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-# Once a call has hung, others are given this many times the time that the slowest took, but at least so many seconds.
+# After a hang, a call has three times as long as the slowest one took that returned, and at least half a second.
 _FACTOR = 3
 _LEAST = 0.5
 
